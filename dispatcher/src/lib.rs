@@ -1,0 +1,1 @@
+//! Every core on your network behind one function call.

@@ -1,0 +1,17 @@
+//! One machine's share of the cluster.
+//!
+//! A node has slots, each with a worker process; sessions, one for each dispatcher; and a store of the programs the
+//! dispatchers sent. [`core`] decides, without any I/O; the rest of this crate performs what it decides.
+//! A dispatcher's own cores are a node too, served in the same process over an in-memory transport.
+
+pub mod core;
+#[cfg(feature = "shell")]
+pub mod functions;
+#[cfg(feature = "shell")]
+mod page;
+#[cfg(feature = "shell")]
+mod pool;
+#[cfg(feature = "shell")]
+mod store;
+#[cfg(feature = "shell")]
+pub mod worker;

@@ -1,0 +1,462 @@
+//! Messages over a sealed connection, and the same over memory.
+//!
+//! A [`Transport`] is what a dispatcher and a node speak over; neither knows which of the two kinds it has.
+//! Messages are taken as they queue up and sealed together: batches come from draining, never from waiting.
+//! A message larger than [`BULK_BYTES`](crate::limits::BULK_BYTES) travels in segments, and everything small that is
+//! queued meanwhile passes it, except orders about attempts ([`Message::follows_bulk`]), which must not overtake them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_util::codec::{Decoder, Encoder};
+
+use crate::codec::{self, DecodeError};
+use crate::limits::{BATCH_BYTES, BULK_BYTES, MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES, RECORD_PLAIN_BYTES};
+use crate::record::{Keys, Opener, RecordError, Sealer};
+use crate::{FromNode, ToNode};
+
+/// Batches received and not yet taken; the sender is held back by TCP beyond that.
+const BATCHES_RECEIVED: usize = 16;
+/// How much is sealed before it is written out.
+const WRITE_BYTES: usize = 256 * 1024;
+/// How much is asked for in one read.
+const READ_BYTES: usize = 256 * 1024;
+/// How long what is still queued may take to be written once the connection is being closed.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);
+
+/// First byte of an opened record.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Kind {
+    /// Whole messages, one after the other.
+    Batch = 0,
+    /// A piece of a large message, and more follow.
+    Segment = 1,
+    /// Its last piece.
+    LastSegment = 2,
+}
+
+/// What can be sent over a [`Transport`].
+pub trait Message: Serialize + DeserializeOwned + Send + 'static {
+    /// Hands the message to `each` in pieces that are small, as far as it can be divided.
+    fn divide(self, each: &mut dyn FnMut(Self));
+
+    /// Whether this message must not overtake a large one queued before it.
+    fn follows_bulk(&self) -> bool;
+}
+
+/// Two directions of messages. Dropping the sending half closes the connection once everything queued is written.
+#[derive(Debug)]
+pub struct Transport<O, I> {
+    /// Messages to the peer. Never blocks: what bounds it is the window the receiver granted.
+    pub sender: mpsc::UnboundedSender<O>,
+    /// Batches from the peer. The last item is the reason why there are no more.
+    pub receiver: mpsc::Receiver<Result<Vec<I>, LinkError>>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The network or the peer's machine broke it.
+    #[error("the connection broke: {0}")]
+    Io(io::Error),
+    /// What arrived was not sealed by the peer.
+    #[error("the connection was tampered with: {0}")]
+    Record(RecordError),
+    /// What arrived is not a message.
+    #[error("the peer sent something that is not a message ({0}); is it of another release?")]
+    Malformed(#[from] DecodeError),
+    /// What arrived is larger than anything may be.
+    #[error("the peer sent a message of more than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// A transport within one process: the dispatcher's end and the node's end.
+pub fn in_memory() -> (Transport<ToNode, FromNode>, Transport<FromNode, ToNode>) {
+    let (to_node, node_end) = memory_direction();
+    let (from_node, dispatcher_end) = memory_direction();
+    (Transport { sender: to_node, receiver: dispatcher_end }, Transport { sender: from_node, receiver: node_end })
+}
+
+fn memory_direction<M: Send + 'static>() -> (mpsc::UnboundedSender<M>, mpsc::Receiver<Result<Vec<M>, LinkError>>) {
+    let (sender, mut queue) = mpsc::unbounded_channel();
+    let (batches, receiver) = mpsc::channel(BATCHES_RECEIVED);
+    tokio::spawn(async move {
+        let mut batch = Vec::new();
+        while queue.recv_many(&mut batch, usize::MAX).await > 0 {
+            if batches.send(Ok(std::mem::take(&mut batch))).await.is_err() {
+                return;
+            }
+        }
+        let _ = batches.send(Err(LinkError::Closed)).await;
+    });
+    (sender, receiver)
+}
+
+/// A transport over a connection whose handshake is done. Spawns a task for each direction.
+pub fn over<R, W, O, I>(reader: R, writer: W, keys: Keys) -> Transport<O, I>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+    O: Message,
+    I: Message,
+{
+    let (sender, queue) = mpsc::unbounded_channel();
+    let (batches, receiver) = mpsc::channel(BATCHES_RECEIVED);
+    let writing = tokio::spawn(write_all(Writer::new(writer, keys.clone()), queue));
+    tokio::spawn(async move {
+        let mut reader = Reader::new(reader, keys);
+        loop {
+            let mut batch = Vec::new();
+            let received = tokio::select! {
+                received = reader.receive(&mut batch) => received.map(|()| batch),
+                () = batches.closed() => return,
+            };
+            let ended = received.is_err();
+            if batches.send(received).await.is_err() {
+                return;
+            }
+            if ended {
+                writing.abort();
+                return;
+            }
+        }
+    });
+    Transport { sender, receiver }
+}
+
+async fn write_all<O: Message>(mut writer: Writer<impl AsyncWrite + Unpin>, mut queue: mpsc::UnboundedReceiver<O>) {
+    let mut batch = Vec::new();
+    loop {
+        if !writer.has_queued() && queue.recv_many(&mut batch, usize::MAX).await == 0 {
+            break;
+        }
+        while let Ok(message) = queue.try_recv() {
+            batch.push(message);
+        }
+        for message in batch.drain(..) {
+            if writer.queue(message).is_err() {
+                // What was queued cannot be serialised: nothing after it would make sense to the peer.
+                return;
+            }
+        }
+        if writer.write_some().await.is_err() {
+            // The reading side sees the broken connection too, and reports it.
+            return;
+        }
+    }
+    let _ = tokio::time::timeout(FAREWELL_TIME, writer.io.shutdown()).await;
+}
+
+/// Receives messages.
+#[derive(Debug)]
+pub struct Reader<R> {
+    io: R,
+    opener: Opener,
+    received: BytesMut,
+    /// The large message being put together.
+    bulk: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    /// Reads from `io` what was sealed for `keys`.
+    pub fn new(io: R, keys: Keys) -> Self {
+        Self { io, opener: Opener::new(keys), received: BytesMut::new(), bulk: Vec::new() }
+    }
+
+    /// Waits for at least one message and appends it, and all that arrived with it, to `messages`.
+    ///
+    /// # Errors
+    /// When the connection ended, or what arrives is not what the peer should send. Nothing more can be received then.
+    pub async fn receive<M: DeserializeOwned>(&mut self, messages: &mut Vec<M>) -> Result<(), LinkError> {
+        loop {
+            while let Some(record) = self.opener.decode(&mut self.received).map_err(LinkError::Record)? {
+                self.take_record(record, messages)?;
+            }
+            if !messages.is_empty() {
+                return Ok(());
+            }
+            self.received.reserve(READ_BYTES);
+            match self.io.read_buf(&mut self.received).await {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(LinkError::Closed),
+                Err(error) => return Err(LinkError::Io(error)),
+            }
+        }
+    }
+
+    fn take_record<M: DeserializeOwned>(&mut self, mut record: Bytes, messages: &mut Vec<M>) -> Result<(), LinkError> {
+        const LARGEST: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
+        match record.get_u8() {
+            kind if kind == Kind::Batch as u8 => Ok(codec::decode_sequence(&record, messages)?),
+            kind if kind == Kind::Segment as u8 || kind == Kind::LastSegment as u8 => {
+                if self.bulk.len() + record.len() > LARGEST {
+                    return Err(LinkError::TooLarge(LARGEST));
+                }
+                self.bulk.extend_from_slice(&record);
+                if kind == Kind::LastSegment as u8 {
+                    let whole = Bytes::from(std::mem::take(&mut self.bulk));
+                    messages.push(codec::decode_frame(&whole)?);
+                }
+                Ok(())
+            }
+            kind => Err(DecodeError::UnknownKind(kind).into()),
+        }
+    }
+}
+
+/// Sends messages.
+#[derive(Debug)]
+pub struct Writer<W> {
+    io: W,
+    sealer: Sealer,
+    /// Small messages not yet sealed, behind the byte of [`Kind::Batch`].
+    batch: Vec<u8>,
+    /// Large messages not yet sealed.
+    bulk: VecDeque<Bytes>,
+    /// Sealed and not yet written.
+    sealed: BytesMut,
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    /// Writes to `io` what is sealed with `keys`.
+    pub fn new(io: W, keys: Keys) -> Self {
+        let sealer = Sealer::new(keys);
+        Self { io, sealer, batch: vec![Kind::Batch as u8], bulk: VecDeque::new(), sealed: BytesMut::new() }
+    }
+
+    /// Whether anything waits to be written.
+    pub fn has_queued(&self) -> bool {
+        self.batch.len() > 1 || !self.bulk.is_empty() || !self.sealed.is_empty()
+    }
+
+    /// Queues a message.
+    ///
+    /// # Errors
+    /// When it cannot be serialised.
+    pub fn queue<M: Message>(&mut self, message: M) -> Result<(), SendError> {
+        let mut result = Ok(());
+        message.divide(&mut |piece| {
+            if result.is_ok() {
+                result = self.queue_piece(&piece);
+            }
+        });
+        result
+    }
+
+    fn queue_piece<M: Message>(&mut self, message: &M) -> Result<(), SendError> {
+        let start = self.batch.len();
+        codec::encode(message, &mut self.batch)?;
+        let large = self.batch.len() - start > BULK_BYTES;
+        if large || (message.follows_bulk() && !self.bulk.is_empty()) {
+            self.bulk.push_back(self.batch.split_off(start).into());
+        } else if self.batch.len() > BATCH_BYTES {
+            self.seal_batch()?;
+        }
+        Ok(())
+    }
+
+    /// Writes all small messages, and a piece of the large ones.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub async fn write_some(&mut self) -> Result<(), SendError> {
+        self.seal_batch()?;
+        while self.sealed.len() < WRITE_BYTES && self.seal_segment()? {}
+        self.io.write_all(&self.sealed).await?;
+        self.sealed.clear();
+        Ok(())
+    }
+
+    fn seal_batch(&mut self) -> Result<(), RecordError> {
+        if self.batch.len() > 1 {
+            self.sealer.encode(&self.batch, &mut self.sealed)?;
+            self.batch.truncate(1);
+        }
+        Ok(())
+    }
+
+    fn seal_segment(&mut self) -> Result<bool, RecordError> {
+        let Some(large) = self.bulk.front_mut() else { return Ok(false) };
+        let segment = large.split_to(large.len().min(RECORD_PLAIN_BYTES - 1));
+        let kind = if large.is_empty() { Kind::LastSegment } else { Kind::Segment };
+        if large.is_empty() {
+            self.bulk.pop_front();
+        }
+        self.batch.clear();
+        self.batch.push(kind as u8);
+        self.batch.extend_from_slice(&segment);
+        self.sealer.encode(&self.batch, &mut self.sealed)?;
+        self.batch.clear();
+        self.batch.push(Kind::Batch as u8);
+        Ok(true)
+    }
+}
+
+/// A message could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// It could not be serialised.
+    #[error(transparent)]
+    Encode(#[from] codec::EncodeError),
+    /// It could not be sealed.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// It could not be written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Cuts `items` into runs whose weights add up to at most `BULK_BYTES / 2`; an item heavier than that stands alone.
+fn runs<T>(items: Vec<T>, weight: impl Fn(&T) -> usize, mut each: impl FnMut(Vec<T>)) {
+    const RUN_BYTES: usize = BULK_BYTES / 2;
+    if items.iter().map(&weight).sum::<usize>() <= RUN_BYTES {
+        return each(items);
+    }
+    let mut run = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let item_bytes = weight(&item);
+        if bytes + item_bytes > RUN_BYTES && !run.is_empty() {
+            each(std::mem::take(&mut run));
+            bytes = 0;
+        }
+        bytes += item_bytes;
+        run.push(item);
+    }
+    each(run);
+}
+
+impl Message for ToNode {
+    fn divide(self, each: &mut dyn FnMut(Self)) {
+        match self {
+            // Identifiers, numbers and lengths need at most 33 bytes.
+            Self::Run(attempts) => {
+                runs(attempts, |attempt| 33 + attempt.args.len(), |run| each(Self::Run(run)));
+            }
+            other => each(other),
+        }
+    }
+
+    fn follows_bulk(&self) -> bool {
+        matches!(self, Self::Cancel(_) | Self::Recall(_))
+    }
+}
+
+impl Message for FromNode {
+    fn divide(self, each: &mut dyn FnMut(Self)) {
+        match self {
+            Self::Outcomes(mut first, outcomes) => runs(outcomes, crate::Outcome::weight, |run| {
+                let count = run.len() as u64;
+                each(Self::Outcomes(first, run));
+                first += count;
+            }),
+            other => each(other),
+        }
+    }
+
+    fn follows_bulk(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::{self, Role};
+    use crate::secret::Secret;
+    use crate::{Attempt, AttemptId, FunctionId, JobId, Payload};
+
+    type Ends = (Transport<ToNode, FromNode>, Transport<FromNode, ToNode>);
+
+    async fn sealed_pair() -> Ends {
+        let (mut near, mut far) = tokio::io::duplex(1 << 20);
+        let secret = Secret::parse("secret").unwrap();
+        let (near_keys, far_keys) = tokio::join!(
+            handshake::initiate(&mut near, &secret, Role::Dispatcher),
+            handshake::respond(&mut far, &secret)
+        );
+        let (near_reader, near_writer) = tokio::io::split(near);
+        let (far_reader, far_writer) = tokio::io::split(far);
+        (
+            over(near_reader, near_writer, near_keys.unwrap().keys),
+            over(far_reader, far_writer, far_keys.unwrap().keys),
+        )
+    }
+
+    fn attempt(place: u32, bytes: usize) -> Attempt {
+        Attempt {
+            id: AttemptId { job: JobId::new(place, 0), number: 1 },
+            function: FunctionId(1),
+            time_limit_ns: 0,
+            args: Payload::from(vec![place as u8; bytes]),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_arrives_whatever_its_size() {
+        let (near, mut far) = sealed_pair().await;
+        let sizes = [0, 1, 1_000, 16_383, 16_384, 65_535, 65_536, 3_000_000];
+        let sent: Vec<_> = sizes.iter().zip(0..).map(|(&bytes, place)| attempt(place, bytes)).collect();
+        near.sender.send(ToNode::Run(sent.clone())).unwrap();
+        let mut arrived = Vec::new();
+        while arrived.len() < sent.len() {
+            for message in far.receiver.recv().await.unwrap().unwrap() {
+                let ToNode::Run(attempts) = message else { panic!("{message:?}") };
+                arrived.extend(attempts);
+            }
+        }
+        arrived.sort_by_key(|attempt| attempt.id);
+        assert_eq!(arrived, sent);
+    }
+
+    #[tokio::test]
+    async fn small_messages_pass_a_large_one_but_orders_about_attempts_do_not() {
+        let (near, mut far) = sealed_pair().await;
+        near.sender.send(ToNode::Run(vec![attempt(1, 8 << 20)])).unwrap();
+        near.sender.send(ToNode::Cancel(vec![attempt(1, 0).id])).unwrap();
+        near.sender.send(ToNode::Ping(7)).unwrap();
+        let mut order = Vec::new();
+        while order.len() < 3 {
+            order.extend(far.receiver.recv().await.unwrap().unwrap());
+        }
+        assert!(matches!(order[..], [ToNode::Ping(7), ToNode::Run(_), ToNode::Cancel(_)]));
+    }
+
+    #[tokio::test]
+    async fn closing_one_end_is_seen_at_the_other_after_everything_sent() {
+        let (near, mut far) = sealed_pair().await;
+        near.sender.send(ToNode::Goodbye).unwrap();
+        drop(near);
+        assert_eq!(far.receiver.recv().await.unwrap().unwrap(), [ToNode::Goodbye]);
+        assert!(matches!(far.receiver.recv().await, Some(Err(LinkError::Closed))));
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_ends_the_connection() {
+        let (mut near, mut far) = tokio::io::duplex(1 << 16);
+        let secret = Secret::parse("secret").unwrap();
+        let (near_keys, far_keys) = tokio::join!(
+            handshake::initiate(&mut near, &secret, Role::Dispatcher),
+            handshake::respond(&mut far, &secret)
+        );
+        let mut sealed = Vec::new();
+        let mut writer = Writer::new(&mut sealed, near_keys.unwrap().keys);
+        writer.queue(ToNode::Ping(1)).unwrap();
+        writer.write_some().await.unwrap();
+        *sealed.last_mut().unwrap() ^= 1;
+        let mut reader = Reader::new(&sealed[..], far_keys.unwrap().keys);
+        let result = reader.receive::<ToNode>(&mut Vec::new()).await;
+        assert!(matches!(result, Err(LinkError::Record(RecordError::Altered))), "{result:?}");
+    }
+}

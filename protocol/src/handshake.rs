@@ -1,0 +1,323 @@
+//! How two peers prove to each other that they know the secret, before either parses anything else.
+//!
+//! ```text
+//! initiator (dispatcher, operator)              responder (node)
+//!   "ppsv", role, versions spoken        ->
+//!                                        <-     "ppsv", status, versions spoken
+//!   Noise NNpsk0 message 1               ->
+//!                                        <-     status, Noise NNpsk0 message 2
+//! ```
+//! Both clear-text greetings and the version chosen are the Noise prologue: whoever changes a byte of them on the way
+//! makes the handshake fail. The roles of Noise tell the two sides apart, so a mirrored message proves nothing.
+//! Frames before the end of the handshake are limited to 4 KiB, all of it to ten seconds.
+//! Source: the Noise Protocol Framework, revision 34, sections 7.4 and 9.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::limits::{HANDSHAKE_FRAME_BYTES, HANDSHAKE_TIME};
+use crate::record::Keys;
+use crate::secret::Secret;
+use crate::{Version, VersionRange};
+
+const NOISE: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
+const MAGIC: [u8; 4] = *b"ppsv";
+const GREETING_BYTES: usize = 9;
+const PROLOGUE: &[u8] = b"ppserver handshake";
+
+/// In what capacity the initiator connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It will send jobs.
+    Dispatcher = 1,
+    /// It will look and give orders.
+    Operator = 2,
+}
+
+/// A finished handshake.
+#[derive(Debug)]
+pub struct Established {
+    /// What seals and opens the records that follow.
+    pub keys: Keys,
+    /// The protocol version both sides speak from now on.
+    pub version: Version,
+    /// In what capacity the initiator connected.
+    pub role: Role,
+}
+
+/// Why two peers did not come together.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The connection broke.
+    #[error("the connection broke during the handshake: {0}")]
+    Io(#[from] io::Error),
+    /// Too slow.
+    #[error("no answer to the handshake within {} s; is the machine frozen or overloaded?", HANDSHAKE_TIME.as_secs())]
+    Timeout,
+    /// The peer speaks something else.
+    #[error("what listens there is not a ppserver; check host and port")]
+    NotPpserver,
+    /// The two releases have no protocol version in common.
+    #[error("it speaks protocol version {theirs}, this side speaks {ours}; install the same release on both machines")]
+    VersionMismatch {
+        /// What this side speaks.
+        ours: VersionRange,
+        /// What the other side speaks.
+        theirs: VersionRange,
+    },
+    /// The two secrets differ.
+    #[error(
+        "the secrets differ; give both machines the same one: copy the node's secret file \
+         (~/.config/ppserver/secret) here, or set PP_SECRET"
+    )]
+    SecretMismatch,
+    /// A frame before the end of the handshake was too long.
+    #[error("the peer sent a handshake frame of {0} bytes, the limit is {HANDSHAKE_FRAME_BYTES}")]
+    TooLong(usize),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+#[repr(u8)]
+enum Status {
+    Welcome = 0,
+    VersionMismatch = 1,
+    SecretMismatch = 2,
+}
+
+/// Connects as `role`: sends the greeting and proves knowledge of `secret`.
+///
+/// # Errors
+/// Every variant of [`HandshakeError`], in bounded time.
+pub async fn initiate<S>(stream: &mut S, secret: &Secret, role: Role) -> Result<Established, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    initiate_speaking(stream, secret, role, VersionRange::SPOKEN).await
+}
+
+/// As [`initiate`], speaking a given range of versions: for tests of what happens between releases.
+#[doc(hidden)]
+pub async fn initiate_speaking<S>(
+    stream: &mut S,
+    secret: &Secret,
+    role: Role,
+    ours: VersionRange,
+) -> Result<Established, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    in_time(async {
+        let greeting = greeting(role as u8, ours);
+        stream.write_all(&greeting).await?;
+        let mut answer = [0; GREETING_BYTES];
+        stream.read_exact(&mut answer).await?;
+        let (status, theirs) = parse_greeting(&answer)?;
+        if status == Status::VersionMismatch as u8 {
+            return Err(HandshakeError::VersionMismatch { ours, theirs });
+        }
+        let version =
+            ours.highest_common(theirs).ok_or(HandshakeError::VersionMismatch { ours, theirs })?;
+
+        let prologue = prologue(version, &greeting, &answer);
+        let mut noise = noise(secret, &prologue).build_initiator().map_err(broken)?;
+        let mut buffer = [0; HANDSHAKE_FRAME_BYTES];
+        let length = noise.write_message(&[], &mut buffer).map_err(broken)?;
+        write_frame(stream, &buffer[..length]).await?;
+        let frame = read_frame(stream).await?;
+        match frame.split_first() {
+            Some((&status, message)) if status == Status::Welcome as u8 => {
+                noise.read_message(message, &mut buffer).map_err(|_| HandshakeError::SecretMismatch)?;
+            }
+            _ => return Err(HandshakeError::SecretMismatch),
+        }
+        let keys = Keys::new(noise.into_transport_mode().map_err(broken)?);
+        Ok(Established { keys, version, role })
+    })
+    .await
+}
+
+/// Answers a peer that connected: demands proof that it knows `secret`.
+///
+/// # Errors
+/// Every variant of [`HandshakeError`], in bounded time. The peer has then been told why, as far as it may know.
+pub async fn respond<S>(stream: &mut S, secret: &Secret) -> Result<Established, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    respond_speaking(stream, secret, VersionRange::SPOKEN).await
+}
+
+/// As [`respond`], speaking a given range of versions: for tests of what happens between releases.
+#[doc(hidden)]
+pub async fn respond_speaking<S>(
+    stream: &mut S,
+    secret: &Secret,
+    ours: VersionRange,
+) -> Result<Established, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    in_time(async {
+        let mut greeted = [0; GREETING_BYTES];
+        stream.read_exact(&mut greeted).await?;
+        let (role, theirs) = parse_greeting(&greeted)?;
+        let role = match role {
+            1 => Role::Dispatcher,
+            2 => Role::Operator,
+            _ => return Err(HandshakeError::NotPpserver),
+        };
+        let Some(version) = ours.highest_common(theirs) else {
+            stream.write_all(&greeting(Status::VersionMismatch as u8, ours)).await?;
+            stream.shutdown().await?;
+            return Err(HandshakeError::VersionMismatch { ours, theirs });
+        };
+        let answer = greeting(Status::Welcome as u8, ours);
+        stream.write_all(&answer).await?;
+
+        let prologue = prologue(version, &greeted, &answer);
+        let mut noise = noise(secret, &prologue).build_responder().map_err(broken)?;
+        let mut buffer = [0; HANDSHAKE_FRAME_BYTES];
+        let frame = read_frame(stream).await?;
+        if noise.read_message(&frame, &mut buffer).is_err() {
+            write_frame(stream, &[Status::SecretMismatch as u8]).await?;
+            stream.shutdown().await?;
+            return Err(HandshakeError::SecretMismatch);
+        }
+        buffer[0] = Status::Welcome as u8;
+        let length = noise.write_message(&[], &mut buffer[1..]).map_err(broken)?;
+        write_frame(stream, &buffer[..=length]).await?;
+        let keys = Keys::new(noise.into_transport_mode().map_err(broken)?);
+        Ok(Established { keys, version, role })
+    })
+    .await
+}
+
+async fn in_time<T>(handshake: impl Future<Output = Result<T, HandshakeError>>) -> Result<T, HandshakeError> {
+    tokio::time::timeout(HANDSHAKE_TIME, handshake).await.unwrap_or(Err(HandshakeError::Timeout))
+}
+
+/// What both sides must have seen alike for the handshake to succeed.
+fn prologue(version: Version, initiator: &[u8], responder: &[u8]) -> Vec<u8> {
+    [PROLOGUE, initiator, responder, &version.0.to_le_bytes()].concat()
+}
+
+fn noise<'a>(secret: &'a Secret, prologue: &'a [u8]) -> snow::Builder<'a> {
+    let parameters = NOISE.parse().expect("the Noise pattern is well-formed");
+    snow::Builder::new(parameters)
+        .psk(0, secret.key())
+        .and_then(|builder| builder.prologue(prologue))
+        .expect("key and prologue are set once, with the right length")
+}
+
+/// Noise can only fail locally for lack of random numbers or for a programming error.
+fn broken(error: snow::Error) -> HandshakeError {
+    HandshakeError::Io(io::Error::other(error))
+}
+
+fn greeting(second: u8, versions: VersionRange) -> [u8; GREETING_BYTES] {
+    let mut bytes = [0; GREETING_BYTES];
+    bytes[..4].copy_from_slice(&MAGIC);
+    bytes[4] = second;
+    bytes[5..7].copy_from_slice(&versions.oldest.0.to_le_bytes());
+    bytes[7..9].copy_from_slice(&versions.newest.0.to_le_bytes());
+    bytes
+}
+
+fn parse_greeting(bytes: &[u8; GREETING_BYTES]) -> Result<(u8, VersionRange), HandshakeError> {
+    if bytes[..4] != MAGIC {
+        return Err(HandshakeError::NotPpserver);
+    }
+    let oldest = Version(u16::from_le_bytes([bytes[5], bytes[6]]));
+    let newest = Version(u16::from_le_bytes([bytes[7], bytes[8]]));
+    Ok((bytes[4], VersionRange { oldest, newest }))
+}
+
+async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let mut frame = (bytes.len() as u16).to_le_bytes().to_vec();
+    frame.extend_from_slice(bytes);
+    stream.write_all(&frame).await
+}
+
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, HandshakeError> {
+    let length = usize::from(stream.read_u16_le().await?);
+    if length > HANDSHAKE_FRAME_BYTES {
+        return Err(HandshakeError::TooLong(length));
+    }
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::parse(text).unwrap()
+    }
+
+    async fn meet(
+        ours: (&str, VersionRange),
+        theirs: (&str, VersionRange),
+    ) -> (Result<Established, HandshakeError>, Result<Established, HandshakeError>) {
+        let (mut near, mut far) = tokio::io::duplex(64 * 1024);
+        let (ours_secret, theirs_secret) = (secret(ours.0), secret(theirs.0));
+        tokio::join!(
+            initiate_speaking(&mut near, &ours_secret, Role::Dispatcher, ours.1),
+            respond_speaking(&mut far, &theirs_secret, theirs.1),
+        )
+    }
+
+    fn versions(oldest: u16, newest: u16) -> VersionRange {
+        VersionRange { oldest: Version(oldest), newest: Version(newest) }
+    }
+
+    #[tokio::test]
+    async fn the_same_secret_brings_peers_together_at_the_highest_common_version() {
+        let (near, far) = meet(("secret", versions(1, 3)), ("secret", versions(2, 7))).await;
+        assert_eq!(near.unwrap().version, Version(3));
+        let far = far.unwrap();
+        assert_eq!((far.version, far.role), (Version(3), Role::Dispatcher));
+    }
+
+    #[tokio::test]
+    async fn different_secrets_are_told_to_both() {
+        let (near, far) = meet(("secret", VersionRange::SPOKEN), ("other", VersionRange::SPOKEN)).await;
+        assert!(matches!(near, Err(HandshakeError::SecretMismatch)), "{near:?}");
+        assert!(matches!(far, Err(HandshakeError::SecretMismatch)), "{far:?}");
+    }
+
+    #[tokio::test]
+    async fn no_common_version_names_both_ranges_on_both_sides() {
+        let (near, far) = meet(("secret", versions(1, 1)), ("secret", versions(2, 3))).await;
+        let near = near.unwrap_err().to_string();
+        assert!(near.contains("version 2 to 3") && near.contains("speaks 1;"), "{near}");
+        assert!(far.unwrap_err().to_string().contains("version 1,"));
+    }
+
+    #[tokio::test]
+    async fn a_web_browser_is_told_apart_from_a_dispatcher() {
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let error = respond(&mut far, &secret("secret")).await.unwrap_err();
+        assert!(matches!(error, HandshakeError::NotPpserver), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_mirror_proves_nothing() {
+        // A peer that sends every byte back knows no secret, and gets nowhere.
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        let mirror = tokio::spawn(async move {
+            let mut buffer = [0; 1024];
+            while let Ok(length @ 1..) = far.read(&mut buffer).await {
+                if far.write_all(&buffer[..length]).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let result = initiate(&mut near, &secret("secret"), Role::Dispatcher).await;
+        assert!(result.is_err(), "{result:?}");
+        mirror.abort();
+    }
+}

@@ -1,0 +1,41 @@
+//! What crosses a wire between a dispatcher, a node and the node's workers.
+//!
+//! This crate owns every byte that two processes of a cluster exchange: identifiers, messages, the range of
+//! protocol versions, the codec, the handshake that proves both sides know the secret, the mDNS advert, and the
+//! limits that hold for all of them. It decides nothing: which job runs where is the business of the cores in
+//! `pp-dispatcher` and `pp-node`.
+//!
+//! Without the default feature `net` only plain data is left (no tokio, no cryptography): that is what the cores
+//! are built on.
+
+pub mod advert;
+#[cfg(any(feature = "net", feature = "codec"))]
+pub mod codec;
+mod ids;
+pub mod limits;
+mod message;
+mod outcome;
+mod payload;
+mod version;
+pub mod worker;
+
+#[cfg(feature = "net")]
+pub mod connection;
+#[cfg(feature = "net")]
+pub mod handshake;
+#[cfg(feature = "net")]
+pub mod record;
+#[cfg(feature = "net")]
+pub mod secret;
+
+pub use ids::{AttemptId, Digest, FunctionId, JobId, NodeId, SessionId};
+pub use message::{
+    Attempt, FromNode, Hello, NodeStatus, OutputLine, ProgramOffer, ProgramRefusal, Refusal, Resume, Stream,
+    Target, ToNode, Welcome,
+};
+pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};
+pub use payload::Payload;
+pub use version::{Version, VersionRange};
+
+/// The port a `ppserver` listens on unless told otherwise (the port of pp's `ppserver.py`).
+pub const DEFAULT_PORT: u16 = 60_000;

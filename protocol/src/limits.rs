@@ -1,0 +1,82 @@
+//! The limits every peer keeps, by name. A number that bounds a queue, a frame or a count is written here once.
+
+use std::time::Duration;
+
+/// Largest sealed record on a wire, tag included: what one Noise message can hold.
+pub const RECORD_BYTES: usize = 65_535;
+
+/// Most plain text one record carries.
+pub const RECORD_PLAIN_BYTES: usize = RECORD_BYTES - 16;
+
+/// A batch of messages is closed once it holds this much, so that it fits one record.
+pub const BATCH_BYTES: usize = 32 * 1024;
+
+/// A message that grows larger than this travels in segments, between which small messages pass.
+pub const BULK_BYTES: usize = 16 * 1024;
+
+/// Largest frame read before the peer has proved that it knows the secret.
+pub const HANDSHAKE_FRAME_BYTES: usize = 4 * 1024;
+
+/// How long a handshake may take, from the first byte to the first message.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// Handshakes a node has under way at once; further connections wait in the listen backlog.
+pub const HANDSHAKES_AT_ONCE: usize = 64;
+
+/// Largest serialised argument or result of one job.
+pub const PAYLOAD_BYTES: usize = 1 << 30;
+
+/// What a message may need beyond its payload.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
+
+/// Large messages one connection may have under way at once.
+pub const BULK_MESSAGES_AT_ONCE: usize = 1;
+
+/// Messages queued to one peer before it is considered stuck: counted in bytes of payload.
+pub const OUTBOX_BYTES: usize = 4 << 30;
+
+/// Largest executable file that is sent to a node.
+pub const PROGRAM_BYTES: u64 = 2 << 30;
+
+/// Piece of a compressed program carried by one message.
+pub const PROGRAM_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Programs one dispatcher may offer (one per target it was built for).
+pub const PROGRAM_OFFERS: usize = 16;
+
+/// Attempts a node takes from one session beyond what its slots are running, at most.
+pub const WINDOW_ATTEMPTS: u32 = 16_384;
+
+/// Attempts a worker is given at once, at most.
+pub const WORKER_ATTEMPTS: usize = 1_024;
+
+/// Unacknowledged outcomes a node keeps for one session before it stops starting its attempts.
+pub const OUTCOMES_KEPT: usize = 4 * WINDOW_ATTEMPTS as usize;
+
+/// Most slots a node can be given.
+pub const SLOTS: u32 = 4_096;
+
+/// Sessions one node keeps at once.
+pub const SESSIONS: usize = 1_024;
+
+/// Longest line of captured output that is forwarded; the rest of it is cut.
+pub const OUTPUT_LINE_BYTES: usize = 8 * 1024;
+
+/// Lines of a worker's standard error that are kept for the story of its death.
+pub const LAST_STDERR_LINES: usize = 20;
+
+/// Longest name of a dispatcher or a node.
+pub const NAME_BYTES: usize = 256;
+
+/// Longest backtrace or panic message that travels.
+pub const TEXT_BYTES: usize = 16 * 1024;
+
+/// Cuts `text` to at most `limit` bytes at a character boundary.
+///
+/// ```
+/// assert_eq!(pp_protocol::limits::cut("grün", 3), "gr");
+/// assert_eq!(pp_protocol::limits::cut("grün", 9), "grün");
+/// ```
+pub fn cut(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
+}

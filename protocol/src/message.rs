@@ -1,0 +1,287 @@
+//! Messages between a dispatcher and a node. The node forwards payloads, it never looks into them.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, SessionId};
+
+/// From a dispatcher (or an operator) to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToNode {
+    /// Always first: who speaks, and with which program.
+    Hello(Hello),
+    /// Attempts to run, in this order, within the window the node granted.
+    Run(Vec<Attempt>),
+    /// Give these up, killing the worker of one that runs. Each is answered by an outcome.
+    Cancel(Vec<AttemptId>),
+    /// Give these back if they have not started. One that has is left alone and nothing is answered for it.
+    Recall(Vec<AttemptId>),
+    /// Outcomes up to this sequence number arrived and need not be kept.
+    Ack(u64),
+    /// A piece of the compressed program the node asked for; the last piece is marked.
+    ProgramChunk {
+        /// The program.
+        digest: Digest,
+        /// LZ4-framed bytes, in order.
+        bytes: Payload,
+        /// Whether the program is complete with this piece.
+        last: bool,
+    },
+    /// The program the node asked for cannot be sent, and why.
+    ProgramUnavailable(Digest, String),
+    /// Still there? Answered by `Pong` with the same number.
+    Ping(u64),
+    /// The answer to the node's `Ping`.
+    Pong(u64),
+    /// Change the number of slots.
+    Resize(u32),
+    /// Finish what runs, then exit.
+    Drain,
+    /// The dispatcher is done: forget the session, kill what is left of it.
+    Goodbye,
+}
+
+/// From a node to a dispatcher (or an operator).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromNode {
+    /// The answer to `Hello`: the session stands.
+    Welcome(Welcome),
+    /// The answer to `Hello`: there will be no session.
+    Refused(Refusal),
+    /// How many attempts without outcome this session may have at the node from now on.
+    Window(u32),
+    /// Outcomes; the first one's sequence number, the others follow without gap.
+    Outcomes(u64, Vec<Outcome>),
+    /// What jobs printed.
+    Output(Vec<OutputLine>),
+    /// The node lacks this program: send it.
+    ProgramNeeded(Digest),
+    /// The program cannot run on this node; attempts are returned.
+    ProgramRefused(Digest, ProgramRefusal),
+    /// The state of the node changed, or a heartbeat's time has come.
+    Status(NodeStatus),
+    /// Still there? Answered by `Pong` with the same number.
+    Ping(u64),
+    /// The answer to the peer's `Ping`.
+    Pong(u64),
+    /// The node leaves: nothing more will be accepted, and why.
+    Goodbye(String),
+}
+
+/// Who speaks to a node, and with which program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The same for as long as the dispatcher lives, over all its connections.
+    pub session: SessionId,
+    /// For people: `user@host, program, process id`.
+    pub name: String,
+    /// The same program built for one or more targets. Empty: only the node's built-in functions are called.
+    pub programs: Vec<ProgramOffer>,
+    /// Present when an earlier connection of this session broke off.
+    pub resume: Option<Resume>,
+    /// An operator looks and gives orders, but runs no jobs.
+    pub operator: bool,
+}
+
+/// What a dispatcher holds of a session whose connection broke off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The life of the node that the session was with.
+    pub node: NodeId,
+    /// Outcomes received so far.
+    pub outcomes_received: u64,
+    /// Attempts believed to be at the node. The node cancels what it holds beyond these.
+    pub held: Vec<AttemptId>,
+}
+
+/// One build of the dispatcher's program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramOffer {
+    /// BLAKE3 of the executable file.
+    pub digest: Digest,
+    /// What it was built for.
+    pub target: Target,
+    /// Size of the executable file in bytes.
+    pub bytes: u64,
+    /// File name, for people.
+    pub name: String,
+}
+
+/// Operating system and processor architecture, in the words of `std::env::consts`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Target {
+    /// Such as `linux`.
+    pub os: String,
+    /// Such as `x86_64`.
+    pub arch: String,
+}
+
+impl Target {
+    /// What this program was built for.
+    pub fn here() -> Self {
+        Self { os: std::env::consts::OS.into(), arch: std::env::consts::ARCH.into() }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.arch)
+    }
+}
+
+/// The node's answer to a `Hello` it accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// This life of the node.
+    pub node: NodeId,
+    /// The node's name, for people: its host name unless configured.
+    pub name: String,
+    /// The release of the software that serves the node, for people.
+    pub software: String,
+    /// What programs must be built for.
+    pub target: Target,
+    /// Whether the session of an earlier connection goes on.
+    pub resumed: bool,
+    /// When resumed: the attempts the node holds; the dispatcher queues again what it believed to be there beyond these.
+    pub held: Vec<AttemptId>,
+    /// Attempts without outcome the session may have at the node.
+    pub window: u32,
+    /// Slots, load, memory.
+    pub status: NodeStatus,
+}
+
+/// A node's state, for scheduling and for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Room for attempts; the number of workers.
+    pub slots: u32,
+    /// Slots running an attempt now.
+    pub busy: u32,
+    /// Attempts waiting at the node, of all sessions.
+    pub queued: u32,
+    /// Dispatchers connected.
+    pub sessions: u32,
+    /// Processors the node may use.
+    pub cpus: u32,
+    /// The system's load average over one minute.
+    pub load: f32,
+    /// Memory in use, in bytes.
+    pub memory_used: u64,
+    /// Memory of the machine, in bytes.
+    pub memory_total: u64,
+    /// The node finishes what runs and takes no more.
+    pub draining: bool,
+}
+
+impl Eq for NodeStatus {}
+
+/// One attempt to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Which try of which job.
+    pub id: AttemptId,
+    /// The function to call.
+    pub function: FunctionId,
+    /// Kill it when it has run so long (in nanoseconds); 0 for never.
+    pub time_limit_ns: u64,
+    /// Its serialised arguments.
+    pub args: Payload,
+}
+
+impl Attempt {
+    /// How long the attempt may run, if that is limited.
+    pub fn time_limit(&self) -> Option<Duration> {
+        (self.time_limit_ns != 0).then(|| Duration::from_nanos(self.time_limit_ns))
+    }
+}
+
+/// A line a job printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputLine {
+    /// The attempt its worker was running when the line was read; a worker may print between attempts too.
+    pub attempt: Option<AttemptId>,
+    /// Which of the two streams.
+    pub stream: Stream,
+    /// The line without its end, at most [`OUTPUT_LINE_BYTES`](crate::limits::OUTPUT_LINE_BYTES), made valid UTF-8.
+    pub text: String,
+}
+
+/// A standard stream of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Why a node takes no session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The node finishes what runs and exits.
+    #[error("the node is draining: it finishes what runs and then exits; start it again to use it")]
+    Draining,
+    /// As many sessions as the node keeps.
+    #[error("the node already serves {0} dispatchers, its limit; try again when one of them has ended")]
+    TooManySessions(u32),
+    /// The first message was not a `Hello`, or made no sense.
+    #[error("the node did not understand the greeting: {0}; is it of another release?")]
+    BadHello(String),
+}
+
+/// Why a program cannot run on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ProgramRefusal {
+    /// None of the builds offered is for this node.
+    #[error(
+        "the node is {node}, the program was built for {}; build it for {node} too and add that build with \
+         Builder::program(path)", .offered.iter().map(Target::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    WrongTarget {
+        /// What the node runs.
+        node: Target,
+        /// What was offered.
+        offered: Vec<Target>,
+    },
+    /// The program is larger than the node stores.
+    #[error("the program has {bytes} bytes, the node stores at most {limit}; strip its debug information")]
+    TooLarge {
+        /// Size of the program in bytes.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The bytes that arrived are not the program that was announced.
+    #[error("the program arrived damaged (its digest is {found}); was the executable rebuilt while it ran? start it again")]
+    WrongDigest {
+        /// The digest of what arrived.
+        found: Digest,
+    },
+    /// The dispatcher could not send it.
+    #[error("the dispatcher could not send the program: {0}")]
+    Unavailable(String),
+    /// The node could not store it.
+    #[error("the node could not store the program: {0}")]
+    NotStored(String),
+    /// It was started as a worker and ended, or never said that it is ready.
+    #[error("the program does not start as a worker on this node: {reason}{}", stderr_text(.stderr))]
+    DoesNotStart {
+        /// What happened.
+        reason: String,
+        /// The last lines it wrote to standard error.
+        stderr: Vec<String>,
+    },
+}
+
+fn stderr_text(lines: &[String]) -> String {
+    if lines.is_empty() { String::new() } else { format!("; it wrote: {}", lines.join(" | ")) }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}

@@ -1,0 +1,136 @@
+//! How an attempt ended, as a node tells it to a dispatcher.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AttemptId, Payload};
+
+/// What became of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The attempt that ended.
+    pub id: AttemptId,
+    /// How long it ran, in nanoseconds of the node's monotonic clock; 0 if it never started.
+    pub run_time_ns: u64,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+impl Outcome {
+    /// About how many bytes it takes on a wire.
+    pub fn weight(&self) -> usize {
+        const FIXED_BYTES: usize = 32;
+        FIXED_BYTES
+            + match &self.ended {
+                Ended::Succeeded(result) => result.len(),
+                Ended::Panicked(panic) => {
+                    panic.message.len() + panic.backtrace.as_ref().map_or(0, String::len) + FIXED_BYTES
+                }
+                Ended::WorkerDied(death) => death.stderr.iter().map(String::len).sum(),
+                Ended::BadArguments(text) | Ended::BadResult(text) => text.len(),
+                _ => 0,
+            }
+    }
+
+    /// How long the attempt ran.
+    pub fn run_time(&self) -> Duration {
+        Duration::from_nanos(self.run_time_ns)
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// The function returned; its serialised result.
+    Succeeded(Payload),
+    /// The function panicked; the worker lives on.
+    Panicked(Panic),
+    /// The attempt ran longer than its time limit and its worker was killed.
+    TimedOut,
+    /// The dispatcher asked for it to be cancelled, before or while it ran.
+    Cancelled,
+    /// The attempt was given back without having been started: nobody is to blame.
+    Returned,
+    /// The worker died while it ran this attempt.
+    WorkerDied(WorkerDeath),
+    /// The result is larger than the node accepts: its size and the limit, in bytes.
+    TooLarge(u64, u64),
+    /// The program on the node has no function of that identifier.
+    UnknownFunction,
+    /// The arguments could not be decoded by the function's types.
+    BadArguments(String),
+    /// The result could not be serialised.
+    BadResult(String),
+}
+
+/// What a panicking function left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Panic {
+    /// The panic message.
+    pub message: String,
+    /// `file:line:column`, where the panic hook saw it.
+    pub place: Option<String>,
+    /// The backtrace, if `RUST_BACKTRACE` asked for one on the node.
+    pub backtrace: Option<String>,
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.place.iter().try_for_each(|place| write!(f, " (at {place})"))
+    }
+}
+
+/// How a worker process died.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerDeath {
+    /// Signal or exit code.
+    pub death: Death,
+    /// The last lines it wrote to standard error.
+    pub stderr: Vec<String>,
+}
+
+/// Signal or exit code of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Death {
+    /// Ended by this signal.
+    Signal(i32),
+    /// Exited with this code.
+    Exit(i32),
+    /// It closed its descriptor or wrote garbage on it, and was killed for that.
+    Garbage,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(number) => match signal_name(*number) {
+                Some(name) => write!(f, "killed by signal {number} ({name})"),
+                None => write!(f, "killed by signal {number}"),
+            },
+            Self::Exit(code) => write!(f, "exited with code {code}"),
+            Self::Garbage => write!(f, "broke off its connection to the node"),
+        }
+    }
+}
+
+/// The names of the signals that end processes and have the same number on every platform supported.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        _ => return None,
+    })
+}

@@ -1,0 +1,76 @@
+//! Messages between a node and a worker process, over the socket pair the node made for it.
+//!
+//! The worker is the user's program, which may have been built with another release than the node: the first byte a
+//! worker sends is therefore a version, and both sides refuse politely.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FunctionId, Panic, Payload};
+
+/// Version of the messages in this module. It changes with any change to them.
+pub const WORKER_VERSION: u16 = 1;
+
+/// Environment variable that makes a program a worker: `WORKER_VERSION` of the node that started it.
+pub const WORKER_ENVIRONMENT: &str = "PP_WORKER";
+
+/// From a node to a worker. One frame carries one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Run these, in order.
+    Run(Vec<Work>),
+}
+
+/// From a worker to a node. One frame carries one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The worker runs and waits for work.
+    Ready {
+        /// [`WORKER_VERSION`] of the worker.
+        version: u16,
+        /// How many functions its program has.
+        functions: u32,
+    },
+    /// Work that ended, in order.
+    Finished(Vec<Finished>),
+    /// Work before this number that was not claimed has been thrown away, as the node asked through the page.
+    Skipped(u32),
+}
+
+/// One attempt as a worker sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Counts this worker's attempts, wrapping around.
+    pub number: u32,
+    /// The function to call.
+    pub function: FunctionId,
+    /// Its serialised arguments.
+    pub args: Payload,
+}
+
+/// How one attempt ended, as its worker saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The number of the [`Work`].
+    pub number: u32,
+    /// How long it ran, in nanoseconds.
+    pub run_time_ns: u64,
+    /// What came of it.
+    pub result: WorkResult,
+}
+
+/// What a call came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkResult {
+    /// The serialised result.
+    Succeeded(Payload),
+    /// The function panicked.
+    Panicked(Panic),
+    /// The result has so many bytes, and the limit is that many.
+    TooLarge(u64, u64),
+    /// No function of that identifier.
+    UnknownFunction,
+    /// The arguments could not be decoded.
+    BadArguments(String),
+    /// The result could not be serialised.
+    BadResult(String),
+}
