@@ -14,6 +14,7 @@ pub mod codec;
 mod ids;
 pub mod limits;
 mod message;
+mod moment;
 mod outcome;
 mod payload;
 mod version;
@@ -33,6 +34,7 @@ pub use message::{
     Attempt, FromNode, Hello, NodeStatus, OutputLine, ProgramOffer, ProgramRefusal, Refusal, Resume, Stream,
     Target, ToNode, Welcome,
 };
+pub use moment::Moment;
 pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};
 pub use payload::Payload;
 pub use version::{Version, VersionRange};

@@ -46,7 +46,7 @@ pub enum Ended {
     /// The function returned; its serialised result.
     Succeeded(Payload),
     /// The function panicked; the worker lives on.
-    Panicked(Panic),
+    Panicked(Box<Panic>),
     /// The attempt ran longer than its time limit and its worker was killed.
     TimedOut,
     /// The dispatcher asked for it to be cancelled, before or while it ran.
@@ -54,7 +54,7 @@ pub enum Ended {
     /// The attempt was given back without having been started: nobody is to blame.
     Returned,
     /// The worker died while it ran this attempt.
-    WorkerDied(WorkerDeath),
+    WorkerDied(Box<WorkerDeath>),
     /// The result is larger than the node accepts: its size and the limit, in bytes.
     TooLarge(u64, u64),
     /// The program on the node has no function of that identifier.

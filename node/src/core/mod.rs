@@ -1,1 +1,375 @@
-//! (being written)
+//! What a node decides, without any I/O.
+//!
+//! [`Core`] owns every slot, session, attempt and program of the node. The shell tells it what happened
+//! ([`Event`]) with the time at which it happened, and performs what it asks for ([`Action`]). The calling contract:
+//!
+//! 1. `handle(now, event, &mut actions)` for each event, `now` never going back;
+//! 2. perform the actions in order; the ones that ask a question ([`Action::Observe`], [`Action::Revoke`],
+//!    [`Action::LocateProgram`]) are answered by an event;
+//! 3. call `handle(now, Event::Tick, ..)` when `next_deadline()` has come.
+//!
+//! ```text
+//! attempt:   Run ──> queued at the node ──> in a worker ──> started ──> outcome kept ──> acknowledged
+//!                       │     ^                 │              │
+//!                       │     └── revoked ──────┘              ├── worker died: outcome "worker died"
+//!                       └── cancelled, recalled, returned      └── cancelled, timed out: worker killed
+//! worker:    Starting ──> Ready <──> Skipping        (Skipping: work was revoked and is being thrown away)
+//!                └───────────┴──────────┴──> Ending ──> gone
+//! ```
+
+mod connect;
+mod programs;
+mod resize;
+mod schedule;
+mod session;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use pp_protocol::worker::{Finished, Work};
+use pp_protocol::{
+    Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, Stream, Target, ToNode,
+    WorkerDeath,
+};
+
+use self::connect::Connection;
+use self::programs::ProgramState;
+use self::session::Session;
+pub use self::session::SessionStatistics;
+use self::work::Worker;
+
+/// A connection, numbered by the shell; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionKey(pub u32);
+
+/// A worker, numbered by the core; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerKey(pub u32);
+
+/// A session, numbered by the core; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SessionKey(u32);
+
+/// How far a worker has come, as read from its page. Counts wrap around.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How many pieces of work it has claimed; the last one claimed is number `started - 1`.
+    pub started: u32,
+    /// How many of these it has finished. One is running while this differs from `started`.
+    pub finished: u32,
+    /// When the last claimed piece started, on the monotonic clock.
+    pub started_at_ns: u64,
+}
+
+/// Which executable a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Program {
+    /// The program the node itself runs in: the dispatcher's own, or `ppserver` with its built-in functions.
+    Own,
+    /// One that a dispatcher sent.
+    Sent(Digest),
+}
+
+/// What a core is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This life of the node.
+    pub id: NodeId,
+    /// The node's name, for people.
+    pub name: String,
+    /// Room for attempts.
+    pub slots: u32,
+    /// Processors the node may use.
+    pub cpus: u32,
+    /// What programs must be built for.
+    pub target: Target,
+    /// Whether a worker runs one attempt only.
+    pub fresh_worker_per_job: bool,
+    /// Whether programs can be received; if not, sessions run the node's own.
+    pub stores_programs: bool,
+    /// How long a connection may be silent before it is closed.
+    pub silence: Duration,
+    /// How long a session without connection is kept.
+    pub grace: Duration,
+    /// How long running attempts may go on when the node drains.
+    pub drain_time: Duration,
+}
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A peer proved that it knows the secret.
+    Connected(ConnectionKey),
+    /// Messages arrived.
+    Received(ConnectionKey, Vec<ToNode>),
+    /// The connection is gone.
+    Disconnected(ConnectionKey),
+    /// The store has this program, or has it now.
+    ProgramStored(Digest),
+    /// The store does not have this program.
+    ProgramMissing(Digest),
+    /// The program could not be stored.
+    ProgramFailed(Digest, ProgramRefusal),
+    /// The worker waits for work.
+    WorkerReady(WorkerKey),
+    /// The worker never became ready: why, and what it last wrote to standard error.
+    WorkerFailed(WorkerKey, String, Vec<String>),
+    /// Work ended, in order.
+    WorkerFinished(WorkerKey, Vec<Finished>),
+    /// Revoked work before this number has been thrown away.
+    WorkerSkipped(WorkerKey, u32),
+    /// A line was printed while the worker was so far.
+    WorkerOutput(WorkerKey, Progress, Stream, String),
+    /// The worker is gone, having come so far.
+    WorkerExited(WorkerKey, Progress, WorkerDeath),
+    /// The answer to [`Action::Observe`].
+    Observed(WorkerKey, Progress),
+    /// The answer to [`Action::Revoke`].
+    Revoked(WorkerKey, Progress),
+    /// The operator wants so many slots.
+    Resize(u32),
+    /// Finish what runs, then end.
+    Drain,
+    /// End at once.
+    Kill,
+    /// Load and memory of the machine.
+    Load(SystemLoad),
+    /// The time of [`Core::next_deadline`] has come.
+    Tick,
+}
+
+/// Load and memory of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SystemLoad {
+    /// Load average over one minute.
+    pub load: f32,
+    /// Memory in use, in bytes.
+    pub memory_used: u64,
+    /// Memory of the machine, in bytes.
+    pub memory_total: u64,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send a message.
+    Send(ConnectionKey, FromNode),
+    /// Close the connection once everything queued is written; no event follows.
+    Close(ConnectionKey),
+    /// Look for a program in the store.
+    LocateProgram(Digest),
+    /// Add a piece to a program being received; complete it with the last.
+    StoreProgram {
+        /// The program.
+        digest: Digest,
+        /// Its announced size in bytes.
+        size: u64,
+        /// The compressed piece.
+        piece: Payload,
+        /// Whether it is the last one.
+        last: bool,
+    },
+    /// Forget the pieces received of a program.
+    AbandonProgram(Digest),
+    /// Start a worker.
+    Spawn(WorkerKey, Program),
+    /// Give a worker more work.
+    Assign(WorkerKey, Vec<Work>),
+    /// Read how far a worker has come.
+    Observe(WorkerKey),
+    /// Take back what a worker has not claimed.
+    Revoke(WorkerKey),
+    /// Kill a worker and its process group; its exit follows as an event.
+    Kill(WorkerKey),
+    /// Let an idle worker end; its exit follows as an event.
+    Retire(WorkerKey),
+    /// The node is done.
+    End,
+}
+
+/// Statistics of a node, for people.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    /// The node's name.
+    pub name: String,
+    /// Slots, load, memory.
+    pub status: NodeStatus,
+    /// Worker processes by state: starting, idle, busy.
+    pub workers: [usize; 3],
+    /// Each session, in the order they came.
+    pub sessions: Vec<SessionStatistics>,
+}
+
+/// The state of a node. See the [module documentation](self) for how to drive it.
+#[derive(Debug)]
+pub struct Core {
+    config: Config,
+    slots: u32,
+    system: SystemLoad,
+    draining: Option<Draining>,
+    connections: BTreeMap<ConnectionKey, Connection>,
+    sessions: BTreeMap<SessionKey, Session>,
+    workers: BTreeMap<WorkerKey, Worker>,
+    programs: BTreeMap<Program, ProgramState>,
+    /// Workers that wait for work, by what they run.
+    idle: BTreeSet<(Program, WorkerKey)>,
+    /// When the next heartbeat is due.
+    heartbeat: Option<Moment>,
+    /// When to look for workers that sit on work while others idle.
+    rebalance: Option<Moment>,
+    next_worker: u32,
+    next_session: u32,
+    /// Rises with every pick of a session, so that equals take turns.
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Draining {
+    /// When what still runs is killed.
+    until: Moment,
+    /// Whether the farewell has been said.
+    farewell: bool,
+    /// Whether the end was announced to the shell.
+    ended: bool,
+}
+
+impl Core {
+    /// A node without sessions and workers.
+    pub fn new(config: Config) -> Self {
+        Self {
+            slots: config.slots,
+            config,
+            system: SystemLoad::default(),
+            draining: None,
+            connections: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            programs: BTreeMap::from([(Program::Own, ProgramState::usable())]),
+            idle: BTreeSet::new(),
+            heartbeat: None,
+            rebalance: None,
+            next_worker: 0,
+            next_session: 0,
+            turn: 0,
+        }
+    }
+
+    /// Takes in what happened at `now`, appending what is to be done to `actions`.
+    pub fn handle(&mut self, now: Moment, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Connected(key) => self.connected(now, key),
+            Event::Received(key, messages) => {
+                self.heard(now, key);
+                for message in messages {
+                    self.received(now, key, message, actions);
+                }
+            }
+            Event::Disconnected(key) => self.disconnected(now, key, actions),
+            Event::ProgramStored(digest) => self.program_stored(digest),
+            Event::ProgramMissing(digest) => self.program_missing(digest, actions),
+            Event::ProgramFailed(digest, refusal) => {
+                self.program_refused(Program::Sent(digest), refusal, actions)
+            }
+            Event::WorkerReady(key) => self.worker_ready(key),
+            Event::WorkerFailed(key, reason, stderr) => self.worker_failed(now, key, reason, stderr, actions),
+            Event::WorkerFinished(key, finished) => self.worker_finished(now, key, finished, actions),
+            Event::WorkerSkipped(key, number) => self.worker_skipped(key, number),
+            Event::WorkerOutput(key, progress, stream, text) => {
+                self.worker_output(key, progress, stream, text)
+            }
+            Event::WorkerExited(key, progress, death) => self.worker_exited(key, progress, death),
+            Event::Observed(key, progress) => self.observed(now, key, progress, actions),
+            Event::Revoked(key, progress) => self.revoked(key, progress, actions),
+            Event::Resize(slots) => self.resize(slots, actions),
+            Event::Drain => self.drain(now, actions),
+            Event::Kill => self.kill(now, actions),
+            Event::Load(load) => self.system = load,
+            Event::Tick => self.tick(now, actions),
+        }
+        self.schedule(now, actions);
+        self.flush_sessions(actions);
+        self.end_if_drained(now, actions);
+    }
+
+    /// When [`Event::Tick`] is due, if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let sessions = self.sessions.values().filter_map(|session| session.forget_at(self.config.grace));
+        let watches = self.workers.values().filter_map(|worker| worker.watch);
+        let drain = self.draining.as_ref().filter(|draining| !draining.ended).map(|draining| draining.until);
+        let starts = self.programs.values().filter_map(ProgramState::retry_at);
+        sessions.chain(watches).chain(starts).chain(self.heartbeat).chain(self.rebalance).chain(drain).min()
+    }
+
+    fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.beat(now, actions);
+        self.forget_silent_sessions(now, actions);
+        self.watch_time_limits(now, actions);
+        self.rebalance_workers(now, actions);
+        self.end_drain_time(now, actions);
+    }
+
+    /// This life of the node.
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// Slots, load, memory.
+    pub fn status(&self) -> NodeStatus {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        NodeStatus {
+            slots: self.slots,
+            busy: count(self.workers.values().filter(|worker| worker.is_busy()).count()),
+            queued: count(self.sessions.values().map(|session| session.queue.len()).sum()),
+            sessions: count(self.sessions.values().filter(|session| session.connection.is_some()).count()),
+            cpus: self.config.cpus,
+            load: self.system.load,
+            memory_used: self.system.memory_used,
+            memory_total: self.system.memory_total,
+            draining: self.draining.is_some(),
+        }
+    }
+
+    /// Numbers for people.
+    pub fn statistics(&self) -> Statistics {
+        let mut workers = [0; 3];
+        for worker in self.workers.values() {
+            workers[worker.state_for_people()] += 1;
+        }
+        Statistics {
+            name: self.config.name.clone(),
+            status: self.status(),
+            workers,
+            sessions: self.sessions.values().map(Session::statistics).collect(),
+        }
+    }
+
+    /// What must hold after every event. Called by tests and the simulation.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn check_invariants(&self) {
+        let busy = self.workers.values().filter(|worker| worker.is_busy() && !worker.is_ending()).count();
+        let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
+        assert!(busy <= alive, "busy workers are alive");
+        for worker in self.workers.values() {
+            worker.check_invariants();
+        }
+        for (program, key) in &self.idle {
+            let worker = &self.workers[key];
+            assert!(worker.is_idle() && worker.program == *program, "an idle worker is one that could work");
+        }
+        for (key, session) in &self.sessions {
+            let in_workers: usize =
+                self.workers.values().filter(|worker| worker.session == Some(*key)).map(Worker::holds).sum();
+            assert_eq!(session.in_workers, in_workers, "a session knows how much of its work is in workers");
+            let slots = self.workers.values().filter(|worker| worker.session == Some(*key)).count();
+            assert_eq!(session.slots_used, slots, "a session knows how many workers it occupies");
+            if let Some(connection) = session.connection {
+                assert!(self.connections.contains_key(&connection), "a session's connection is open");
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Connections: greetings, resumed sessions, heartbeats, farewells.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pp_protocol::limits::{NAME_BYTES, PROGRAM_OFFERS, SESSIONS, WINDOW_ATTEMPTS, cut};
+use pp_protocol::{AttemptId, FromNode, Hello, Moment, Refusal, Resume, ToNode, Welcome};
+
+use super::session::Session;
+use super::{Action, ConnectionKey, Core, SessionKey};
+
+/// How often a node says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Who is on it, once it has said so.
+    peer: Peer,
+    /// When something last arrived.
+    heard: Moment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Peer {
+    Unknown,
+    Session(SessionKey),
+    Operator,
+}
+
+impl Core {
+    pub(super) fn connected(&mut self, now: Moment, key: ConnectionKey) {
+        self.connections.insert(key, Connection { peer: Peer::Unknown, heard: now });
+        self.heartbeat.get_or_insert(now + HEARTBEAT);
+    }
+
+    pub(super) fn heard(&mut self, now: Moment, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(&key) {
+            connection.heard = now;
+        }
+    }
+
+    pub(super) fn received(
+        &mut self,
+        now: Moment,
+        key: ConnectionKey,
+        message: ToNode,
+        actions: &mut Vec<Action>,
+    ) {
+        // The connection may have been closed by a message before this one in the same batch.
+        let Some(connection) = self.connections.get(&key) else { return };
+        match (connection.peer, message) {
+            (Peer::Unknown, ToNode::Hello(hello)) => self.greeted(now, key, hello, actions),
+            (Peer::Unknown, _) => {
+                self.refuse(key, Refusal::BadHello("the first message was no greeting".into()), actions);
+            }
+            (_, ToNode::Ping(number)) => actions.push(Action::Send(key, FromNode::Pong(number))),
+            (_, ToNode::Resize(slots)) => self.resize(slots, actions),
+            (_, ToNode::Drain) => self.drain(now, actions),
+            (Peer::Session(session), message) => self.session_message(session, message, actions),
+            (Peer::Operator, ToNode::Goodbye) => self.close(key, actions),
+            (Peer::Operator, _) => {}
+        }
+    }
+
+    fn session_message(&mut self, key: SessionKey, message: ToNode, actions: &mut Vec<Action>) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        match message {
+            ToNode::Run(attempts) => {
+                // The window is a promise of the dispatcher; one that breaks it grossly is cut off.
+                let most = 2 * WINDOW_ATTEMPTS as usize + 2 * self.slots as usize;
+                if session.held() + attempts.len() > most {
+                    let connection = session.connection;
+                    self.end_session(key, actions);
+                    if let Some(connection) = connection {
+                        self.refuse(
+                            connection,
+                            Refusal::BadHello("it sent more than its window".into()),
+                            actions,
+                        );
+                    }
+                    return;
+                }
+                session.queue.extend(attempts);
+                self.return_what_cannot_run(key);
+            }
+            ToNode::Cancel(attempts) => self.cancel(key, &attempts, actions),
+            ToNode::Recall(attempts) => self.recall(key, &attempts, actions),
+            ToNode::Ack(received) => session.acknowledged(received),
+            ToNode::ProgramChunk { digest, bytes, last } => {
+                self.program_chunk(key, digest, bytes, last, actions)
+            }
+            ToNode::ProgramUnavailable(digest, reason) => {
+                self.program_unavailable(key, digest, reason, actions)
+            }
+            ToNode::Goodbye => {
+                let connection = session.connection;
+                self.end_session(key, actions);
+                if let Some(connection) = connection {
+                    self.close(connection, actions);
+                }
+            }
+            ToNode::Hello(_) | ToNode::Ping(_) | ToNode::Pong(_) | ToNode::Resize(_) | ToNode::Drain => {}
+        }
+    }
+
+    fn greeted(&mut self, now: Moment, key: ConnectionKey, hello: Hello, actions: &mut Vec<Action>) {
+        if hello.operator {
+            self.set_peer(key, Peer::Operator);
+            let welcome = self.welcome(false, Vec::new(), 0);
+            actions.push(Action::Send(key, FromNode::Welcome(welcome)));
+            return;
+        }
+        if self.draining.is_some() {
+            return self.refuse(key, Refusal::Draining, actions);
+        }
+        if hello.programs.len() > PROGRAM_OFFERS {
+            return self.refuse(key, Refusal::BadHello("it offered too many programs".into()), actions);
+        }
+        let known =
+            self.sessions.iter().find(|(_, session)| session.id == hello.session).map(|(key, _)| *key);
+        match (known, hello.resume) {
+            (Some(session), Some(resume)) if resume.node == self.config.id => {
+                self.resume_session(now, session, key, &resume, actions);
+            }
+            (known, resume) => {
+                if let Some(old) = known {
+                    self.end_session(old, actions);
+                }
+                let hello = Hello { resume, ..hello };
+                self.begin_session(key, &hello, actions);
+            }
+        }
+    }
+
+    fn begin_session(&mut self, connection: ConnectionKey, hello: &Hello, actions: &mut Vec<Action>) {
+        if self.sessions.len() >= SESSIONS {
+            return self.refuse(connection, Refusal::TooManySessions(SESSIONS as u32), actions);
+        }
+        let key = SessionKey(self.next_session);
+        self.next_session += 1;
+        let program = self.choose_program(&hello.programs);
+        let name = cut(&hello.name, NAME_BYTES).to_owned();
+        let mut session = Session::new(hello.session, name, connection, program);
+        session.window = session.window_for(self.share_of(key));
+        let welcome = self.welcome(false, Vec::new(), session.window);
+        self.sessions.insert(key, session);
+        self.set_peer(connection, Peer::Session(key));
+        actions.push(Action::Send(connection, FromNode::Welcome(welcome)));
+        self.prepare_program(key, &hello.programs, actions);
+    }
+
+    /// The dispatcher is back: both sides have said what they hold, the node gives up what the dispatcher has.
+    fn resume_session(
+        &mut self,
+        now: Moment,
+        key: SessionKey,
+        connection: ConnectionKey,
+        resume: &Resume,
+        actions: &mut Vec<Action>,
+    ) {
+        let in_workers: Vec<_> = self.workers.values().flat_map(|worker| worker.attempts_of(key)).collect();
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if let Some(old) = session.connection.replace(connection) {
+            self.connections.remove(&old);
+            actions.push(Action::Close(old));
+        }
+        session.silent_since = None;
+        session.acknowledged(resume.outcomes_received);
+        let wanted: BTreeSet<AttemptId> = resume.held.iter().copied().collect();
+        let queued = session.queue.iter().map(|attempt| attempt.id);
+        let held: Vec<_> = queued.chain(in_workers).chain(session.kept()).collect();
+        let unwanted: Vec<_> = held.iter().copied().filter(|id| !wanted.contains(id)).collect();
+        session.send_all_again();
+        let window = session.window;
+        self.set_peer(connection, Peer::Session(key));
+        self.heard(now, connection);
+        let welcome = self.welcome(true, held, window);
+        actions.push(Action::Send(connection, FromNode::Welcome(welcome)));
+        self.cancel(key, &unwanted, actions);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Moment, key: ConnectionKey, actions: &mut Vec<Action>) {
+        let Some(connection) = self.connections.remove(&key) else { return };
+        if let Peer::Session(session_key) = connection.peer
+            && let Some(session) = self.sessions.get_mut(&session_key)
+        {
+            session.connection = None;
+            session.silent_since = Some(now);
+            self.program_source_lost(session_key, actions);
+        }
+    }
+
+    /// Closes a connection from this side, leaving its session (if any) as it is.
+    pub(super) fn close(&mut self, key: ConnectionKey, actions: &mut Vec<Action>) {
+        if self.connections.remove(&key).is_some() {
+            actions.push(Action::Close(key));
+        }
+    }
+
+    fn refuse(&mut self, key: ConnectionKey, refusal: Refusal, actions: &mut Vec<Action>) {
+        actions.push(Action::Send(key, FromNode::Refused(refusal)));
+        self.close(key, actions);
+    }
+
+    fn set_peer(&mut self, key: ConnectionKey, peer: Peer) {
+        if let Some(connection) = self.connections.get_mut(&key) {
+            connection.peer = peer;
+        }
+    }
+
+    fn welcome(&self, resumed: bool, held: Vec<AttemptId>, window: u32) -> Welcome {
+        Welcome {
+            node: self.config.id,
+            name: self.config.name.clone(),
+            software: concat!("ppserver ", env!("CARGO_PKG_VERSION")).into(),
+            target: self.config.target.clone(),
+            resumed,
+            held,
+            window,
+            status: self.status(),
+        }
+    }
+
+    /// Ends a session for good: its attempts are killed, its queue is dropped, its program is let go.
+    pub(super) fn end_session(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
+        if self.sessions.remove(&key).is_none() {
+            return;
+        }
+        self.program_source_lost(key, actions);
+        self.kill_workers_of(key, actions);
+        self.retire_unused_programs(actions);
+    }
+
+    pub(super) fn forget_silent_sessions(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let grace = self.config.grace;
+        let over = |session: &Session| session.forget_at(grace).is_some_and(|at| at <= now);
+        let forgotten: Vec<_> =
+            self.sessions.iter().filter(|(_, session)| over(session)).map(|(key, _)| *key).collect();
+        for key in forgotten {
+            self.end_session(key, actions);
+        }
+    }
+
+    /// Says that the node lives, and closes connections that have been silent for too long.
+    pub(super) fn beat(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let Some(due) = self.heartbeat.filter(|due| *due <= now) else { return };
+        // If this process was suspended or starved, the silence was its own: peers get that time back.
+        let own_lateness = now.since(due);
+        for connection in self.connections.values_mut().filter(|_| own_lateness > HEARTBEAT) {
+            connection.heard = (connection.heard + own_lateness).min(now);
+        }
+        let silence = self.config.silence;
+        let silent = |connection: &Connection| now.since(connection.heard) > silence;
+        let silent: Vec<_> =
+            self.connections.iter().filter(|(_, c)| silent(c)).map(|(key, _)| *key).collect();
+        for key in silent {
+            actions.push(Action::Close(key));
+            self.disconnected(now, key, actions);
+        }
+        self.announce_status(actions);
+        self.heartbeat = (!self.connections.is_empty()).then_some(now + HEARTBEAT);
+    }
+
+    /// Tells every peer the node's state.
+    pub(super) fn announce_status(&self, actions: &mut Vec<Action>) {
+        let status = self.status();
+        let greeted = self.connections.iter().filter(|(_, connection)| connection.peer != Peer::Unknown);
+        actions.extend(greeted.map(|(key, _)| Action::Send(*key, FromNode::Status(status))));
+    }
+
+    /// Says goodbye to every peer.
+    pub(super) fn farewell(&mut self, reason: &str, actions: &mut Vec<Action>) {
+        for key in std::mem::take(&mut self.connections).into_keys() {
+            actions.push(Action::Send(key, FromNode::Goodbye(reason.into())));
+            actions.push(Action::Close(key));
+        }
+        for session in self.sessions.values_mut() {
+            session.connection = None;
+        }
+    }
+}

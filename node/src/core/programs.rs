@@ -1,0 +1,265 @@
+//! Programs: which one a session runs, and how the node comes by it.
+//!
+//! ```text
+//! offered ──> Locating ──> Usable                       (it was in the store)
+//!                └──> Fetching ──> Storing ──> Usable   (its dispatcher sent it)
+//!                         └───────────┴─────┴──> Refused
+//! ```
+//! One dispatcher at a time sends a program, however many run it.
+
+use std::time::Duration;
+
+use pp_protocol::limits::PROGRAM_BYTES;
+use pp_protocol::{Digest, FromNode, Moment, Payload, ProgramOffer, ProgramRefusal, Target};
+
+use super::session::SessionProgram;
+use super::{Action, Core, Program, SessionKey, WorkerKey};
+
+/// How long to wait before a program that has started before, and now does not, is started again.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) enum ProgramState {
+    /// The store is being asked.
+    Locating { size: u64 },
+    /// A session sends it.
+    Fetching { from: SessionKey, size: u64 },
+    /// Complete, being verified.
+    Storing,
+    /// Workers can be started from it.
+    Usable(Health),
+    /// It does not run here.
+    Refused(ProgramRefusal),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// Whether a worker ever became ready.
+    started: bool,
+    /// Workers in a row that did not.
+    failures: u32,
+    /// When to try again after that.
+    not_before: Option<Moment>,
+}
+
+impl ProgramState {
+    pub(super) fn usable() -> Self {
+        Self::Usable(Health::default())
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Moment> {
+        match self {
+            Self::Usable(health) => health.not_before,
+            _ => None,
+        }
+    }
+}
+
+impl Core {
+    /// What a session that offers these programs will run.
+    pub(super) fn choose_program(&self, offers: &[ProgramOffer]) -> SessionProgram {
+        if offers.is_empty() {
+            return SessionProgram::Runs(Program::Own);
+        }
+        if !self.config.stores_programs {
+            let reason = "this node runs its own program only".into();
+            return SessionProgram::Refused(ProgramRefusal::NotStored(reason));
+        }
+        let Some(offer) = offers.iter().find(|offer| offer.target == self.config.target) else {
+            let offered: Vec<Target> = offers.iter().map(|offer| offer.target.clone()).collect();
+            let node = self.config.target.clone();
+            return SessionProgram::Refused(ProgramRefusal::WrongTarget { node, offered });
+        };
+        if offer.bytes > PROGRAM_BYTES {
+            let refusal = ProgramRefusal::TooLarge { bytes: offer.bytes, limit: PROGRAM_BYTES };
+            return SessionProgram::Refused(refusal);
+        }
+        SessionProgram::Runs(Program::Sent(offer.digest))
+    }
+
+    /// Sees to it that the program of a new session is here, or tells the session why it will not be.
+    pub(super) fn prepare_program(
+        &mut self,
+        key: SessionKey,
+        offers: &[ProgramOffer],
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(session) = self.sessions.get(&key) else { return };
+        let program = match &session.program {
+            SessionProgram::Runs(program) => *program,
+            SessionProgram::Refused(refusal) => {
+                let digest = offers.first().map_or(Digest([0; 32]), |offer| offer.digest);
+                let message = FromNode::ProgramRefused(digest, refusal.clone());
+                actions.extend(session.connection.map(|connection| Action::Send(connection, message)));
+                return;
+            }
+        };
+        match (program, self.programs.get(&program)) {
+            (_, Some(ProgramState::Refused(refusal))) => {
+                let refusal = refusal.clone();
+                self.program_refused(program, refusal, actions);
+            }
+            (Program::Sent(digest), None) => {
+                let offer = offers.iter().find(|offer| offer.digest == digest);
+                let size = offer.map_or(0, |offer| offer.bytes);
+                self.programs.insert(program, ProgramState::Locating { size });
+                actions.push(Action::LocateProgram(digest));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn program_stored(&mut self, digest: Digest) {
+        self.programs.insert(Program::Sent(digest), ProgramState::usable());
+    }
+
+    /// The program is not in the store: the first session that runs it is asked for it.
+    pub(super) fn program_missing(&mut self, digest: Digest, actions: &mut Vec<Action>) {
+        let program = Program::Sent(digest);
+        let Some(ProgramState::Locating { size } | ProgramState::Fetching { size, .. }) =
+            self.programs.get(&program)
+        else {
+            return;
+        };
+        let size = *size;
+        let runs_it = SessionProgram::Runs(program);
+        let source = self.sessions.iter().find_map(|(key, session)| {
+            let connection = session.connection.filter(|_| session.program == runs_it)?;
+            Some((*key, connection))
+        });
+        match source {
+            Some((from, connection)) => {
+                self.programs.insert(program, ProgramState::Fetching { from, size });
+                actions.push(Action::Send(connection, FromNode::ProgramNeeded(digest)));
+            }
+            None => {
+                self.programs.remove(&program);
+            }
+        }
+    }
+
+    pub(super) fn program_chunk(
+        &mut self,
+        key: SessionKey,
+        digest: Digest,
+        piece: Payload,
+        last: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let program = Program::Sent(digest);
+        match self.programs.get(&program) {
+            Some(ProgramState::Fetching { from, size }) if *from == key => {
+                actions.push(Action::StoreProgram { digest, size: *size, piece, last });
+                if last {
+                    self.programs.insert(program, ProgramState::Storing);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn program_unavailable(
+        &mut self,
+        key: SessionKey,
+        digest: Digest,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
+        let program = Program::Sent(digest);
+        if matches!(self.programs.get(&program), Some(ProgramState::Fetching { from, .. }) if *from == key) {
+            actions.push(Action::AbandonProgram(digest));
+            self.program_refused(program, ProgramRefusal::Unavailable(reason), actions);
+        }
+    }
+
+    /// A session is gone: what it was sending is asked for again, of another session that runs it.
+    pub(super) fn program_source_lost(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
+        let interrupted: Vec<_> = self
+            .programs
+            .iter()
+            .filter(|(_, state)| matches!(state, ProgramState::Fetching { from, .. } if *from == key))
+            .filter_map(|(program, _)| match program {
+                Program::Sent(digest) => Some(*digest),
+                Program::Own => None,
+            })
+            .collect();
+        for digest in interrupted {
+            actions.push(Action::AbandonProgram(digest));
+            self.program_missing(digest, actions);
+        }
+    }
+
+    /// The program does not run here: everybody who wanted to run it is told, and gets its attempts back.
+    pub(super) fn program_refused(
+        &mut self,
+        program: Program,
+        refusal: ProgramRefusal,
+        actions: &mut Vec<Action>,
+    ) {
+        let digest = match program {
+            Program::Sent(digest) => digest,
+            Program::Own => Digest([0; 32]),
+        };
+        let runs_it = SessionProgram::Runs(program);
+        for session in self.sessions.values_mut().filter(|session| session.program == runs_it) {
+            session.program = SessionProgram::Refused(refusal.clone());
+            session.return_queue();
+            let message = FromNode::ProgramRefused(digest, refusal.clone());
+            actions.extend(session.connection.map(|connection| Action::Send(connection, message)));
+        }
+        // Only what a further try cannot change is remembered beyond the sessions that were told.
+        match refusal {
+            ProgramRefusal::DoesNotStart { .. } if program != Program::Own => {
+                self.programs.insert(program, ProgramState::Refused(refusal));
+            }
+            _ if program == Program::Own => {
+                self.programs.insert(program, ProgramState::usable());
+            }
+            _ => {
+                self.programs.remove(&program);
+            }
+        }
+    }
+
+    /// Whether a worker can be started from the program now.
+    pub(super) fn can_start(&self, now: Moment, program: Program) -> bool {
+        match self.programs.get(&program) {
+            Some(ProgramState::Usable(health)) => health.not_before.is_none_or(|at| at <= now),
+            _ => false,
+        }
+    }
+
+    pub(super) fn program_starts(&mut self, program: Program) {
+        if let Some(ProgramState::Usable(health)) = self.programs.get_mut(&program) {
+            *health = Health { started: true, failures: 0, not_before: None };
+        }
+    }
+
+    pub(super) fn worker_failed(
+        &mut self,
+        now: Moment,
+        key: WorkerKey,
+        reason: String,
+        stderr: Vec<String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.remove(&key) else { return };
+        if worker.is_ending() {
+            return;
+        }
+        match self.programs.get_mut(&worker.program) {
+            // It has started before: the machine is short of something, which may pass.
+            Some(ProgramState::Usable(health)) if health.started => {
+                let wait = FIRST_RETRY * 2_u32.saturating_pow(health.failures.min(16));
+                health.failures += 1;
+                health.not_before = Some(now + wait.min(LAST_RETRY));
+            }
+            Some(ProgramState::Usable(_)) => {
+                let refusal = ProgramRefusal::DoesNotStart { reason, stderr };
+                self.program_refused(worker.program, refusal, actions);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Which session gets a worker, and how much work a worker gets at once.
+//!
+//! Sessions share the slots one by one: whoever occupies the fewest is next, equals take turns. Within a slot, work is
+//! given in batches that take about a millisecond, so that tiny jobs stream and long ones are spread.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pp_protocol::limits::WORKER_ATTEMPTS;
+use pp_protocol::worker::Work;
+use pp_protocol::{FromNode, Moment};
+
+use super::session::{Session, SessionProgram};
+use super::work::{InWorker, Worker, WorkerState};
+use super::{Action, Core, Program, SessionKey, WorkerKey};
+
+/// How much work a worker holds, by the time it should take.
+const WORKER_PLAN: Duration = Duration::from_millis(1);
+/// A worker that runs an attempt no longer than this gets the next one ahead, to hide the way to it.
+const WORTH_HIDING: Duration = Duration::from_millis(50);
+/// A worker that has not reported for so long, while others idle, has the rest of its work taken back.
+const STUCK: Duration = Duration::from_millis(2);
+
+impl Core {
+    /// Starts whatever can be started.
+    pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.draining.is_none() {
+            let mut hopeless = BTreeSet::new();
+            while let Some((key, program)) = self.next_session(&hopeless) {
+                if !self.serve(now, key, program, actions) {
+                    hopeless.insert(program);
+                }
+            }
+            self.top_up(now, actions);
+            self.arm_rebalance(now);
+        }
+        self.announce_windows(actions);
+    }
+
+    /// The session to be given the next worker, leaving out programs that cannot have one now.
+    fn next_session(&self, hopeless: &BTreeSet<Program>) -> Option<(SessionKey, Program)> {
+        self.sessions
+            .iter()
+            .filter_map(|(key, session)| Some((*key, session, session.wants_worker()?)))
+            .filter(|(_, _, program)| !hopeless.contains(program))
+            .min_by_key(|(_, session, _)| (session.slots_used, session.last_turn))
+            .map(|(key, _, program)| (key, program))
+    }
+
+    /// Gives the session a worker, or starts one. False if there is neither worker nor room for one.
+    fn serve(&mut self, now: Moment, key: SessionKey, program: Program, actions: &mut Vec<Action>) -> bool {
+        let idle = self.idle_workers(program).next();
+        if let Some(worker) = idle {
+            self.turn += 1;
+            let share = self.fair_batch(key, program);
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.last_turn = self.turn;
+            }
+            self.assign(now, key, worker, share, actions);
+            return true;
+        }
+        if self.can_start(now, program) && self.wants_more_workers(program) && self.make_room(actions) {
+            let worker = WorkerKey(self.next_worker);
+            self.next_worker += 1;
+            self.workers.insert(worker, Worker::starting(program, now));
+            actions.push(Action::Spawn(worker, program));
+            return true;
+        }
+        false
+    }
+
+    fn idle_workers(&self, program: Program) -> impl Iterator<Item = WorkerKey> {
+        let all = (program, WorkerKey(0))..=(program, WorkerKey(u32::MAX));
+        self.idle.range(all).map(|(_, key)| *key)
+    }
+
+    fn starting_workers(&self, program: Program) -> usize {
+        let starting = |worker: &&Worker| worker.state == WorkerState::Starting && worker.program == program;
+        self.workers.values().filter(starting).count()
+    }
+
+    /// An equal part of the session's queue for every worker that could take one now.
+    fn fair_batch(&self, key: SessionKey, program: Program) -> usize {
+        let takers = self.idle_workers(program).count() + self.starting_workers(program);
+        let queued = self.sessions.get(&key).map_or(0, |session| session.queue.len());
+        queued.div_ceil(takers.max(1))
+    }
+
+    /// Whether more attempts wait for the program than workers of it are starting.
+    fn wants_more_workers(&self, program: Program) -> bool {
+        let queued: usize = self
+            .sessions
+            .values()
+            .filter(|session| session.wants_worker() == Some(program))
+            .map(|session| session.queue.len())
+            .sum();
+        queued > self.starting_workers(program)
+    }
+
+    /// Whether one more worker may be started, retiring an idle one of another program if need be.
+    fn make_room(&mut self, actions: &mut Vec<Action>) -> bool {
+        let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
+        if alive < self.slots as usize {
+            return true;
+        }
+        let surplus = alive > self.slots as usize;
+        match self.idle.first().copied() {
+            Some((_, key)) if !surplus => {
+                self.retire(key, actions);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets an idle worker go.
+    pub(super) fn retire(&mut self, key: WorkerKey, actions: &mut Vec<Action>) {
+        if let Some(worker) = self.workers.get_mut(&key) {
+            self.idle.remove(&(worker.program, key));
+            worker.state = WorkerState::Ending;
+            actions.push(Action::Retire(key));
+        }
+    }
+
+    /// Gives a worker the front of a session's queue: at most `most` attempts, and about [`WORKER_PLAN`] of work.
+    fn assign(
+        &mut self,
+        now: Moment,
+        key: SessionKey,
+        to: WorkerKey,
+        most: usize,
+        actions: &mut Vec<Action>,
+    ) {
+        let (Some(session), Some(worker)) = (self.sessions.get_mut(&key), self.workers.get_mut(&to)) else {
+            return;
+        };
+        let most = if self.config.fresh_worker_per_job { 1 } else { most };
+        let mut works = Vec::new();
+        while works.len() < most && may_take(session, worker) {
+            let Some(attempt) = session.queue.pop_front() else { break };
+            let estimate_ns = session.estimate_ns(attempt.function).unwrap_or(WORKER_PLAN.as_nanos() as u64);
+            if let Some(limit) = attempt.time_limit() {
+                let ends = now + limit;
+                worker.watch = Some(worker.watch.map_or(ends, |at| at.min(ends)));
+            }
+            let number = worker.next_number;
+            worker.next_number = number.wrapping_add(1);
+            works.push(Work { number, function: attempt.function, args: attempt.args.clone() });
+            worker.planned_ns += estimate_ns;
+            worker.work.push_back(InWorker { number, attempt, estimate_ns });
+        }
+        if works.is_empty() {
+            return;
+        }
+        if worker.session.replace(key).is_none() {
+            session.slots_used += 1;
+        }
+        session.in_workers += works.len();
+        worker.active_at = now;
+        self.idle.remove(&(worker.program, to));
+        actions.push(Action::Assign(to, works));
+    }
+
+    /// Gives busy workers the next attempts of their session before they run dry, unless another session is due.
+    fn top_up(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.config.fresh_worker_per_job {
+            return;
+        }
+        let fewest = |sessions: &std::collections::BTreeMap<SessionKey, Session>| {
+            let waiting = sessions.values().filter(|session| session.wants_worker().is_some());
+            waiting.map(|session| session.slots_used).min()
+        };
+        let Some(fewest) = fewest(&self.sessions) else { return };
+        let low = WORKER_PLAN.as_nanos() as u64 / 2;
+        let running_dry: Vec<_> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.state == WorkerState::Ready && !worker.leaving)
+            .filter(|(_, worker)| worker.planned_ns <= low || worker.work.len() == 1)
+            .filter_map(|(key, worker)| Some((*key, worker.session?)))
+            .collect();
+        for (worker, key) in running_dry {
+            let Some(session) = self.sessions.get(&key) else { continue };
+            if session.wants_worker().is_some() && session.slots_used <= fewest + 1 {
+                let most = session.queue.len().div_ceil(session.slots_used.max(1));
+                self.assign(now, key, worker, most, actions);
+            }
+        }
+    }
+
+    /// Sets the time at which to look for work that is stuck behind a long attempt while other workers idle.
+    fn arm_rebalance(&mut self, now: Moment) {
+        let stuck = self.workers.values().any(|worker| is_hoarding(worker) && self.has_idle(worker.program));
+        self.rebalance = stuck.then(|| self.rebalance.unwrap_or(now + STUCK));
+    }
+
+    fn has_idle(&self, program: Program) -> bool {
+        self.idle_workers(program).next().is_some()
+    }
+
+    pub(super) fn rebalance_workers(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.rebalance.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        for (key, worker) in &self.workers {
+            if is_hoarding(worker) && self.has_idle(worker.program) && now.since(worker.active_at) >= STUCK {
+                actions.push(Action::Revoke(*key));
+            }
+        }
+    }
+
+    /// How many slots a session may count on: an equal part, with every session that has work.
+    pub(super) fn share_of(&self, key: SessionKey) -> u32 {
+        if self.draining.is_some() {
+            return 0;
+        }
+        let others =
+            self.sessions.iter().filter(|(other, session)| **other != key && session.is_active()).count();
+        self.slots.div_ceil(u32::try_from(others + 1).unwrap_or(u32::MAX))
+    }
+
+    /// Tells dispatchers how much to send, where that changed by more than a quarter.
+    fn announce_windows(&mut self, actions: &mut Vec<Action>) {
+        let active = self.sessions.values().filter(|session| session.is_active()).count();
+        for session in self.sessions.values_mut() {
+            let sharing = u32::try_from(active + usize::from(!session.is_active())).unwrap_or(u32::MAX);
+            let window = match session.program {
+                SessionProgram::Runs(_) if self.draining.is_none() => {
+                    session.window_for(self.slots.div_ceil(sharing.max(1)))
+                }
+                _ => 0,
+            };
+            let change = window.abs_diff(session.window);
+            let notable = change > session.window / 4 || (change > 0 && (window == 0 || window <= 64));
+            if notable && let Some(connection) = session.connection {
+                session.window = window;
+                actions.push(Action::Send(connection, FromNode::Window(window)));
+            }
+        }
+    }
+
+    /// Gives back at once what a session sent although nothing of it can run here.
+    pub(super) fn return_what_cannot_run(&mut self, key: SessionKey) {
+        let stopped = self.draining.is_some() || self.slots == 0;
+        if let Some(session) = self.sessions.get_mut(&key)
+            && (stopped || matches!(session.program, SessionProgram::Refused(_)))
+        {
+            session.return_queue();
+        }
+    }
+
+    /// Takes back from every worker what it has not started, and returns all queues to their dispatchers.
+    pub(super) fn return_everything(&mut self, actions: &mut Vec<Action>) {
+        for session in self.sessions.values_mut() {
+            session.return_queue();
+        }
+        for (key, worker) in &mut self.workers {
+            if let Some(session) = worker.session {
+                let attempts: Vec<_> = worker.attempts_of(session).collect();
+                worker.recall_all(attempts);
+                actions.push(Action::Revoke(*key));
+            }
+        }
+    }
+}
+
+/// Whether the worker may be given the next attempt of the session's queue.
+fn may_take(session: &Session, worker: &Worker) -> bool {
+    let Some(next) = session.queue.front() else { return false };
+    let plan = WORKER_PLAN.as_nanos() as u64;
+    match (worker.work.len(), session.estimate_ns(next.function)) {
+        (0, _) => true,
+        (WORKER_ATTEMPTS.., _) | (_, None) => false,
+        (1, Some(estimate)) if u128::from(estimate.max(worker.planned_ns)) <= WORTH_HIDING.as_nanos() => true,
+        (_, Some(estimate)) => worker.planned_ns + estimate <= plan,
+    }
+}
+
+/// Whether the worker holds work that another one could start.
+fn is_hoarding(worker: &Worker) -> bool {
+    worker.state == WorkerState::Ready && worker.work.len() > 1
+}

@@ -1,0 +1,241 @@
+//! One dispatcher's standing with this node: what it queued here, what it is owed, how long its jobs take.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use pp_protocol::limits::{OUTCOMES_KEPT, WINDOW_ATTEMPTS};
+use pp_protocol::{
+    Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, OutputLine, ProgramRefusal, SessionId,
+};
+
+use super::{Action, ConnectionKey, Core, Program};
+
+/// A dispatcher is sent so much work ahead that its slots stay busy for this long without an answer from it.
+const AHEAD: Duration = Duration::from_millis(20);
+/// Jobs longer than this are not sent ahead: fetching the next one costs nothing beside them.
+const TOO_LONG_TO_SEND_AHEAD: Duration = Duration::from_millis(500);
+/// Most attempts sent ahead for one slot.
+const AHEAD_ATTEMPTS: u64 = 2_048;
+/// Lines of output kept for a session that is not connected.
+const OUTPUT_LINES_KEPT: usize = 1_000;
+
+/// What a session may run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum SessionProgram {
+    /// This program, as far as the node has it.
+    Runs(Program),
+    /// None: nothing that was offered runs here.
+    Refused(ProgramRefusal),
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The dispatcher's own identifier of the session.
+    pub(super) id: SessionId,
+    /// The dispatcher, for people.
+    pub(super) name: String,
+    /// The connection it is on, while it is on one.
+    pub(super) connection: Option<ConnectionKey>,
+    /// Since when it is on none.
+    pub(super) silent_since: Option<Moment>,
+    /// What its workers run.
+    pub(super) program: SessionProgram,
+    /// Attempts waiting for a worker, in order.
+    pub(super) queue: VecDeque<Attempt>,
+    /// Attempts in workers, started or not.
+    pub(super) in_workers: usize,
+    /// Workers holding its attempts.
+    pub(super) slots_used: usize,
+    /// When it was last given a worker, in turns of the node.
+    pub(super) last_turn: u64,
+    /// The window last announced.
+    pub(super) window: u32,
+    /// How long its functions run.
+    estimates: BTreeMap<FunctionId, u64>,
+    /// How long its attempts run, whatever the function, in nanoseconds.
+    mean_ns: Option<u64>,
+    /// Outcomes not acknowledged, oldest first.
+    outcomes: VecDeque<Outcome>,
+    /// How many outcomes there ever were.
+    outcomes_made: u64,
+    /// How many of the youngest outcomes have not been sent.
+    unsent: usize,
+    /// Lines not sent.
+    output: Vec<OutputLine>,
+    run_time: Duration,
+}
+
+/// What a session did so far, for people.
+#[derive(Clone, Debug)]
+pub struct SessionStatistics {
+    /// The dispatcher.
+    pub name: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Attempts that ended.
+    pub ended: u64,
+    /// How long they ran together.
+    pub run_time: Duration,
+    /// Attempts waiting.
+    pub queued: usize,
+    /// Workers holding its attempts.
+    pub slots_used: usize,
+}
+
+impl Session {
+    pub(super) fn new(
+        id: SessionId,
+        name: String,
+        connection: ConnectionKey,
+        program: SessionProgram,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            connection: Some(connection),
+            silent_since: None,
+            program,
+            queue: VecDeque::new(),
+            in_workers: 0,
+            slots_used: 0,
+            last_turn: 0,
+            window: 0,
+            estimates: BTreeMap::new(),
+            mean_ns: None,
+            outcomes: VecDeque::new(),
+            outcomes_made: 0,
+            unsent: 0,
+            output: Vec::new(),
+            run_time: Duration::ZERO,
+        }
+    }
+
+    /// Attempts without outcome.
+    pub(super) fn held(&self) -> usize {
+        self.queue.len() + self.in_workers
+    }
+
+    /// Whether it takes part in the sharing of slots.
+    pub(super) fn is_active(&self) -> bool {
+        self.held() > 0
+    }
+
+    /// Whether its next attempt may be started, as far as the session goes.
+    pub(super) fn wants_worker(&self) -> Option<Program> {
+        match self.program {
+            SessionProgram::Runs(program)
+                if !self.queue.is_empty() && self.outcomes.len() < OUTCOMES_KEPT =>
+            {
+                Some(program)
+            }
+            _ => None,
+        }
+    }
+
+    /// When it is to be forgotten, unless it comes back.
+    pub(super) fn forget_at(&self, grace: Duration) -> Option<Moment> {
+        self.silent_since.map(|since| since + grace)
+    }
+
+    /// How long an attempt of this function runs, as far as known, in nanoseconds.
+    pub(super) fn estimate_ns(&self, function: FunctionId) -> Option<u64> {
+        self.estimates.get(&function).copied()
+    }
+
+    /// Learns from one attempt. Rises fast and falls slowly: taking a job for shorter than it is costs more.
+    pub(super) fn learn(&mut self, function: FunctionId, run_time_ns: u64) {
+        let learnt = |known: u64| {
+            if run_time_ns > known { known.midpoint(run_time_ns) } else { known - (known - run_time_ns) / 8 }
+        };
+        self.estimates.entry(function).and_modify(|known| *known = learnt(*known)).or_insert(run_time_ns);
+        self.mean_ns = Some(self.mean_ns.map_or(run_time_ns, learnt));
+        self.run_time += Duration::from_nanos(run_time_ns);
+    }
+
+    /// How many attempts it should have at the node when it may use `slots` of it.
+    pub(super) fn window_for(&self, slots: u32) -> u32 {
+        let ahead = match self.mean_ns {
+            None => 0,
+            Some(mean) if u128::from(mean) > TOO_LONG_TO_SEND_AHEAD.as_nanos() => 0,
+            Some(mean) => (AHEAD.as_nanos() as u64 / mean.max(1)).clamp(1, AHEAD_ATTEMPTS),
+        };
+        let window = u64::from(slots) * (1 + ahead);
+        u32::try_from(window).unwrap_or(u32::MAX).min(WINDOW_ATTEMPTS.max(slots))
+    }
+
+    /// Notes how an attempt ended; it is sent by [`Core::flush_sessions`].
+    pub(super) fn ended(&mut self, id: AttemptId, run_time_ns: u64, ended: Ended) {
+        self.outcomes.push_back(Outcome { id, run_time_ns, ended });
+        self.outcomes_made += 1;
+        self.unsent += 1;
+    }
+
+    /// Gives back everything that waits.
+    pub(super) fn return_queue(&mut self) {
+        for attempt in std::mem::take(&mut self.queue) {
+            self.ended(attempt.id, 0, Ended::Returned);
+        }
+    }
+
+    /// The first `received` outcomes have arrived.
+    pub(super) fn acknowledged(&mut self, received: u64) {
+        let first_kept = self.outcomes_made - self.outcomes.len() as u64;
+        let sent = self.outcomes.len() - self.unsent;
+        let done = usize::try_from(received.saturating_sub(first_kept)).unwrap_or(usize::MAX).min(sent);
+        self.outcomes.drain(..done);
+    }
+
+    /// Whether every outcome has arrived.
+    pub(super) fn all_acknowledged(&self) -> bool {
+        self.outcomes.is_empty()
+    }
+
+    /// Attempts whose outcome is kept.
+    pub(super) fn kept(&self) -> impl Iterator<Item = AttemptId> {
+        self.outcomes.iter().map(|outcome| outcome.id)
+    }
+
+    /// Every outcome kept is to be sent again, on a new connection.
+    pub(super) fn send_all_again(&mut self) {
+        self.unsent = self.outcomes.len();
+    }
+
+    pub(super) fn printed(&mut self, line: OutputLine) {
+        if self.output.len() < OUTPUT_LINES_KEPT {
+            self.output.push(line);
+        }
+    }
+
+    fn flush(&mut self, actions: &mut Vec<Action>) {
+        let Some(connection) = self.connection else { return };
+        if !self.output.is_empty() {
+            actions.push(Action::Send(connection, FromNode::Output(std::mem::take(&mut self.output))));
+        }
+        if self.unsent > 0 {
+            let first = self.outcomes_made - self.unsent as u64;
+            let outcomes = self.outcomes.range(self.outcomes.len() - self.unsent..).cloned().collect();
+            self.unsent = 0;
+            actions.push(Action::Send(connection, FromNode::Outcomes(first, outcomes)));
+        }
+    }
+
+    pub(super) fn statistics(&self) -> SessionStatistics {
+        SessionStatistics {
+            name: self.name.clone(),
+            connected: self.connection.is_some(),
+            ended: self.outcomes_made,
+            run_time: self.run_time,
+            queued: self.queue.len(),
+            slots_used: self.slots_used,
+        }
+    }
+}
+
+impl Core {
+    /// Sends what the event being handled made ready: one batch for each session.
+    pub(super) fn flush_sessions(&mut self, actions: &mut Vec<Action>) {
+        for session in self.sessions.values_mut() {
+            session.flush(actions);
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! Workers and the attempts in them: how attempts end, and who is to blame when a worker dies.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use pp_protocol::worker::{Finished, WorkResult};
+use pp_protocol::{Attempt, AttemptId, Ended, Moment, OutputLine, Stream, WorkerDeath};
+
+use super::{Action, Core, Program, Progress, SessionKey, WorkerKey};
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) program: Program,
+    /// Whose attempts it holds; `None` exactly if it holds none.
+    pub(super) session: Option<SessionKey>,
+    pub(super) state: WorkerState,
+    /// What it was given and has not reported, in order.
+    pub(super) work: VecDeque<InWorker>,
+    /// How long that should take, in nanoseconds.
+    pub(super) planned_ns: u64,
+    /// The number its next piece of work gets.
+    pub(super) next_number: u32,
+    /// When to see whether an attempt in it has run too long.
+    pub(super) watch: Option<Moment>,
+    /// When it last reported or was given work.
+    pub(super) active_at: Moment,
+    /// Attempts to be cancelled or recalled as soon as it is known how far it has come.
+    orders: Vec<(AttemptId, Order)>,
+    /// Why it is being killed, if that is for one attempt's sake.
+    doomed: Option<(AttemptId, Ended)>,
+    /// The attempt it reported last, to which late output belongs.
+    last: Option<(SessionKey, AttemptId)>,
+    /// It gets no more work: it is surplus, or used up.
+    pub(super) leaving: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum WorkerState {
+    /// The process is starting.
+    Starting,
+    /// Takes work.
+    Ready,
+    /// Work up to this number was revoked; no more until it has been thrown away.
+    Skipping(u32),
+    /// Killed or retired; its exit is awaited.
+    Ending,
+}
+
+#[derive(Debug)]
+pub(super) struct InWorker {
+    pub(super) number: u32,
+    pub(super) attempt: Attempt,
+    /// How long it should take, in nanoseconds.
+    pub(super) estimate_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Order {
+    Cancel,
+    Recall,
+}
+
+impl Worker {
+    pub(super) fn starting(program: Program, now: Moment) -> Self {
+        Self {
+            program,
+            session: None,
+            state: WorkerState::Starting,
+            work: VecDeque::new(),
+            planned_ns: 0,
+            next_number: 0,
+            watch: None,
+            active_at: now,
+            orders: Vec::new(),
+            doomed: None,
+            last: None,
+            leaving: false,
+        }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.work.is_empty()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == WorkerState::Ready && self.work.is_empty() && !self.leaving
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.state == WorkerState::Ending
+    }
+
+    /// How many attempts it holds.
+    pub(super) fn holds(&self) -> usize {
+        self.work.len()
+    }
+
+    /// Starting, idle, busy; one that ends counts as busy until it is gone.
+    pub(super) fn state_for_people(&self) -> usize {
+        match self.state {
+            WorkerState::Starting => 0,
+            WorkerState::Ready if self.work.is_empty() => 1,
+            _ => 2,
+        }
+    }
+
+    pub(super) fn attempts_of(&self, session: SessionKey) -> impl Iterator<Item = AttemptId> {
+        let attempts = if self.session == Some(session) { Some(&self.work) } else { None };
+        attempts.into_iter().flatten().map(|piece| piece.attempt.id)
+    }
+
+    /// Everything that turns out not to have started goes back to the dispatcher, not to the queue here.
+    pub(super) fn recall_all(&mut self, attempts: Vec<AttemptId>) {
+        self.orders.extend(attempts.into_iter().map(|id| (id, Order::Recall)));
+    }
+
+    /// The attempt that runs, if the worker has come this far.
+    fn running(&self, progress: Progress) -> Option<&InWorker> {
+        let number = progress.started.wrapping_sub(1);
+        let running = progress.started != progress.finished;
+        self.work.iter().find(|piece| running && piece.number == number)
+    }
+
+    fn pop(&mut self) -> Option<InWorker> {
+        let piece = self.work.pop_front()?;
+        self.planned_ns -= piece.estimate_ns;
+        Some(piece)
+    }
+
+    pub(super) fn check_invariants(&self) {
+        assert_eq!(
+            self.session.is_some(),
+            !self.work.is_empty(),
+            "a worker is a session's while it holds its work"
+        );
+        let planned: u64 = self.work.iter().map(|piece| piece.estimate_ns).sum();
+        assert_eq!(self.planned_ns, planned, "a worker's plan is the sum of its work's");
+        let numbers: Vec<_> = self.work.iter().map(|piece| piece.number).collect();
+        assert!(
+            numbers.windows(2).all(|pair| (pair[1].wrapping_sub(pair[0]) as i32) > 0),
+            "work is numbered in order"
+        );
+    }
+}
+
+/// Whether `number` comes before `other`, both counting and wrapping around.
+fn before(number: u32, other: u32) -> bool {
+    (number.wrapping_sub(other) as i32) < 0
+}
+
+impl Core {
+    pub(super) fn worker_ready(&mut self, key: WorkerKey) {
+        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.state == WorkerState::Starting)
+        else {
+            return;
+        };
+        worker.state = WorkerState::Ready;
+        let program = worker.program;
+        self.idle.insert((program, key));
+        self.program_starts(program);
+    }
+
+    pub(super) fn worker_finished(
+        &mut self,
+        now: Moment,
+        key: WorkerKey,
+        finished: Vec<Finished>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        worker.active_at = now;
+        let mut session = worker.session.and_then(|session| self.sessions.get_mut(&session));
+        for result in finished {
+            if worker.work.front().is_none_or(|piece| piece.number != result.number) {
+                // It reports what it was not given: whatever it runs, it is no worker any more.
+                self.kill_worker(key, actions);
+                return;
+            }
+            let Some(piece) = worker.pop() else { return };
+            worker.last = worker.session.map(|session| (session, piece.attempt.id));
+            if let Some(session) = &mut session {
+                session.in_workers -= 1;
+                session.learn(piece.attempt.function, result.run_time_ns);
+                session.ended(piece.attempt.id, result.run_time_ns, ended(result.result));
+            }
+        }
+        self.settle(key, actions);
+    }
+
+    pub(super) fn worker_skipped(&mut self, key: WorkerKey, number: u32) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        if worker.state == WorkerState::Skipping(number) {
+            worker.state = WorkerState::Ready;
+            if worker.is_idle() {
+                self.idle.insert((worker.program, key));
+            }
+        }
+    }
+
+    pub(super) fn worker_output(&mut self, key: WorkerKey, progress: Progress, stream: Stream, text: String) {
+        let Some(worker) = self.workers.get(&key) else { return };
+        let running = worker.running(progress).map(|piece| piece.attempt.id);
+        let owner = worker.session.zip(running).or(worker.last);
+        if let Some((session, attempt)) = owner
+            && let Some(session) = self.sessions.get_mut(&session)
+        {
+            session.printed(OutputLine { attempt: Some(attempt), stream, text });
+        }
+    }
+
+    /// Only what was running is to blame. What had finished unreported, and what had not started, goes back in front.
+    pub(super) fn worker_exited(&mut self, key: WorkerKey, progress: Progress, death: WorkerDeath) {
+        let Some(mut worker) = self.workers.remove(&key) else { return };
+        self.idle.remove(&(worker.program, key));
+        let running = worker.running(progress).map(|piece| piece.number);
+        let Some(session) = worker.session.and_then(|session| self.sessions.get_mut(&session)) else {
+            return;
+        };
+        session.slots_used -= 1;
+        session.in_workers -= worker.work.len();
+        while let Some(piece) = worker.work.pop_back() {
+            let id = piece.attempt.id;
+            if let Some((_, order)) = worker.orders.iter().find(|(ordered, _)| *ordered == id) {
+                session.ended(
+                    id,
+                    0,
+                    if *order == Order::Cancel { Ended::Cancelled } else { Ended::Returned },
+                );
+            } else if running != Some(piece.number) {
+                session.queue.push_front(piece.attempt);
+            } else if let Some((_, ended)) = worker.doomed.take_if(|(doomed, _)| *doomed == id) {
+                session.ended(id, 0, ended);
+            } else {
+                session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone())));
+            }
+        }
+    }
+
+    /// A worker that holds nothing any more is free for anybody, or leaves.
+    pub(super) fn settle(&mut self, key: WorkerKey, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.work.is_empty()) else { return };
+        worker.watch = None;
+        worker.orders.clear();
+        if let Some(session) = worker.session.take().and_then(|session| self.sessions.get_mut(&session)) {
+            session.slots_used -= 1;
+        }
+        match worker.state {
+            WorkerState::Ready if worker.leaving || self.config.fresh_worker_per_job => {
+                worker.state = WorkerState::Ending;
+                actions.push(Action::Retire(key));
+            }
+            WorkerState::Ready => {
+                self.idle.insert((worker.program, key));
+            }
+            WorkerState::Starting | WorkerState::Skipping(_) | WorkerState::Ending => {}
+        }
+    }
+
+    pub(super) fn kill_worker(&mut self, key: WorkerKey, actions: &mut Vec<Action>) {
+        if let Some(worker) = self.workers.get_mut(&key)
+            && worker.state != WorkerState::Ending
+        {
+            self.idle.remove(&(worker.program, key));
+            worker.state = WorkerState::Ending;
+            worker.watch = None;
+            actions.push(Action::Kill(key));
+        }
+    }
+
+    /// Kills whatever runs for a session that is gone.
+    pub(super) fn kill_workers_of(&mut self, session: SessionKey, actions: &mut Vec<Action>) {
+        let its_workers = self.workers.iter().filter(|(_, worker)| worker.session == Some(session));
+        for key in its_workers.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.kill_worker(key, actions);
+        }
+    }
+
+    /// Ends attempts, wherever they are. Each is answered by an outcome, sooner or later.
+    pub(super) fn cancel(&mut self, key: SessionKey, ids: &[AttemptId], actions: &mut Vec<Action>) {
+        self.take_out(key, ids, Order::Cancel, actions);
+    }
+
+    /// Gives back attempts that have not started.
+    pub(super) fn recall(&mut self, key: SessionKey, ids: &[AttemptId], actions: &mut Vec<Action>) {
+        self.take_out(key, ids, Order::Recall, actions);
+    }
+
+    fn take_out(&mut self, key: SessionKey, ids: &[AttemptId], order: Order, actions: &mut Vec<Action>) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let ids: BTreeSet<AttemptId> = ids.iter().copied().collect();
+        let (taken, kept): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut session.queue).into_iter().partition(|attempt| ids.contains(&attempt.id));
+        session.queue = kept;
+        for attempt in taken {
+            session.ended(attempt.id, 0, order.outcome());
+        }
+        for (worker_key, worker) in self.workers.iter_mut().filter(|(_, worker)| worker.session == Some(key))
+        {
+            let wanted = worker.work.iter().map(|piece| piece.attempt.id).filter(|id| ids.contains(id));
+            let orders: Vec<_> = wanted.map(|id| (id, order)).collect();
+            if !orders.is_empty() {
+                worker.orders.extend(orders);
+                actions.push(Action::Revoke(*worker_key));
+            }
+        }
+    }
+
+    /// Everything the worker had not claimed at `progress` is the node's again.
+    pub(super) fn revoked(&mut self, key: WorkerKey, progress: Progress, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        let orders = std::mem::take(&mut worker.orders);
+        let order_of = |id| orders.iter().find(|(ordered, _)| *ordered == id).map(|(_, order)| *order);
+        let running = worker.running(progress).map(|piece| piece.attempt.id);
+        let mut session = worker.session.and_then(|session| self.sessions.get_mut(&session));
+        let mut revoked_any = false;
+        while worker.work.back().is_some_and(|piece| !before(piece.number, progress.started)) {
+            let Some(piece) = worker.work.pop_back() else { break };
+            worker.planned_ns -= piece.estimate_ns;
+            revoked_any = true;
+            let Some(session) = &mut session else { continue };
+            session.in_workers -= 1;
+            match order_of(piece.attempt.id) {
+                Some(order) => session.ended(piece.attempt.id, 0, order.outcome()),
+                None => session.queue.push_front(piece.attempt),
+            }
+        }
+        if revoked_any && worker.state == WorkerState::Ready {
+            worker.state = WorkerState::Skipping(worker.next_number);
+        }
+        match running.filter(|id| order_of(*id) == Some(Order::Cancel)) {
+            Some(id) => {
+                worker.doomed = Some((id, Ended::Cancelled));
+                self.kill_worker(key, actions);
+            }
+            None => self.settle(key, actions),
+        }
+    }
+
+    /// Asks how far the workers are that may be running an attempt beyond its time.
+    pub(super) fn watch_time_limits(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        for (key, worker) in &mut self.workers {
+            if worker.watch.take_if(|at| *at <= now).is_some() {
+                actions.push(Action::Observe(*key));
+            }
+        }
+    }
+
+    pub(super) fn observed(
+        &mut self,
+        now: Moment,
+        key: WorkerKey,
+        progress: Progress,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&key).filter(|worker| !worker.is_ending()) else { return };
+        let running = worker.running(progress).map(|piece| piece.number);
+        let mut overdue = None;
+        let mut watch: Option<Moment> = None;
+        for piece in &worker.work {
+            let Some(limit) = piece.attempt.time_limit() else { continue };
+            let ends = if running == Some(piece.number) {
+                Moment(progress.started_at_ns) + limit
+            } else if before(piece.number, progress.started) {
+                // It has finished, its report is on the way.
+                continue;
+            } else {
+                now + limit
+            };
+            if ends <= now {
+                overdue = Some(piece.attempt.id);
+            } else {
+                watch = Some(watch.map_or(ends, |at| at.min(ends)));
+            }
+        }
+        worker.watch = watch;
+        if let Some(id) = overdue {
+            worker.doomed = Some((id, Ended::TimedOut));
+            self.kill_worker(key, actions);
+        }
+    }
+}
+
+impl Order {
+    fn outcome(self) -> Ended {
+        match self {
+            Self::Cancel => Ended::Cancelled,
+            Self::Recall => Ended::Returned,
+        }
+    }
+}
+
+fn ended(result: WorkResult) -> Ended {
+    match result {
+        WorkResult::Succeeded(result) => Ended::Succeeded(result),
+        WorkResult::Panicked(panic) => Ended::Panicked(Box::new(panic)),
+        WorkResult::TooLarge(size, limit) => Ended::TooLarge(size, limit),
+        WorkResult::UnknownFunction => Ended::UnknownFunction,
+        WorkResult::BadArguments(reason) => Ended::BadArguments(reason),
+        WorkResult::BadResult(reason) => Ended::BadResult(reason),
+    }
+}
