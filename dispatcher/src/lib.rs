@@ -1,1 +1,3 @@
 //! Every core on your network behind one function call.
+
+pub mod core;

@@ -227,6 +227,9 @@ pub enum Refusal {
     /// As many sessions as the node keeps.
     #[error("the node already serves {0} dispatchers, its limit; try again when one of them has ended")]
     TooManySessions(u32),
+    /// The session has a connection already: the same node was found under two addresses.
+    #[error("it is a node this dispatcher is connected to already, under another address")]
+    AlreadyConnected,
     /// The first message was not a `Hello`, or made no sense.
     #[error("the node did not understand the greeting: {0}; is it of another release?")]
     BadHello(String),

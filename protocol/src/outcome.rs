@@ -65,6 +65,24 @@ pub enum Ended {
     BadResult(String),
 }
 
+impl Ended {
+    /// How the attempt ended, in one word or two, for logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Succeeded(_) => "succeeded",
+            Self::Panicked(_) => "panicked",
+            Self::TimedOut => "timed out",
+            Self::Cancelled => "cancelled",
+            Self::Returned => "returned unstarted",
+            Self::WorkerDied(_) => "worker died",
+            Self::TooLarge(..) => "result too large",
+            Self::UnknownFunction => "unknown function",
+            Self::BadArguments(_) => "bad arguments",
+            Self::BadResult(_) => "bad result",
+        }
+    }
+}
+
 /// What a panicking function left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Panic {

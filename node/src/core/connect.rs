@@ -122,6 +122,10 @@ impl Core {
             (Some(session), Some(resume)) if resume.node == self.config.id => {
                 self.resume_session(now, session, key, &resume, actions);
             }
+            // The same dispatcher found this node under another address: its first connection stays.
+            (Some(session), _) if self.sessions.get(&session).is_some_and(|s| s.connection.is_some()) => {
+                self.refuse(key, Refusal::AlreadyConnected, actions);
+            }
             (known, resume) => {
                 if let Some(old) = known {
                     self.end_session(old, actions);

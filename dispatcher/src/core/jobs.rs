@@ -1,0 +1,246 @@
+//! Jobs: kept at a place each, found by identifier without a search.
+
+use std::time::Duration;
+
+use pp_protocol::{FunctionId, JobId, Payload};
+
+use super::{Action, Core, Failure, JobOptions, JobOutcome, NewJob, NodeKey, Resolution};
+
+#[derive(Debug)]
+pub(super) struct Job<T> {
+    /// What the submitter is told with; gone once it has been told (a cancelled job stays until its node answers).
+    pub(super) ticket: Option<T>,
+    pub(super) function: FunctionId,
+    pub(super) args: Payload,
+    /// The number of its last attempt; 0 before the first.
+    pub(super) attempt: u32,
+    /// The node its attempt is at; none while it is queued.
+    pub(super) node: Option<NodeKey>,
+    /// Where that node's list of attempts has it.
+    pub(super) position: u32,
+    /// Counts the attempts sent to that node, wrapping around.
+    pub(super) sent: u32,
+    /// What few jobs have.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    pub(super) options: JobOptions,
+    /// Attempts that came to nothing by a fault that may have been the job's.
+    pub(super) failures: Vec<Failure>,
+    /// The node that just failed it.
+    pub(super) avoid: Option<NodeKey>,
+}
+
+impl<T> Job<T> {
+    pub(super) fn options(&self) -> Option<&JobOptions> {
+        self.rare.as_deref().map(|rare| &rare.options)
+    }
+
+    pub(super) fn priority(&self) -> i32 {
+        self.options().map_or(0, |options| options.priority)
+    }
+
+    pub(super) fn time_limit(&self) -> Option<Duration> {
+        self.options().and_then(|options| options.time_limit)
+    }
+
+    pub(super) fn avoids(&self, node: NodeKey) -> bool {
+        self.rare.as_deref().is_some_and(|rare| rare.avoid == Some(node))
+    }
+
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Jobs<T> {
+    places: Vec<Place<T>>,
+    free: Vec<u32>,
+    unresolved: usize,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    generation: u32,
+    job: Option<Job<T>>,
+}
+
+impl<T> Default for Jobs<T> {
+    fn default() -> Self {
+        Self { places: Vec::new(), free: Vec::new(), unresolved: 0 }
+    }
+}
+
+impl<T> Jobs<T> {
+    /// Jobs kept, the cancelled ones whose node has not answered among them.
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    pub(super) fn unresolved(&self) -> usize {
+        self.unresolved
+    }
+
+    pub(super) fn insert(&mut self, job: Job<T>) -> JobId {
+        self.unresolved += 1;
+        if let Some(place) = self.free.pop() {
+            let kept = &mut self.places[place as usize];
+            kept.job = Some(job);
+            return JobId::new(place, kept.generation);
+        }
+        let place = u32::try_from(self.places.len()).expect("fewer than four billion jobs at once");
+        self.places.push(Place { generation: 0, job: Some(job) });
+        JobId::new(place, 0)
+    }
+
+    pub(super) fn find(&self, id: JobId) -> Option<&Job<T>> {
+        self.places.get(id.place() as usize).filter(|place| place.generation == id.generation())?.job.as_ref()
+    }
+
+    pub(super) fn find_mut(&mut self, id: JobId) -> Option<&mut Job<T>> {
+        self.places
+            .get_mut(id.place() as usize)
+            .filter(|place| place.generation == id.generation())?
+            .job
+            .as_mut()
+    }
+
+    pub(super) fn at(&self, place: u32) -> Option<&Job<T>> {
+        self.places.get(place as usize)?.job.as_ref()
+    }
+
+    pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Job<T>> {
+        self.places.get_mut(place as usize)?.job.as_mut()
+    }
+
+    /// The identifier of the job at `place`.
+    pub(super) fn id(&self, place: u32) -> JobId {
+        JobId::new(place, self.places[place as usize].generation)
+    }
+
+    /// Every identifier, in order of place.
+    pub(super) fn ids(&self) -> Vec<JobId> {
+        let taken = self.places.iter().zip(0..).filter(|(place, _)| place.job.is_some());
+        taken.map(|(place, index)| JobId::new(index, place.generation)).collect()
+    }
+
+    pub(super) fn take_ticket(&mut self, id: JobId) -> Option<T> {
+        let ticket = self.find_mut(id)?.ticket.take();
+        self.unresolved -= usize::from(ticket.is_some());
+        ticket
+    }
+
+    /// Forgets a job; its place is used again under another identifier.
+    pub(super) fn remove(&mut self, id: JobId) -> Option<Job<T>> {
+        let place =
+            self.places.get_mut(id.place() as usize).filter(|place| place.generation == id.generation())?;
+        let job = place.job.take()?;
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(id.place());
+        self.unresolved -= usize::from(job.ticket.is_some());
+        Some(job)
+    }
+}
+
+impl<T> Core<T> {
+    pub(super) fn submit(&mut self, jobs: Vec<NewJob<T>>, actions: &mut Vec<Action<T>>) {
+        for NewJob { ticket, function, args, options } in jobs {
+            let rare = options.map(|options| Box::new(Rare { options: *options, ..Rare::default() }));
+            let job = Job {
+                ticket: Some(ticket),
+                function,
+                args,
+                attempt: 0,
+                node: None,
+                position: 0,
+                sent: 0,
+                rare,
+            };
+            let priority = job.priority();
+            let id = self.jobs.insert(job);
+            actions.push(Action::Accepted(id));
+            self.queue.push(priority, id);
+        }
+        self.fail_if_unrunnable(actions);
+    }
+
+    /// The submitter is answered at once; if the job is at a node, its worker is killed there.
+    pub(super) fn cancel(&mut self, id: JobId, actions: &mut Vec<Action<T>>) {
+        let Some(job) = self.jobs.find(id) else { return };
+        let (node, attempt) = (job.node, job.attempt);
+        match node {
+            None => {
+                self.queue.forget_one();
+                self.resolve(id, JobOutcome::Cancelled, None, Duration::ZERO, actions);
+            }
+            Some(node) => {
+                if let Some(ticket) = self.jobs.take_ticket(id) {
+                    let resolution = Resolution {
+                        outcome: JobOutcome::Cancelled,
+                        job: id,
+                        node: Some(node),
+                        run_time: Duration::ZERO,
+                    };
+                    actions.push(Action::Resolve(ticket, resolution));
+                    let attempt = pp_protocol::AttemptId { job: id, number: attempt };
+                    self.send_if_connected(node, pp_protocol::ToNode::Cancel(vec![attempt]), actions);
+                }
+            }
+        }
+    }
+
+    /// Tells the submitter how its job ended, and forgets it. It must be neither queued nor at a node any more.
+    pub(super) fn resolve(
+        &mut self,
+        id: JobId,
+        outcome: JobOutcome,
+        node: Option<NodeKey>,
+        run_time: Duration,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        if let Some(ticket) = self.jobs.remove(id).and_then(|job| job.ticket) {
+            actions.push(Action::Resolve(ticket, Resolution { outcome, job: id, node, run_time }));
+        }
+    }
+
+    /// Puts a job that came back without outcome in front of the queue, unless nobody waits for it any more.
+    pub(super) fn queue_again(&mut self, id: JobId) {
+        let Some(job) = self.jobs.find_mut(id) else { return };
+        if job.ticket.is_none() {
+            self.jobs.remove(id);
+            return;
+        }
+        job.node = None;
+        let priority = job.priority();
+        self.queue.push_front(priority, id);
+    }
+
+    /// Once it is known that no node will ever run this program, waiting would be for ever.
+    pub(super) fn fail_if_unrunnable(&mut self, actions: &mut Vec<Action<T>>) {
+        let Some(failure) = self.unrunnable.clone() else { return };
+        while let Some(id) = self.next_queued() {
+            self.resolve(id, JobOutcome::Lost(vec![failure.clone()]), None, Duration::ZERO, actions);
+        }
+    }
+
+    pub(super) fn next_queued(&mut self) -> Option<JobId> {
+        let jobs = &self.jobs;
+        self.queue.take(|id| match jobs.find(id) {
+            Some(job) if job.node.is_none() => super::queue::Verdict::Take,
+            _ => super::queue::Verdict::Drop,
+        })
+    }
+
+    /// Every handle resolves, every node is told.
+    pub(super) fn shutdown(&mut self, actions: &mut Vec<Action<T>>) {
+        while self.next_queued().is_some() {}
+        self.leave_all_nodes(actions);
+        for id in self.jobs.ids() {
+            let node = self.jobs.find(id).and_then(|job| job.node);
+            self.resolve(id, JobOutcome::Cancelled, node, Duration::ZERO, actions);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What a dispatcher knows of a node.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pp_protocol::{Moment, NodeId, NodeStatus, Welcome};
+
+use super::NodeKey;
+
+/// How a node became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// The dispatcher's own cores.
+    Local,
+    /// Named by the user: dialled for ever.
+    Configured,
+    /// Found on the network: dialled while there is word of it.
+    Discovered,
+}
+
+/// What can be seen of a node from outside.
+#[derive(Clone, Debug)]
+pub struct NodeView<'a> {
+    /// The shell's key for it.
+    pub key: NodeKey,
+    /// Its own name, or what it was found under.
+    pub name: &'a str,
+    /// How it became known.
+    pub kind: NodeKind,
+    /// How the dispatcher stands with it.
+    pub state: NodeState,
+    /// Why it is not used, if it is not.
+    pub reason: Option<&'a str>,
+    /// What it last said of itself.
+    pub status: &'a NodeStatus,
+    /// Attempts at it.
+    pub attempts: usize,
+    /// Jobs it finished for this dispatcher.
+    pub jobs: u64,
+    /// How long they ran together.
+    pub run_time: Duration,
+}
+
+/// How a dispatcher stands with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// Being dialled for the first time, or again.
+    Connecting,
+    /// In use.
+    Connected,
+    /// Connected, silent for too long to be given new work.
+    Suspect,
+    /// The connection broke; its attempts may still be running.
+    Reconnecting,
+    /// Not reachable; dialled again in a while.
+    Unreachable,
+    /// It does not want this dispatcher, or cannot run its program.
+    Refused,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) kind: NodeKind,
+    pub(super) state: State,
+    /// The life of the node that the session is, or last was, with.
+    pub(super) incarnation: Option<NodeId>,
+    pub(super) status: NodeStatus,
+    /// Attempts without outcome it takes.
+    pub(super) window: u32,
+    /// Why it does not run this program.
+    pub(super) program_refused: Option<String>,
+    /// Places of the jobs with an attempt at it, in no order.
+    pub(super) attempts: Vec<u32>,
+    /// Counts the attempts sent to it, wrapping around.
+    pub(super) sent: u32,
+    /// The load under which it is listed among the takers.
+    pub(super) listed: Option<u32>,
+    pub(super) outcomes: Received,
+    /// How long its attempts run, in nanoseconds.
+    pub(super) mean_ns: Option<u64>,
+    /// Attempts were asked back, and the answer is not complete.
+    pub(super) recalled_at: Option<Moment>,
+    pub(super) jobs: u64,
+    pub(super) run_time: Duration,
+    /// Dials in a row that came to nothing.
+    pub(super) failed_dials: u32,
+    pub(super) pings: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// Not connected, nothing under way.
+    Waiting { redial: Option<Moment>, reason: String, refused: bool },
+    /// Being dialled; nothing of ours is there.
+    Dialling,
+    /// Heard of at `heard`.
+    Connected { heard: Moment, suspect: bool },
+    /// The connection broke at `since`; attempts may still run there. `redial` is none while it is being dialled.
+    Reconnecting { since: Moment, redial: Option<Moment> },
+}
+
+impl Node {
+    pub(super) fn new(name: String, kind: NodeKind) -> Self {
+        Self {
+            name,
+            kind,
+            state: State::Dialling,
+            incarnation: None,
+            status: NodeStatus::default(),
+            window: 0,
+            program_refused: None,
+            attempts: Vec::new(),
+            sent: 0,
+            listed: None,
+            outcomes: Received::default(),
+            mean_ns: None,
+            recalled_at: None,
+            jobs: 0,
+            run_time: Duration::ZERO,
+            failed_dials: 0,
+            pings: 0,
+        }
+    }
+
+    /// A session without any past began.
+    pub(super) fn begin(&mut self, now: Moment, welcome: &Welcome) {
+        self.incarnation = Some(welcome.node);
+        self.outcomes = Received::default();
+        self.program_refused = None;
+        self.mean_ns = None;
+        self.connected(now, welcome);
+    }
+
+    pub(super) fn connected(&mut self, now: Moment, welcome: &Welcome) {
+        self.state = State::Connected { heard: now, suspect: false };
+        if self.kind != NodeKind::Local {
+            self.name.clone_from(&welcome.name);
+        }
+        self.status = welcome.status;
+        self.window = welcome.window;
+        self.failed_dials = 0;
+        self.recalled_at = None;
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected { .. })
+    }
+
+    /// Whether it is connected and runs this program, be it full or not.
+    pub(super) fn may_take_work(&self) -> bool {
+        self.is_connected()
+            && self.program_refused.is_none()
+            && self.status.slots > 0
+            && !self.status.draining
+    }
+
+    /// How loaded it is, in 256ths of its slots, if it would take another attempt now.
+    pub(super) fn takes_at_load(&self) -> Option<u32> {
+        let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        match self.state {
+            State::Connected { suspect: false, .. } if attempts < self.window && self.may_take_work() => {
+                Some((u64::from(attempts) * 256 / u64::from(self.status.slots)) as u32)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn redial_at(&self) -> Option<Moment> {
+        match self.state {
+            State::Waiting { redial, .. } | State::Reconnecting { redial, .. } => redial,
+            State::Dialling | State::Connected { .. } => None,
+        }
+    }
+
+    /// Attempts it holds beyond its slots.
+    pub(super) fn excess(&self) -> usize {
+        self.attempts.len().saturating_sub(self.status.slots as usize)
+    }
+
+    /// How long it will take to start the last of its attempts, as far as known.
+    pub(super) fn backlog(&self) -> Option<Duration> {
+        let slots = u64::from(self.status.slots.max(1));
+        self.mean_ns.map(|mean| Duration::from_nanos(mean.saturating_mul(self.excess() as u64) / slots))
+    }
+
+    /// Learns from an attempt that ran. Rises fast and falls slowly.
+    pub(super) fn learn(&mut self, run_time_ns: u64) {
+        self.mean_ns = Some(match self.mean_ns {
+            Some(known) if run_time_ns <= known => known - (known - run_time_ns) / 8,
+            Some(known) => known.midpoint(run_time_ns),
+            None => run_time_ns,
+        });
+        self.run_time += Duration::from_nanos(run_time_ns);
+    }
+
+    pub(super) fn view(&self, key: NodeKey) -> NodeView<'_> {
+        let state = match &self.state {
+            State::Waiting { refused: true, .. } => NodeState::Refused,
+            State::Waiting { .. } => NodeState::Unreachable,
+            State::Dialling => NodeState::Connecting,
+            State::Connected { .. } if self.program_refused.is_some() => NodeState::Refused,
+            State::Connected { suspect: true, .. } => NodeState::Suspect,
+            State::Connected { .. } => NodeState::Connected,
+            State::Reconnecting { .. } => NodeState::Reconnecting,
+        };
+        let reason = match &self.state {
+            State::Waiting { reason, .. } => Some(reason.as_str()),
+            _ => self.program_refused.as_deref(),
+        };
+        NodeView {
+            key,
+            name: &self.name,
+            kind: self.kind,
+            state,
+            reason,
+            status: &self.status,
+            attempts: self.attempts.len(),
+            jobs: self.jobs,
+            run_time: self.run_time,
+        }
+    }
+
+    pub(super) fn check_invariants(&self) {
+        let held = matches!(self.state, State::Connected { .. } | State::Reconnecting { .. });
+        assert!(
+            held || self.attempts.is_empty(),
+            "attempts are at nodes that are connected or may come back"
+        );
+        assert_eq!(self.listed, self.takes_at_load(), "a node is listed under its load");
+    }
+}
+
+/// Which outcomes of a session arrived: all before `next`, and those in `beyond`. Large ones may be overtaken by small.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    next: u64,
+    /// Start and end of each run of outcomes that arrived early.
+    beyond: BTreeMap<u64, u64>,
+}
+
+impl Received {
+    /// Notes that `count` outcomes from `first` on arrived.
+    pub(super) fn note(&mut self, first: u64, count: u64) {
+        let end = first.saturating_add(count);
+        if first > self.next {
+            let known = self.beyond.entry(first).or_insert(end);
+            *known = end.max(*known);
+        } else {
+            self.next = self.next.max(end);
+        }
+        while let Some(early) = self.beyond.first_entry()
+            && *early.key() <= self.next
+        {
+            self.next = self.next.max(early.remove());
+        }
+    }
+
+    /// How many outcomes arrived without a gap.
+    pub(super) fn without_gap(&self) -> u64 {
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_that_overtook_others_count_once_the_gap_is_filled() {
+        let mut received = Received::default();
+        received.note(0, 2);
+        received.note(3, 2);
+        assert_eq!(received.without_gap(), 2);
+        received.note(6, 1);
+        received.note(2, 1);
+        assert_eq!(received.without_gap(), 5);
+        received.note(1, 3);
+        received.note(5, 1);
+        assert_eq!(received.without_gap(), 7);
+        assert!(received.beyond.is_empty());
+    }
+}

@@ -1,0 +1,142 @@
+//! What nodes say: outcomes, windows, states, refusals.
+
+use std::time::Duration;
+
+use pp_protocol::{AttemptId, Ended, FromNode, Moment, Outcome, ProgramRefusal, ToNode};
+
+use super::{Action, Core, Failure, JobOutcome, NodeKey, NodeKind, Report};
+
+impl<T> Core<T> {
+    pub(super) fn received(
+        &mut self,
+        now: Moment,
+        key: NodeKey,
+        messages: Vec<FromNode>,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        self.heard(now, key);
+        for message in messages {
+            // A message before this one may have ended the connection.
+            if self.nodes.get(&key).is_none_or(|node| !node.is_connected()) {
+                return;
+            }
+            self.message(now, key, message, actions);
+        }
+        self.update_taker(key);
+    }
+
+    fn message(&mut self, now: Moment, key: NodeKey, message: FromNode, actions: &mut Vec<Action<T>>) {
+        let Some(node) = self.nodes.get_mut(&key) else { return };
+        match message {
+            FromNode::Outcomes(first, outcomes) => {
+                node.outcomes.note(first, outcomes.len() as u64);
+                let received = node.outcomes.without_gap();
+                for outcome in outcomes {
+                    self.outcome(key, outcome, actions);
+                }
+                actions.push(Action::Send(key, ToNode::Ack(received)));
+            }
+            FromNode::Window(window) => node.window = window,
+            FromNode::Status(status) => {
+                let resized = node.status.slots != status.slots;
+                node.status = status;
+                if resized {
+                    actions.push(Action::Report(Report::NodeResized(key, status.slots)));
+                }
+            }
+            FromNode::Output(lines) => actions.push(Action::Report(Report::Printed(key, lines))),
+            FromNode::ProgramNeeded(digest) => actions.push(Action::SendProgram(key, digest)),
+            FromNode::ProgramRefused(_, refusal) => self.program_refused(key, &refusal, actions),
+            FromNode::Ping(number) => actions.push(Action::Send(key, ToNode::Pong(number))),
+            FromNode::Goodbye(reason) => {
+                actions.push(Action::Close(key));
+                let reason = format!("the node said goodbye: {reason}");
+                self.lose(key, reason.clone(), false, actions);
+                self.left(now, key, reason);
+            }
+            FromNode::Pong(_) | FromNode::Welcome(_) | FromNode::Refused(_) => {}
+        }
+    }
+
+    fn outcome(&mut self, key: NodeKey, outcome: Outcome, actions: &mut Vec<Action<T>>) {
+        let Outcome { id, run_time_ns, ended } = outcome;
+        let current =
+            self.jobs.find(id.job).is_some_and(|job| job.attempt == id.number && job.node == Some(key));
+        if !current {
+            self.late_outcomes += 1;
+            return;
+        }
+        self.take_from_node(id);
+        if let Some(node) = self.nodes.get_mut(&key)
+            && !matches!(ended, Ended::Returned)
+        {
+            node.jobs += 1;
+            node.learn(run_time_ns);
+        }
+        let outcome = match ended {
+            Ended::Succeeded(result) => JobOutcome::Succeeded(result),
+            Ended::Returned => return self.queue_again(id.job),
+            Ended::WorkerDied(death) => {
+                let wrote = match &death.stderr[..] {
+                    [] => String::new(),
+                    lines => format!("; it last wrote: {}", lines.join(" | ")),
+                };
+                return self.failed(id, key, format!("its worker was {}{wrote}", death.death), actions);
+            }
+            Ended::Panicked(panic) => {
+                let retry =
+                    self.jobs.find(id.job).and_then(|job| job.options()).is_some_and(|o| o.retry_panics);
+                if retry && !self.is_last_attempt(id) {
+                    return self.failed(id, key, format!("it panicked: {panic}"), actions);
+                }
+                JobOutcome::Panicked(panic)
+            }
+            Ended::TimedOut => {
+                let limit = self.jobs.find(id.job).and_then(|job| job.time_limit());
+                JobOutcome::TimedOut(limit.unwrap_or_default())
+            }
+            Ended::Cancelled => JobOutcome::Cancelled,
+            Ended::TooLarge(size, limit) => JobOutcome::TooLarge(size, limit),
+            Ended::UnknownFunction => JobOutcome::UnknownFunction,
+            Ended::BadArguments(reason) => JobOutcome::BadArguments(reason),
+            Ended::BadResult(reason) => JobOutcome::BadResult(reason),
+        };
+        self.resolve(id.job, outcome, Some(key), Duration::from_nanos(run_time_ns), actions);
+    }
+
+    /// An attempt failed by something that may be the job's fault.
+    fn failed(&mut self, id: AttemptId, key: NodeKey, reason: String, actions: &mut Vec<Action<T>>) {
+        let node = self.nodes.get(&key).map_or_else(String::new, |node| node.name.clone());
+        self.charge(id.job, key, Failure { attempt: id.number, node, reason }, true, actions);
+    }
+
+    fn is_last_attempt(&self, id: AttemptId) -> bool {
+        let Some(rare) = self.jobs.find(id.job).and_then(|job| job.rare.as_deref()) else { return false };
+        rare.failures.len() + 1 >= rare.options.max_attempts.unwrap_or(self.config.max_attempts) as usize
+    }
+
+    /// The job's attempt is no longer at its node.
+    pub(super) fn take_from_node(&mut self, id: AttemptId) {
+        let Some(job) = self.jobs.find_mut(id.job) else { return };
+        let Some(node) = job.node.take().and_then(|key| self.nodes.get_mut(&key)) else { return };
+        let position = job.position as usize;
+        node.attempts.swap_remove(position);
+        if let Some(moved) = node.attempts.get(position).copied()
+            && let Some(moved) = self.jobs.at_mut(moved)
+        {
+            moved.position = position as u32;
+        }
+    }
+
+    fn program_refused(&mut self, key: NodeKey, refusal: &ProgramRefusal, actions: &mut Vec<Action<T>>) {
+        let Some(node) = self.nodes.get_mut(&key) else { return };
+        let reason = refusal.to_string();
+        node.program_refused = Some(reason.clone());
+        actions.push(Action::Report(Report::NodeRefused(key, reason.clone())));
+        // What does not start where it came from starts nowhere.
+        if node.kind == NodeKind::Local && matches!(refusal, ProgramRefusal::DoesNotStart { .. }) {
+            self.unrunnable = Some(Failure { attempt: 0, node: node.name.clone(), reason });
+        }
+        self.fail_if_unrunnable(actions);
+    }
+}

@@ -1,0 +1,138 @@
+//! Which job goes to which node.
+//!
+//! A node takes as many attempts as its window says. Free slots are filled first, then work is sent ahead to the node
+//! that is least loaded for its size. When the queue is empty and slots idle, what waits at a busy node is asked back.
+
+use std::time::Duration;
+
+use pp_protocol::{Attempt, AttemptId, Moment, ToNode};
+
+use super::queue::Verdict;
+use super::{Action, Core, NodeKey};
+
+/// A node whose backlog is shorter than this is left alone: it will be done before the answer is back.
+const WORTH_RECALLING: Duration = Duration::from_millis(10);
+/// How long to wait for the answer to a recall before the node is asked again.
+const RECALL_ANSWER: Duration = Duration::from_millis(100);
+
+impl<T> Core<T> {
+    pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        let mut passed_over = Vec::new();
+        while self.queue.len() > 0 {
+            let Some((_, key)) = self.takers.first().copied() else { break };
+            if !self.send_work(key, actions) {
+                // All that waits is to go elsewhere.
+                if let Some(taker) = self.takers.pop_first() {
+                    passed_over.push(taker);
+                }
+            }
+        }
+        self.takers.extend(passed_over);
+        if self.queue.len() == 0 {
+            self.recall(now, actions);
+        }
+    }
+
+    /// Sends a node some of the queue. False if there is nothing for it.
+    fn send_work(&mut self, key: NodeKey, actions: &mut Vec<Action<T>>) -> bool {
+        let elsewhere = self.nodes.iter().any(|(other, node)| *other != key && node.may_take_work());
+        let most = self.share(key);
+        let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
+        while attempts.len() < most {
+            let jobs = &self.jobs;
+            let taken = self.queue.take(|id| match jobs.find(id) {
+                Some(job) if job.node.is_some() => Verdict::Drop,
+                Some(job) if elsewhere && job.avoids(key) => Verdict::Leave,
+                Some(_) => Verdict::Take,
+                None => Verdict::Drop,
+            });
+            let (Some(id), Some(node)) = (taken, self.nodes.get_mut(&key)) else { break };
+            let Some(job) = self.jobs.find_mut(id) else { continue };
+            job.attempt += 1;
+            job.node = Some(key);
+            job.position = node.attempts.len() as u32;
+            node.sent = node.sent.wrapping_add(1);
+            job.sent = node.sent;
+            node.attempts.push(id.place());
+            attempts.push(Attempt {
+                id: AttemptId { job: id, number: job.attempt },
+                function: job.function,
+                time_limit_ns: job
+                    .time_limit()
+                    .map_or(0, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
+                args: job.args.clone(),
+            });
+        }
+        let any = !attempts.is_empty();
+        if any {
+            actions.push(Action::Send(key, ToNode::Run(attempts)));
+            self.update_taker(key);
+        }
+        any
+    }
+
+    /// How many attempts the least loaded node gets before the others are looked at again.
+    fn share(&self, key: NodeKey) -> usize {
+        let Some(node) = self.nodes.get(&key) else { return 0 };
+        let slots = node.status.slots as usize;
+        let room = (node.window as usize).saturating_sub(node.attempts.len());
+        match slots.checked_sub(node.attempts.len()) {
+            _ if self.takers.len() == 1 => room,
+            Some(free @ 1..) => free.min(room),
+            _ => (room / 8).max(slots).min(room),
+        }
+    }
+
+    /// Asks back what waits at the node with the longest backlog, as much as could start elsewhere now.
+    fn recall(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        let Some((load, _)) = self.takers.first() else { return };
+        if *load >= 256 {
+            return;
+        }
+        let idle: usize = self
+            .takers
+            .range(..(256, NodeKey(0)))
+            .filter_map(|(_, key)| self.nodes.get(key))
+            .map(|node| (node.status.slots as usize).saturating_sub(node.attempts.len()))
+            .sum();
+        let candidates = self.nodes.iter().filter(|(_, node)| {
+            let worth = node.backlog().is_none_or(|backlog| backlog >= WORTH_RECALLING);
+            let answered = node.recalled_at.is_none_or(|at| now.since(at) >= RECALL_ANSWER);
+            node.is_connected() && node.excess() > 0 && worth && answered
+        });
+        let Some((key, node)) = candidates.max_by_key(|(_, node)| node.backlog()) else { return };
+        let (key, count) = (*key, node.excess().div_ceil(2).min(idle));
+        let attempts = self.attempts_at(key);
+        let youngest = attempts[attempts.len() - count..].to_vec();
+        if let Some(node) = self.nodes.get_mut(&key) {
+            node.recalled_at = Some(now);
+        }
+        actions.push(Action::Send(key, ToNode::Recall(youngest)));
+    }
+
+    /// Lists a node under its load if it takes work, and under nothing if it does not.
+    pub(super) fn update_taker(&mut self, key: NodeKey) {
+        let Some(node) = self.nodes.get_mut(&key) else { return };
+        let load = node.takes_at_load();
+        if load != node.listed {
+            if let Some(old) = node.listed.take() {
+                self.takers.remove(&(old, key));
+            }
+            node.listed = load;
+            self.takers.extend(load.map(|load| (load, key)));
+        }
+    }
+
+    pub(super) fn resize(&mut self, key: NodeKey, slots: u32, actions: &mut Vec<Action<T>>) {
+        self.send_if_connected(key, ToNode::Resize(slots), actions);
+    }
+
+    /// The node left by itself; it is dialled again in case it is started again.
+    pub(super) fn left(&mut self, now: Moment, key: NodeKey, reason: String) {
+        if let Some(node) = self.nodes.get_mut(&key) {
+            let redial = Some(now + Duration::from_secs(1));
+            node.state = super::nodes::State::Waiting { redial, reason, refused: false };
+        }
+        self.update_taker(key);
+    }
+}
