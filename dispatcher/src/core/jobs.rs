@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pp_protocol::{FunctionId, JobId, Payload};
 
-use super::{Action, Core, Failure, JobOptions, JobOutcome, NewJob, NodeKey, Resolution};
+use super::{Action, Core, Failure, JobOptions, JobOutcome, NewJob, NodeKey, Resolution, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Job<T> {
@@ -145,8 +145,8 @@ impl<T> Jobs<T> {
     }
 }
 
-impl<T> Core<T> {
-    pub(super) fn submit(&mut self, jobs: Vec<NewJob<T>>, actions: &mut Vec<Action<T>>) {
+impl<T: Ticket> Core<T> {
+    pub(super) fn submit(&mut self, jobs: Vec<NewJob<T>>) {
         for NewJob { ticket, function, args, options } in jobs {
             let rare = options.map(|options| Box::new(Rare { options: *options, ..Rare::default() }));
             let job = Job {
@@ -161,12 +161,15 @@ impl<T> Core<T> {
             };
             let priority = job.priority();
             let id = self.jobs.insert(job);
-            actions.push(Action::Accepted(id));
+            if let Some(ticket) = self.jobs.find(id).and_then(|job| job.ticket.as_ref()) {
+                ticket.accepted(id);
+            }
             self.queue.push(priority, id);
         }
-        self.fail_if_unrunnable(actions);
     }
+}
 
+impl<T> Core<T> {
     /// The submitter is answered at once; if the job is at a node, its worker is killed there.
     pub(super) fn cancel(&mut self, id: JobId, actions: &mut Vec<Action<T>>) {
         let Some(job) = self.jobs.find(id) else { return };

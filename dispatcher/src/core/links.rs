@@ -307,12 +307,11 @@ impl<T> Core<T> {
         }
     }
 
+    /// Says goodbye. What is connected closes by itself after that; the rest is closed here.
     pub(super) fn leave_all_nodes(&mut self, actions: &mut Vec<Action<T>>) {
         for (key, node) in &mut self.nodes {
-            if node.is_connected() {
-                actions.push(Action::Send(*key, ToNode::Goodbye));
-            }
-            actions.push(Action::Close(*key));
+            let connected = node.is_connected();
+            actions.push(if connected { Action::Send(*key, ToNode::Goodbye) } else { Action::Close(*key) });
             node.attempts.clear();
             node.state =
                 State::Waiting { redial: None, reason: "the dispatcher has ended".into(), refused: false };

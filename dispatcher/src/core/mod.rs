@@ -34,8 +34,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pp_protocol::{
-    Digest, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus, OutputLine, Panic, Payload,
-    Resume, SessionId, ToNode, Welcome,
+    Digest, FromNode, FunctionId, JobId, Moment, OutputLine, Panic, Payload, Resume, SessionId, ToNode,
+    Welcome,
 };
 
 use self::jobs::Jobs;
@@ -76,6 +76,12 @@ impl Config {
     }
 }
 
+/// What the shell needs to tell the submitter how a job ended. The core hands it back and never looks into it.
+pub trait Ticket {
+    /// The job is known under this identifier from now on.
+    fn accepted(&self, job: JobId);
+}
+
 /// A job as it is submitted.
 #[derive(Clone, Debug)]
 pub struct NewJob<T> {
@@ -105,7 +111,7 @@ pub struct JobOptions {
 /// Something happened.
 #[derive(Clone, Debug)]
 pub enum Event<T> {
-    /// Jobs were submitted, in this order. Their identifiers are told through [`Action::Accepted`].
+    /// Jobs were submitted, in this order. Each ticket is told its job's identifier.
     Submit(Vec<NewJob<T>>),
     /// The submitter does not want this job any more.
     Cancel(JobId),
@@ -150,8 +156,6 @@ pub enum DialFailure {
 /// Something to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action<T> {
-    /// The job has this identifier.
-    Accepted(JobId),
     /// The job ended.
     Resolve(T, Resolution),
     /// Connect to a node; `LinkUp` or `DialFailed` follows.
@@ -264,6 +268,28 @@ enum Stalled {
 /// How long jobs wait without any node before that is reported.
 const STALL: Duration = Duration::from_secs(5);
 
+impl<T: Ticket> Core<T> {
+    /// Takes in what happened at `now`, appending what is to be done to `actions`.
+    pub fn handle(&mut self, now: Moment, event: Event<T>, actions: &mut Vec<Action<T>>) {
+        match event {
+            Event::Submit(jobs) => self.submit(jobs),
+            Event::Cancel(job) => self.cancel(job, actions),
+            Event::NodeFound { node, name, kind } => self.node_found(now, node, name, kind, actions),
+            Event::NodeGone(node) => self.node_gone(node),
+            Event::LinkUp(node, welcome) => self.link_up(now, node, *welcome, actions),
+            Event::DialFailed(node, failure) => self.dial_failed(now, node, failure, actions),
+            Event::LinkDown(node, reason) => self.link_down(now, node, reason, actions),
+            Event::Received(node, messages) => self.received(now, node, messages, actions),
+            Event::Resize(node, slots) => self.resize(node, slots, actions),
+            Event::Shutdown => self.shutdown(actions),
+            Event::Tick => self.tick(now, actions),
+        }
+        self.fail_if_unrunnable(actions);
+        self.schedule(now, actions);
+        self.watch_for_stall(now);
+    }
+}
+
 impl<T> Core<T> {
     /// A dispatcher without jobs and nodes.
     pub fn new(config: Config) -> Self {
@@ -279,25 +305,6 @@ impl<T> Core<T> {
             unrunnable: None,
             late_outcomes: 0,
         }
-    }
-
-    /// Takes in what happened at `now`, appending what is to be done to `actions`.
-    pub fn handle(&mut self, now: Moment, event: Event<T>, actions: &mut Vec<Action<T>>) {
-        match event {
-            Event::Submit(jobs) => self.submit(jobs, actions),
-            Event::Cancel(job) => self.cancel(job, actions),
-            Event::NodeFound { node, name, kind } => self.node_found(now, node, name, kind, actions),
-            Event::NodeGone(node) => self.node_gone(node),
-            Event::LinkUp(node, welcome) => self.link_up(now, node, *welcome, actions),
-            Event::DialFailed(node, failure) => self.dial_failed(now, node, failure, actions),
-            Event::LinkDown(node, reason) => self.link_down(now, node, reason, actions),
-            Event::Received(node, messages) => self.received(now, node, messages, actions),
-            Event::Resize(node, slots) => self.resize(node, slots, actions),
-            Event::Shutdown => self.shutdown(actions),
-            Event::Tick => self.tick(now, actions),
-        }
-        self.schedule(now, actions);
-        self.watch_for_stall(now);
     }
 
     /// When [`Event::Tick`] is due, if nothing else happens before.

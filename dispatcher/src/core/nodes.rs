@@ -35,6 +35,8 @@ pub struct NodeView<'a> {
     pub status: &'a NodeStatus,
     /// Attempts at it.
     pub attempts: usize,
+    /// Attempts it takes at once.
+    pub window: u32,
     /// Jobs it finished for this dispatcher.
     pub jobs: u64,
     /// How long they ran together.
@@ -216,6 +218,7 @@ impl Node {
             reason,
             status: &self.status,
             attempts: self.attempts.len(),
+            window: self.window,
             jobs: self.jobs,
             run_time: self.run_time,
         }

@@ -137,6 +137,5 @@ impl<T> Core<T> {
         if node.kind == NodeKind::Local && matches!(refusal, ProgramRefusal::DoesNotStart { .. }) {
             self.unrunnable = Some(Failure { attempt: 0, node: node.name.clone(), reason });
         }
-        self.fail_if_unrunnable(actions);
     }
 }

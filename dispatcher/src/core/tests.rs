@@ -1,1 +1,438 @@
+//! Event in, exact actions out, nothing left over.
 
+use std::time::Duration;
+
+use pp_protocol::{
+    Attempt, AttemptId, Death, Digest, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus,
+    Outcome, Panic, Payload, ProgramRefusal, Resume, SessionId, Target, ToNode, Welcome, WorkerDeath,
+};
+
+use super::{
+    Action, Config, Core, DialFailure, Event, Failure, JobOptions, JobOutcome, JobStatus, NewJob, NodeKey,
+    NodeKind, NodeState, Report, Resolution, Ticket,
+};
+
+const FUNCTION: FunctionId = FunctionId(7);
+const A: NodeKey = NodeKey(1);
+const B: NodeKey = NodeKey(2);
+
+/// A ticket that is a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Number(u32);
+
+impl Ticket for Number {
+    fn accepted(&self, _job: JobId) {}
+}
+
+/// A dispatcher core with a clock.
+struct Dispatcher {
+    core: Core<Number>,
+    now: Moment,
+    submitted: u32,
+}
+
+impl Dispatcher {
+    fn new() -> Self {
+        Self { core: Core::new(Config::new(SessionId(1), 1)), now: Moment(0), submitted: 0 }
+    }
+
+    /// Feeds an event, and yields what is to be done, without pings and acknowledgements.
+    fn on(&mut self, event: Event<Number>) -> Vec<Action<Number>> {
+        let mut actions = Vec::new();
+        self.core.handle(self.now, event, &mut actions);
+        self.core.check_invariants();
+        actions.retain(|action| !matches!(action, Action::Send(_, ToNode::Ping(_) | ToNode::Ack(_))));
+        actions
+    }
+
+    fn find(&mut self, node: NodeKey) -> Vec<Action<Number>> {
+        let name = format!("node {}", node.0);
+        self.on(Event::NodeFound { node, name, kind: NodeKind::Configured })
+    }
+
+    /// With a node that has so many slots and takes so many attempts.
+    fn connect(&mut self, node: NodeKey, slots: u32, window: u32) -> Vec<Action<Number>> {
+        assert_eq!(self.find(node), [Action::Dial(node, None)]);
+        let mut actions = self.on(Event::LinkUp(node, Box::new(welcome(node, slots, window))));
+        assert_eq!(actions.remove(0), Action::Report(Report::NodeConnected(node)));
+        actions
+    }
+
+    fn submit(&mut self, count: u32) -> Vec<Action<Number>> {
+        let jobs = (0..count).map(|n| new_job(self.submitted + n)).collect();
+        self.submitted += count;
+        self.on(Event::Submit(jobs))
+    }
+
+    fn outcomes(&mut self, node: NodeKey, first: u64, outcomes: Vec<Outcome>) -> Vec<Action<Number>> {
+        self.on(Event::Received(node, vec![FromNode::Outcomes(first, outcomes)]))
+    }
+
+    fn state(&self, node: NodeKey) -> NodeState {
+        self.core.nodes().find(|view| view.key == node).expect("the node is known").state
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<Action<Number>> {
+        let until = self.now + time;
+        let mut actions = Vec::new();
+        while let Some(at) = self.core.next_deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            actions.extend(self.on(Event::Tick));
+        }
+        self.now = until;
+        actions
+    }
+}
+
+fn new_job(number: u32) -> NewJob<Number> {
+    NewJob {
+        ticket: Number(number),
+        function: FUNCTION,
+        args: Payload::from(vec![number as u8]),
+        options: None,
+    }
+}
+
+fn with_options(number: u32, options: JobOptions) -> NewJob<Number> {
+    NewJob { options: Some(Box::new(options)), ..new_job(number) }
+}
+
+fn welcome(node: NodeKey, slots: u32, window: u32) -> Welcome {
+    Welcome {
+        node: NodeId(node.0.into()),
+        name: format!("host {}", node.0),
+        software: "test".into(),
+        target: Target { os: "linux".into(), arch: "x86_64".into() },
+        resumed: false,
+        held: Vec::new(),
+        window,
+        status: NodeStatus { slots, ..NodeStatus::default() },
+    }
+}
+
+fn id(job: u32, number: u32) -> AttemptId {
+    AttemptId { job: JobId::new(job, 0), number }
+}
+
+fn attempt(job: u32, number: u32) -> Attempt {
+    Attempt {
+        id: id(job, number),
+        function: FUNCTION,
+        time_limit_ns: 0,
+        args: Payload::from(vec![job as u8]),
+    }
+}
+
+fn run(node: NodeKey, attempts: &[(u32, u32)]) -> Action<Number> {
+    Action::Send(node, ToNode::Run(attempts.iter().map(|(job, number)| attempt(*job, *number)).collect()))
+}
+
+fn succeeded(job: u32, number: u32) -> Outcome {
+    Outcome { id: id(job, number), run_time_ns: 5, ended: Ended::Succeeded(Payload::from(vec![42])) }
+}
+
+fn ended(job: u32, number: u32, ended: Ended) -> Outcome {
+    Outcome { id: id(job, number), run_time_ns: 0, ended }
+}
+
+fn died(job: u32, number: u32) -> Outcome {
+    let death = WorkerDeath { death: Death::Signal(11), stderr: vec!["last words".into()] };
+    ended(job, number, Ended::WorkerDied(Box::new(death)))
+}
+
+fn resolve(job: u32, node: Option<NodeKey>, run_time: u64, outcome: JobOutcome) -> Action<Number> {
+    let run_time = Duration::from_nanos(run_time);
+    Action::Resolve(Number(job), Resolution { outcome, job: JobId::new(job, 0), node, run_time })
+}
+
+fn done(job: u32, node: NodeKey) -> Action<Number> {
+    resolve(job, Some(node), 5, JobOutcome::Succeeded(Payload::from(vec![42])))
+}
+
+#[test]
+fn jobs_wait_for_a_node_and_go_out_in_the_order_of_submission() {
+    let mut dispatcher = Dispatcher::new();
+    assert_eq!(dispatcher.submit(3), []);
+    assert_eq!(dispatcher.core.job_status(JobId::new(0, 0)), Some(JobStatus::Queued));
+    assert_eq!(dispatcher.connect(A, 2, 2), [run(A, &[(0, 1), (1, 1)])]);
+    assert_eq!(dispatcher.core.job_status(JobId::new(0, 0)), Some(JobStatus::AtNode(A)));
+    assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A), run(A, &[(2, 1)])]);
+    assert_eq!(dispatcher.outcomes(A, 1, vec![succeeded(1, 1), succeeded(2, 1)]), [done(1, A), done(2, A)]);
+    assert_eq!(dispatcher.core.unresolved(), 0);
+}
+
+#[test]
+fn free_slots_are_filled_before_work_is_sent_ahead() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 2, 8);
+    dispatcher.connect(B, 2, 8);
+    let actions = dispatcher.submit(5);
+    assert_eq!(actions, [run(A, &[(0, 1), (1, 1)]), run(B, &[(2, 1), (3, 1)]), run(A, &[(4, 1)])]);
+}
+
+#[test]
+fn a_cancelled_job_is_answered_at_once_and_killed_where_it_runs() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(2);
+    let cancelled = |job, node| resolve(job, node, 0, JobOutcome::Cancelled);
+    assert_eq!(dispatcher.on(Event::Cancel(JobId::new(1, 0))), [cancelled(1, None)]);
+    assert_eq!(
+        dispatcher.on(Event::Cancel(JobId::new(0, 0))),
+        [cancelled(0, Some(A)), Action::Send(A, ToNode::Cancel(vec![id(0, 1)]))]
+    );
+    assert_eq!(dispatcher.on(Event::Cancel(JobId::new(0, 0))), [], "once is enough");
+    // The result overtook the order to cancel: it has been answered already.
+    assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), []);
+    assert_eq!(dispatcher.core.unresolved(), 0);
+}
+
+#[test]
+fn a_closed_connection_is_redialled_at_once_and_a_refused_dial_is_the_death_of_the_node() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 3);
+    dispatcher.submit(3);
+    let held = vec![id(0, 1), id(1, 1), id(2, 1)];
+    let resume = Resume { node: NodeId(1), outcomes_received: 0, held };
+    assert_eq!(dispatcher.on(Event::LinkDown(A, "reset".into())), [Action::Dial(A, Some(resume))]);
+    let failure = DialFailure::NotListening("nothing there".into());
+    assert_eq!(
+        dispatcher.on(Event::DialFailed(A, failure)),
+        [Action::Report(Report::NodeLost(A, "nothing there".into(), 3))]
+    );
+    assert_eq!(
+        dispatcher.connect(B, 4, 4),
+        [run(B, &[(0, 2), (1, 2), (2, 2)])],
+        "in front, in the old order"
+    );
+}
+
+#[test]
+fn a_blip_costs_nothing() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 3);
+    dispatcher.submit(3);
+    dispatcher.on(Event::LinkDown(A, "reset".into()));
+    // The node has the first two; the third was lost on the way.
+    let held = vec![id(0, 1), id(1, 1)];
+    let back = Welcome { resumed: true, held, ..welcome(A, 1, 3) };
+    assert_eq!(
+        dispatcher.on(Event::LinkUp(A, Box::new(back))),
+        [Action::Report(Report::NodeConnected(A)), run(A, &[(2, 2)])]
+    );
+    assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A)]);
+}
+
+#[test]
+fn a_node_that_restarted_has_lost_its_attempts() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    dispatcher.on(Event::LinkDown(A, "reset".into()));
+    let restarted = Welcome { node: NodeId(99), ..welcome(A, 1, 1) };
+    assert_eq!(
+        dispatcher.on(Event::LinkUp(A, Box::new(restarted))),
+        [
+            Action::Report(Report::NodeLost(A, "it restarted".into(), 1)),
+            Action::Report(Report::NodeConnected(A)),
+            run(A, &[(0, 2)])
+        ]
+    );
+    assert_eq!(
+        dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]),
+        [],
+        "an outcome of the older attempt is dropped"
+    );
+    assert_eq!(dispatcher.core.late_outcomes(), 1);
+    assert_eq!(dispatcher.outcomes(A, 1, vec![succeeded(0, 2)]), [done(0, A)]);
+}
+
+#[test]
+fn silence_makes_a_node_suspect_then_lost() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    assert_eq!(dispatcher.pass(Duration::from_millis(3_500)), [Action::Report(Report::NodeSuspected(A))]);
+    assert_eq!(dispatcher.state(A), NodeState::Suspect);
+    let lost = dispatcher.pass(Duration::from_millis(1_500));
+    let reason = "it has been silent for 5 s".to_owned();
+    assert_eq!(lost, [Action::Close(A), Action::Report(Report::NodeLost(A, reason, 1))]);
+    assert_eq!(dispatcher.connect(B, 1, 1), [run(B, &[(0, 2)])]);
+}
+
+#[test]
+fn this_sides_own_lateness_is_not_held_against_the_nodes() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.now = Moment(0) + Duration::from_secs(60);
+    assert_eq!(dispatcher.on(Event::Tick), []);
+    assert_eq!(dispatcher.state(A), NodeState::Connected);
+}
+
+#[test]
+fn a_configured_node_is_dialled_for_ever_ever_more_slowly() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.find(A);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(dispatcher.on(Event::DialFailed(A, DialFailure::Unreachable("no route".into()))), []);
+        let before = dispatcher.now;
+        while dispatcher.state(A) == NodeState::Unreachable {
+            dispatcher.now = dispatcher.core.next_deadline().expect("it will be dialled again");
+            dispatcher.on(Event::Tick);
+        }
+        waits.push(dispatcher.now.since(before));
+    }
+    assert!(waits[0] < Duration::from_millis(300), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(3)), "{waits:?}");
+    assert!(waits[7] >= Duration::from_millis(1_500), "{waits:?}");
+}
+
+#[test]
+fn a_refusal_is_shown_and_tried_again_without_haste() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.find(A);
+    let refused = dispatcher.on(Event::DialFailed(A, DialFailure::Refused("the secrets differ".into())));
+    assert_eq!(refused, [Action::Report(Report::NodeRefused(A, "the secrets differ".into()))]);
+    let view = dispatcher.core.nodes().next().expect("the node is listed");
+    assert_eq!((view.state, view.reason), (NodeState::Refused, Some("the secrets differ")));
+    assert_eq!(dispatcher.find(A), [], "further word of it is no reason to dial");
+    assert_eq!(dispatcher.pass(Duration::from_secs(6)), [Action::Dial(A, None)]);
+}
+
+#[test]
+fn a_job_that_always_kills_its_worker_is_lost_with_its_history() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    let reason = "its worker was killed by signal 11 (SIGSEGV); it last wrote: last words";
+    let failure = |attempt| Failure { attempt, node: "host 1".into(), reason: reason.into() };
+    for number in 1..=2 {
+        let retried = Action::Report(Report::JobRetried(JobId::new(0, 0), failure(number)));
+        let first = u64::from(number) - 1;
+        assert_eq!(
+            dispatcher.outcomes(A, first, vec![died(0, number)]),
+            [retried, run(A, &[(0, number + 1)])]
+        );
+    }
+    let history = vec![failure(1), failure(2), failure(3)];
+    assert_eq!(
+        dispatcher.outcomes(A, 2, vec![died(0, 3)]),
+        [resolve(0, Some(A), 0, JobOutcome::Lost(history))]
+    );
+}
+
+#[test]
+fn a_job_is_not_retried_where_it_just_failed_while_another_node_will_do() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.connect(B, 1, 1);
+    assert_eq!(dispatcher.submit(3), [run(A, &[(0, 1)]), run(B, &[(1, 1)])]);
+    let actions = dispatcher.outcomes(A, 0, vec![died(0, 1)]);
+    assert_eq!(actions[1..], [run(A, &[(2, 1)])], "the failed job waits for the other node");
+    assert_eq!(dispatcher.outcomes(B, 0, vec![succeeded(1, 1)]), [done(1, B), run(B, &[(0, 2)])]);
+}
+
+#[test]
+fn only_what_can_have_been_running_is_charged_for_a_lost_node() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.submit(3);
+    let mut failures = 0;
+    for life in 0..3 {
+        if life == 0 {
+            dispatcher.connect(A, 1, 3);
+        } else {
+            dispatcher.pass(Duration::from_secs(1));
+            let again = Welcome { node: NodeId(100 + life), ..welcome(A, 1, 3) };
+            dispatcher.on(Event::LinkUp(A, Box::new(again)));
+        }
+        dispatcher.on(Event::LinkDown(A, "reset".into()));
+        let actions = dispatcher.on(Event::DialFailed(A, DialFailure::NotListening("gone".into())));
+        failures += actions.iter().filter(|action| matches!(action, Action::Resolve(Number(0), _))).count();
+        assert!(
+            !actions.iter().any(|action| matches!(action, Action::Resolve(Number(1 | 2), _))),
+            "{actions:?}"
+        );
+    }
+    assert_eq!(failures, 1, "the one that was there three times is held for poison");
+}
+
+#[test]
+fn panics_are_outcomes_unless_they_are_to_be_retried() {
+    let panic = || Box::new(Panic { message: "oops".into(), place: None, backtrace: None });
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    assert_eq!(
+        dispatcher.outcomes(A, 0, vec![ended(0, 1, Ended::Panicked(panic()))]),
+        [resolve(0, Some(A), 0, JobOutcome::Panicked(panic()))]
+    );
+    let options = JobOptions { retry_panics: true, max_attempts: Some(2), ..JobOptions::default() };
+    dispatcher.on(Event::Submit(vec![with_options(9, options)]));
+    let again = AttemptId { job: JobId::new(0, 1), number: 1 };
+    let panicked = |number| Outcome {
+        id: AttemptId { number, ..again },
+        run_time_ns: 0,
+        ended: Ended::Panicked(panic()),
+    };
+    let retried = dispatcher.outcomes(A, 1, vec![panicked(1)]);
+    assert!(matches!(retried[..], [Action::Report(Report::JobRetried(..)), Action::Send(A, ToNode::Run(_))]));
+    let last = dispatcher.outcomes(A, 2, vec![panicked(2)]);
+    assert!(matches!(&last[..], [Action::Resolve(Number(9), resolution)]
+        if resolution.outcome == JobOutcome::Panicked(panic())));
+}
+
+#[test]
+fn higher_priority_goes_first() {
+    let mut dispatcher = Dispatcher::new();
+    let urgent = JobOptions { priority: 1, ..JobOptions::default() };
+    dispatcher.on(Event::Submit(vec![new_job(0), with_options(1, urgent)]));
+    assert_eq!(dispatcher.connect(A, 2, 2), [run(A, &[(1, 1), (0, 1)])]);
+}
+
+#[test]
+fn what_waits_at_a_busy_node_is_asked_back_when_another_idles() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 4);
+    dispatcher.submit(4);
+    assert_eq!(dispatcher.connect(B, 1, 4), [Action::Send(A, ToNode::Recall(vec![id(3, 1)]))]);
+    let returned = dispatcher.outcomes(A, 0, vec![ended(3, 1, Ended::Returned)]);
+    assert_eq!(returned, [run(B, &[(3, 2)])]);
+}
+
+#[test]
+fn a_program_that_does_not_start_at_home_starts_nowhere() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.on(Event::NodeFound { node: A, name: "local".into(), kind: NodeKind::Local });
+    dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 1, 1))));
+    dispatcher.submit(1);
+    let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: Vec::new() };
+    let reason = refusal.to_string();
+    dispatcher.on(Event::Received(A, vec![FromNode::ProgramRefused(Digest([0; 32]), refusal)]));
+    let failure = Failure { attempt: 0, node: "local".into(), reason };
+    assert_eq!(
+        dispatcher.outcomes(A, 0, vec![ended(0, 1, Ended::Returned)]),
+        [resolve(0, None, 0, JobOutcome::Lost(vec![failure.clone()]))]
+    );
+    let later = dispatcher.submit(1);
+    assert!(matches!(&later[..], [Action::Resolve(_, resolution)]
+        if resolution.outcome == JobOutcome::Lost(vec![failure])));
+}
+
+#[test]
+fn jobs_that_wait_without_any_node_are_reported() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.submit(2);
+    assert_eq!(dispatcher.pass(Duration::from_secs(20)), [Action::Report(Report::Stalled(2))]);
+}
+
+#[test]
+fn shutting_down_resolves_everything_and_says_goodbye() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(2);
+    let actions = dispatcher.on(Event::Shutdown);
+    let cancelled = |job, node| resolve(job, node, 0, JobOutcome::Cancelled);
+    assert_eq!(actions, [Action::Send(A, ToNode::Goodbye), cancelled(0, Some(A)), cancelled(1, None)]);
+    assert_eq!(dispatcher.core.unresolved(), 0);
+}

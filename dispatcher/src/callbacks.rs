@@ -1,0 +1,86 @@
+//! Callbacks: one thread runs them, in the order in which their jobs ended.
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::shared::Shared;
+
+thread_local! {
+    static INSIDE_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is the one that runs callbacks.
+pub(crate) fn inside_callback() -> bool {
+    INSIDE_CALLBACK.get()
+}
+
+pub(crate) type Callback = Box<dyn FnOnce() + Send>;
+
+/// Callbacks that wait for their turn. There are never more than jobs that were pending, which are limited.
+#[derive(Default)]
+pub(crate) struct Callbacks {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    callbacks: Vec<Callback>,
+    closed: bool,
+}
+
+impl Callbacks {
+    pub(crate) fn push(&self, callback: Callback) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.callbacks.push(callback);
+        let first = queue.callbacks.len() == 1;
+        drop(queue);
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    /// No more will come; the thread ends when it has run what is there.
+    pub(crate) fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.changed.notify_one();
+    }
+
+    fn next(&self) -> Option<Vec<Callback>> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if !queue.callbacks.is_empty() {
+                return Some(std::mem::take(&mut queue.callbacks));
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Starts the thread that runs the callbacks.
+pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("pp-callbacks".into()).spawn(move || {
+        INSIDE_CALLBACK.set(true);
+        while let Some(callbacks) = shared.callbacks.next() {
+            for callback in callbacks {
+                // The panic hook has reported it, with place and message; the other callbacks go on.
+                if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+                    tracing::error!("a callback panicked; its job is done all the same");
+                }
+                shared.callback_done();
+            }
+        }
+    })
+}
+
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Callbacks")
+    }
+}

@@ -1,0 +1,120 @@
+//! Jobs waited for together: whichever ends first comes first.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use serde::de::DeserializeOwned;
+
+use crate::job::{Job, Waiter};
+
+/// Numbers of jobs that ended, in that order.
+#[derive(Debug, Default)]
+pub(crate) struct Completions {
+    ended: Mutex<Ended>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Ended {
+    numbers: VecDeque<usize>,
+    waker: Option<Waker>,
+}
+
+impl Completions {
+    fn lock(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, number: usize) {
+        let mut ended = self.lock();
+        ended.numbers.push_back(number);
+        let first = ended.numbers.len() == 1;
+        let waker = ended.waker.take();
+        drop(ended);
+        if first {
+            self.changed.notify_one();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn wait(&self) -> usize {
+        let mut ended = self.lock();
+        loop {
+            if let Some(number) = ended.numbers.pop_front() {
+                return number;
+            }
+            ended = self.changed.wait(ended).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<usize> {
+        let mut ended = self.lock();
+        match ended.numbers.pop_front() {
+            Some(number) => Poll::Ready(number),
+            None => {
+                ended.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Yields `jobs` as they end; waiting for one that was yielded takes no time.
+///
+/// ```
+/// # use pp_dispatcher::{Dispatcher, as_completed, job};
+/// #[job]
+/// fn double(n: u32) -> u32 { 2 * n }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # pp_dispatcher::init();
+/// let dispatcher = Dispatcher::builder().in_process(true).start()?;
+/// let jobs = [1, 2, 3].map(|n| dispatcher.submit(double, (n,)));
+/// let mut doubled = as_completed(jobs).map(|job| job.wait()).collect::<Result<Vec<_>, _>>()?;
+/// doubled.sort();
+/// assert_eq!(doubled, [2, 4, 6]);
+/// # Ok(()) }
+/// ```
+pub fn as_completed<R>(jobs: impl IntoIterator<Item = Job<R>>) -> AsCompleted<R> {
+    let completions = Arc::<Completions>::default();
+    let jobs: Vec<_> = jobs.into_iter().map(Some).collect();
+    for (number, job) in jobs.iter().enumerate() {
+        if let Some(job) = job
+            && !job.cell.watch(Waiter::Completions(Arc::clone(&completions), number))
+        {
+            completions.push(number);
+        }
+    }
+    AsCompleted { left: jobs.len(), jobs, completions }
+}
+
+/// The iterator of [`as_completed`].
+pub struct AsCompleted<R> {
+    jobs: Vec<Option<Job<R>>>,
+    left: usize,
+    completions: Arc<Completions>,
+}
+
+impl<R: DeserializeOwned> Iterator for AsCompleted<R> {
+    type Item = Job<R>;
+
+    fn next(&mut self) -> Option<Job<R>> {
+        self.left = self.left.checked_sub(1)?;
+        let number = self.completions.wait();
+        self.jobs.get_mut(number)?.take()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<R> fmt::Debug for AsCompleted<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsCompleted").field("left", &self.left).finish()
+    }
+}

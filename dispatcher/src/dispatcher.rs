@@ -1,0 +1,255 @@
+//! The dispatcher: where jobs are submitted.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use pp_protocol::limits::{PAYLOAD_BYTES, SLOTS};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::builder::Builder;
+use crate::error::{JobError, ResizeError};
+use crate::events::Events;
+use crate::function::JobFunction;
+use crate::job::Job;
+use crate::map::{Feed, Map};
+use crate::shared::Shared;
+use crate::stats::{NodeInfo, Stats};
+use crate::submit::JobBuilder;
+
+/// How long dropping the last dispatcher waits for its workers to be gone.
+const END_TIME: Duration = Duration::from_secs(5);
+
+/// Owns jobs and decides where they run: on the local cores, and on every node it knows.
+///
+/// Cheap to clone, and usable from any thread and any async runtime. When the last clone is dropped, jobs that have
+/// not ended are cancelled and all workers end: call [`wait`](Self::wait) before that.
+#[derive(Clone)]
+pub struct Dispatcher {
+    pub(crate) shared: Arc<Shared>,
+    running: Arc<Running>,
+}
+
+/// Ends the dispatcher's threads when the last clone of it goes.
+struct Running {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    started: Instant,
+    last_stats: Mutex<Stats>,
+}
+
+impl Dispatcher {
+    /// Says how a dispatcher is to be set up.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>, threads: Vec<JoinHandle<()>>) -> Self {
+        let running = Running {
+            shared: Arc::clone(&shared),
+            threads: Mutex::new(threads),
+            started: Instant::now(),
+            last_stats: Mutex::default(),
+        };
+        Self { shared, running: Arc::new(running) }
+    }
+
+    /// Submits a call of `function` with the tuple `args`. It may run as soon as there is a node with a free slot.
+    ///
+    /// What is wrong with the call itself (a function without `#[job]`, arguments that cannot be serialised or are too
+    /// large) is the job's outcome. Waits while as many jobs are pending as [`Builder::pending_jobs`] allows.
+    pub fn submit<F, A>(&self, function: F, args: A) -> Job<F::Output>
+    where
+        F: JobFunction<A>,
+        A: Serialize,
+    {
+        self.job(function, args).submit()
+    }
+
+    /// As [`submit`](Self::submit), with a callback, a group, a time limit or anything else that differs from the usual.
+    pub fn job<F, A>(&self, function: F, args: A) -> JobBuilder<F::Output>
+    where
+        F: JobFunction<A>,
+        A: Serialize,
+    {
+        JobBuilder::new(Arc::clone(&self.shared), function, &args)
+    }
+
+    /// Calls `function` with each of `inputs`; see [`Map`].
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, job};
+    /// #[job]
+    /// fn square(n: u64) -> u64 { n * n }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # pp_dispatcher::init();
+    /// let dispatcher = Dispatcher::builder().in_process(true).start()?;
+    /// let squares = dispatcher.map(square, 1..=4).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(squares, [1, 4, 9, 16]);
+    /// # Ok(()) }
+    /// ```
+    pub fn map<F, I>(&self, function: F, inputs: I) -> Map<I::IntoIter, F::Output>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+        F: JobFunction<(I::Item,)> + Send + Sync,
+    {
+        self.map_with(inputs, move |dispatcher, input| dispatcher.submit(function, (input,)))
+    }
+
+    /// As [`map`](Self::map), for functions of several arguments: each input is a tuple of them.
+    pub fn starmap<F, I>(&self, function: F, inputs: I) -> Map<I::IntoIter, F::Output>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+        F: JobFunction<I::Item> + Send + Sync,
+    {
+        self.map_with(inputs, move |dispatcher, input| dispatcher.submit(function, input))
+    }
+
+    fn map_with<I: IntoIterator, R: DeserializeOwned>(
+        &self,
+        inputs: I,
+        submit: impl Fn(&Self, I::Item) -> Job<R> + Send + Sync + 'static,
+    ) -> Map<I::IntoIter, R> {
+        let inputs = Some(inputs.into_iter());
+        Map::new(Feed { dispatcher: self.clone(), inputs, submit: Box::new(submit) })
+    }
+
+    /// Waits until every job has ended and every callback has returned, those that callbacks submit included.
+    ///
+    /// # Panics
+    /// Inside a callback, where it would wait for itself.
+    pub fn wait(&self) {
+        self.assert_not_in_callback("wait");
+        self.shared.wait(None);
+    }
+
+    /// As [`wait`](Self::wait), for at most `timeout`. False if that was too short.
+    ///
+    /// # Panics
+    /// Inside a callback, where it would wait for itself.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.assert_not_in_callback("wait_timeout");
+        self.shared.wait(Some(timeout))
+    }
+
+    /// Waits until every job of the group has ended and its callback has returned.
+    ///
+    /// # Panics
+    /// Inside a callback, where it might wait for itself.
+    pub fn wait_group(&self, name: &str) {
+        self.assert_not_in_callback("wait_group");
+        self.shared.group(name).wait_below(1, None);
+    }
+
+    /// As [`wait_group`](Self::wait_group), for at most `timeout`. False if that was too short.
+    ///
+    /// # Panics
+    /// Inside a callback, where it might wait for itself.
+    pub fn wait_group_timeout(&self, name: &str, timeout: Duration) -> bool {
+        self.assert_not_in_callback("wait_group_timeout");
+        self.shared.group(name).wait_below(1, Some(timeout))
+    }
+
+    fn assert_not_in_callback(&self, function: &str) {
+        assert!(
+            !crate::callbacks::inside_callback(),
+            "Dispatcher::{function} was called inside a callback, where it would wait for itself; \
+             submit what is to come next from the callback, and wait outside"
+        );
+    }
+
+    /// Changes how many of the local cores are used, now. Zero is allowed.
+    ///
+    /// # Errors
+    /// When there are more than a node can have.
+    pub fn set_local_workers(&self, workers: usize) -> Result<(), ResizeError> {
+        let slots = slots(workers)?;
+        self.shared.tell(Box::new(move |actor| actor.local.resize(slots)));
+        Ok(())
+    }
+
+    /// Changes how many jobs a node runs at once, now. `node` is a name or an address as in [`nodes`](Self::nodes).
+    ///
+    /// # Errors
+    /// When there is no such node, or it is not connected.
+    pub fn resize(&self, node: &str, workers: usize) -> Result<(), ResizeError> {
+        let slots = slots(workers)?;
+        let name = node.to_owned();
+        self.shared
+            .ask(move |actor| actor.resize(&name, slots))
+            .unwrap_or_else(|| Err(ResizeError::NotConnected(node.into())))
+    }
+
+    /// Every node ever heard of, those that are refused or out of reach included, with the reason.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        self.stats().nodes
+    }
+
+    /// What was done where so far; after a [`shutdown`](Self::shutdown), what was done until then.
+    pub fn stats(&self) -> Stats {
+        let mut last = self.running.last_stats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stats) = self.shared.ask(|actor| actor.stats()) {
+            *last = stats;
+            last.elapsed = self.running.started.elapsed();
+        }
+        last.clone()
+    }
+
+    /// Follows what happens from now on.
+    pub fn events(&self) -> Events {
+        self.shared.listeners.listen()
+    }
+
+    /// Ends the dispatcher for all its clones: jobs that have not ended are cancelled, all local workers end.
+    pub fn shutdown(&self) {
+        let _ = self.stats();
+        self.running.end();
+    }
+}
+
+fn slots(workers: usize) -> Result<u32, ResizeError> {
+    u32::try_from(workers).ok().filter(|slots| *slots <= SLOTS).ok_or(ResizeError::TooMany(workers))
+}
+
+impl Running {
+    fn end(&self) {
+        self.shared.tell(Box::new(|actor| actor.end()));
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = Instant::now() + END_TIME;
+        for thread in threads {
+            // A callback may be the one that drops the last dispatcher; it cannot wait for itself. And a callback that
+            // never returns must not keep the program from ending.
+            while !thread.is_finished() && thread.thread().id() != thread::current().id() {
+                if Instant::now() > deadline {
+                    return;
+                }
+                thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatcher").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+/// Refuses arguments that no node would accept.
+pub(crate) fn check_size(bytes: usize) -> Result<(), JobError> {
+    if bytes > PAYLOAD_BYTES {
+        return Err(JobError::ArgumentsTooLarge { size: bytes as u64, limit: PAYLOAD_BYTES as u64 });
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! How a job can end other than well, and what else can go wrong, in words for the person who reads it.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pp_protocol::Panic;
+
+pub use crate::core::Failure;
+use crate::core::JobOutcome;
+
+/// How a job ended, other than with a result.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum JobError {
+    /// The function panicked on the node: message, place and (with `RUST_BACKTRACE` set there) backtrace.
+    #[error("the job panicked: {0}")]
+    Panicked(Panic),
+    /// The job ran longer than its time limit and was killed.
+    #[error("the job ran longer than its limit of {0:?} and was killed")]
+    TimedOut(Duration),
+    /// The job was cancelled, or the dispatcher was shut down before it ended.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// Workers or nodes died under the job too often, or no node can run it. Says where and how, attempt by attempt.
+    #[error("the job is lost: {}", History(.0))]
+    Lost(Vec<Failure>),
+    /// The serialised result is larger than a node accepts.
+    #[error("the result has {size} bytes, the limit is {limit}; return less, or write it to a file")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The serialised arguments are larger than a node accepts; the job was not submitted.
+    #[error("the arguments have {size} bytes, the limit is {limit}; pass less, or the path of a file")]
+    ArgumentsTooLarge {
+        /// Their size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The function is not registered in this program; the job was not submitted.
+    #[error("the function {0} is not registered; write #[job] above it")]
+    NotRegistered(&'static str),
+    /// The program on the node does not know the function.
+    #[error(
+        "the node's build of this program does not know the function {0}; \
+         was that build, added with Builder::program, made from the same source?"
+    )]
+    UnknownFunction(&'static str),
+    /// Arguments or result cannot be serialised or deserialised; says which and why.
+    #[error("{0}")]
+    Serialisation(String),
+    /// The dispatcher had already been shut down; the job was not submitted.
+    #[error("the dispatcher has been shut down; submit jobs before that")]
+    ShutDown,
+}
+
+/// An outcome of the core as the submitter is told it.
+pub(crate) fn result_of(outcome: JobOutcome, function: &'static str) -> Result<Bytes, JobError> {
+    Err(match outcome {
+        JobOutcome::Succeeded(result) => return Ok(result.0),
+        JobOutcome::Panicked(panic) => JobError::Panicked(*panic),
+        JobOutcome::TimedOut(limit) => JobError::TimedOut(limit),
+        JobOutcome::Cancelled => JobError::Cancelled,
+        JobOutcome::Lost(history) => JobError::Lost(history),
+        JobOutcome::TooLarge(size, limit) => JobError::TooLarge { size, limit },
+        JobOutcome::UnknownFunction => JobError::UnknownFunction(function),
+        JobOutcome::BadArguments(reason) => JobError::Serialisation(format!(
+            "the arguments of {function} could not be decoded on the node: {reason}; \
+             they must deserialise from what they serialise to"
+        )),
+        JobOutcome::BadResult(reason) => {
+            JobError::Serialisation(format!("the result of {function} could not be serialised: {reason}"))
+        }
+    })
+}
+
+struct History<'a>(&'a [Failure]);
+
+impl fmt::Display for History<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, failure) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            match failure.attempt {
+                0 => write!(f, "on {}: {}", failure.node, failure.reason)?,
+                attempt => write!(f, "attempt {attempt} on {}: {}", failure.node, failure.reason)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A dispatcher could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// `init()` was not called first in `main`, and this process is a worker.
+    #[error(
+        "this process was started as a worker, and it builds a dispatcher of its own: \
+         call pp_dispatcher::init() as the first line of main()"
+    )]
+    InsideWorker,
+    /// The functions of this program are not in order.
+    #[error(transparent)]
+    Functions(#[from] pp_node::functions::RegistryError),
+    /// The local node could not be started.
+    #[error("cannot start the local node: {0}")]
+    LocalNode(#[from] pp_node::StartError),
+    /// The secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] pp_protocol::secret::SecretError),
+    /// An environment variable does not have the form it should.
+    #[error("the environment variable {name} is {value:?}, which is not {expected}")]
+    Environment {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A node's address does not have the form it should.
+    #[error("{0:?} is not the address of a node; write HOST, HOST:PORT, [IPV6]:PORT or dns:NAME[:PORT]")]
+    Address(String),
+    /// A build of the program cannot be used.
+    #[error("cannot use {} as a build of this program: {reason}", .path.display())]
+    Program {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The system refused a thread or another resource.
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A node could not be resized.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResizeError {
+    /// No node of that name or address.
+    #[error("there is no node {name:?}; the nodes are: {known}")]
+    NoSuchNode {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The node is not connected.
+    #[error("the node {0:?} is not connected; see Dispatcher::nodes() for the reason")]
+    NotConnected(String),
+    /// More slots than a node can have.
+    #[error("{0} slots are too many; a node has at most {limit}", limit = pp_protocol::limits::SLOTS)]
+    TooMany(usize),
+}

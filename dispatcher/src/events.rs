@@ -1,0 +1,154 @@
+//! Events: what happens to nodes and jobs, for whoever wants to follow it.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use pp_protocol::{JobId, Stream};
+
+use crate::core::Failure;
+
+/// Events kept for a listener that does not take them; more are dropped.
+const EVENTS_KEPT: usize = 10_000;
+
+/// Something that happened to a node or a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A node can be used.
+    NodeConnected {
+        /// Its name.
+        node: String,
+        /// How many slots it has.
+        slots: usize,
+    },
+    /// A node is silent and gets no new jobs.
+    NodeSuspected {
+        /// Its name.
+        node: String,
+    },
+    /// A node is lost.
+    NodeLost {
+        /// Its name.
+        node: String,
+        /// How that was noticed.
+        reason: String,
+        /// How many jobs are queued again.
+        jobs: usize,
+    },
+    /// A node does not want this dispatcher, or does not run its program.
+    NodeRefused {
+        /// Its name.
+        node: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A node has another number of slots.
+    NodeResized {
+        /// Its name.
+        node: String,
+        /// How many slots it has now.
+        slots: usize,
+    },
+    /// A job is tried again.
+    JobRetried {
+        /// The job.
+        job: JobId,
+        /// The attempt that failed.
+        failure: Failure,
+    },
+    /// A job printed a line.
+    Printed {
+        /// The node's name.
+        node: String,
+        /// The job, as far as known.
+        job: Option<JobId>,
+        /// Standard output or standard error.
+        stream: Stream,
+        /// The line.
+        line: String,
+    },
+    /// Jobs have been waiting for a while and there is no node to run them on.
+    Stalled {
+        /// How many.
+        jobs: usize,
+        /// Each node and why it is not used.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NodeConnected { node, slots } => write!(f, "{node} connected with {slots} slots"),
+            Self::NodeSuspected { node } => write!(f, "{node} is silent, it gets no new jobs"),
+            Self::NodeLost { node, reason, jobs } => {
+                write!(f, "{node} is lost ({reason}), {jobs} jobs queued again")
+            }
+            Self::NodeRefused { node, reason } => write!(f, "{node} is not used: {reason}"),
+            Self::NodeResized { node, slots } => write!(f, "{node} has {slots} slots now"),
+            Self::JobRetried { job, failure } => {
+                write!(
+                    f,
+                    "job {job} is tried again: attempt {} on {}: {}",
+                    failure.attempt, failure.node, failure.reason
+                )
+            }
+            Self::Printed { node, job: Some(job), line, .. } => write!(f, "[{node} job {job}] {line}"),
+            Self::Printed { node, job: None, line, .. } => write!(f, "[{node}] {line}"),
+            Self::Stalled { jobs, reason } => {
+                write!(f, "{jobs} jobs wait and no node can run them: {reason}")
+            }
+        }
+    }
+}
+
+/// Events since [`Dispatcher::events`](crate::Dispatcher::events) was called: an iterator that waits for the next one and ends with
+/// the dispatcher. A listener that falls 10,000 events behind misses some.
+#[derive(Debug)]
+pub struct Events(mpsc::Receiver<Event>);
+
+impl Events {
+    /// Waits for the next event for at most `timeout`.
+    pub fn next_timeout(&self, timeout: Duration) -> Option<Event> {
+        self.0.recv_timeout(timeout).ok()
+    }
+
+    /// The next event, if it is there.
+    pub fn try_next(&self) -> Option<Event> {
+        self.0.try_recv().ok()
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.0.recv().ok()
+    }
+}
+
+/// Whoever listens to events.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners(Mutex<Option<Vec<mpsc::SyncSender<Event>>>>);
+
+impl Listeners {
+    pub(crate) fn listen(&self) -> Events {
+        let (sender, receiver) = mpsc::sync_channel(EVENTS_KEPT);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().push(sender);
+        Events(receiver)
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
+        if let Some(listeners) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            listeners.retain(|listener| {
+                !matches!(listener.try_send(event.clone()), Err(mpsc::TrySendError::Disconnected(_)))
+            });
+        }
+    }
+
+    /// Every listener's iterator ends.
+    pub(crate) fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}

@@ -1,0 +1,281 @@
+//! A submitted job, as its submitter holds it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pp_protocol::{JobId, codec};
+use serde::de::DeserializeOwned;
+
+use crate::completions::Completions;
+use crate::core::JobStatus as CoreStatus;
+use crate::error::JobError;
+use crate::shared::{Settle, Shared};
+
+/// Results up to this size are decoded as they arrive, so that they do not keep what they arrived in alive.
+const DECODED_AT_ONCE_BYTES: usize = 4 * 1024;
+/// The identifier of a job that the dispatcher has not taken in yet.
+const NO_ID: u64 = u64::MAX;
+
+/// A submitted job: wait for its result, or `.await` it.
+///
+/// Dropping a `Job` does not cancel it; it runs, and its result is forgotten.
+#[must_use = "a job that nobody waits for may be cancelled by the end of the program; use Dispatcher::wait"]
+pub struct Job<R> {
+    pub(crate) cell: Arc<JobCell<R>>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Where a job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobStatus {
+    /// Waiting for a node.
+    Queued,
+    /// At this node: running, or about to.
+    AtNode(String),
+    /// Its outcome is there.
+    Ended,
+}
+
+/// What submitter and dispatcher share of a job.
+pub(crate) struct JobCell<R> {
+    id: AtomicU64,
+    function: &'static str,
+    state: Mutex<State<R>>,
+}
+
+enum State<R> {
+    Pending(Waiter),
+    Ended(Result<Value<R>, JobError>),
+    Taken,
+}
+
+pub(crate) enum Waiter {
+    Nobody,
+    Thread(Thread),
+    Task(Waker),
+    /// Number so much of those that are waited for together.
+    Completions(Arc<Completions>, usize),
+}
+
+enum Value<R> {
+    Decoded(R),
+    Encoded(Bytes),
+}
+
+impl<R: DeserializeOwned> Value<R> {
+    fn decode(self) -> Result<R, JobError> {
+        match self {
+            Self::Decoded(value) => Ok(value),
+            Self::Encoded(bytes) => decode(&bytes),
+        }
+    }
+}
+
+pub(crate) fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, JobError> {
+    codec::decode(bytes).map_err(|error| {
+        JobError::Serialisation(format!(
+            "the result does not fit the type {}: {error}; it must serialise to what it deserialises from",
+            std::any::type_name::<R>()
+        ))
+    })
+}
+
+impl<R> JobCell<R> {
+    pub(crate) fn new(function: &'static str) -> Self {
+        Self { id: AtomicU64::new(NO_ID), function, state: Mutex::new(State::Pending(Waiter::Nobody)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn id(&self) -> Option<JobId> {
+        Some(self.id.load(Ordering::Acquire)).filter(|id| *id != NO_ID).map(JobId)
+    }
+
+    fn has_ended(&self) -> bool {
+        !matches!(*self.lock(), State::Pending(_))
+    }
+
+    /// Notes that the job ended, and wakes whoever waits for it. Only the first call counts.
+    fn end(&self, outcome: Result<Value<R>, JobError>) {
+        let mut state = self.lock();
+        if let State::Pending(waiter) = &mut *state {
+            let waiter = std::mem::replace(waiter, Waiter::Nobody);
+            *state = State::Ended(outcome);
+            drop(state);
+            waiter.wake();
+        }
+    }
+
+    /// Has `waiter` told when the job ends. False if it has ended.
+    pub(crate) fn watch(&self, waiter: Waiter) -> bool {
+        match &mut *self.lock() {
+            State::Pending(current) => {
+                *current = waiter;
+                true
+            }
+            State::Ended(_) | State::Taken => false,
+        }
+    }
+}
+
+impl<R: DeserializeOwned + Send> Settle for JobCell<R> {
+    fn accepted(&self, id: JobId) {
+        self.id.store(id.0, Ordering::Release);
+    }
+
+    fn function(&self) -> &'static str {
+        self.function
+    }
+
+    fn settle(&self, outcome: Result<Bytes, JobError>, _shared: &Shared) -> bool {
+        self.end(outcome.and_then(|bytes| {
+            if bytes.len() <= DECODED_AT_ONCE_BYTES {
+                decode(&bytes).map(Value::Decoded)
+            } else {
+                Ok(Value::Encoded(bytes))
+            }
+        }));
+        false
+    }
+}
+
+impl<R: DeserializeOwned> JobCell<R> {
+    fn take(&self) -> Option<Result<R, JobError>> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Ended(outcome) => {
+                drop(state);
+                Some(outcome.and_then(Value::decode))
+            }
+            State::Taken => panic!("a job was polled after it had ended"),
+            pending @ State::Pending(_) => {
+                *state = pending;
+                None
+            }
+        }
+    }
+}
+
+impl Waiter {
+    fn wake(self) {
+        match self {
+            Self::Nobody => {}
+            Self::Thread(thread) => thread.unpark(),
+            Self::Task(waker) => waker.wake(),
+            Self::Completions(completions, index) => completions.push(index),
+        }
+    }
+}
+
+impl<R: DeserializeOwned> Job<R> {
+    /// Waits until the job ends, and yields its result.
+    ///
+    /// # Errors
+    /// When it ended in another way than returning: see [`JobError`].
+    pub fn wait(self) -> Result<R, JobError> {
+        loop {
+            if let Some(outcome) = self.cell.take() {
+                return outcome;
+            }
+            if self.cell.watch(Waiter::Thread(std::thread::current())) {
+                std::thread::park();
+            }
+        }
+    }
+
+    /// Waits for at most `timeout`. The job goes on if that is too short, and can be waited for again.
+    ///
+    /// # Errors
+    /// The job itself, if it has not ended.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<R, JobError>, Self> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(outcome) = self.cell.take() {
+                return Ok(outcome);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self);
+            }
+            if self.cell.watch(Waiter::Thread(std::thread::current())) {
+                std::thread::park_timeout(left);
+            }
+        }
+    }
+}
+
+impl<R> Job<R> {
+    /// Cancels the job: it ends as [`JobError::Cancelled`] unless it has ended. If it runs, its worker is killed.
+    pub fn cancel(&self)
+    where
+        R: Send + 'static,
+    {
+        let cell = Arc::clone(&self.cell);
+        if !cell.has_ended() {
+            // By the time this is carried out the job has been taken in: submissions go first.
+            self.shared.tell(Box::new(move |actor| {
+                if let Some(id) = cell.id() {
+                    actor.cancel(id);
+                }
+            }));
+        }
+    }
+
+    /// Where the job is now.
+    pub fn status(&self) -> JobStatus
+    where
+        R: Send + 'static,
+    {
+        let cell = Arc::clone(&self.cell);
+        let status = self.shared.ask(move |actor| {
+            let status = cell.id().and_then(|id| actor.core.job_status(id))?;
+            Some(match status {
+                CoreStatus::Queued => JobStatus::Queued,
+                CoreStatus::AtNode(node) => JobStatus::AtNode(actor.node_name(node)),
+            })
+        });
+        match status.flatten() {
+            Some(status) if !self.cell.has_ended() => status,
+            _ => JobStatus::Ended,
+        }
+    }
+
+    /// Whether its outcome is there, so that waiting for it takes no time.
+    pub fn has_ended(&self) -> bool {
+        self.cell.has_ended()
+    }
+
+    /// The job's identifier, as it appears in events and logs, once the dispatcher has taken it in.
+    pub fn id(&self) -> Option<JobId> {
+        self.cell.id()
+    }
+}
+
+impl<R: DeserializeOwned> Future for Job<R> {
+    type Output = Result<R, JobError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            if let Some(outcome) = self.cell.take() {
+                return Poll::Ready(outcome);
+            }
+            if self.cell.watch(Waiter::Task(context.waker().clone())) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<R> fmt::Debug for Job<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("id", &self.id()).field("ended", &self.has_ended()).finish()
+    }
+}

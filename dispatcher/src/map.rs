@@ -1,0 +1,180 @@
+//! Mapping a function over many inputs, lazily and in bounded memory.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use serde::de::DeserializeOwned;
+
+use crate::Dispatcher;
+use crate::completions::Completions;
+use crate::error::JobError;
+use crate::job::{Job, Waiter};
+
+/// Jobs that a map keeps in flight at least, and at most.
+const FEWEST: usize = 64;
+const MOST: usize = 16 * 1024;
+
+/// Where the jobs of a map come from.
+pub(crate) struct Feed<I: Iterator, R> {
+    pub(crate) dispatcher: Dispatcher,
+    /// None once it has no more.
+    pub(crate) inputs: Option<I>,
+    pub(crate) submit: Box<dyn Fn(&Dispatcher, I::Item) -> Job<R> + Send + Sync>,
+}
+
+impl<I: Iterator, R> Feed<I, R> {
+    /// The next job, unless so many are in flight that results have to be taken first.
+    fn next(&mut self, in_flight: usize) -> Option<Job<R>> {
+        // Twice what the nodes take at once keeps them busy while results are taken.
+        let limit = (2 * self.dispatcher.shared.capacity.load(Ordering::Relaxed)).clamp(FEWEST, MOST);
+        if in_flight >= limit {
+            return None;
+        }
+        match self.inputs.as_mut()?.next() {
+            Some(input) => Some((self.submit)(&self.dispatcher, input)),
+            None => {
+                self.inputs = None;
+                None
+            }
+        }
+    }
+}
+
+/// The results of [`Dispatcher::map`], in the order of the inputs: an `Iterator` and a `Stream`.
+///
+/// Inputs are taken as results are, so that a bounded number of jobs is in flight however many inputs there are.
+/// Dropping it cancels what is still in flight.
+pub struct Map<I: Iterator, R> {
+    feed: Feed<I, R>,
+    in_flight: InFlight<R>,
+}
+
+impl<I: Iterator, R: DeserializeOwned> Map<I, R> {
+    pub(crate) fn new(feed: Feed<I, R>) -> Self {
+        Self { feed, in_flight: InFlight(VecDeque::new()) }
+    }
+
+    /// Yields results as they come, whatever the order of the inputs.
+    pub fn unordered(self) -> Unordered<I, R> {
+        Unordered {
+            feed: self.feed,
+            in_flight: InFlight(VecDeque::new()),
+            free: Vec::new(),
+            completions: Arc::default(),
+        }
+    }
+
+    fn fill(&mut self) {
+        while let Some(job) = self.feed.next(self.in_flight.0.len()) {
+            self.in_flight.0.push_back(Some(job));
+        }
+    }
+}
+
+impl<I: Iterator, R: DeserializeOwned> Iterator for Map<I, R> {
+    type Item = Result<R, JobError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.fill();
+        self.in_flight.0.pop_front()?.map(Job::wait)
+    }
+}
+
+impl<I: Iterator + Unpin, R: DeserializeOwned> Stream for Map<I, R> {
+    type Item = Result<R, JobError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        this.fill();
+        let Some(Some(job)) = this.in_flight.0.front_mut() else { return Poll::Ready(None) };
+        let outcome = std::task::ready!(Pin::new(job).poll(context));
+        this.in_flight.0.pop_front();
+        Poll::Ready(Some(outcome))
+    }
+}
+
+/// The results of [`Map::unordered`]: an `Iterator` and a `Stream` of results as they come.
+pub struct Unordered<I: Iterator, R> {
+    feed: Feed<I, R>,
+    /// Jobs in flight, each at its number.
+    in_flight: InFlight<R>,
+    /// Numbers that are free.
+    free: Vec<usize>,
+    completions: Arc<Completions>,
+}
+
+impl<I: Iterator, R: DeserializeOwned> Unordered<I, R> {
+    /// How many jobs are in flight, after submitting as many as there is room for.
+    fn fill(&mut self) -> usize {
+        loop {
+            let in_flight = self.in_flight.0.len() - self.free.len();
+            let Some(job) = self.feed.next(in_flight) else { return in_flight };
+            let number = self.free.pop().unwrap_or_else(|| {
+                self.in_flight.0.push_back(None);
+                self.in_flight.0.len() - 1
+            });
+            if !job.cell.watch(Waiter::Completions(Arc::clone(&self.completions), number)) {
+                self.completions.push(number);
+            }
+            self.in_flight.0[number] = Some(job);
+        }
+    }
+
+    fn take(&mut self, number: usize) -> Option<Result<R, JobError>> {
+        self.free.push(number);
+        self.in_flight.0[number].take().map(Job::wait)
+    }
+}
+
+impl<I: Iterator, R: DeserializeOwned> Iterator for Unordered<I, R> {
+    type Item = Result<R, JobError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.fill() == 0 {
+            return None;
+        }
+        let number = self.completions.wait();
+        self.take(number)
+    }
+}
+
+impl<I: Iterator + Unpin, R: DeserializeOwned> Stream for Unordered<I, R> {
+    type Item = Result<R, JobError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.fill() == 0 {
+            return Poll::Ready(None);
+        }
+        let number = std::task::ready!(this.completions.poll(context));
+        Poll::Ready(this.take(number))
+    }
+}
+
+/// Jobs whose results nobody will take once this is dropped.
+struct InFlight<R>(VecDeque<Option<Job<R>>>);
+
+impl<R> Drop for InFlight<R> {
+    fn drop(&mut self) {
+        for job in self.0.iter().flatten() {
+            job.cancel();
+        }
+    }
+}
+
+impl<I: Iterator, R> fmt::Debug for Map<I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map").field("in_flight", &self.in_flight.0.len()).finish_non_exhaustive()
+    }
+}
+
+impl<I: Iterator, R> fmt::Debug for Unordered<I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unordered").field("in_flight", &self.in_flight.0.len()).finish_non_exhaustive()
+    }
+}

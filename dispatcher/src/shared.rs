@@ -1,0 +1,258 @@
+//! What the user's threads and the dispatcher's own thread share: the inbox, and the counts that waiting needs.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pp_protocol::JobId;
+use tokio::sync::Notify;
+
+use crate::callbacks::{Callbacks, inside_callback};
+use crate::core::{NewJob, Ticket};
+use crate::error::JobError;
+use crate::events::Listeners;
+use crate::shell::Actor;
+
+/// Told how a job ended, on the dispatcher's thread.
+pub(crate) trait Settle: Send + Sync {
+    /// The job is known under this identifier.
+    fn accepted(&self, id: JobId);
+
+    /// The name of its function.
+    fn function(&self) -> &'static str;
+
+    /// The job ended. True if a callback has been queued, which makes it outstanding still.
+    fn settle(&self, outcome: Result<Bytes, JobError>, shared: &Shared) -> bool;
+}
+
+/// What the core hands back when a job ends.
+pub(crate) struct JobTicket(pub(crate) Arc<dyn Settle>);
+
+impl Ticket for JobTicket {
+    fn accepted(&self, job: JobId) {
+        self.0.accepted(job);
+    }
+}
+
+impl fmt::Debug for JobTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JobTicket")
+    }
+}
+
+/// Something to be done on the dispatcher's thread.
+pub(crate) type Order = Box<dyn FnOnce(&mut Actor) + Send>;
+
+pub(crate) struct Shared {
+    inbox: Mutex<Inbox>,
+    /// Wakes the dispatcher's thread when the inbox is no longer empty.
+    pub(crate) wake: Notify,
+    /// Jobs submitted and neither resolved nor, if they have one, through with their callback.
+    outstanding: Count,
+    groups: Mutex<HashMap<String, Arc<Count>>>,
+    /// Jobs submitted and not resolved: what the limit is on.
+    pending: Count,
+    limit: usize,
+    /// How many attempts the nodes take at once, all together.
+    pub(crate) capacity: AtomicUsize,
+    pub(crate) callbacks: Callbacks,
+    pub(crate) listeners: Listeners,
+}
+
+#[derive(Default)]
+struct Inbox {
+    jobs: Vec<NewJob<JobTicket>>,
+    orders: Vec<Order>,
+    closed: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            inbox: Mutex::default(),
+            wake: Notify::new(),
+            outstanding: Count::default(),
+            groups: Mutex::default(),
+            pending: Count::default(),
+            limit,
+            capacity: AtomicUsize::new(0),
+            callbacks: Callbacks::default(),
+            listeners: Listeners::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a job in the inbox, waiting while too many are pending; callbacks never wait, lest they wait for themselves.
+    /// The job is given back if the dispatcher has ended.
+    pub(crate) fn submit(
+        &self,
+        job: NewJob<JobTicket>,
+        group: Option<&Count>,
+    ) -> Result<(), NewJob<JobTicket>> {
+        if self.pending.now() >= self.limit && !inside_callback() {
+            self.pending.wait_below(self.limit, None);
+        }
+        let mut inbox = self.lock();
+        if inbox.closed {
+            return Err(job);
+        }
+        self.pending.add(1);
+        self.outstanding.add(1);
+        if let Some(group) = group {
+            group.add(1);
+        }
+        let was_empty = inbox.is_empty();
+        inbox.jobs.push(job);
+        drop(inbox);
+        if was_empty {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// A job that cannot be submitted ends at once, the same way as others do.
+    pub(crate) fn refuse(&self, ticket: JobTicket, group: Option<&Count>, error: JobError) {
+        self.outstanding.add(1);
+        if let Some(group) = group {
+            group.add(1);
+        }
+        let has_callback = ticket.0.settle(Err(error), self);
+        self.outstanding.subtract(usize::from(!has_callback));
+    }
+
+    /// Has something done on the dispatcher's thread, after everything submitted before. Dropped if that has ended.
+    pub(crate) fn tell(&self, order: Order) {
+        let mut inbox = self.lock();
+        if inbox.closed {
+            return;
+        }
+        let was_empty = inbox.is_empty();
+        inbox.orders.push(order);
+        drop(inbox);
+        if was_empty {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Has something found out on the dispatcher's thread. `None` if that has ended.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Actor) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.tell(Box::new(move |actor| {
+            let _ = answer.send(question(actor));
+        }));
+        answered.recv().ok()
+    }
+
+    /// Takes everything out of the inbox.
+    pub(crate) fn take_inbox(&self, jobs: &mut Vec<NewJob<JobTicket>>, orders: &mut Vec<Order>) {
+        let mut inbox = self.lock();
+        std::mem::swap(&mut inbox.jobs, jobs);
+        std::mem::swap(&mut inbox.orders, orders);
+    }
+
+    /// Nothing is taken in any more.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// So many jobs were resolved, so many of them through with their callback (or without one).
+    pub(crate) fn resolved(&self, jobs: usize, without_callback: usize) {
+        self.pending.subtract(jobs);
+        self.outstanding.subtract(without_callback);
+    }
+
+    /// A callback has returned.
+    pub(crate) fn callback_done(&self) {
+        self.outstanding.subtract(1);
+    }
+
+    /// Waits until nothing is outstanding; false if that took too long.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> bool {
+        self.outstanding.wait_below(1, timeout)
+    }
+
+    pub(crate) fn group(&self, name: &str) -> Arc<Count> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = groups.get(name) {
+            return Arc::clone(group);
+        }
+        // Groups nobody uses any more go when a new one comes.
+        groups.retain(|_, group| Arc::strong_count(group) > 1);
+        let group = Arc::<Count>::default();
+        groups.insert(name.into(), Arc::clone(&group));
+        group
+    }
+}
+
+impl Inbox {
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.orders.is_empty()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("outstanding", &self.outstanding.now()).finish_non_exhaustive()
+    }
+}
+
+/// A number of things that can be waited for to become small.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    number: AtomicUsize,
+    waiting: AtomicUsize,
+    lock: Mutex<()>,
+    smaller: Condvar,
+}
+
+impl Count {
+    pub(crate) fn add(&self, number: usize) {
+        self.number.fetch_add(number, Ordering::SeqCst);
+    }
+
+    pub(crate) fn subtract(&self, number: usize) {
+        if number == 0 {
+            return;
+        }
+        self.number.fetch_sub(number, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            // Taken and let go, so that nobody is between looking and sleeping.
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.smaller.notify_all();
+        }
+    }
+
+    pub(crate) fn now(&self) -> usize {
+        self.number.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the number is below `limit`; false if that took too long.
+    pub(crate) fn wait_below(&self, limit: usize, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let reached = loop {
+            if self.now() < limit {
+                break true;
+            }
+            guard = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.smaller.wait(guard).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => break false,
+                Some(left) => {
+                    self.smaller.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        };
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        reached
+    }
+}

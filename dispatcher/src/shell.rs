@@ -1,0 +1,353 @@
+//! The dispatcher's shell: one thread that owns the core, feeds it what happens and performs what it decides.
+
+mod address;
+mod discovery;
+mod links;
+mod programs;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pp_node::page::monotonic_ns;
+use pp_node::{Node, NodeConfig, Workers};
+use pp_protocol::secret::Secret;
+use pp_protocol::{JobId, Moment, SessionId};
+use tokio::sync::mpsc;
+
+pub(crate) use self::address::Address;
+use self::discovery::Found;
+use self::links::{LinkEvent, Links};
+use self::programs::Programs;
+use crate::builder::Output;
+use crate::core::{
+    Action, Config, Core, DialFailure, Event, NewJob, NodeKey, NodeKind, NodeState, Report, Resolution,
+};
+use crate::error::{ResizeError, result_of};
+use crate::events;
+use crate::shared::{JobTicket, Order, Shared};
+use crate::stats::{NodeInfo, Stats};
+
+/// Link events taken in before the inbox is looked at again.
+const LINK_EVENTS_AT_ONCE: usize = 64;
+/// How long the farewell to the nodes may take, and then the end of the local workers.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What the shell is told once.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) local_workers: u32,
+    pub(crate) in_process: bool,
+    pub(crate) nodes: Vec<Address>,
+    pub(crate) discover: bool,
+    pub(crate) secret: Option<Secret>,
+    pub(crate) programs: Vec<PathBuf>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) suspect_after: Option<Duration>,
+    pub(crate) lost_after: Option<Duration>,
+    pub(crate) output: Output,
+}
+
+/// Starts the dispatcher's thread, and the local node in it.
+pub(crate) fn start(setup: Setup, shared: Arc<Shared>) -> Result<JoinHandle<()>, crate::StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let programs = Programs::open(&setup.programs)?;
+    let actor = {
+        let _inside = runtime.enter();
+        let workers = if setup.in_process { Workers::Threads } else { Workers::Processes };
+        let local = Node::start(NodeConfig { workers, ..NodeConfig::new("local", setup.local_workers) })?;
+        Actor::new(setup, Arc::clone(&shared), local, programs)
+    };
+    let thread = std::thread::Builder::new().name("pp-dispatcher".into()).spawn(move || {
+        runtime.block_on(actor.run());
+        // Whatever still blocks (a name being looked up, say) is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok(thread)
+}
+
+/// Owns the core. Everything here runs on the dispatcher's thread.
+pub(crate) struct Actor {
+    pub(crate) core: Core<JobTicket>,
+    pub(crate) local: Node,
+    shared: Arc<Shared>,
+    setup: Setup,
+    links: Links,
+    link_events: mpsc::UnboundedReceiver<LinkEvent>,
+    found: mpsc::UnboundedReceiver<Found>,
+    /// Keeps discovery alive.
+    _discovery: Option<discovery::Discovery>,
+    /// The nodes found, by what identifies them to discovery.
+    known: BTreeMap<String, NodeKey>,
+    programs: Arc<Programs>,
+    actions: Vec<Action<JobTicket>>,
+    ended: bool,
+}
+
+impl Actor {
+    fn new(setup: Setup, shared: Arc<Shared>, local: Node, programs: Programs) -> Self {
+        let session = SessionId::random();
+        let mut config = Config::new(session, session.0 as u64);
+        config.max_attempts = setup.max_attempts.unwrap_or(config.max_attempts);
+        config.suspect_after = setup.suspect_after.unwrap_or(config.suspect_after);
+        config.lost_after = setup.lost_after.unwrap_or(config.lost_after);
+        let programs = Arc::new(programs);
+        let (events, link_events) = mpsc::unbounded_channel();
+        let (found_sender, found) = mpsc::unbounded_channel();
+        let links = Links::new(session, setup.secret.clone(), local.clone(), Arc::clone(&programs), events);
+        let discovery = discovery::start(&setup.nodes, setup.discover, &found_sender);
+        Self {
+            core: Core::new(config),
+            local,
+            shared,
+            links,
+            link_events,
+            found,
+            _discovery: discovery,
+            known: BTreeMap::new(),
+            programs,
+            actions: Vec::new(),
+            ended: false,
+            setup,
+        }
+    }
+
+    async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.find(Found::local());
+        let (mut jobs, mut orders) = (Vec::new(), Vec::new());
+        while !self.ended {
+            let deadline = self.core.next_deadline();
+            tokio::select! {
+                biased;
+                Some(event) = self.link_events.recv() => {
+                    self.link_event(event);
+                    for _ in 0..LINK_EVENTS_AT_ONCE {
+                        let Ok(event) = self.link_events.try_recv() else { break };
+                        self.link_event(event);
+                    }
+                }
+                () = shared.wake.notified() => {}
+                Some(found) = self.found.recv() => self.find(found),
+                () = sleep_until(deadline) => {}
+            }
+            self.take_inbox(&mut jobs, &mut orders);
+            if deadline.is_some_and(|deadline| deadline <= now()) {
+                self.handle(Event::Tick);
+            }
+        }
+        self.leave().await;
+    }
+
+    fn take_inbox(&mut self, jobs: &mut Vec<NewJob<JobTicket>>, orders: &mut Vec<Order>) {
+        let shared = Arc::clone(&self.shared);
+        shared.take_inbox(jobs, orders);
+        if !jobs.is_empty() {
+            // Submitting goes on meanwhile, into the list that was taken in before.
+            let submitted = std::mem::replace(jobs, Vec::with_capacity(jobs.len()));
+            self.handle(Event::Submit(submitted));
+        }
+        for order in orders.drain(..) {
+            order(self);
+        }
+    }
+
+    fn handle(&mut self, event: Event<JobTicket>) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.core.handle(now(), event, &mut actions);
+        let (mut resolved, mut with_callback) = (0, 0);
+        for action in actions.drain(..) {
+            match action {
+                Action::Resolve(ticket, resolution) => {
+                    resolved += 1;
+                    with_callback += usize::from(self.settle(&ticket, resolution));
+                }
+                Action::Dial(node, resume) => self.links.dial(node, resume),
+                Action::Send(node, message) => self.links.send(node, message),
+                Action::Close(node) => self.links.close(node),
+                Action::SendProgram(node, digest) => self.links.send_program(node, digest),
+                Action::Report(report) => self.report(report),
+            }
+        }
+        self.actions = actions;
+        self.shared.resolved(resolved, resolved - with_callback);
+        let capacity = self.core.nodes().map(|node| node.window as usize).sum();
+        self.shared.capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    /// True if a callback is to run before the job is done.
+    fn settle(&self, ticket: &JobTicket, resolution: Resolution) -> bool {
+        let outcome = result_of(resolution.outcome, ticket.0.function());
+        ticket.0.settle(outcome, &self.shared)
+    }
+
+    pub(crate) fn cancel(&mut self, job: JobId) {
+        self.handle(Event::Cancel(job));
+    }
+
+    fn find(&mut self, found: Found) {
+        match found {
+            Found::Node { identity, name, addresses, kind } => {
+                let next = NodeKey(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
+                let node = *self.known.entry(identity).or_insert(next);
+                self.links.set_addresses(node, addresses);
+                self.handle(Event::NodeFound { node, name, kind });
+            }
+            Found::Gone { identity } => {
+                if let Some(node) = self.known.get(&identity) {
+                    self.handle(Event::NodeGone(*node));
+                }
+            }
+        }
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        if let Some(event) = self.links.take(event) {
+            self.handle(event);
+        }
+    }
+
+    fn report(&self, report: Report) {
+        let name = |node| self.node_name(node);
+        let event = match report {
+            Report::Printed(node, lines) => {
+                let node = name(node);
+                for line in lines {
+                    self.tell(&events::Event::Printed {
+                        node: node.clone(),
+                        job: line.attempt.map(|attempt| attempt.job),
+                        stream: line.stream,
+                        line: line.text,
+                    });
+                }
+                return;
+            }
+            Report::NodeConnected(node) => {
+                events::Event::NodeConnected { node: name(node), slots: self.slots(node) }
+            }
+            Report::NodeSuspected(node) => events::Event::NodeSuspected { node: name(node) },
+            Report::NodeLost(node, reason, jobs) => {
+                events::Event::NodeLost { node: name(node), reason, jobs }
+            }
+            Report::NodeRefused(node, reason) => events::Event::NodeRefused { node: name(node), reason },
+            Report::NodeResized(node, slots) => {
+                events::Event::NodeResized { node: name(node), slots: slots as usize }
+            }
+            Report::JobRetried(job, failure) => events::Event::JobRetried { job, failure },
+            Report::Stalled(jobs) => events::Event::Stalled { jobs, reason: self.why_nothing_runs() },
+        };
+        self.tell(&event);
+    }
+
+    fn tell(&self, event: &events::Event) {
+        let shown = match event {
+            events::Event::Printed { .. } => self.setup.output == Output::Shown,
+            // Nobody may be listening, and without this the program would seem to hang.
+            events::Event::Stalled { .. } => true,
+            _ => false,
+        };
+        if shown {
+            // There is nobody to tell if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "{event}");
+        }
+        tracing::info!("{event}");
+        self.shared.listeners.tell(event);
+    }
+
+    fn why_nothing_runs(&self) -> String {
+        let nodes: Vec<_> = self.stats().nodes.iter().map(ToString::to_string).collect();
+        if self.setup.discover { format!("{}; looking for more", nodes.join("; ")) } else { nodes.join("; ") }
+    }
+
+    pub(crate) fn node_name(&self, node: NodeKey) -> String {
+        self.core.nodes().find(|view| view.key == node).map_or_else(String::new, |view| view.name.to_owned())
+    }
+
+    fn slots(&self, node: NodeKey) -> usize {
+        self.core.nodes().find(|view| view.key == node).map_or(0, |view| view.status.slots as usize)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let nodes = self.core.nodes().map(|view| NodeInfo {
+            name: view.name.into(),
+            address: self.links.address(view.key),
+            kind: view.kind,
+            state: view.state,
+            reason: view.reason.map(Into::into),
+            slots: view.status.slots as usize,
+            jobs_at_node: view.attempts,
+            jobs_ended: view.jobs,
+            run_time: view.run_time,
+            load: view.status.load,
+            memory: (view.status.memory_used, view.status.memory_total),
+        });
+        Stats {
+            nodes: nodes.collect(),
+            unresolved: self.core.unresolved(),
+            late_outcomes: self.core.late_outcomes(),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn resize(&mut self, name: &str, slots: u32) -> Result<(), ResizeError> {
+        let stats = self.stats();
+        let keys: Vec<_> = self.core.nodes().map(|view| view.key).collect();
+        let named = |node: &NodeInfo| node.name == name || node.address == name || node.label() == name;
+        let Some((node, key)) = stats.nodes.iter().zip(keys).find(|(node, _)| named(node)) else {
+            let known: Vec<_> = stats.nodes.iter().map(NodeInfo::label).collect();
+            return Err(ResizeError::NoSuchNode { name: name.into(), known: known.join(", ") });
+        };
+        match (node.kind, node.state) {
+            (NodeKind::Local, _) => self.local.resize(slots),
+            (_, NodeState::Connected | NodeState::Suspect) => self.handle(Event::Resize(key, slots)),
+            _ => return Err(ResizeError::NotConnected(name.into())),
+        }
+        Ok(())
+    }
+
+    /// Resolves everything and ends the thread.
+    pub(crate) fn end(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.shared.close();
+        // What was submitted while this was on its way ends like everything else.
+        let (mut jobs, mut orders) = (Vec::new(), Vec::new());
+        self.shared.take_inbox(&mut jobs, &mut orders);
+        drop(orders);
+        if !jobs.is_empty() {
+            self.handle(Event::Submit(jobs));
+        }
+        self.handle(Event::Shutdown);
+        self.ended = true;
+    }
+
+    async fn leave(self) {
+        self.shared.callbacks.close();
+        self.shared.listeners.close();
+        let Self { local, links, .. } = self;
+        local.kill();
+        let _ = tokio::time::timeout(FAREWELL, links.farewell()).await;
+        let _ = tokio::time::timeout(FAREWELL, local.ended()).await;
+    }
+}
+
+fn now() -> Moment {
+    Moment(monotonic_ns())
+}
+
+async fn sleep_until(deadline: Option<Moment>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.since(now())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// So that the failure of a dial reads the same whichever of a node's addresses it was.
+fn unreachable(reason: impl ToString) -> DialFailure {
+    DialFailure::Unreachable(reason.to_string())
+}

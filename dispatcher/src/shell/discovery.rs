@@ -1,0 +1,179 @@
+//! Where nodes are: the local one, the configured ones, those that names resolve to, those that announce themselves.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mdns_sd::{IfKind, IfPredicate, ResolvedService, ServiceDaemon, ServiceEvent};
+use pp_protocol::advert::{Advert, SERVICE};
+use tokio::sync::mpsc;
+
+use super::Address;
+use crate::core::NodeKind;
+
+/// How often a `dns:` name is looked up.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+
+/// Word of a node.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// There is one.
+    Node {
+        /// What tells it from others.
+        identity: String,
+        /// What to call it until it says its name.
+        name: String,
+        /// Where to dial it.
+        addresses: Addresses,
+        /// How it became known.
+        kind: NodeKind,
+    },
+    /// It does not announce itself any more.
+    Gone {
+        /// What told it from others.
+        identity: String,
+    },
+}
+
+/// Where a node can be dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Addresses {
+    /// In this process.
+    Local,
+    /// At whatever the name resolves to when it is dialled.
+    Named(Address),
+    /// At these, all at once.
+    Announced(Vec<SocketAddr>),
+}
+
+impl Found {
+    pub(super) fn local() -> Self {
+        Self::Node {
+            identity: "local".into(),
+            name: "local".into(),
+            addresses: Addresses::Local,
+            kind: NodeKind::Local,
+        }
+    }
+
+    fn configured(address: Address) -> Self {
+        Self::Node {
+            identity: format!("configured {address}"),
+            name: address.to_string(),
+            addresses: Addresses::Named(address),
+            kind: NodeKind::Configured,
+        }
+    }
+}
+
+/// Looks for nodes on the network until it is dropped.
+pub(super) struct Discovery(ServiceDaemon);
+
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        // The answer is of no interest: its thread ends by itself.
+        let _ = self.0.shutdown();
+    }
+}
+
+/// Reports the configured nodes, and starts looking for others.
+pub(super) fn start(
+    configured: &[Address],
+    discover: bool,
+    found: &mpsc::UnboundedSender<Found>,
+) -> Option<Discovery> {
+    for address in configured {
+        if address.each {
+            tokio::spawn(look_up(address.clone(), found.clone()));
+        } else {
+            let _ = found.send(Found::configured(address.clone()));
+        }
+    }
+    if !discover {
+        return None;
+    }
+    match browse(found.clone()) {
+        Ok(discovery) => Some(discovery),
+        Err(error) => {
+            tracing::warn!(%error, "cannot look for nodes on the network; name them with PP_NODES");
+            None
+        }
+    }
+}
+
+/// Every address a name has is a node; new ones are noticed within seconds.
+async fn look_up(address: Address, found: mpsc::UnboundedSender<Found>) {
+    let mut known = BTreeSet::new();
+    loop {
+        match tokio::net::lookup_host((address.host.as_str(), address.port)).await {
+            Ok(addresses) => {
+                for each in addresses {
+                    if known.insert(each) {
+                        let host = each.ip().to_string();
+                        let node = Found::configured(Address { host, port: each.port(), each: false });
+                        if found.send(node).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(name = address.host, %error, "cannot look up the name; trying again")
+            }
+        }
+        tokio::time::sleep(LOOK_UP_EVERY).await;
+    }
+}
+
+fn browse(found: mpsc::UnboundedSender<Found>) -> Result<Discovery, mdns_sd::Error> {
+    let daemon = ServiceDaemon::new()?;
+    // Bridges and virtual cables of containers lead to nodes that cannot be dialled from here.
+    daemon.disable_interface(IfKind::Predicate(IfPredicate::new(|interface| is_virtual(&interface.name))))?;
+    let announcements = daemon.browse(SERVICE)?;
+    tokio::spawn(async move {
+        while let Ok(event) = announcements.recv_async().await {
+            let word = match event {
+                ServiceEvent::ServiceResolved(service) => announced(&service),
+                ServiceEvent::ServiceRemoved(_, fullname) => Some(Found::Gone { identity: fullname }),
+                _ => None,
+            };
+            if let Some(word) = word
+                && found.send(word).is_err()
+            {
+                return;
+            }
+        }
+    });
+    Ok(Discovery(daemon))
+}
+
+fn announced(service: &ResolvedService) -> Option<Found> {
+    let Some(advert) = Advert::from_txt(|key| service.get_property_val_str(key)) else {
+        tracing::debug!(service = service.fullname, "ignored an announcement that is not one of ours");
+        return None;
+    };
+    tracing::debug!(service = service.fullname, slots = advert.slots, "node announced");
+    let mut addresses: Vec<_> = service.addresses.iter().map(|ip| socket_address(ip, service.port)).collect();
+    addresses.sort();
+    Some(Found::Node {
+        identity: service.fullname.clone(),
+        name: service.host.trim_end_matches('.').trim_end_matches(".local").into(),
+        addresses: Addresses::Announced(addresses),
+        kind: NodeKind::Discovered,
+    })
+}
+
+fn socket_address(ip: &mdns_sd::ScopedIp, port: u16) -> SocketAddr {
+    let mut address = SocketAddr::new(ip.to_ip_addr(), port);
+    // A link-local address means nothing without the interface it was heard on.
+    if let (SocketAddr::V6(address), mdns_sd::ScopedIp::V6(scoped)) = (&mut address, ip)
+        && address.ip().is_unicast_link_local()
+    {
+        address.set_scope_id(scoped.scope_id().index);
+    }
+    address
+}
+
+fn is_virtual(interface: &str) -> bool {
+    ["docker", "veth", "br-", "virbr", "cni", "flannel"].iter().any(|prefix| interface.starts_with(prefix))
+}

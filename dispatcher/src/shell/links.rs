@@ -1,0 +1,348 @@
+//! Connections to nodes: dialled, greeted, kept apart by generation.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pp_node::Node;
+use pp_protocol::connection::{self, Transport};
+use pp_protocol::handshake::{self, HandshakeError, Role};
+use pp_protocol::limits::HANDSHAKE_TIME;
+use pp_protocol::secret::Secret;
+use pp_protocol::{Digest, FromNode, Hello, Payload, Resume, SessionId, ToNode, Welcome};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use super::discovery::Addresses;
+use super::programs::Programs;
+use super::unreachable;
+use crate::core::{DialFailure, Event, NodeKey};
+use crate::shared::JobTicket;
+
+/// How long a TCP connection may take to be made.
+const CONNECT_TIME: Duration = Duration::from_secs(3);
+
+/// Something happened to a connection.
+pub(super) struct LinkEvent {
+    node: NodeKey,
+    /// Which connection to the node: word of an earlier one is out of date.
+    generation: u32,
+    what: What,
+}
+
+enum What {
+    Up(Box<Welcome>, mpsc::UnboundedSender<ToNode>, SocketLabel),
+    Failed(DialFailure),
+    Received(Vec<FromNode>),
+    Down(String),
+}
+
+/// The address a connection was made to, for people.
+type SocketLabel = Option<SocketAddr>;
+
+/// All connections of a dispatcher.
+pub(super) struct Links {
+    dialler: Arc<Dialler>,
+    links: BTreeMap<NodeKey, Link>,
+    events: mpsc::UnboundedSender<LinkEvent>,
+}
+
+struct Link {
+    addresses: Addresses,
+    /// Where it was last connected to.
+    connected_to: SocketLabel,
+    generation: u32,
+    sender: Option<mpsc::UnboundedSender<ToNode>>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// What is needed to dial any node.
+struct Dialler {
+    session: SessionId,
+    name: String,
+    secret: Option<Secret>,
+    local: Node,
+    programs: Arc<Programs>,
+}
+
+impl Links {
+    pub(super) fn new(
+        session: SessionId,
+        secret: Option<Secret>,
+        local: Node,
+        programs: Arc<Programs>,
+        events: mpsc::UnboundedSender<LinkEvent>,
+    ) -> Self {
+        let dialler = Dialler { session, name: own_name(), secret, local, programs };
+        Self { dialler: Arc::new(dialler), links: BTreeMap::new(), events }
+    }
+
+    pub(super) fn set_addresses(&mut self, node: NodeKey, addresses: Addresses) {
+        let link = self.links.entry(node).or_insert_with(|| Link {
+            addresses: addresses.clone(),
+            connected_to: None,
+            generation: 0,
+            sender: None,
+            task: None,
+        });
+        link.addresses = addresses;
+    }
+
+    /// Where a node is, for people.
+    pub(super) fn address(&self, node: NodeKey) -> String {
+        match self.links.get(&node) {
+            None => String::new(),
+            Some(Link { connected_to: Some(address), .. }) => address.to_string(),
+            Some(Link { addresses, .. }) => match addresses {
+                Addresses::Local => String::new(),
+                Addresses::Named(address) => address.to_string(),
+                Addresses::Announced(all) => all.first().map(ToString::to_string).unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Starts to connect; what comes of it arrives as an event.
+    pub(super) fn dial(&mut self, node: NodeKey, resume: Option<Resume>) {
+        let Some(link) = self.links.get_mut(&node) else { return };
+        link.reset();
+        let generation = link.generation;
+        let (dialler, addresses, events) =
+            (Arc::clone(&self.dialler), link.addresses.clone(), self.events.clone());
+        link.task = Some(tokio::spawn(async move {
+            let tell = |what| events.send(LinkEvent { node, generation, what });
+            let (transport, welcome, rest, address) = match dialler.dial(addresses, resume).await {
+                Ok(greeted) => greeted,
+                Err(failure) => {
+                    let _ = tell(What::Failed(failure));
+                    return;
+                }
+            };
+            let Transport { sender, mut receiver } = transport;
+            let _ = tell(What::Up(welcome, sender, address));
+            if !rest.is_empty() {
+                let _ = tell(What::Received(rest));
+            }
+            loop {
+                let what = match receiver.recv().await {
+                    Some(Ok(messages)) => What::Received(messages),
+                    Some(Err(reason)) => What::Down(reason.to_string()),
+                    None => What::Down("it was closed".into()),
+                };
+                let down = matches!(what, What::Down(_));
+                if tell(what).is_err() || down {
+                    return;
+                }
+            }
+        }));
+    }
+
+    /// What the core is to be told of an event, unless it is out of date.
+    pub(super) fn take(&mut self, event: LinkEvent) -> Option<Event<JobTicket>> {
+        let LinkEvent { node, generation, what } = event;
+        let link = self.links.get_mut(&node).filter(|link| link.generation == generation)?;
+        Some(match what {
+            What::Up(welcome, sender, address) => {
+                link.sender = Some(sender);
+                link.connected_to = address;
+                Event::LinkUp(node, welcome)
+            }
+            What::Failed(failure) => {
+                tracing::debug!(node = node.0, ?failure, "dial failed");
+                Event::DialFailed(node, failure)
+            }
+            What::Received(messages) => Event::Received(node, messages),
+            What::Down(reason) => {
+                link.reset();
+                Event::LinkDown(node, reason)
+            }
+        })
+    }
+
+    pub(super) fn send(&self, node: NodeKey, message: ToNode) {
+        if let Some(sender) = self.links.get(&node).and_then(|link| link.sender.as_ref()) {
+            // If the connection has just broken, that is reported by its own event.
+            let _ = sender.send(message);
+        }
+    }
+
+    pub(super) fn close(&mut self, node: NodeKey) {
+        if let Some(link) = self.links.get_mut(&node) {
+            link.reset();
+        }
+    }
+
+    /// Sends a program in pieces; compressing it happens elsewhere.
+    pub(super) fn send_program(&self, node: NodeKey, digest: Digest) {
+        let Some(sender) = self.links.get(&node).and_then(|link| link.sender.clone()) else { return };
+        let programs = Arc::clone(&self.dialler.programs);
+        tokio::task::spawn_blocking(move || match programs.chunks(digest) {
+            Ok(chunks) => {
+                for (index, bytes) in chunks.iter().enumerate() {
+                    let last = index + 1 == chunks.len();
+                    let _ = sender.send(ToNode::ProgramChunk { digest, bytes: Payload(bytes.clone()), last });
+                }
+            }
+            Err(reason) => {
+                let _ = sender.send(ToNode::ProgramUnavailable(digest, reason));
+            }
+        });
+    }
+
+    /// Waits until everything sent has been taken by the connections.
+    pub(super) async fn farewell(mut self) {
+        for link in self.links.values_mut() {
+            link.sender = None;
+        }
+        for link in self.links.into_values() {
+            if let Some(task) = link.task {
+                let _ = task.await;
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Drops the connection and whatever is under way; events of it are out of date from now on.
+    fn reset(&mut self) {
+        self.generation += 1;
+        self.sender = None;
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+type Greeted = (Transport<ToNode, FromNode>, Box<Welcome>, Vec<FromNode>, SocketLabel);
+
+impl Dialler {
+    async fn dial(&self, addresses: Addresses, resume: Option<Resume>) -> Result<Greeted, DialFailure> {
+        let (transport, address, programs) = match addresses {
+            Addresses::Local => {
+                let (ours, nodes) = connection::in_memory();
+                self.local.serve(nodes, "this program".into(), Role::Dispatcher);
+                (ours, None, Vec::new())
+            }
+            Addresses::Named(address) => {
+                let looked_up = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
+                let all = looked_up
+                    .map_err(|error| unreachable(format!("cannot look up {}: {error}", address.host)))?;
+                self.dial_any(all.collect()).await?
+            }
+            Addresses::Announced(all) => self.dial_any(all).await?,
+        };
+        let hello =
+            Hello { session: self.session, name: self.name.clone(), programs, resume, operator: false };
+        greet(transport, hello, address).await
+    }
+
+    /// Dials every address at once; the first one where a node proves that it knows the secret is used.
+    async fn dial_any(
+        &self,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<(Transport<ToNode, FromNode>, SocketLabel, Vec<pp_protocol::ProgramOffer>), DialFailure> {
+        let Some(secret) = &self.secret else {
+            return Err(DialFailure::Refused(
+                "there is no secret here: copy the node's ~/.config/ppserver/secret to this machine, or set PP_SECRET"
+                    .into(),
+            ));
+        };
+        let programs = Arc::clone(&self.programs);
+        let offers = tokio::task::spawn_blocking(move || programs.offers()).await.map_err(unreachable)?;
+        let offers = offers.map_err(DialFailure::Refused)?;
+        let mut dials = JoinSet::new();
+        for address in addresses {
+            let secret = secret.clone();
+            dials.spawn(async move { (address, dial_one(address, &secret).await) });
+        }
+        let mut worst = unreachable("its name has no address");
+        while let Some(dialled) = dials.join_next().await {
+            match dialled {
+                Ok((address, Ok(transport))) => return Ok((transport, Some(address), offers)),
+                Ok((address, Err(failure))) => worst = more_telling(worst, failure.at(address)),
+                Err(error) => worst = more_telling(worst, unreachable(error)),
+            }
+        }
+        Err(worst)
+    }
+}
+
+async fn dial_one(address: SocketAddr, secret: &Secret) -> Result<Transport<ToNode, FromNode>, DialFailure> {
+    let connecting = timeout(CONNECT_TIME, TcpStream::connect(address)).await;
+    let mut stream = match connecting {
+        Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIME.as_secs()))),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return Err(DialFailure::NotListening("no ppserver listens there".into()));
+        }
+        Ok(Err(error)) => return Err(unreachable(error)),
+        Ok(Ok(stream)) => stream,
+    };
+    stream.set_nodelay(true).map_err(unreachable)?;
+    match handshake::initiate(&mut stream, secret, Role::Dispatcher).await {
+        Ok(established) => {
+            let (reader, writer) = stream.into_split();
+            Ok(connection::over(reader, writer, established.keys))
+        }
+        Err(error @ (HandshakeError::Io(_) | HandshakeError::Timeout)) => Err(unreachable(error)),
+        Err(error) => Err(DialFailure::Refused(error.to_string())),
+    }
+}
+
+async fn greet(
+    transport: Transport<ToNode, FromNode>,
+    hello: Hello,
+    address: SocketLabel,
+) -> Result<Greeted, DialFailure> {
+    let Transport { sender, mut receiver } = transport;
+    let _ = sender.send(ToNode::Hello(hello));
+    let answer = timeout(HANDSHAKE_TIME, receiver.recv()).await;
+    let mut messages = match answer {
+        Err(_) => return Err(unreachable("it did not answer the greeting; is it frozen?")),
+        Ok(None) => return Err(unreachable("it closed the connection")),
+        Ok(Some(Err(error))) => return Err(unreachable(error)),
+        Ok(Some(Ok(messages))) => messages.into_iter(),
+    };
+    match messages.next() {
+        Some(FromNode::Welcome(welcome)) => {
+            let transport = Transport { sender, receiver };
+            Ok((transport, Box::new(welcome), messages.collect(), address))
+        }
+        Some(FromNode::Refused(refusal)) => Err(DialFailure::Refused(refusal.to_string())),
+        _ => Err(DialFailure::Refused("it did not answer the greeting as a ppserver does".into())),
+    }
+}
+
+impl DialFailure {
+    fn at(self, address: SocketAddr) -> Self {
+        let at = |reason| format!("{reason} ({address})");
+        match self {
+            Self::NotListening(reason) => Self::NotListening(at(reason)),
+            Self::Unreachable(reason) => Self::Unreachable(at(reason)),
+            Self::Refused(reason) => Self::Refused(at(reason)),
+        }
+    }
+}
+
+/// Of two failures the one that says more: a refusal, then "nothing listens", then silence.
+fn more_telling(one: DialFailure, other: DialFailure) -> DialFailure {
+    let rank = |failure: &DialFailure| match failure {
+        DialFailure::Refused(_) => 2,
+        DialFailure::NotListening(_) => 1,
+        DialFailure::Unreachable(_) => 0,
+    };
+    if rank(&other) >= rank(&one) { other } else { one }
+}
+
+/// Who this is, for the people who look after the nodes.
+fn own_name() -> String {
+    let user =
+        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "somewhere".into());
+    let program = std::env::current_exe().ok();
+    let program =
+        program.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
+    format!("{user}@{} {} {}", host.trim(), program.unwrap_or_else(|| "?".into()), std::process::id())
+}

@@ -1,0 +1,137 @@
+//! The builds of this program: hashed when a node is first dialled, compressed when one first needs them.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use lz4_flex::frame::FrameEncoder;
+use pp_protocol::limits::{PROGRAM_BYTES, PROGRAM_CHUNK_BYTES};
+use pp_protocol::{Digest, ProgramOffer, Target};
+
+use crate::error::StartError;
+
+/// How much is read at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// Builds of this program that can be sent to nodes: its own executable, and those the user added.
+#[derive(Debug)]
+pub(super) struct Programs {
+    builds: Vec<(PathBuf, Target)>,
+    offers: OnceLock<Result<Vec<ProgramOffer>, String>>,
+    compressed: Mutex<Vec<(Digest, Chunks)>>,
+}
+
+/// A compressed program, in pieces; shared by all nodes it is sent to.
+pub(super) type Chunks = Arc<[Bytes]>;
+
+impl Programs {
+    pub(super) fn open(added: &[PathBuf]) -> Result<Self, StartError> {
+        let mut builds = vec![(own_executable()?, Target::here())];
+        for path in added {
+            let failed = |reason: String| StartError::Program { path: path.clone(), reason };
+            let mut start = [0; 20];
+            let mut file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+            file.read_exact(&mut start).map_err(|error| failed(error.to_string()))?;
+            let target =
+                target_of(&start).ok_or_else(|| failed("it is not a Linux executable (ELF)".into()))?;
+            builds.push((path.clone(), target));
+        }
+        Ok(Self { builds, offers: OnceLock::new(), compressed: Mutex::default() })
+    }
+
+    /// What is offered to nodes. Reads and hashes the files the first time: not for the dispatcher's thread.
+    pub(super) fn offers(&self) -> Result<Vec<ProgramOffer>, String> {
+        let make = || self.builds.iter().map(|(path, target)| offer(path, target)).collect();
+        self.offers.get_or_init(make).clone()
+    }
+
+    /// A program, compressed. Takes a while the first time: not for the dispatcher's thread.
+    pub(super) fn chunks(&self, digest: Digest) -> Result<Chunks, String> {
+        let mut compressed = self.compressed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, chunks)) = compressed.iter().find(|(known, _)| *known == digest) {
+            return Ok(Arc::clone(chunks));
+        }
+        let offers = self.offers()?;
+        let index = offers.iter().position(|offer| offer.digest == digest);
+        let index = index.ok_or_else(|| format!("it was never offered ({})", digest.short()))?;
+        let (path, _) = &self.builds[index];
+        let chunks = compress(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        compressed.push((digest, Arc::clone(&chunks)));
+        Ok(chunks)
+    }
+}
+
+fn offer(path: &Path, target: &Target) -> Result<ProgramOffer, String> {
+    let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut bytes = 0;
+    loop {
+        let length = file.read(&mut buffer).map_err(failed)?;
+        if length == 0 {
+            break;
+        }
+        hasher.update(&buffer[..length]);
+        bytes += length as u64;
+    }
+    if bytes > PROGRAM_BYTES {
+        return Err(format!("{} has {bytes} bytes, the limit is {PROGRAM_BYTES}; strip it", path.display()));
+    }
+    let name =
+        std::env::current_exe().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    Ok(ProgramOffer {
+        digest: Digest(*hasher.finalize().as_bytes()),
+        target: target.clone(),
+        bytes,
+        name: name.unwrap_or_else(|| path.display().to_string()),
+    })
+}
+
+fn compress(path: &Path) -> std::io::Result<Chunks> {
+    let mut file = std::fs::File::open(path)?;
+    let mut encoder = FrameEncoder::new(Vec::new());
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        encoder.write_all(&buffer[..length])?;
+    }
+    let mut compressed = Bytes::from(encoder.finish().map_err(std::io::Error::other)?);
+    let mut chunks = Vec::new();
+    while !compressed.is_empty() {
+        chunks.push(compressed.split_to(compressed.len().min(PROGRAM_CHUNK_BYTES)));
+    }
+    Ok(chunks.into())
+}
+
+/// What is running, even if the file has been replaced since.
+fn own_executable() -> std::io::Result<PathBuf> {
+    let itself = PathBuf::from("/proc/self/exe");
+    if itself.exists() { Ok(itself) } else { std::env::current_exe() }
+}
+
+/// What an executable was built for, by the first bytes of its file (ELF specification, "ELF header").
+fn target_of(start: &[u8; 20]) -> Option<Target> {
+    if start[..4] != *b"\x7fELF" {
+        return None;
+    }
+    let little_endian = start[5] == 1;
+    let machine = [start[18], start[19]];
+    let machine = if little_endian { u16::from_le_bytes(machine) } else { u16::from_be_bytes(machine) };
+    let arch = match (machine, little_endian) {
+        (3, _) => "x86",
+        (21, _) => "powerpc64",
+        (22, _) => "s390x",
+        (40, _) => "arm",
+        (62, _) => "x86_64",
+        (183, _) => "aarch64",
+        (243, _) => "riscv64",
+        (258, _) => "loongarch64",
+        _ => return None,
+    };
+    Some(Target { os: "linux".into(), arch: arch.into() })
+}

@@ -1,0 +1,97 @@
+//! Nodes and statistics, as people read them.
+
+use std::fmt;
+use std::time::Duration;
+
+pub use crate::core::{NodeKind, NodeState};
+
+/// A node, as the dispatcher stands with it.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// Its own name; `local` for the dispatcher's own cores.
+    pub name: String,
+    /// Where it was found; empty for the local node.
+    pub address: String,
+    /// How it became known.
+    pub kind: NodeKind,
+    /// Whether it is used.
+    pub state: NodeState,
+    /// If it is not: why, and what to do.
+    pub reason: Option<String>,
+    /// How many jobs it runs at once.
+    pub slots: usize,
+    /// Jobs at it now, running or about to.
+    pub jobs_at_node: usize,
+    /// Jobs it ended for this dispatcher.
+    pub jobs_ended: u64,
+    /// How long these ran together.
+    pub run_time: Duration,
+    /// Load average over one minute.
+    pub load: f32,
+    /// Memory in use and memory of the machine, in bytes.
+    pub memory: (u64, u64),
+}
+
+impl NodeInfo {
+    /// Name and address, as in the statistics.
+    pub fn label(&self) -> String {
+        if self.address.is_empty() || self.address == self.name {
+            self.name.clone()
+        } else {
+            format!("{} ({})", self.name, self.address)
+        }
+    }
+}
+
+impl fmt::Display for NodeInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            NodeState::Connecting => "connecting",
+            NodeState::Connected => "connected",
+            NodeState::Suspect => "silent",
+            NodeState::Reconnecting => "reconnecting",
+            NodeState::Unreachable => "unreachable",
+            NodeState::Refused => "refused",
+        };
+        write!(f, "{}: {state}", self.label())?;
+        match &self.reason {
+            Some(reason) => write!(f, ": {reason}"),
+            None if self.state == NodeState::Connected => write!(f, ", {} slots", self.slots),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was done where: its `Display` is the table that Parallel Python prints.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Every node that can be, or was, used.
+    pub nodes: Vec<NodeInfo>,
+    /// Jobs not resolved yet.
+    pub unresolved: usize,
+    /// Outcomes of attempts that had been given up: dropped.
+    pub late_outcomes: u64,
+    /// Since the dispatcher was started.
+    pub elapsed: Duration,
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: u64 = self.nodes.iter().map(|node| node.jobs_ended).sum();
+        writeln!(f, "Job execution statistics:")?;
+        writeln!(f, " job count | % of all jobs | job time sum | time per job | node")?;
+        for node in self.nodes.iter().filter(|node| node.jobs_ended > 0 || node.state == NodeState::Connected)
+        {
+            let part = if all == 0 { 0.0 } else { 100.0 * node.jobs_ended as f64 / all as f64 };
+            let sum = node.run_time.as_secs_f64();
+            let each = if node.jobs_ended == 0 { 0.0 } else { sum / node.jobs_ended as f64 };
+            let label = node.label();
+            writeln!(f, " {:>9} | {part:>13.2} | {sum:>12.4} | {each:>12.6} | {label}", node.jobs_ended)?;
+        }
+        write!(f, "Time elapsed since the dispatcher was started: {:.3} s", self.elapsed.as_secs_f64())?;
+        if self.unresolved > 0 {
+            write!(f, "\n{} jobs not finished yet", self.unresolved)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! From a call to a job in the inbox.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pp_protocol::{JobId, Payload, codec};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::core::{JobOptions, NewJob};
+use crate::dispatcher::check_size;
+use crate::error::JobError;
+use crate::function::{JobFunction, KnownFunction, find};
+use crate::job::{Job, JobCell, decode};
+use crate::shared::{Count, JobTicket, Settle, Shared};
+
+/// Arguments of many jobs share a piece of memory of this size.
+const ARENA_BYTES: usize = 64 * 1024;
+/// Larger arguments have their own.
+const LARGE_BYTES: usize = 4 * 1024;
+
+type Callback<R> = Box<dyn FnOnce(Result<R, JobError>) + Send>;
+
+/// A job about to be submitted, with whatever differs from the usual. Nothing happens before [`submit`](Self::submit).
+#[must_use = "nothing happens before submit() is called"]
+pub struct JobBuilder<R> {
+    shared: Arc<Shared>,
+    call: Result<(KnownFunction, Bytes), JobError>,
+    options: JobOptions,
+    callback: Option<Callback<R>>,
+    group: Option<Arc<Count>>,
+}
+
+impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
+    pub(crate) fn new<F, A>(shared: Arc<Shared>, function: F, args: &A) -> Self
+    where
+        F: JobFunction<A, Output = R>,
+        A: Serialize,
+    {
+        let call = find(function).map_err(JobError::NotRegistered).and_then(|function| {
+            let args = encode(args).map_err(|error| {
+                JobError::Serialisation(format!(
+                    "the arguments of {} cannot be serialised: {error}",
+                    function.name
+                ))
+            })?;
+            check_size(args.len())?;
+            Ok((function, args))
+        });
+        Self { shared, call, options: JobOptions::default(), callback: None, group: None }
+    }
+
+    /// Calls `callback` with the outcome, on a thread of the dispatcher that runs one callback after the other.
+    /// It may submit jobs. If it panics, that is reported and changes nothing else.
+    pub fn callback(mut self, callback: impl FnOnce(Result<R, JobError>) + Send + 'static) -> Self {
+        self.callback = Some(Box::new(callback));
+        self
+    }
+
+    /// Makes the job part of a group that can be waited for.
+    pub fn group(mut self, name: &str) -> Self {
+        self.group = Some(self.shared.group(name));
+        self
+    }
+
+    /// Kills the job when it has run for so long. Waiting for its turn does not count.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.options.time_limit = Some(limit.max(Duration::from_nanos(1)));
+        self
+    }
+
+    /// How often the job may be the one that was running as its worker or node died (default 3).
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.options.max_attempts = Some(attempts.max(1));
+        self
+    }
+
+    /// Whether the job is tried again when it panics, as if its worker had died.
+    pub fn retry_panics(mut self, retry: bool) -> Self {
+        self.options.retry_panics = retry;
+        self
+    }
+
+    /// Jobs of higher priority go first; the usual one is 0.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.options.priority = priority;
+        self
+    }
+
+    /// Submits the job.
+    pub fn submit(self) -> Job<R> {
+        let name = self.call.as_ref().map_or("", |(function, _)| function.name);
+        let cell = Arc::new(JobCell::new(name));
+        let job = Job { cell: Arc::clone(&cell), shared: Arc::clone(&self.shared) };
+        let ticket: Arc<dyn Settle> = if self.callback.is_none() && self.group.is_none() {
+            cell
+        } else {
+            let callback = Mutex::new(self.callback);
+            Arc::new(Observed { cell, callback, group: self.group.clone() })
+        };
+        let ticket = JobTicket(ticket);
+        let (function, args) = match self.call {
+            Ok(call) => call,
+            Err(error) => {
+                self.shared.refuse(ticket, self.group.as_deref(), error);
+                return job;
+            }
+        };
+        let usual = self.options == JobOptions::default();
+        let options = (!usual).then(|| Box::new(self.options));
+        let new = NewJob { ticket, function: function.id, args: Payload(args), options };
+        if let Err(new) = self.shared.submit(new, self.group.as_deref()) {
+            self.shared.refuse(new.ticket, self.group.as_deref(), JobError::ShutDown);
+        }
+        job
+    }
+}
+
+/// A job that has more to be told than its handle: a callback, a group.
+struct Observed<R> {
+    cell: Arc<JobCell<R>>,
+    callback: Mutex<Option<Callback<R>>>,
+    group: Option<Arc<Count>>,
+}
+
+impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
+    fn accepted(&self, id: JobId) {
+        self.cell.accepted(id);
+    }
+
+    fn function(&self) -> &'static str {
+        self.cell.function()
+    }
+
+    fn settle(&self, outcome: Result<Bytes, JobError>, shared: &Shared) -> bool {
+        // Without a handle there is nobody to decode the result for.
+        if Arc::strong_count(&self.cell) > 1 {
+            self.cell.settle(outcome.clone(), shared);
+        }
+        let left = Leave(self.group.clone());
+        let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(callback) = callback else { return false };
+        shared.callbacks.push(Box::new(move || {
+            let _left = left;
+            callback(outcome.and_then(|bytes| decode(&bytes)));
+        }));
+        true
+    }
+}
+
+/// Leaves the group when the job, its callback included, is done, however that ends.
+struct Leave(Option<Arc<Count>>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if let Some(group) = &self.0 {
+            group.subtract(1);
+        }
+    }
+}
+
+/// Serialises arguments; small ones share memory, so that a job costs no allocation for them.
+fn encode<A: Serialize>(args: &A) -> Result<Bytes, codec::EncodeError> {
+    thread_local! {
+        static SCRATCH: RefCell<(Vec<u8>, BytesMut)> = RefCell::default();
+    }
+    // Taken out while it is used, since serialising runs the user's code, which may submit jobs itself.
+    let (mut scratch, mut arena) = SCRATCH.take();
+    scratch.clear();
+    codec::encode(args, &mut scratch)?;
+    if scratch.len() > LARGE_BYTES {
+        return Ok(scratch.into());
+    }
+    if arena.capacity() < scratch.len() {
+        arena = BytesMut::with_capacity(ARENA_BYTES);
+    }
+    arena.extend_from_slice(&scratch);
+    let args = arena.split().freeze();
+    SCRATCH.replace((scratch, arena));
+    Ok(args)
+}
+
+impl<R> fmt::Debug for JobBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobBuilder").field("options", &self.options).finish_non_exhaustive()
+    }
+}
