@@ -1,7 +1,6 @@
 //! How a dispatcher is set up: by code, else by environment, else by default.
 
 use std::env;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

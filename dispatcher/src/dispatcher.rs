@@ -110,7 +110,7 @@ impl Dispatcher {
         self.map_with(inputs, move |dispatcher, input| dispatcher.submit(function, input))
     }
 
-    fn map_with<I: IntoIterator, R: DeserializeOwned>(
+    fn map_with<I: IntoIterator, R: DeserializeOwned + Send + 'static>(
         &self,
         inputs: I,
         submit: impl Fn(&Self, I::Item) -> Job<R> + Send + Sync + 'static,

@@ -49,12 +49,12 @@ impl<I: Iterator, R> Feed<I, R> {
 ///
 /// Inputs are taken as results are, so that a bounded number of jobs is in flight however many inputs there are.
 /// Dropping it cancels what is still in flight.
-pub struct Map<I: Iterator, R> {
+pub struct Map<I: Iterator, R: Send + 'static> {
     feed: Feed<I, R>,
     in_flight: InFlight<R>,
 }
 
-impl<I: Iterator, R: DeserializeOwned> Map<I, R> {
+impl<I: Iterator, R: DeserializeOwned + Send + 'static> Map<I, R> {
     pub(crate) fn new(feed: Feed<I, R>) -> Self {
         Self { feed, in_flight: InFlight(VecDeque::new()) }
     }
@@ -76,7 +76,7 @@ impl<I: Iterator, R: DeserializeOwned> Map<I, R> {
     }
 }
 
-impl<I: Iterator, R: DeserializeOwned> Iterator for Map<I, R> {
+impl<I: Iterator, R: DeserializeOwned + Send + 'static> Iterator for Map<I, R> {
     type Item = Result<R, JobError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -85,7 +85,7 @@ impl<I: Iterator, R: DeserializeOwned> Iterator for Map<I, R> {
     }
 }
 
-impl<I: Iterator + Unpin, R: DeserializeOwned> Stream for Map<I, R> {
+impl<I: Iterator + Unpin, R: DeserializeOwned + Send + 'static> Stream for Map<I, R> {
     type Item = Result<R, JobError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -99,7 +99,7 @@ impl<I: Iterator + Unpin, R: DeserializeOwned> Stream for Map<I, R> {
 }
 
 /// The results of [`Map::unordered`]: an `Iterator` and a `Stream` of results as they come.
-pub struct Unordered<I: Iterator, R> {
+pub struct Unordered<I: Iterator, R: Send + 'static> {
     feed: Feed<I, R>,
     /// Jobs in flight, each at its number.
     in_flight: InFlight<R>,
@@ -108,7 +108,7 @@ pub struct Unordered<I: Iterator, R> {
     completions: Arc<Completions>,
 }
 
-impl<I: Iterator, R: DeserializeOwned> Unordered<I, R> {
+impl<I: Iterator, R: DeserializeOwned + Send + 'static> Unordered<I, R> {
     /// How many jobs are in flight, after submitting as many as there is room for.
     fn fill(&mut self) -> usize {
         loop {
@@ -131,7 +131,7 @@ impl<I: Iterator, R: DeserializeOwned> Unordered<I, R> {
     }
 }
 
-impl<I: Iterator, R: DeserializeOwned> Iterator for Unordered<I, R> {
+impl<I: Iterator, R: DeserializeOwned + Send + 'static> Iterator for Unordered<I, R> {
     type Item = Result<R, JobError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -143,7 +143,7 @@ impl<I: Iterator, R: DeserializeOwned> Iterator for Unordered<I, R> {
     }
 }
 
-impl<I: Iterator + Unpin, R: DeserializeOwned> Stream for Unordered<I, R> {
+impl<I: Iterator + Unpin, R: DeserializeOwned + Send + 'static> Stream for Unordered<I, R> {
     type Item = Result<R, JobError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -157,9 +157,9 @@ impl<I: Iterator + Unpin, R: DeserializeOwned> Stream for Unordered<I, R> {
 }
 
 /// Jobs whose results nobody will take once this is dropped.
-struct InFlight<R>(VecDeque<Option<Job<R>>>);
+struct InFlight<R: Send + 'static>(VecDeque<Option<Job<R>>>);
 
-impl<R> Drop for InFlight<R> {
+impl<R: Send + 'static> Drop for InFlight<R> {
     fn drop(&mut self) {
         for job in self.0.iter().flatten() {
             job.cancel();
@@ -167,13 +167,13 @@ impl<R> Drop for InFlight<R> {
     }
 }
 
-impl<I: Iterator, R> fmt::Debug for Map<I, R> {
+impl<I: Iterator, R: Send + 'static> fmt::Debug for Map<I, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Map").field("in_flight", &self.in_flight.0.len()).finish_non_exhaustive()
     }
 }
 
-impl<I: Iterator, R> fmt::Debug for Unordered<I, R> {
+impl<I: Iterator, R: Send + 'static> fmt::Debug for Unordered<I, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unordered").field("in_flight", &self.in_flight.0.len()).finish_non_exhaustive()
     }

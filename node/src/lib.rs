@@ -8,10 +8,18 @@ pub mod core;
 #[cfg(feature = "shell")]
 pub mod functions;
 #[cfg(feature = "shell")]
-mod page;
+#[doc(hidden)]
+pub mod page;
 #[cfg(feature = "shell")]
-mod pool;
+#[doc(hidden)]
+pub mod pool;
+#[cfg(feature = "shell")]
+mod shell;
 #[cfg(feature = "shell")]
 mod store;
 #[cfg(feature = "shell")]
 pub mod worker;
+
+pub use crate::core::{SessionStatistics, Statistics, SystemLoad};
+#[cfg(feature = "shell")]
+pub use shell::{Node, NodeConfig, StartError, StoreConfig, Workers};

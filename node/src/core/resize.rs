@@ -49,6 +49,7 @@ impl Core {
         match worker.state {
             WorkerState::Starting => self.kill_worker(key, actions),
             WorkerState::Ready if !worker.is_busy() => self.retire(key, actions),
+            WorkerState::Ending => {}
             _ => {
                 worker.leaving = true;
                 actions.push(Action::Revoke(key));

@@ -1,1 +1,450 @@
+//! Event in, exact actions out, nothing left over.
 
+use std::time::Duration;
+
+use pp_protocol::worker::{Finished, Work, WorkResult};
+use pp_protocol::{
+    Attempt, AttemptId, Death, Ended, FromNode, FunctionId, Hello, JobId, Moment, NodeId, Outcome, Payload,
+    ProgramOffer, ProgramRefusal, Refusal, Resume, SessionId, Stream, Target, ToNode, WorkerDeath,
+};
+
+use super::{Action, Config, ConnectionKey, Core, Event, Program, Progress, WorkerKey};
+
+const FUNCTION: FunctionId = FunctionId(7);
+const MILLISECOND: u64 = 1_000_000;
+
+/// A node core with a clock and a record of what it wants done.
+struct Node {
+    core: Core,
+    now: Moment,
+    actions: Vec<Action>,
+}
+
+impl Node {
+    fn with_slots(slots: u32) -> Self {
+        let config = Config {
+            id: NodeId(1),
+            name: "node".into(),
+            slots,
+            cpus: 2,
+            target: target(),
+            fresh_worker_per_job: false,
+            stores_programs: true,
+            silence: Duration::from_secs(5),
+            grace: Duration::from_secs(10),
+            drain_time: Duration::from_secs(30),
+        };
+        Self { core: Core::new(config), now: Moment(0), actions: Vec::new() }
+    }
+
+    /// Feeds an event, and yields what is to be done, without heartbeats and windows, which have tests of their own.
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        self.core.handle(self.now, event, &mut self.actions);
+        self.core.check_invariants();
+        let noise = |action: &Action| {
+            matches!(
+                action,
+                Action::Send(_, FromNode::Window(_) | FromNode::Status(_) | FromNode::Welcome(_))
+            )
+        };
+        std::mem::take(&mut self.actions).into_iter().filter(|action| !noise(action)).collect()
+    }
+
+    fn tell(&mut self, connection: u32, message: ToNode) -> Vec<Action> {
+        self.on(Event::Received(ConnectionKey(connection), vec![message]))
+    }
+
+    /// A dispatcher that runs the node's own program.
+    fn connect(&mut self, connection: u32) {
+        assert_eq!(self.on(Event::Connected(ConnectionKey(connection))), []);
+        assert_eq!(self.tell(connection, ToNode::Hello(hello(connection))), []);
+    }
+
+    /// A connected dispatcher, and workers 0 to `workers` that wait for work.
+    fn ready(slots: u32) -> Self {
+        let mut node = Self::with_slots(slots);
+        node.connect(1);
+        let attempts: Vec<_> = (0..slots).map(attempt).collect();
+        let spawned = node.tell(1, ToNode::Run(attempts.clone()));
+        assert_eq!(
+            spawned,
+            (0..slots).map(|n| Action::Spawn(WorkerKey(n), Program::Own)).collect::<Vec<_>>()
+        );
+        for n in 0..slots {
+            node.on(Event::WorkerReady(WorkerKey(n)));
+        }
+        for n in 0..slots {
+            node.finish(n, 0, MILLISECOND);
+        }
+        node.tell(1, ToNode::Ack(u64::from(slots)));
+        node
+    }
+
+    fn finish(&mut self, worker: u32, number: u32, run_time_ns: u64) -> Vec<Action> {
+        let result = WorkResult::Succeeded(Payload::from(vec![1]));
+        self.on(Event::WorkerFinished(WorkerKey(worker), vec![Finished { number, run_time_ns, result }]))
+    }
+}
+
+fn target() -> Target {
+    Target { os: "linux".into(), arch: "x86_64".into() }
+}
+
+fn hello(session: u32) -> Hello {
+    Hello {
+        session: SessionId(session.into()),
+        name: format!("dispatcher {session}"),
+        programs: Vec::new(),
+        resume: None,
+        operator: false,
+    }
+}
+
+fn attempt(job: u32) -> Attempt {
+    Attempt {
+        id: AttemptId { job: JobId::new(job, 0), number: 1 },
+        function: FUNCTION,
+        time_limit_ns: 0,
+        args: Payload::from(vec![job as u8]),
+    }
+}
+
+fn work(number: u32, job: u32) -> Work {
+    Work { number, function: FUNCTION, args: Payload::from(vec![job as u8]) }
+}
+
+fn outcome(job: u32, run_time_ns: u64, ended: Ended) -> Outcome {
+    Outcome { id: attempt(job).id, run_time_ns, ended }
+}
+
+fn killed() -> WorkerDeath {
+    WorkerDeath { death: Death::Signal(9), stderr: vec!["last words".into()] }
+}
+
+fn outcomes(connection: u32, first: u64, all: Vec<Outcome>) -> Action {
+    Action::Send(ConnectionKey(connection), FromNode::Outcomes(first, all))
+}
+
+#[test]
+fn an_attempt_starts_a_worker_runs_in_it_and_its_outcome_is_sent() {
+    let mut node = Node::with_slots(2);
+    node.connect(1);
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(5)])), [Action::Spawn(WorkerKey(0), Program::Own)]);
+    let assigned = node.on(Event::WorkerReady(WorkerKey(0)));
+    assert_eq!(assigned, [Action::Assign(WorkerKey(0), vec![work(0, 5)])]);
+    let ended = Ended::Succeeded(Payload::from(vec![1]));
+    assert_eq!(node.finish(0, 0, 42), [outcomes(1, 0, vec![outcome(5, 42, ended)])]);
+    assert_eq!(node.tell(1, ToNode::Ack(1)), []);
+}
+
+#[test]
+fn a_dead_worker_is_counted_against_what_was_running_and_nothing_else() {
+    let mut node = Node::ready(1);
+    // Jobs of a known millisecond: the second is sent ahead, the third waits at the node.
+    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    let actions = node.on(Event::WorkerExited(WorkerKey(0), progress, killed()));
+    let died = Ended::WorkerDied(Box::new(killed()));
+    assert_eq!(
+        actions,
+        [Action::Spawn(WorkerKey(1), Program::Own), outcomes(1, 1, vec![outcome(10, 0, died)])],
+        "a new worker, and only the running attempt is lost"
+    );
+    let assigned = node.on(Event::WorkerReady(WorkerKey(1)));
+    assert_eq!(assigned, [Action::Assign(WorkerKey(1), vec![work(0, 11), work(1, 12)])], "in the old order");
+}
+
+#[test]
+fn an_attempt_that_finished_unreported_in_a_dead_worker_runs_again_uncharged() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    let progress = Progress { started: 2, finished: 2, started_at_ns: 0 };
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), progress, killed())),
+        [Action::Spawn(WorkerKey(1), Program::Own)]
+    );
+}
+
+#[test]
+fn cancelling_a_queued_attempt_takes_it_out_and_a_running_one_kills_its_worker() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    let cancelled = |job| outcome(job, 0, Ended::Cancelled);
+    assert_eq!(node.tell(1, ToNode::Cancel(vec![attempt(12).id])), [outcomes(1, 1, vec![cancelled(12)])]);
+    assert_eq!(node.tell(1, ToNode::Cancel(vec![attempt(10).id])), [Action::Revoke(WorkerKey(0))]);
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    let killed_for_it = node.on(Event::Revoked(WorkerKey(0), progress));
+    assert_eq!(killed_for_it, [Action::Kill(WorkerKey(0)), Action::Spawn(WorkerKey(1), Program::Own)]);
+    let actions = node.on(Event::WorkerExited(WorkerKey(0), progress, killed()));
+    assert_eq!(actions, [outcomes(1, 2, vec![cancelled(10)])]);
+    assert_eq!(
+        node.on(Event::WorkerReady(WorkerKey(1))),
+        [Action::Assign(WorkerKey(1), vec![work(0, 11)])],
+        "its neighbour runs"
+    );
+}
+
+#[test]
+fn recalling_gives_back_what_has_not_started_and_leaves_what_has() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    let ids = vec![attempt(10).id, attempt(11).id, attempt(12).id];
+    let returned = |job| outcome(job, 0, Ended::Returned);
+    assert_eq!(
+        node.tell(1, ToNode::Recall(ids)),
+        [Action::Revoke(WorkerKey(0)), outcomes(1, 1, vec![returned(12)])]
+    );
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), [outcomes(1, 2, vec![returned(11)])]);
+    // While the worker throws away what was revoked it gets nothing new.
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(13)])), []);
+    node.finish(0, 1, MILLISECOND);
+    assert_eq!(
+        node.on(Event::WorkerSkipped(WorkerKey(0), 3)),
+        [Action::Assign(WorkerKey(0), vec![work(3, 13)])]
+    );
+}
+
+#[test]
+fn an_attempt_beyond_its_time_limit_is_killed_when_it_has_really_run_so_long() {
+    let mut node = Node::ready(1);
+    let limited = Attempt { time_limit_ns: 100 * MILLISECOND, ..attempt(10) };
+    node.tell(1, ToNode::Run(vec![limited]));
+    node.now = Moment(100 * MILLISECOND);
+    assert_eq!(node.core.next_deadline(), Some(node.now));
+    assert_eq!(node.on(Event::Tick), [Action::Observe(WorkerKey(0))]);
+    // It started 30 ms late: it has 30 ms left.
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 30 * MILLISECOND };
+    assert_eq!(node.on(Event::Observed(WorkerKey(0), progress)), []);
+    assert_eq!(node.core.next_deadline(), Some(Moment(130 * MILLISECOND)));
+    node.now = Moment(130 * MILLISECOND);
+    assert_eq!(node.on(Event::Tick), [Action::Observe(WorkerKey(0))]);
+    assert_eq!(node.on(Event::Observed(WorkerKey(0), progress)), [Action::Kill(WorkerKey(0))]);
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), progress, killed())),
+        [outcomes(1, 1, vec![outcome(10, 0, Ended::TimedOut)])]
+    );
+}
+
+#[test]
+fn dispatchers_share_the_slots_one_by_one() {
+    let mut node = Node::ready(2);
+    node.connect(2);
+    node.tell(1, ToNode::Run((10..20).map(attempt).collect()));
+    node.tell(2, ToNode::Run((30..40).map(attempt).collect()));
+    // Both workers are the first dispatcher's; the one that falls free goes to the second.
+    let actions = node.on(Event::WorkerFinished(
+        WorkerKey(0),
+        (1..3)
+            .map(|number| Finished { number, run_time_ns: MILLISECOND, result: WorkResult::UnknownFunction })
+            .collect(),
+    ));
+    let given = actions.iter().find_map(|action| match action {
+        Action::Assign(WorkerKey(0), works) => Some(works[0].args.0[0]),
+        _ => None,
+    });
+    assert_eq!(given, Some(30), "{actions:?}");
+}
+
+#[test]
+fn growing_starts_workers_at_once_and_shrinking_loses_nothing() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run((10..14).map(attempt).collect()));
+    let grown = node.on(Event::Resize(3));
+    assert_eq!(grown, [1, 2].map(|n| Action::Spawn(WorkerKey(n), Program::Own)));
+    node.on(Event::WorkerReady(WorkerKey(1)));
+    node.on(Event::WorkerReady(WorkerKey(2)));
+    let shrunk = node.on(Event::Resize(1));
+    assert_eq!(shrunk.len(), 2, "two of three leave: {shrunk:?}");
+    assert_eq!(node.core.status().slots, 1);
+}
+
+#[test]
+fn without_slots_attempts_go_back_instead_of_waiting() {
+    let mut node = Node::ready(1);
+    assert_eq!(node.on(Event::Resize(0)), [Action::Retire(WorkerKey(0))]);
+    assert_eq!(
+        node.tell(1, ToNode::Run(vec![attempt(10)])),
+        [outcomes(1, 1, vec![outcome(10, 0, Ended::Returned)])]
+    );
+    node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
+    assert_eq!(node.on(Event::Resize(1)), []);
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(11)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
+}
+
+#[test]
+fn a_session_that_comes_back_in_time_goes_on_and_one_that_does_not_is_killed() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11)]));
+    assert_eq!(node.on(Event::Disconnected(ConnectionKey(1))), []);
+    let done = outcome(10, 5, Ended::Succeeded(Payload::from(vec![1])));
+    assert_eq!(node.finish(0, 1, 5), [], "the outcome is kept");
+    node.on(Event::Connected(ConnectionKey(2)));
+    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
+    let resumed = node.tell(2, ToNode::Hello(Hello { resume: Some(resume), ..hello(1) }));
+    assert_eq!(resumed, [outcomes(2, 1, vec![done])], "nothing is run again, what was kept is sent");
+
+    assert_eq!(node.on(Event::Disconnected(ConnectionKey(2))), []);
+    node.now = Moment(0) + Duration::from_secs(10);
+    assert_eq!(node.on(Event::Tick), [Action::Kill(WorkerKey(0))]);
+}
+
+#[test]
+fn on_resuming_the_node_gives_up_what_the_dispatcher_has_given_up() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    node.on(Event::Disconnected(ConnectionKey(1)));
+    node.on(Event::Connected(ConnectionKey(2)));
+    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
+    let resumed = node.tell(2, ToNode::Hello(Hello { resume: Some(resume), ..hello(1) }));
+    assert_eq!(resumed, [outcomes(2, 1, vec![outcome(12, 0, Ended::Cancelled)])]);
+}
+
+#[test]
+fn a_second_connection_of_the_same_dispatcher_is_refused_and_changes_nothing() {
+    let mut node = Node::ready(1);
+    node.on(Event::Connected(ConnectionKey(2)));
+    assert_eq!(
+        node.tell(2, ToNode::Hello(hello(1))),
+        [
+            Action::Send(ConnectionKey(2), FromNode::Refused(Refusal::AlreadyConnected)),
+            Action::Close(ConnectionKey(2))
+        ]
+    );
+}
+
+#[test]
+fn a_program_that_is_missing_is_asked_for_stored_and_run() {
+    let mut node = Node::with_slots(1);
+    let digest = pp_protocol::Digest([3; 32]);
+    let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
+    let key = ConnectionKey(1);
+    node.on(Event::Connected(key));
+    let greeting = Hello { programs: vec![offer], ..hello(1) };
+    assert_eq!(node.tell(1, ToNode::Hello(greeting)), [Action::LocateProgram(digest)]);
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(1)])), []);
+    assert_eq!(node.on(Event::ProgramMissing(digest)), [Action::Send(key, FromNode::ProgramNeeded(digest))]);
+    let piece = Payload::from(vec![9; 10]);
+    assert_eq!(
+        node.tell(1, ToNode::ProgramChunk { digest, bytes: piece.clone(), last: true }),
+        [Action::StoreProgram { digest, size: 100, piece, last: true }]
+    );
+    assert_eq!(node.on(Event::ProgramStored(digest)), [Action::Spawn(WorkerKey(0), Program::Sent(digest))]);
+}
+
+#[test]
+fn a_program_for_another_architecture_is_refused_with_both_named() {
+    let mut node = Node::with_slots(1);
+    let other = Target { os: "linux".into(), arch: "aarch64".into() };
+    let digest = pp_protocol::Digest([3; 32]);
+    let offer = ProgramOffer { digest, target: other.clone(), bytes: 100, name: "fib".into() };
+    node.on(Event::Connected(ConnectionKey(1)));
+    let refusal = ProgramRefusal::WrongTarget { node: target(), offered: vec![other] };
+    let text = refusal.to_string();
+    assert!(text.contains("linux/x86_64") && text.contains("linux/aarch64"), "{text}");
+    assert_eq!(
+        node.tell(1, ToNode::Hello(Hello { programs: vec![offer], ..hello(1) })),
+        [Action::Send(ConnectionKey(1), FromNode::ProgramRefused(digest, refusal))]
+    );
+    assert_eq!(
+        node.tell(1, ToNode::Run(vec![attempt(1)])),
+        [outcomes(1, 0, vec![outcome(1, 0, Ended::Returned)])]
+    );
+}
+
+#[test]
+fn a_program_that_never_started_is_refused_and_its_attempts_go_back() {
+    let mut node = Node::with_slots(1);
+    node.connect(1);
+    node.tell(1, ToNode::Run(vec![attempt(1)]));
+    let actions = node.on(Event::WorkerFailed(WorkerKey(0), "no init".into(), vec!["oops".into()]));
+    let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: vec!["oops".into()] };
+    let digest = pp_protocol::Digest([0; 32]);
+    assert_eq!(
+        actions,
+        [
+            Action::Send(ConnectionKey(1), FromNode::ProgramRefused(digest, refusal)),
+            outcomes(1, 0, vec![outcome(1, 0, Ended::Returned)])
+        ]
+    );
+}
+
+#[test]
+fn a_program_that_started_before_is_started_again_after_a_while() {
+    let mut node = Node::ready(2);
+    node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
+    node.on(Event::WorkerExited(WorkerKey(1), Progress::default(), killed()));
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(2), Program::Own)]);
+    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(2), "no memory".into(), Vec::new())), []);
+    node.now = Moment(200 * MILLISECOND);
+    assert_eq!(node.core.next_deadline(), Some(node.now));
+    assert_eq!(node.on(Event::Tick), [Action::Spawn(WorkerKey(3), Program::Own)]);
+}
+
+#[test]
+fn draining_gives_back_what_waits_finishes_what_runs_and_ends() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    let returned = |job| outcome(job, 0, Ended::Returned);
+    assert_eq!(node.on(Event::Drain), [Action::Revoke(WorkerKey(0)), outcomes(1, 1, vec![returned(12)])]);
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), [outcomes(1, 2, vec![returned(11)])]);
+    let done = outcome(10, 3, Ended::Succeeded(Payload::from(vec![1])));
+    assert_eq!(node.finish(0, 1, 3), [outcomes(1, 3, vec![done])]);
+    let farewell = node.tell(1, ToNode::Ack(4));
+    let goodbye = FromNode::Goodbye("it was told to stop".into());
+    assert_eq!(
+        farewell,
+        [
+            Action::Send(ConnectionKey(1), goodbye),
+            Action::Close(ConnectionKey(1)),
+            Action::Kill(WorkerKey(0))
+        ]
+    );
+    assert_eq!(node.on(Event::WorkerExited(WorkerKey(0), progress, killed())), [Action::End]);
+}
+
+#[test]
+fn work_stuck_behind_a_long_attempt_is_taken_back_when_another_worker_idles() {
+    let mut node = Node::ready(2);
+    node.tell(1, ToNode::Run((10..14).map(attempt).collect()));
+    node.finish(1, 1, MILLISECOND);
+    node.finish(1, 2, MILLISECOND);
+    let due = node.core.next_deadline().expect("it looks after the other worker");
+    node.now = due;
+    assert_eq!(node.on(Event::Tick), [Action::Revoke(WorkerKey(0))]);
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    assert_eq!(
+        node.on(Event::Revoked(WorkerKey(0), progress)),
+        [Action::Assign(WorkerKey(1), vec![work(3, 11)])]
+    );
+}
+
+#[test]
+fn what_is_printed_belongs_to_the_running_attempt() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    let printed = node.on(Event::WorkerOutput(WorkerKey(0), progress, Stream::Stdout, "hello".into()));
+    let line = pp_protocol::OutputLine {
+        attempt: Some(attempt(10).id),
+        stream: Stream::Stdout,
+        text: "hello".into(),
+    };
+    assert_eq!(printed, [Action::Send(ConnectionKey(1), FromNode::Output(vec![line]))]);
+}
+
+#[test]
+fn a_silent_peer_is_cut_off_but_not_for_this_sides_own_lateness() {
+    let mut node = Node::ready(1);
+    for _ in 0..5 {
+        node.now = node.now + Duration::from_secs(1);
+        assert_eq!(node.on(Event::Tick), []);
+    }
+    node.now = node.now + Duration::from_secs(1);
+    assert_eq!(node.on(Event::Tick), [Action::Close(ConnectionKey(1))]);
+
+    let mut frozen = Node::ready(1);
+    frozen.now = Moment(0) + Duration::from_secs(60);
+    assert_eq!(frozen.on(Event::Tick), [], "the process was frozen, not its peer");
+}

@@ -1,1 +1,132 @@
-//! (being written)
+//! The node's side of its workers.
+//!
+//! A [`WorkerHandle`] is held by the node's task; for each there is one task that starts the worker, reads its outcomes
+//! and output, and tells its end. Work is written to the worker's socket by the handle itself; only what the socket
+//! does not take at once is left to the task. What work a worker gets is not decided here.
+//!
+//! ```text
+//! starting ──Ready──> serving ──────> exited ──> what it left is read ──> Exited
+//!     │                  ├── killed ────^  (its whole process group)
+//!     │                  └── retired ───^  (killed if it takes too long)
+//!     └── not ready in time, exited, wrong version ──> FailedToStart
+//! ```
+
+mod link;
+mod output;
+mod start;
+mod supervisor;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pp_protocol::worker::{Finished, Work};
+use pp_protocol::{Stream, WorkerDeath};
+use tokio::sync::mpsc;
+
+use self::link::{Link, Sent};
+use self::start::Prepared;
+use self::supervisor::Supervisor;
+use crate::core::{Progress, WorkerKey};
+use crate::page::Page;
+
+/// Something happened to a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WorkerEvent {
+    /// It waits for work.
+    Ready {
+        /// How many functions its program has.
+        functions: u32,
+    },
+    /// Work ended, in order.
+    Finished(Vec<Finished>),
+    /// Revoked work before this number has been thrown away.
+    Skipped(u32),
+    /// A line was printed.
+    Output(Stream, String),
+    /// It never became ready: why, and what it last wrote to standard error. The last event of this worker.
+    FailedToStart(String, Vec<String>),
+    /// It is gone. The last event of this worker.
+    Exited(WorkerDeath),
+}
+
+/// Where the events of all workers go.
+pub type WorkerEvents = mpsc::UnboundedSender<(WorkerKey, WorkerEvent)>;
+
+/// What a worker runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerProgram {
+    /// This executable file, in a process of its own.
+    File(PathBuf),
+    /// The functions of this program, in a thread of this process, which cannot be killed.
+    ThisProgramInThreads,
+}
+
+/// A worker. Dropping it kills the worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    page: Arc<Page>,
+    /// Missing if there was no socket to be had.
+    link: Option<Arc<Link>>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+/// From a handle to the task of its worker.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// The link could not write everything.
+    Write,
+    Kill,
+    Retire,
+}
+
+impl WorkerHandle {
+    /// Starts a worker and returns at once; whether it works out is told by an event.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn spawn(key: WorkerKey, program: WorkerProgram, events: WorkerEvents) -> Self {
+        let (orders, order_queue) = mpsc::unbounded_channel();
+        match Prepared::new(program) {
+            Ok(Prepared { page, link, reader, plan }) => {
+                let supervisor =
+                    Supervisor::new(key, events, order_queue, Arc::clone(&page), Arc::clone(&link), reader);
+                tokio::spawn(supervisor.run(plan));
+                Self { page, link: Some(link), orders }
+            }
+            Err(error) => {
+                let reason = format!("the node cannot make a socket for it: {error}");
+                let _ = events.send((key, WorkerEvent::FailedToStart(reason, Vec::new())));
+                Self { page: Page::in_memory(), link: None, orders }
+            }
+        }
+    }
+
+    /// Gives it work, numbered on from what it got before. Not to be called before it is ready.
+    pub fn assign(&mut self, works: Vec<Work>) {
+        let Some(link) = &self.link else { return };
+        self.page.raise(u32::try_from(works.len()).expect("nobody has so much work in memory"));
+        if link.send(&works) == Sent::InPart {
+            let _ = self.orders.send(Order::Write);
+        }
+    }
+
+    /// Takes back what it has not started. The progress tells how much that is.
+    pub fn revoke(&self) -> Progress {
+        self.page.revoke()
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        self.page.progress()
+    }
+
+    /// Kills it, and everything its jobs started in its process group. A thread is abandoned: it ends with its job.
+    /// Its exit follows as an event.
+    pub fn kill(&self) {
+        let _ = self.orders.send(Order::Kill);
+    }
+
+    /// Lets it end; to be called when it has no work. Its exit follows as an event.
+    pub fn retire(&self) {
+        let _ = self.orders.send(Order::Retire);
+    }
+}

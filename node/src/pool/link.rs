@@ -1,0 +1,98 @@
+//! Work on its way to a worker.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf, Bytes};
+use pp_protocol::worker::Work;
+use rustix::net::Shutdown;
+use tokio::net::unix::OwnedWriteHalf;
+
+use crate::worker::frames;
+
+/// Pieces handed to one system call. Fewer than any system's limit.
+const PIECES_AT_ONCE: usize = 64;
+
+/// The sending half of a worker's socket.
+#[derive(Debug)]
+pub(super) struct Link {
+    writer: OwnedWriteHalf,
+    /// What the socket has not taken yet.
+    queued: Mutex<VecDeque<Bytes>>,
+}
+
+/// How much of what was to be sent is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// All of it, or whoever writes the rest is at it already.
+    Whole,
+    /// Somebody must call [`Link::write_queued`].
+    InPart,
+}
+
+impl Link {
+    pub(super) fn new(writer: OwnedWriteHalf) -> Self {
+        Self { writer, queued: Mutex::default() }
+    }
+
+    /// Writes work to the socket, as far as it takes it at once, and queues the rest.
+    pub(super) fn send(&self, works: &[Work]) -> Sent {
+        let pieces = frames::encode_work(works).expect("numbers and bytes of known length can be encoded");
+        let mut queued = self.lock();
+        let is_being_written = !queued.is_empty();
+        queued.extend(pieces);
+        if is_being_written {
+            return Sent::Whole;
+        }
+        self.write_some(&mut queued);
+        if queued.is_empty() { Sent::Whole } else { Sent::InPart }
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
+    /// Waits until the socket takes more, and writes that much of the queue.
+    pub(super) async fn write_queued(&self) {
+        // An error of the socket shows when it is written to.
+        let _ = self.writer.writable().await;
+        self.write_some(&mut self.lock());
+    }
+
+    /// Closes the socket in both directions.
+    pub(super) fn close(&self) {
+        self.lock().clear();
+        // The worker may have closed it first.
+        let _ = rustix::net::shutdown(self.writer.as_ref(), Shutdown::Both);
+    }
+
+    fn write_some(&self, queued: &mut VecDeque<Bytes>) {
+        while !queued.is_empty() {
+            let slices: Vec<_> =
+                queued.iter().take(PIECES_AT_ONCE).map(|piece| IoSlice::new(piece)).collect();
+            match self.writer.try_write_vectored(&slices) {
+                Ok(count) => advance(queued, count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The worker is gone, which the reading side finds out and reports.
+                Err(_) => queued.clear(),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Drops the first `count` bytes.
+fn advance(queued: &mut VecDeque<Bytes>, mut count: usize) {
+    while let Some(first) = queued.front_mut() {
+        if count < first.len() {
+            first.advance(count);
+            return;
+        }
+        count -= first.len();
+        queued.pop_front();
+    }
+}

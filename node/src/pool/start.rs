@@ -1,0 +1,146 @@
+//! Starting a worker: its socket pair and page, then its process or thread.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pp_protocol::secret::SECRET_VARIABLE;
+use pp_protocol::worker::WORKER_ENVIRONMENT;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::process::{Child, Command};
+
+use super::WorkerProgram;
+use super::link::Link;
+use crate::page::Page;
+use crate::worker::{NodeGone, handover};
+
+/// How long a file may be busy: another thread's fork holds a descriptor to write it until that child's exec.
+const BUSY_TIME: Duration = Duration::from_secs(1);
+/// How long to wait before it is tried again.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Everything a worker needs before it is started.
+pub(super) struct Prepared {
+    pub(super) page: Arc<Page>,
+    pub(super) link: Arc<Link>,
+    pub(super) reader: OwnedReadHalf,
+    pub(super) plan: Plan,
+}
+
+/// How to start a worker.
+pub(super) enum Plan {
+    Process {
+        path: PathBuf,
+        /// The worker's end of the socket pair.
+        socket: UnixStream,
+        /// The value of [`WORKER_ENVIRONMENT`].
+        environment: String,
+    },
+    Thread {
+        /// The worker's end of the socket pair.
+        socket: UnixStream,
+        page: Arc<Page>,
+    },
+}
+
+/// A worker that has been started.
+#[derive(Debug)]
+pub(super) enum Body {
+    Process(Child),
+    Thread,
+}
+
+impl Prepared {
+    pub(super) fn new(program: WorkerProgram) -> io::Result<Self> {
+        let (node_end, socket) = UnixStream::pair()?;
+        let (page, plan) = match program {
+            WorkerProgram::File(path) => {
+                let (page, file) = Page::shared()?;
+                let environment = handover::give(&node_end, &socket, &file)?;
+                (Arc::new(page), Plan::Process { path, socket, environment })
+            }
+            WorkerProgram::ThisProgramInThreads => {
+                let page = Page::in_memory();
+                (Arc::clone(&page), Plan::Thread { socket, page })
+            }
+        };
+        node_end.set_nonblocking(true)?;
+        let (reader, writer) = tokio::net::UnixStream::from_std(node_end)?.into_split();
+        Ok(Self { page, link: Arc::new(Link::new(writer)), reader, plan })
+    }
+}
+
+impl Plan {
+    /// Starts the worker. Blocks for as long as the system takes to load the program, within a tokio runtime.
+    ///
+    /// The error is a sentence for people.
+    pub(super) fn start(self) -> Result<Body, String> {
+        match self {
+            Self::Process { path, socket, environment } => start_process(&path, socket, &environment)
+                .map_err(|error| explain(&path, &error))
+                .map(Body::Process),
+            Self::Thread { socket, page } => {
+                start_thread(socket, page)
+                    .map_err(|error| format!("the system has no thread for it: {error}"))?;
+                Ok(Body::Thread)
+            }
+        }
+    }
+}
+
+fn start_process(path: &Path, socket: UnixStream, environment: &str) -> io::Result<Child> {
+    let mut command = Command::new(path);
+    command
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env(WORKER_ENVIRONMENT, environment)
+        // Jobs have no use for the secret of the cluster.
+        .env_remove(SECRET_VARIABLE)
+        .process_group(0)
+        .kill_on_drop(true);
+    let busy_until = Instant::now() + BUSY_TIME;
+    loop {
+        match command.spawn() {
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < busy_until =>
+            {
+                thread::sleep(BUSY_PAUSE);
+            }
+            started => return started,
+        }
+    }
+}
+
+fn start_thread(socket: UnixStream, page: Arc<Page>) -> io::Result<()> {
+    let serve = move || {
+        if let Err(error) = crate::worker::run(socket, page, NodeGone::EndThread) {
+            tracing::warn!(%error, "a worker thread ended");
+        }
+    };
+    thread::Builder::new().name("pp-worker".into()).spawn(serve).map(drop)
+}
+
+fn explain(path: &Path, error: &io::Error) -> String {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound if path.exists() => {
+            "the loader or interpreter that it names is missing here; was it built for another C library? \
+             A build for a musl target runs anywhere"
+        }
+        io::ErrorKind::NotFound => "the file is gone",
+        io::ErrorKind::PermissionDenied => {
+            "the system does not permit it; is the file on a file system mounted noexec?"
+        }
+        io::ErrorKind::ExecutableFileBusy => "somebody is still writing the file",
+        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+            "it is no program for this machine; was it built for another processor?"
+        }
+        _ => "the system refused",
+    };
+    format!("cannot start {}: {reason} ({error})", path.display())
+}

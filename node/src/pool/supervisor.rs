@@ -1,0 +1,337 @@
+//! The task of one worker: it starts it, passes on what it says, and tells its end.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pp_protocol::limits::LAST_STDERR_LINES;
+use pp_protocol::worker::{FromWorker, WORKER_VERSION};
+use pp_protocol::{Death, Stream, WorkerDeath, codec};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::process::{ChildStderr, ChildStdout};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::link::Link;
+use super::output::OutputReader;
+use super::start::{Body, Plan};
+use super::{Order, WorkerEvent, WorkerEvents};
+use crate::core::WorkerKey;
+use crate::page::Page;
+use crate::worker::frames::{self, FrameError};
+
+/// How long a program may take to call `init()`.
+const START_TIME: Duration = Duration::from_secs(10);
+/// How long a worker may take to end once its socket is closed: by the node, and by itself.
+const RETIRE_TIME: Duration = Duration::from_secs(2);
+const BREAK_OFF_TIME: Duration = Duration::from_millis(100);
+/// How long a killed process may take to be gone. One that hangs in the kernel is given up; its slot is used again.
+const KILL_TIME: Duration = Duration::from_secs(5);
+/// How long to wait for the last output of a worker that is gone. Whoever left its process group may hold the pipe.
+const LAST_OUTPUT_TIME: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    key: WorkerKey,
+    events: WorkerEvents,
+    orders: mpsc::UnboundedReceiver<Order>,
+    page: Arc<Page>,
+    link: Arc<Link>,
+    reader: OwnedReadHalf,
+    received: BytesMut,
+    last_stderr: VecDeque<String>,
+    /// The leader of its process group, which is the worker itself; missing for a thread.
+    group: Option<Pid>,
+    is_ready: bool,
+    /// Whether nothing more can come from its socket.
+    is_cut_off: bool,
+    /// Whether the node wanted it to end.
+    is_ordered: bool,
+    is_killed: bool,
+    /// Whether it is being killed for what it wrote to its socket, or for closing it.
+    broke_off: bool,
+    /// Why it is being killed before it was ready.
+    failure: Option<String>,
+    /// What follows if nothing happens before.
+    deadline: Option<(Instant, Deadline)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadline {
+    NotReady,
+    StillThere,
+    BrokeOff,
+    Unkillable,
+}
+
+/// The standard streams of a worker process.
+struct Output {
+    stdout: OutputReader<ChildStdout>,
+    stderr: OutputReader<ChildStderr>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        key: WorkerKey,
+        events: WorkerEvents,
+        orders: mpsc::UnboundedReceiver<Order>,
+        page: Arc<Page>,
+        link: Arc<Link>,
+        reader: OwnedReadHalf,
+    ) -> Self {
+        Self {
+            key,
+            events,
+            orders,
+            page,
+            link,
+            reader,
+            received: BytesMut::new(),
+            last_stderr: VecDeque::new(),
+            group: None,
+            is_ready: false,
+            is_cut_off: false,
+            is_ordered: false,
+            is_killed: false,
+            broke_off: false,
+            failure: None,
+            deadline: None,
+        }
+    }
+
+    /// Starts the worker and stays with it to its end.
+    pub(super) async fn run(mut self, plan: Plan) {
+        let started = tokio::task::spawn_blocking(move || plan.start()).await;
+        let mut body = match started {
+            Ok(Ok(body)) => body,
+            Ok(Err(reason)) => return self.tell(WorkerEvent::FailedToStart(reason, Vec::new())),
+            // The runtime is shutting down: nobody is there to be told.
+            Err(_) => return,
+        };
+        self.deadline = Some((Instant::now() + START_TIME, Deadline::NotReady));
+        let mut output = self.attach(&mut body);
+        let status = self.watch(&mut body, &mut output).await;
+        // Whatever its jobs started is ended with it. Nobody else can have got the group's number: that takes a turn
+        // through all process numbers between the exit and this line.
+        self.kill_group();
+        let _ = tokio::time::timeout(LAST_OUTPUT_TIME, self.read_what_is_left(&mut output)).await;
+        self.print(Stream::Stdout, output.stdout.rest());
+        self.print(Stream::Stderr, output.stderr.rest());
+        self.tell_end(status);
+    }
+
+    fn attach(&mut self, body: &mut Body) -> Output {
+        let (mut stdout, mut stderr) = (None, None);
+        if let Body::Process(child) = body {
+            self.group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+            (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        }
+        Output { stdout: OutputReader::new(stdout), stderr: OutputReader::new(stderr) }
+    }
+
+    /// Serves the worker until it is gone. `None` if that was a thread or a process that does not go.
+    async fn watch(&mut self, body: &mut Body, output: &mut Output) -> Option<ExitStatus> {
+        loop {
+            let wakes_at = self.deadline.map(|(time, _)| time);
+            let has_queued = self.link.has_queued();
+            tokio::select! {
+                // A line printed before an outcome was sent is to be told before that outcome.
+                biased;
+                order = self.orders.recv(), if !self.is_killed => self.obey(order),
+                lines = output.stdout.read() => self.print(Stream::Stdout, lines),
+                lines = output.stderr.read() => self.print(Stream::Stderr, lines),
+                read = self.reader.read_buf(&mut self.received), if !self.is_cut_off => self.take(read),
+                () = self.link.write_queued(), if has_queued => {}
+                status = ended(body, self.is_cut_off) => return status,
+                () = sleep_until(wakes_at.unwrap_or_else(Instant::now)), if wakes_at.is_some() => {
+                    if self.is_given_up() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a worker wrote before it ended is as good as what it wrote before that.
+    async fn read_what_is_left(&mut self, output: &mut Output) {
+        while !(self.is_cut_off && output.stdout.has_ended() && output.stderr.has_ended()) {
+            tokio::select! {
+                biased;
+                lines = output.stdout.read() => self.print(Stream::Stdout, lines),
+                lines = output.stderr.read() => self.print(Stream::Stderr, lines),
+                read = self.reader.read_buf(&mut self.received), if !self.is_cut_off => self.take(read),
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Option<Order>) {
+        match order {
+            // There is something queued now, which the next turn of the loop sees.
+            Some(Order::Write) => {}
+            Some(Order::Retire) => {
+                self.is_ordered = true;
+                self.link.close();
+                self.deadline = Some((Instant::now() + RETIRE_TIME, Deadline::StillThere));
+            }
+            // The node dropped its handle: nobody would use the worker any more.
+            Some(Order::Kill) | None => {
+                self.is_ordered = true;
+                self.kill();
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        self.is_killed = true;
+        self.kill_group();
+        if self.group.is_none() {
+            // A thread goes on with the job it runs; it must not start another one.
+            self.page.revoke();
+            self.link.close();
+            self.is_cut_off = true;
+        }
+        self.deadline = Some((Instant::now() + KILL_TIME, Deadline::Unkillable));
+    }
+
+    fn kill_group(&self) {
+        if let Some(group) = self.group {
+            // It fails if the whole group is gone, which is what is wanted.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// Acts on the deadline that has come. Tells whether there is nothing more to be done.
+    fn is_given_up(&mut self) -> bool {
+        match self.deadline.take() {
+            None => return false,
+            Some((_, Deadline::Unkillable)) => return true,
+            Some((_, Deadline::NotReady)) => self.fail(format!(
+                "it did not call pp_dispatcher::init() within {} s; that must be the first thing in main",
+                START_TIME.as_secs()
+            )),
+            Some((_, Deadline::BrokeOff)) => self.break_off(),
+            Some((_, Deadline::StillThere)) => self.kill(),
+        }
+        false
+    }
+
+    fn take(&mut self, read: io::Result<usize>) {
+        if !matches!(read, Ok(1..)) {
+            self.is_cut_off = true;
+            // If the process ends now, its exit status tells more than the end of the connection does.
+            if !self.is_ordered && !self.is_killed {
+                self.deadline = Some((Instant::now() + BREAK_OFF_TIME, Deadline::BrokeOff));
+            }
+            return;
+        }
+        loop {
+            let message = match frames::split_frame(&mut self.received) {
+                Ok(None) => return,
+                Ok(Some(frame)) => codec::decode_frame(&frame).map_err(FrameError::from),
+                Err(error) => Err(error),
+            };
+            match message {
+                Ok(message) => self.hear(message),
+                Err(error) => {
+                    tracing::warn!(worker = self.key.0, %error, "a worker writes garbage");
+                    return self.break_off();
+                }
+            }
+            if self.is_cut_off {
+                return;
+            }
+        }
+    }
+
+    fn hear(&mut self, message: FromWorker) {
+        match message {
+            FromWorker::Ready { version: WORKER_VERSION, functions } if !self.is_ready => {
+                self.is_ready = true;
+                if !self.is_ordered && !self.is_killed {
+                    self.deadline = None;
+                }
+                self.tell(WorkerEvent::Ready { functions });
+            }
+            FromWorker::Ready { version, .. } if !self.is_ready => self.fail(format!(
+                "it was built with a pp_dispatcher whose workers speak version {version}, this node speaks version \
+                 {WORKER_VERSION}; build both from the same release"
+            )),
+            FromWorker::Finished(finished) if self.is_ready => self.tell(WorkerEvent::Finished(finished)),
+            FromWorker::Skipped(number) if self.is_ready => self.tell(WorkerEvent::Skipped(number)),
+            FromWorker::Ready { .. } | FromWorker::Finished(_) | FromWorker::Skipped(_) => self.break_off(),
+        }
+    }
+
+    /// It cannot become a worker.
+    fn fail(&mut self, reason: String) {
+        self.failure = Some(reason);
+        self.is_cut_off = true;
+        self.kill();
+    }
+
+    /// Whatever it is, it is no worker any more.
+    fn break_off(&mut self) {
+        self.broke_off = true;
+        self.is_cut_off = true;
+        self.kill();
+    }
+
+    fn print(&mut self, stream: Stream, lines: impl IntoIterator<Item = String>) {
+        for line in lines {
+            if stream == Stream::Stderr {
+                if self.last_stderr.len() == LAST_STDERR_LINES {
+                    self.last_stderr.pop_front();
+                }
+                self.last_stderr.push_back(line.clone());
+            }
+            self.tell(WorkerEvent::Output(stream, line));
+        }
+    }
+
+    fn tell_end(&mut self, status: Option<ExitStatus>) {
+        let death = match status {
+            _ if self.broke_off => Death::Garbage,
+            Some(status) => death_of(status),
+            None if self.is_killed => Death::Signal(Signal::KILL.as_raw()),
+            None => Death::Exit(0),
+        };
+        let stderr: Vec<String> = std::mem::take(&mut self.last_stderr).into();
+        if self.is_ready || self.is_ordered {
+            return self.tell(WorkerEvent::Exited(WorkerDeath { death, stderr }));
+        }
+        let reason = self.failure.take().unwrap_or_else(|| {
+            format!(
+                "it ended before it was ready ({death}); is pp_dispatcher::init() the first thing in its main function?"
+            )
+        });
+        self.tell(WorkerEvent::FailedToStart(reason, stderr));
+    }
+
+    fn tell(&self, event: WorkerEvent) {
+        // If the node's task is gone, so is its interest.
+        let _ = self.events.send((self.key, event));
+    }
+}
+
+/// Waits until a process has ended, or the socket of a thread has.
+async fn ended(body: &mut Body, is_cut_off: bool) -> Option<ExitStatus> {
+    match body {
+        // An error means that somebody else in this process waited for it, so that its status is lost.
+        Body::Process(child) => child.wait().await.ok(),
+        Body::Thread if is_cut_off => None,
+        Body::Thread => std::future::pending().await,
+    }
+}
+
+fn death_of(status: ExitStatus) -> Death {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => Death::Signal(signal),
+        (None, code) => Death::Exit(code.unwrap_or_default()),
+    }
+}

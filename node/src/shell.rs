@@ -1,0 +1,488 @@
+//! The node's shell: one task that owns the core, feeds it what happens and performs what it decides.
+
+mod programs;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pp_protocol::connection::Transport;
+use pp_protocol::handshake::Role;
+use pp_protocol::{FromNode, Moment, NodeId, NodeStatus, Outcome, Target, ToNode};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use self::programs::Programs;
+use crate::core::{Action, Config, ConnectionKey, Core, Event, Program, Statistics, SystemLoad, WorkerKey};
+use crate::page::monotonic_ns;
+use crate::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
+
+/// Batches of messages that wait for the core; their connections are held back beyond that.
+const BATCHES_WAITING: usize = 64;
+/// Events taken in before the core's deadline is looked at again.
+const EVENTS_AT_ONCE: usize = 64;
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node's name, for people.
+    pub name: String,
+    /// Room for attempts: how many workers there may be. Zero is allowed.
+    pub slots: u32,
+    /// Processors the node may use, for people.
+    pub cpus: u32,
+    /// What a worker is.
+    pub workers: Workers,
+    /// Where programs that dispatchers send are kept; without it only the node's own program runs.
+    pub store: Option<StoreConfig>,
+    /// Whether each worker runs one attempt only.
+    pub fresh_worker_per_job: bool,
+    /// How long a connection may be silent before it is closed.
+    pub silence: Duration,
+    /// How long a session without connection is kept.
+    pub grace: Duration,
+    /// How long running attempts may go on when the node drains.
+    pub drain_time: Duration,
+}
+
+impl NodeConfig {
+    /// The defaults: worker processes, no program store, connections closed after 5 s of silence, sessions kept for
+    /// 10 s, 30 s to drain.
+    pub fn new(name: impl Into<String>, slots: u32) -> Self {
+        Self {
+            name: name.into(),
+            slots,
+            cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
+            workers: Workers::Processes,
+            store: None,
+            fresh_worker_per_job: false,
+            silence: Duration::from_secs(5),
+            grace: Duration::from_secs(10),
+            drain_time: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// A process of its own, which can be killed.
+    Processes,
+    /// A thread of this process: for tests and debuggers. Nothing can be killed.
+    Threads,
+}
+
+/// Where programs are kept.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The directory, made if it is missing.
+    pub directory: PathBuf,
+    /// How many bytes may be kept before the least recently used program goes.
+    pub limit_bytes: u64,
+}
+
+/// A node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The program store cannot be used.
+    #[error("cannot use {} to keep programs in: {source}; choose another directory", .directory.display())]
+    Store {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The functions of this program are not in order.
+    #[error(transparent)]
+    Functions(#[from] crate::functions::RegistryError),
+    /// The path of this program's executable is unknown.
+    #[error("cannot find this program's executable file: {0}")]
+    Executable(std::io::Error),
+}
+
+/// A running node. Cheap to clone; the node runs until it is drained or killed.
+#[derive(Clone, Debug)]
+pub struct Node {
+    id: NodeId,
+    commands: mpsc::UnboundedSender<Command>,
+    status: watch::Receiver<NodeStatus>,
+    ended: watch::Receiver<bool>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Serve(Transport<FromNode, ToNode>, String, Role),
+    Tell(Event),
+    Statistics(oneshot::Sender<Statistics>),
+}
+
+impl Node {
+    /// Starts a node on the current tokio runtime.
+    ///
+    /// # Errors
+    /// When the program store or this program's own functions cannot be used.
+    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
+        crate::functions::Registry::of_this_program()?;
+        let programs = Programs::open(&config)?;
+        let id = NodeId::random();
+        let core = Core::new(Config {
+            id,
+            name: config.name,
+            slots: config.slots,
+            cpus: config.cpus,
+            target: Target::here(),
+            fresh_worker_per_job: config.fresh_worker_per_job,
+            stores_programs: config.store.is_some(),
+            silence: config.silence,
+            grace: config.grace,
+            drain_time: config.drain_time,
+        });
+        let (commands, command_queue) = mpsc::unbounded_channel();
+        let (status, status_seen) = watch::channel(core.status());
+        let (ended, ended_seen) = watch::channel(false);
+        let actor = Actor::new(core, config.workers, programs, status, command_queue);
+        tokio::spawn(async move {
+            actor.run().await;
+            let _ = ended.send(true);
+        });
+        Ok(Self { id, commands, status: status_seen, ended: ended_seen })
+    }
+
+    /// This life of the node.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Serves a peer that proved that it knows the secret (or lives in this process).
+    pub fn serve(&self, transport: Transport<FromNode, ToNode>, peer: String, role: Role) {
+        let _ = self.commands.send(Command::Serve(transport, peer, role));
+    }
+
+    /// Changes the number of slots.
+    pub fn resize(&self, slots: u32) {
+        self.tell(Event::Resize(slots));
+    }
+
+    /// Reports load and memory of the machine, to be passed on with the next heartbeat.
+    pub fn report_load(&self, load: SystemLoad) {
+        self.tell(Event::Load(load));
+    }
+
+    /// Takes no more, finishes what runs, then ends.
+    pub fn drain(&self) {
+        self.tell(Event::Drain);
+    }
+
+    /// Ends at once.
+    pub fn kill(&self) {
+        self.tell(Event::Kill);
+    }
+
+    fn tell(&self, event: Event) {
+        let _ = self.commands.send(Command::Tell(event));
+    }
+
+    /// Waits until the node has been drained or killed and all its workers are gone.
+    pub async fn ended(&self) {
+        // An error means that the actor is gone, which is what is waited for.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    /// Slots, load, memory, as they change.
+    pub fn status(&self) -> watch::Receiver<NodeStatus> {
+        self.status.clone()
+    }
+
+    /// Numbers for people; `None` once the node has ended.
+    pub async fn statistics(&self) -> Option<Statistics> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Statistics(answer)).ok()?;
+        answered.await.ok()
+    }
+}
+
+impl fmt::Display for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [starting, idle, busy] = self.workers;
+        let status = &self.status;
+        writeln!(
+            f,
+            "{}: {} slots, {busy} busy, {idle} idle, {starting} starting, {} waiting{}",
+            self.name,
+            status.slots,
+            status.queued,
+            if status.draining { ", draining" } else { "" }
+        )?;
+        writeln!(f, " jobs ended | job time sum | time per job | slots | dispatcher")?;
+        for session in &self.sessions {
+            let sum = session.run_time.as_secs_f64();
+            let each = if session.ended == 0 { 0.0 } else { sum / session.ended as f64 };
+            let away = if session.connected { "" } else { " (not connected)" };
+            writeln!(
+                f,
+                " {:>10} | {sum:>12.4} | {each:>12.6} | {:>5} | {}{away}",
+                session.ended, session.slots_used, session.name
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A batch from a connection, or its end.
+type Input = (ConnectionKey, Result<Vec<ToNode>, String>);
+
+struct Actor {
+    core: Core,
+    kind: Workers,
+    programs: Programs,
+    workers: BTreeMap<WorkerKey, WorkerHandle>,
+    connections: BTreeMap<ConnectionKey, Peer>,
+    next_connection: u32,
+    commands: mpsc::UnboundedReceiver<Command>,
+    inputs: mpsc::Receiver<Input>,
+    input_sender: mpsc::Sender<Input>,
+    worker_events: mpsc::UnboundedReceiver<(WorkerKey, WorkerEvent)>,
+    worker_sender: mpsc::UnboundedSender<(WorkerKey, WorkerEvent)>,
+    status: watch::Sender<NodeStatus>,
+    actions: Vec<Action>,
+    ended: bool,
+}
+
+struct Peer {
+    name: String,
+    sender: mpsc::UnboundedSender<FromNode>,
+}
+
+impl Actor {
+    fn new(
+        core: Core,
+        kind: Workers,
+        programs: Programs,
+        status: watch::Sender<NodeStatus>,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        let (input_sender, inputs) = mpsc::channel(BATCHES_WAITING);
+        let (worker_sender, worker_events) = mpsc::unbounded_channel();
+        Self {
+            core,
+            kind,
+            programs,
+            workers: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            commands,
+            inputs,
+            input_sender,
+            worker_events,
+            worker_sender,
+            status,
+            actions: Vec::new(),
+            ended: false,
+        }
+    }
+
+    async fn run(mut self) {
+        while !self.ended {
+            let deadline = self.core.next_deadline();
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    // Nobody can reach the node any more: whoever is connected may finish.
+                    None => self.handle(Event::Drain),
+                },
+                Some(event) = self.worker_events.recv() => {
+                    self.worker_event(event);
+                    for _ in 0..EVENTS_AT_ONCE {
+                        let Ok(event) = self.worker_events.try_recv() else { break };
+                        self.worker_event(event);
+                    }
+                }
+                Some(input) = self.inputs.recv() => self.input(input),
+                Some(event) = self.programs.event() => self.handle(event),
+                () = sleep_until(deadline) => {}
+            }
+            if deadline.is_some_and(|deadline| deadline <= now()) {
+                self.handle(Event::Tick);
+            }
+            let status = self.core.status();
+            self.status.send_if_modified(|seen| std::mem::replace(seen, status) != status);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Serve(transport, peer, role) => self.serve(transport, peer, role),
+            Command::Tell(event) => self.handle(event),
+            Command::Statistics(answer) => {
+                let _ = answer.send(self.core.statistics());
+            }
+        }
+    }
+
+    fn serve(&mut self, transport: Transport<FromNode, ToNode>, name: String, role: Role) {
+        let key = ConnectionKey(self.next_connection);
+        self.next_connection += 1;
+        tracing::debug!(peer = name, ?role, "connected");
+        let Transport { sender, mut receiver } = transport;
+        self.connections.insert(key, Peer { name, sender });
+        let inputs = self.input_sender.clone();
+        tokio::spawn(async move {
+            while let Some(received) = receiver.recv().await {
+                let input = received.map_err(|reason| reason.to_string());
+                let ended = input.is_err();
+                if inputs.send((key, input)).await.is_err() || ended {
+                    return;
+                }
+            }
+            let _ = inputs.send((key, Err("closed here".into()))).await;
+        });
+        self.handle(Event::Connected(key));
+    }
+
+    fn input(&mut self, (key, received): Input) {
+        match received {
+            Ok(messages) => {
+                if let [ToNode::Hello(hello)] = &messages[..]
+                    && !hello.operator
+                {
+                    tracing::info!(
+                        dispatcher = hello.name,
+                        resumed = hello.resume.is_some(),
+                        "dispatcher connected"
+                    );
+                }
+                self.handle(Event::Received(key, messages));
+            }
+            Err(reason) => {
+                if let Some(peer) = self.connections.remove(&key) {
+                    tracing::info!(peer = peer.name, reason, "disconnected");
+                    self.handle(Event::Disconnected(key));
+                }
+            }
+        }
+    }
+
+    fn worker_event(&mut self, (key, event): (WorkerKey, WorkerEvent)) {
+        let progress = self.workers.get(&key).map(WorkerHandle::progress).unwrap_or_default();
+        let event = match event {
+            WorkerEvent::Ready { functions } => {
+                tracing::debug!(worker = key.0, functions, "worker ready");
+                Event::WorkerReady(key)
+            }
+            WorkerEvent::Finished(finished) => Event::WorkerFinished(key, finished),
+            WorkerEvent::Skipped(number) => Event::WorkerSkipped(key, number),
+            WorkerEvent::Output(stream, text) => Event::WorkerOutput(key, progress, stream, text),
+            WorkerEvent::FailedToStart(reason, stderr) => {
+                tracing::warn!(worker = key.0, reason, stderr = stderr.join(" | "), "worker did not start");
+                self.workers.remove(&key);
+                Event::WorkerFailed(key, reason, stderr)
+            }
+            WorkerEvent::Exited(death) => {
+                tracing::debug!(worker = key.0, death = %death.death, "worker gone");
+                self.workers.remove(&key);
+                Event::WorkerExited(key, progress, death)
+            }
+        };
+        self.handle(event);
+    }
+
+    /// Lets the core take in an event, performs what it decides, and answers what it asks on the way.
+    fn handle(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let mut actions = std::mem::take(&mut self.actions);
+            self.core.handle(now(), event, &mut actions);
+            for action in actions.drain(..) {
+                events.extend(self.perform(action));
+            }
+            self.actions = actions;
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Send(key, message) => {
+                if let Some(peer) = self.connections.get(&key) {
+                    log_sent(&peer.name, &message);
+                    let _ = peer.sender.send(message);
+                }
+            }
+            Action::Close(key) => {
+                if let Some(peer) = self.connections.remove(&key) {
+                    tracing::debug!(peer = peer.name, "connection closed");
+                }
+            }
+            Action::LocateProgram(digest) => self.programs.locate(digest),
+            Action::StoreProgram { digest, size, piece, last } => {
+                self.programs.store(digest, size, piece, last)
+            }
+            Action::AbandonProgram(digest) => self.programs.abandon(&digest),
+            Action::Spawn(key, program) => self.spawn(key, program),
+            Action::Assign(key, works) => {
+                if let Some(worker) = self.workers.get_mut(&key) {
+                    worker.assign(works);
+                }
+            }
+            Action::Observe(key) => {
+                return self.workers.get(&key).map(|worker| Event::Observed(key, worker.progress()));
+            }
+            Action::Revoke(key) => {
+                return self.workers.get(&key).map(|worker| Event::Revoked(key, worker.revoke()));
+            }
+            Action::Kill(key) => {
+                if let Some(worker) = self.workers.get(&key) {
+                    worker.kill();
+                }
+            }
+            Action::Retire(key) => {
+                if let Some(worker) = self.workers.get(&key) {
+                    worker.retire();
+                }
+            }
+            Action::End => self.ended = true,
+        }
+        None
+    }
+
+    fn spawn(&mut self, key: WorkerKey, program: Program) {
+        let program = match self.kind {
+            Workers::Threads => WorkerProgram::ThisProgramInThreads,
+            Workers::Processes => WorkerProgram::File(self.programs.path(program)),
+        };
+        tracing::debug!(worker = key.0, "starting a worker");
+        let handle = WorkerHandle::spawn(key, program, self.worker_sender.clone());
+        self.workers.insert(key, handle);
+    }
+}
+
+fn log_sent(peer: &str, message: &FromNode) {
+    match message {
+        FromNode::Outcomes(_, outcomes) if tracing::enabled!(tracing::Level::DEBUG) => {
+            for Outcome { id, run_time_ns, ended } in outcomes {
+                let run_time = Duration::from_nanos(*run_time_ns);
+                tracing::debug!(job = %id.job, attempt = id.number, ?run_time, peer, "{}", ended.word());
+            }
+        }
+        FromNode::Refused(refusal) => tracing::warn!(peer, %refusal, "refused"),
+        FromNode::ProgramNeeded(digest) => {
+            tracing::info!(peer, program = digest.short(), "asking for its program")
+        }
+        FromNode::ProgramRefused(digest, refusal) => {
+            tracing::warn!(peer, program = digest.short(), %refusal, "its program does not run here");
+        }
+        _ => {}
+    }
+}
+
+fn now() -> Moment {
+    Moment(monotonic_ns())
+}
+
+async fn sleep_until(deadline: Option<Moment>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(Instant::now() + deadline.since(now())).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,138 @@
+//! Programs on disk: looked up, received and verified off the node's task.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
+
+use pp_protocol::{Digest, Payload, ProgramRefusal};
+use tokio::sync::mpsc;
+
+use super::{NodeConfig, StartError};
+use crate::core::{Event, Program};
+use crate::store::ProgramStore;
+
+/// Pieces of a program that wait to be written.
+const PIECES_WAITING: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Programs {
+    own: PathBuf,
+    store: Option<Arc<Mutex<ProgramStore>>>,
+    /// Programs found or received, and where they are.
+    paths: Arc<Mutex<BTreeMap<Digest, PathBuf>>>,
+    receiving: BTreeMap<Digest, blocking::SyncSender<Piece>>,
+    events: mpsc::UnboundedReceiver<Event>,
+    event_sender: mpsc::UnboundedSender<Event>,
+}
+
+type Piece = (Payload, bool);
+
+impl Programs {
+    pub(super) fn open(config: &NodeConfig) -> Result<Self, StartError> {
+        let store = match &config.store {
+            None => None,
+            Some(store) => {
+                let opened = ProgramStore::open(store.directory.clone(), store.limit_bytes);
+                let failed = |source| StartError::Store { directory: store.directory.clone(), source };
+                Some(Arc::new(Mutex::new(opened.map_err(failed)?)))
+            }
+        };
+        let (event_sender, events) = mpsc::unbounded_channel();
+        Ok(Self {
+            own: own_executable().map_err(StartError::Executable)?,
+            store,
+            paths: Arc::default(),
+            receiving: BTreeMap::new(),
+            events,
+            event_sender,
+        })
+    }
+
+    /// The next thing that became of a program.
+    pub(super) async fn event(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// The executable of a program that the core was told is here.
+    pub(super) fn path(&self, program: Program) -> PathBuf {
+        match program {
+            Program::Own => self.own.clone(),
+            Program::Sent(digest) => lock(&self.paths).get(&digest).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Looks for a program in the store; reading and hashing it takes a while.
+    pub(super) fn locate(&self, digest: Digest) {
+        let (store, paths, events) = (self.store.clone(), Arc::clone(&self.paths), self.event_sender.clone());
+        tokio::task::spawn_blocking(move || {
+            let path = store.and_then(|store| lock(&store).path(&digest));
+            let event = match path {
+                Some(path) => {
+                    lock(&paths).insert(digest, path);
+                    Event::ProgramStored(digest)
+                }
+                None => Event::ProgramMissing(digest),
+            };
+            let _ = events.send(event);
+        });
+    }
+
+    /// Takes a piece of a program; the first one starts a thread that writes, the last one has it verified.
+    pub(super) fn store(&mut self, digest: Digest, size: u64, piece: Payload, last: bool) {
+        let Some(store) = self.store.clone() else { return };
+        let pieces = self.receiving.entry(digest).or_insert_with(|| {
+            let (pieces, queue) = blocking::sync_channel(PIECES_WAITING);
+            let (paths, events) = (Arc::clone(&self.paths), self.event_sender.clone());
+            tokio::task::spawn_blocking(move || match receive(digest, size, &queue, &store) {
+                Ok(Some(path)) => {
+                    tracing::info!(program = digest.short(), bytes = size, "program stored");
+                    lock(&paths).insert(digest, path);
+                    let _ = events.send(Event::ProgramStored(digest));
+                }
+                Ok(None) => {}
+                Err(refusal) => {
+                    let _ = events.send(Event::ProgramFailed(digest, refusal));
+                }
+            });
+            pieces
+        });
+        // A full queue or a writer that gave up both end in the writer's own report.
+        let _ = pieces.try_send((piece, last));
+        if last {
+            self.receiving.remove(&digest);
+        }
+    }
+
+    /// Drops what has been received of a program.
+    pub(super) fn abandon(&mut self, digest: &Digest) {
+        self.receiving.remove(digest);
+    }
+}
+
+/// Writes pieces as they come. `None` if they stop coming before the last one.
+fn receive(
+    digest: Digest,
+    size: u64,
+    pieces: &blocking::Receiver<Piece>,
+    store: &Mutex<ProgramStore>,
+) -> Result<Option<PathBuf>, ProgramRefusal> {
+    let mut incoming = lock(store).begin(digest, size)?;
+    while let Ok((piece, last)) = pieces.recv() {
+        incoming.write(&piece.0)?;
+        if last {
+            return incoming.finish(&mut lock(store)).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This program's executable, also when the file has been replaced since it was started.
+fn own_executable() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let itself = PathBuf::from("/proc/self/exe");
+    Ok(if !path.exists() && itself.exists() { itself } else { path })
+}

@@ -1,0 +1,278 @@
+//! Outcomes on their way to the node.
+//!
+//! The thread that runs jobs adds to it and flushes it; the watcher flushes what has waited too long. Both hold the
+//! lock while they write, which keeps frames whole and in order.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pp_protocol::worker::{Finished, FromWorker};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
+
+use super::frames;
+use crate::page::monotonic_ns;
+
+/// Outcomes are written once they fill this much.
+const PENDING_BYTES: usize = 64 * 1024;
+/// Outcomes are written once there are so many.
+const PENDING_OUTCOMES: u32 = 256;
+/// Outcomes are written, between two jobs, once the oldest has waited for so long.
+const PENDING_NS: u64 = 500_000;
+/// Outcomes are written, while a job runs, once the oldest has waited for so long.
+const LATE_NS: u64 = 2_000_000;
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    socket: UnixStream,
+    pending: Mutex<Pending>,
+    /// Written to when the watcher has to look at what is pending.
+    wake: UnixStream,
+    woken: UnixStream,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    /// Outcomes, one after the other.
+    outcomes: Vec<u8>,
+    count: u32,
+    /// When the first of them ended, in nanoseconds of the monotonic clock.
+    oldest_ns: u64,
+    /// Scratch space for what comes before them.
+    head: Vec<u8>,
+    /// Whether the watcher looks here again by itself. While it does, adding costs no system call.
+    is_watched: bool,
+    is_closed: bool,
+}
+
+/// What the watcher does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextLook {
+    /// Look again after this time.
+    After(Duration),
+    /// Look again when woken.
+    WhenWoken,
+    /// Nothing will be written any more.
+    Never,
+}
+
+impl Outbox {
+    pub(super) fn new(socket: UnixStream) -> io::Result<Self> {
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        Ok(Self { socket, pending: Mutex::default(), wake, woken })
+    }
+
+    /// The node's socket, to read from.
+    pub(super) fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+
+    /// Readable when the watcher is woken.
+    pub(super) fn woken(&self) -> BorrowedFd<'_> {
+        self.woken.as_fd()
+    }
+
+    /// Adds the outcome of a call that yielded `result` and ended at `now`. Tells whether it is time to flush.
+    ///
+    /// If the caller goes on with other work (`more_follows`), the watcher sees to it that this does not delay the
+    /// outcome for long. Otherwise the caller must flush.
+    pub(super) fn add_succeeded(
+        &self,
+        number: u32,
+        run_time_ns: u64,
+        result: &[u8],
+        now: u64,
+        more_follows: bool,
+    ) -> bool {
+        self.add(now, more_follows, |outcomes| {
+            frames::encode_succeeded(number, run_time_ns, result.len(), outcomes);
+            outcomes.extend_from_slice(result);
+        })
+    }
+
+    /// As [`add_succeeded`](Self::add_succeeded), for any outcome.
+    pub(super) fn add_finished(&self, finished: &Finished, now: u64, more_follows: bool) -> bool {
+        self.add(now, more_follows, |outcomes| frames::encode_finished(finished, outcomes))
+    }
+
+    fn add(&self, now: u64, more_follows: bool, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut pending = self.lock();
+        encode(&mut pending.outcomes);
+        pending.count += 1;
+        if pending.count == 1 {
+            pending.oldest_ns = now;
+        }
+        if more_follows && !pending.is_watched {
+            pending.is_watched = true;
+            self.wake();
+        }
+        pending.count >= PENDING_OUTCOMES
+            || pending.outcomes.len() >= PENDING_BYTES
+            || now.saturating_sub(pending.oldest_ns) >= PENDING_NS
+    }
+
+    /// Writes what is pending, then the outcome of a call with a large result, which is not copied.
+    pub(super) fn send_large(&self, number: u32, run_time_ns: u64, result: &[u8]) -> io::Result<()> {
+        let mut pending = self.lock();
+        self.write(&mut pending, &[])?;
+        frames::encode_succeeded(number, run_time_ns, result.len(), &mut pending.outcomes);
+        pending.count = 1;
+        self.write(&mut pending, result)
+    }
+
+    /// Writes what is pending.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.write(&mut self.lock(), &[])
+    }
+
+    /// Writes a message that is not an outcome. Whatever is pending must have been flushed.
+    pub(super) fn send(&self, message: &FromWorker) -> io::Result<()> {
+        let mut frame = Vec::new();
+        frames::encode_frame(message, &mut frame).map_err(io::Error::other)?;
+        let _pending = self.lock();
+        write_all(&self.socket, &mut [IoSlice::new(&frame)])
+    }
+
+    /// Watcher: writes what has been pending for too long.
+    pub(super) fn flush_late(&self) -> io::Result<NextLook> {
+        let mut pending = self.lock();
+        if pending.is_closed {
+            return Ok(NextLook::Never);
+        }
+        if pending.count > 0 {
+            let waited = monotonic_ns().saturating_sub(pending.oldest_ns);
+            if waited < LATE_NS {
+                return Ok(NextLook::After(Duration::from_nanos(LATE_NS - waited)));
+            }
+            self.write(&mut pending, &[])?;
+        }
+        pending.is_watched = false;
+        Ok(NextLook::WhenWoken)
+    }
+
+    /// Watcher: forgets that it was woken.
+    pub(super) fn clear_wake(&self) {
+        let mut bytes = [0; 16];
+        while (&self.woken).read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
+    }
+
+    /// Ends the connection and the watcher.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        // The node may have closed it first.
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // A full pipe wakes the watcher as well.
+        let _ = (&self.wake).write(&[0]);
+    }
+
+    /// Writes what is pending as one frame, with `tail` as the end of its last outcome.
+    fn write(&self, pending: &mut Pending, tail: &[u8]) -> io::Result<()> {
+        if pending.count == 0 {
+            return Ok(());
+        }
+        let Pending { outcomes, count, head, .. } = pending;
+        frames::encode_finished_head(*count, outcomes.len() + tail.len(), head);
+        let written =
+            write_all(&self.socket, &mut [IoSlice::new(head), IoSlice::new(outcomes), IoSlice::new(tail)]);
+        outcomes.clear();
+        *count = 0;
+        written
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Unlike `Write::write_all`, this never raises SIGPIPE, which would end a program that has restored its default.
+fn write_all(socket: &UnixStream, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while pieces.iter().any(|piece| !piece.is_empty()) {
+        match sendmsg(socket, pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
+            Ok(count) => IoSlice::advance_slices(&mut pieces, count),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use pp_protocol::codec;
+    use pp_protocol::worker::WorkResult;
+
+    use super::*;
+
+    fn outcomes_in(received: &mut BytesMut) -> Vec<Finished> {
+        let frame = frames::split_frame(received).unwrap().unwrap();
+        match codec::decode_frame(&frame).unwrap() {
+            FromWorker::Finished(outcomes) => outcomes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn outcomes_wait_for_a_flush_until_they_are_many_or_old() {
+        let (worker_end, _node_end) = UnixStream::pair().unwrap();
+        let outbox = Outbox::new(worker_end).unwrap();
+        for number in 0..PENDING_OUTCOMES - 1 {
+            assert!(!outbox.add_succeeded(number, 1, &[], 1_000, true));
+        }
+        assert!(outbox.add_succeeded(PENDING_OUTCOMES, 1, &[], 1_000, true));
+        outbox.flush().unwrap();
+        assert!(!outbox.add_succeeded(0, 1, &[], 1_000, true));
+        assert!(outbox.add_succeeded(1, 1, &[], 1_000 + PENDING_NS, true));
+    }
+
+    #[test]
+    fn large_results_come_after_what_was_pending() {
+        let (worker_end, mut node_end) = UnixStream::pair().unwrap();
+        let outbox = Outbox::new(worker_end).unwrap();
+        outbox.add_succeeded(0, 1, &[7], 1, true);
+        let large = vec![9; 100_000];
+        std::thread::scope(|scope| {
+            let sent = scope.spawn(|| {
+                outbox.send_large(1, 2, &large).unwrap();
+                outbox.close();
+            });
+            let mut bytes = Vec::new();
+            node_end.read_to_end(&mut bytes).unwrap();
+            sent.join().unwrap();
+            let mut received = BytesMut::from(&bytes[..]);
+            assert_eq!(outcomes_in(&mut received)[0].number, 0);
+            let second = outcomes_in(&mut received);
+            assert_eq!((second[0].number, second[0].run_time_ns), (1, 2));
+            assert_eq!(second[0].result, WorkResult::Succeeded(large.clone().into()));
+        });
+    }
+
+    #[test]
+    fn the_watcher_is_woken_once_and_looks_by_itself_after_that() {
+        let (worker_end, node_end) = UnixStream::pair().unwrap();
+        node_end.set_nonblocking(true).unwrap();
+        let outbox = Outbox::new(worker_end).unwrap();
+        let now = monotonic_ns();
+        outbox.add_succeeded(0, 1, &[], now, true);
+        outbox.add_succeeded(1, 1, &[], now, true);
+        let mut wakes = [0; 8];
+        assert_eq!((&outbox.woken).read(&mut wakes).unwrap(), 1);
+        // However late this test gets to look, nothing is written before its time.
+        match outbox.flush_late().unwrap() {
+            NextLook::After(time) => assert!(time.as_nanos() <= u128::from(LATE_NS)),
+            other => assert!(other == NextLook::WhenWoken && monotonic_ns() - now >= LATE_NS),
+        }
+        while outbox.flush_late().unwrap() != NextLook::WhenWoken {}
+        assert!((&node_end).read(&mut wakes).unwrap() > 0, "what waited was written");
+        outbox.close();
+        assert_eq!(outbox.flush_late().unwrap(), NextLook::Never);
+    }
+}

@@ -1,0 +1,186 @@
+//! The loop that runs jobs.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use pp_protocol::codec;
+use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
+use pp_protocol::worker::{Finished, FromWorker, ToWorker, WORKER_VERSION, Work, WorkResult};
+
+use super::frames::{FrameError, FrameReader, LARGE_BYTES};
+use super::outbox::Outbox;
+use super::{WorkerError, panics};
+use crate::functions::{Call, CallError, FunctionMap, Registry};
+use crate::page::{Page, monotonic_ns};
+
+/// Outcomes do not wait for a function that usually takes longer than this.
+const LONG_NS: u64 = 100_000;
+/// A call adds this fraction of its time to the average of its function.
+const AVERAGE_DIVISOR: u64 = 8;
+/// Space for results up to this size is kept from job to job.
+const RESULT_BYTES_KEPT: usize = 1 << 20;
+
+pub(super) struct Runner<'a> {
+    outbox: &'a Outbox,
+    page: &'a Page,
+    functions: FunctionMap<Function>,
+    /// Space for the result of the job that runs.
+    result: Vec<u8>,
+    /// When the last job ended, which is when the next one starts: the clock is read once per job.
+    now: u64,
+    /// Whether outcomes wait in the outbox, as far as this thread knows.
+    has_pending: bool,
+}
+
+struct Function {
+    call: Call,
+    /// Moving average of its run time.
+    average_ns: Option<u64>,
+}
+
+impl<'a> Runner<'a> {
+    pub(super) fn new(outbox: &'a Outbox, page: &'a Page, registry: &Registry) -> Self {
+        let functions = registry.iter().map(|(id, call)| (id, Function { call, average_ns: None })).collect();
+        Self { outbox, page, functions, result: Vec::new(), now: 0, has_pending: false }
+    }
+
+    /// Runs whatever the node sends until the node closes the socket.
+    pub(super) fn run(mut self) -> Result<(), WorkerError> {
+        let functions = u32::try_from(self.functions.len()).unwrap_or(u32::MAX);
+        self.outbox.send(&FromWorker::Ready { version: WORKER_VERSION, functions })?;
+        let mut reader = FrameReader::new(self.outbox.socket());
+        while let Some(frame) = reader.next()? {
+            let ToWorker::Run(works) = codec::decode_frame(&frame).map_err(FrameError::from)?;
+            let ended = self.run_all(works, reader.has_next());
+            // Writing fails when the node is gone, which reading would find out next.
+            if ended.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one frame of work. `more_follows` tells whether the next frame is at hand.
+    fn run_all(&mut self, works: Vec<Work>, more_follows: bool) -> io::Result<()> {
+        let count = works.len();
+        let mut thrown_away = None;
+        self.now = monotonic_ns();
+        for (place, work) in works.into_iter().enumerate() {
+            match self.run_one(&work, more_follows || place + 1 < count)? {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(Revoked) => thrown_away = Some(work.number.wrapping_add(1)),
+            }
+        }
+        if thrown_away.is_some() || !more_follows {
+            self.flush()?;
+        }
+        if let Some(next) = thrown_away {
+            self.page.skip_to(next);
+            self.outbox.send(&FromWorker::Skipped(next))?;
+        }
+        self.give_back_space();
+        Ok(())
+    }
+
+    fn run_one(&mut self, work: &Work, more_follows: bool) -> io::Result<ControlFlow<Revoked>> {
+        let mut function = self.functions.get_mut(&work.function);
+        let is_long = |function: &Function| function.average_ns.is_none_or(|average| average > LONG_NS);
+        if self.has_pending && function.as_deref().is_some_and(is_long) {
+            self.flush()?;
+            function = self.functions.get_mut(&work.function);
+        }
+        let started = self.now;
+        if !self.page.claim(work.number, started) {
+            return Ok(ControlFlow::Break(Revoked));
+        }
+        self.result.clear();
+        let result = &mut self.result;
+        let failure = match &function {
+            Some(function) => call(function.call, &work.args.0, result).err(),
+            None => Some(WorkResult::UnknownFunction),
+        };
+        self.page.finish(work.number);
+        self.now = monotonic_ns();
+        let run_time_ns = self.now - started;
+        if let Some(function) = function {
+            function.learn(run_time_ns);
+        }
+        self.report(work.number, run_time_ns, failure, more_follows)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn report(
+        &mut self,
+        number: u32,
+        run_time_ns: u64,
+        failure: Option<WorkResult>,
+        more_follows: bool,
+    ) -> io::Result<()> {
+        let is_due = match failure {
+            Some(result) => {
+                let finished = Finished { number, run_time_ns, result };
+                self.outbox.add_finished(&finished, self.now, more_follows)
+            }
+            None if self.result.len() >= LARGE_BYTES => {
+                flush_stdout();
+                self.outbox.send_large(number, run_time_ns, &self.result)?;
+                self.has_pending = false;
+                self.now = monotonic_ns();
+                return Ok(());
+            }
+            None => self.outbox.add_succeeded(number, run_time_ns, &self.result, self.now, more_follows),
+        };
+        self.has_pending = true;
+        if is_due && more_follows { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.has_pending {
+            flush_stdout();
+            self.outbox.flush()?;
+            self.has_pending = false;
+            self.now = monotonic_ns();
+        }
+        Ok(())
+    }
+
+    /// Large space is kept only while it is used: results of one size often follow each other.
+    fn give_back_space(&mut self) {
+        if self.result.capacity() > RESULT_BYTES_KEPT && self.result.len() < self.result.capacity() / 4 {
+            self.result = Vec::new();
+        }
+    }
+}
+
+/// The node took this piece of work back before it was claimed.
+struct Revoked;
+
+impl Function {
+    fn learn(&mut self, run_time_ns: u64) {
+        self.average_ns = Some(match self.average_ns {
+            None => run_time_ns,
+            Some(average) => average - average / AVERAGE_DIVISOR + run_time_ns / AVERAGE_DIVISOR,
+        });
+    }
+}
+
+/// Leaves the serialised result in `result`; whatever else comes of the call is the error.
+fn call(function: Call, args: &[u8], result: &mut Vec<u8>) -> Result<(), WorkResult> {
+    let called = panics::catch(|| function(args, result)).map_err(WorkResult::Panicked)?;
+    called.map_err(|error| match error {
+        CallError::BadArguments(reason) => WorkResult::BadArguments(cut(&reason, TEXT_BYTES).into()),
+        CallError::BadResult(reason) => WorkResult::BadResult(cut(&reason, TEXT_BYTES).into()),
+    })?;
+    if result.len() > PAYLOAD_BYTES {
+        let size = result.len() as u64;
+        *result = Vec::new();
+        return Err(WorkResult::TooLarge(size, PAYLOAD_BYTES as u64));
+    }
+    Ok(())
+}
+
+/// A job's `print!` without a line end would otherwise stay in this process.
+fn flush_stdout() {
+    // A standard output that cannot be written to is the job's affair.
+    let _ = io::stdout().flush();
+}

@@ -1,0 +1,331 @@
+//! What workers do, case by case.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use pp_node::pool::{WorkerEvent, WorkerProgram};
+use pp_protocol::worker::{Finished, WorkResult};
+use pp_protocol::{Death, Stream, WorkerDeath};
+
+use crate::fixture::{Fixture, is_gone, result_of, run, until};
+
+/// Argument with which this program is a node until it is killed.
+pub(crate) const BE_A_NODE: &str = "--be-a-node";
+
+macro_rules! cases {
+    ($($name:ident,)*) => {
+        /// Every case, by name.
+        pub(crate) const ALL: &[(&str, fn())] = &[$((stringify!($name), || run($name()))),*];
+    };
+}
+
+cases! {
+    results_come_back_in_order,
+    large_arguments_and_results_come_back_whole,
+    a_panic_is_reported_with_its_place_and_the_worker_lives_on,
+    what_cannot_be_called_is_reported,
+    a_worker_killed_mid_job_exits_and_its_page_tells_which_job,
+    a_worker_that_aborts_has_reported_what_it_finished_before,
+    work_not_started_can_be_taken_back_and_the_worker_goes_on,
+    outcomes_do_not_wait_for_a_job_that_is_unusually_long,
+    what_a_job_prints_is_told_line_by_line,
+    a_retired_worker_ends_with_what_its_jobs_started,
+    a_worker_ends_when_its_node_is_killed,
+    a_program_that_a_job_starts_is_no_worker,
+    a_file_that_is_no_program_fails_to_start,
+    a_program_without_its_interpreter_fails_to_start,
+    a_program_that_ends_before_it_is_ready_fails_to_start_and_its_last_words_are_told,
+    a_worker_of_another_version_is_refused,
+    a_worker_that_writes_garbage_is_killed,
+    a_thread_serves_like_a_process,
+    a_thread_killed_is_given_up_and_starts_no_further_job,
+}
+
+async fn results_come_back_in_order() {
+    let mut worker = Fixture::ready().await;
+    let works: Vec<_> = (0..3_000_u64).map(|number| worker.work("double", (number,))).collect();
+    worker.assign(works);
+    let outcomes = worker.outcomes(3_000).await;
+    let results: Vec<u64> = outcomes.iter().map(result_of).collect();
+    assert!(results.into_iter().eq((0..3_000).map(|number| number * 2)));
+    assert_eq!(outcomes[0].number, 0);
+    let progress = worker.worker.progress();
+    assert_eq!((progress.started, progress.finished), (3_000, 3_000));
+}
+
+async fn large_arguments_and_results_come_back_whole() {
+    let mut worker = Fixture::ready().await;
+    let sizes = [0, 10, 16 * 1024, 5 << 20, 1, 70_000, 64 * 1024];
+    let blobs: Vec<Bytes> = sizes.iter().map(|size| vec![*size as u8 ^ 0x5a; *size].into()).collect();
+    let works = blobs.iter().map(|blob| worker.work("echo", (blob,))).collect();
+    worker.assign(works);
+    let results: Vec<Bytes> = worker.outcomes(blobs.len()).await.iter().map(result_of).collect();
+    assert!(results == blobs, "what came back is not what was sent");
+}
+
+async fn a_panic_is_reported_with_its_place_and_the_worker_lives_on() {
+    let mut worker = Fixture::ready().await;
+    let work = worker.work("panic", ("no cheese",));
+    worker.assign(vec![work]);
+    let mut outcome = None;
+    let mut printed = Vec::new();
+    while outcome.is_none() || printed.is_empty() {
+        match worker.event().await {
+            WorkerEvent::Finished(finished) => outcome = finished.into_iter().next(),
+            WorkerEvent::Output(Stream::Stderr, line) => printed.push(line),
+            other => panic!("{other:?}"),
+        }
+    }
+    let Some(Finished { result: WorkResult::Panicked(panic), .. }) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(panic.message, "no cheese");
+    assert!(panic.place.unwrap().contains("jobs.rs:"));
+    assert!(printed.concat().contains("panicked at"), "{printed:?}");
+    let work = worker.work("double", (4_u64,));
+    worker.assign(vec![work]);
+    loop {
+        match worker.event().await {
+            WorkerEvent::Output(..) => {}
+            WorkerEvent::Finished(finished) => break assert_eq!(result_of::<u64>(&finished[0]), 8),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn what_cannot_be_called_is_reported() {
+    let mut worker = Fixture::ready().await;
+    let works = vec![worker.work("no such function", ()), worker.work("double", (1_u8, 2_u8, 3_u8))];
+    worker.assign(works);
+    let outcomes = worker.outcomes(2).await;
+    assert_eq!(outcomes[0].result, WorkResult::UnknownFunction);
+    assert!(matches!(&outcomes[1].result, WorkResult::BadArguments(reason) if reason.contains("left over")));
+}
+
+async fn a_worker_killed_mid_job_exits_and_its_page_tells_which_job() {
+    let mut worker = Fixture::ready().await;
+    let never = worker.file();
+    let works = vec![
+        worker.work("double", (1_u64,)),
+        worker.work("wait_for", (Some(never),)),
+        worker.work("double", (2_u64,)),
+    ];
+    worker.assign(works);
+    worker.running(2).await;
+    assert_eq!(worker.outcomes(1).await[0].number, 0);
+    worker.worker.kill();
+    worker.expect_exit(Death::Signal(9)).await;
+    let progress = worker.worker.progress();
+    assert_eq!((progress.started, progress.finished), (2, 1));
+}
+
+async fn a_worker_that_aborts_has_reported_what_it_finished_before() {
+    let mut worker = Fixture::ready().await;
+    let works =
+        vec![worker.work("double", (1_u64,)), worker.work("double", (2_u64,)), worker.work("abort", ())];
+    worker.assign(works);
+    worker.outcomes(2).await;
+    worker.expect_exit(Death::Signal(6)).await;
+    let progress = worker.worker.progress();
+    assert_eq!((progress.started, progress.finished), (3, 2));
+}
+
+async fn work_not_started_can_be_taken_back_and_the_worker_goes_on() {
+    let mut worker = Fixture::ready().await;
+    let go = worker.file();
+    let mut works = vec![worker.work("wait_for", (Some(&go),))];
+    works.extend((0..2_000_u64).map(|number| worker.work("double", (number,))));
+    worker.assign(works);
+    worker.running(1).await;
+    let progress = worker.worker.revoke();
+    assert_eq!((progress.started, progress.finished), (1, 0));
+    File::create(&go).unwrap();
+    assert_eq!(worker.outcomes(1).await[0].number, 0);
+    loop {
+        match worker.event().await {
+            WorkerEvent::Skipped(2_001) => break,
+            WorkerEvent::Skipped(earlier) => assert!(earlier < 2_001),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(worker.call::<u64>("double", (21_u64,)).await, 42);
+}
+
+async fn outcomes_do_not_wait_for_a_job_that_is_unusually_long() {
+    let mut worker = Fixture::ready().await;
+    for _ in 0..10 {
+        worker.call::<()>("wait_for", (None::<String>,)).await;
+    }
+    let go = worker.file();
+    let works = vec![
+        worker.work("wait_for", (None::<String>,)),
+        worker.work("wait_for", (None::<String>,)),
+        worker.work("wait_for", (Some(&go),)),
+    ];
+    worker.assign(works);
+    let outcomes = worker.outcomes(2).await;
+    assert_eq!((outcomes[1].number, outcomes.len()), (11, 2));
+    worker.running(13).await;
+    File::create(&go).unwrap();
+    assert_eq!(worker.outcomes(1).await[0].number, 12);
+}
+
+async fn what_a_job_prints_is_told_line_by_line() {
+    let mut worker = Fixture::ready().await;
+    let work = worker.work("print", ("one\ntwo", "three\n"));
+    worker.assign(vec![work]);
+    let mut told = Vec::new();
+    while !told.contains(&WorkerEvent::Output(Stream::Stderr, "three".into())) || told.len() < 3 {
+        told.push(worker.event().await);
+    }
+    let place = |wanted: &dyn Fn(&WorkerEvent) -> bool| told.iter().position(wanted).unwrap();
+    let line = place(&|event| *event == WorkerEvent::Output(Stream::Stdout, "one".into()));
+    assert!(line < place(&|event| matches!(event, WorkerEvent::Finished(_))), "{told:?}");
+    worker.worker.retire();
+    assert_eq!(worker.event().await, WorkerEvent::Output(Stream::Stdout, "two".into()));
+    match worker.event().await {
+        WorkerEvent::Exited(WorkerDeath { stderr, .. }) => assert_eq!(stderr, ["three"]),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn a_retired_worker_ends_with_what_its_jobs_started() {
+    let mut worker = Fixture::ready().await;
+    let own: u32 = worker.call("process_id", ()).await;
+    let sleeper: u32 = worker.call("start_sleeper", ()).await;
+    assert!(!is_gone(sleeper));
+    worker.worker.retire();
+    assert!(matches!(worker.event().await, WorkerEvent::Exited(_)));
+    assert!(is_gone(own));
+    until(|| is_gone(sleeper)).await;
+}
+
+async fn a_worker_ends_when_its_node_is_killed() {
+    let this = std::env::current_exe().unwrap();
+    let mut node = Command::new(this).arg(BE_A_NODE).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let processes: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    assert!(processes.len() == 2 && !processes.iter().any(|process| is_gone(*process)));
+    node.kill().unwrap();
+    node.wait().unwrap();
+    until(|| processes.iter().all(|process| is_gone(*process))).await;
+}
+
+/// A node whose worker runs a job, and has started a process, for ever.
+pub(crate) fn be_a_node() {
+    run(async {
+        let mut worker = Fixture::ready().await;
+        let own: u32 = worker.call("process_id", ()).await;
+        let sleeper: u32 = worker.call("start_sleeper", ()).await;
+        let work = worker.work("wait_for", (Some(worker.file()),));
+        worker.assign(vec![work]);
+        worker.running(3).await;
+        println!("{own} {sleeper}");
+        worker.event().await;
+    });
+}
+
+async fn a_program_that_a_job_starts_is_no_worker() {
+    let mut worker = Fixture::ready().await;
+    assert_eq!(worker.call::<String>("is_child_a_worker", ()).await, "false");
+}
+
+async fn a_file_that_is_no_program_fails_to_start() {
+    let mut worker = Fixture::script("this is not a program");
+    worker.expect_failure("built for another processor").await;
+    let mut worker = Fixture::start(WorkerProgram::File(PathBuf::from("/no/such/file")));
+    worker.expect_failure("the file is gone").await;
+}
+
+async fn a_program_without_its_interpreter_fails_to_start() {
+    let mut worker = Fixture::script("#!/no/such/loader\n");
+    worker.expect_failure("loader or interpreter").await;
+}
+
+async fn a_program_that_ends_before_it_is_ready_fails_to_start_and_its_last_words_are_told() {
+    let mut worker = Fixture::script("#!/bin/sh\necho no licence >&2\nexit 3\n");
+    assert_eq!(worker.expect_failure("exited with code 3").await, ["no licence"]);
+    let mut worker = Fixture::script("#!/bin/sh\nkill -SEGV $$\n");
+    worker.expect_failure("SIGSEGV").await;
+}
+
+async fn a_worker_of_another_version_is_refused() {
+    // Length 3, `Ready`, version 99, no functions.
+    let mut worker =
+        Fixture::script("#!/bin/sh\nprintf '\\003\\000\\000\\000\\000\\143\\000' >&0\nsleep 1000\n");
+    worker.expect_failure("version 99").await;
+}
+
+async fn a_worker_that_writes_garbage_is_killed() {
+    let ready = "printf '\\003\\000\\000\\000\\000\\001\\000' >&0";
+    let mut worker = Fixture::script(&format!("#!/bin/sh\n{ready}\nprintf 'garbage' >&0\nsleep 1000\n"));
+    assert_eq!(worker.event().await, WorkerEvent::Ready { functions: 0 });
+    worker.expect_exit(Death::Garbage).await;
+}
+
+async fn a_thread_serves_like_a_process() {
+    let mut worker = Fixture::ready_as(WorkerProgram::ThisProgramInThreads).await;
+    assert_eq!(worker.call::<u64>("double", (4_u64,)).await, 8);
+    assert_eq!(worker.call::<u32>("process_id", ()).await, std::process::id());
+    worker.worker.retire();
+    worker.expect_exit(Death::Exit(0)).await;
+}
+
+async fn a_thread_killed_is_given_up_and_starts_no_further_job() {
+    let mut worker = Fixture::ready_as(WorkerProgram::ThisProgramInThreads).await;
+    let go = worker.file();
+    let works = vec![worker.work("wait_for", (Some(&go),)), worker.work("double", (1_u64,))];
+    worker.assign(works);
+    worker.running(1).await;
+    worker.worker.kill();
+    worker.expect_exit(Death::Signal(9)).await;
+    File::create(&go).unwrap();
+    until(|| worker.worker.progress().finished >= 1).await;
+    assert_eq!(worker.worker.progress().started, 1);
+}
+
+pub(crate) fn measure() {
+    run(async {
+        let mut worker = Fixture::ready().await;
+        let pid: u32 = worker.call("process_id", ()).await;
+        let cpu = |path: &str| -> f64 { std::fs::read_to_string(path).unwrap().split(' ').next().unwrap().parse().unwrap() };
+        let task = format!("/proc/{pid}/task/{pid}/schedstat");
+        for round in 0..4 {
+            const N: usize = 2_000_000;
+            const B: usize = 512;
+            let before = cpu(&task); let own = cpu("/proc/self/schedstat");
+            let start = std::time::Instant::now();
+            let (mut sent, mut done) = (0, 0);
+            while done < N {
+                while sent < N && sent - done < 2048 {
+                    let works = (0..B).map(|n| worker.work("double", (n as u64,))).collect();
+                    worker.assign(works);
+                    sent += B;
+                }
+                match worker.event().await { WorkerEvent::Finished(f) => done += f.len(), e => panic!("{e:?}") }
+            }
+            let t = start.elapsed().as_nanos() as f64 / done as f64;
+            println!("round {round}: {t:.0} ns/job wall, worker main thread {:.0} ns/job cpu, node {:.0} ns/job", (cpu(&task) - before) / done as f64, (cpu("/proc/self/schedstat") - own) / done as f64);
+        }
+        let mut times = Vec::new();
+        for n in 0..20_000u64 { let t = std::time::Instant::now(); worker.call::<u64>("double", (n,)).await; times.push(t.elapsed()); }
+        times.sort();
+        println!("one by one p50 {:?} p99 {:?}", times[10_000], times[19_800]);
+        for size in [1 << 20, 64 << 20] {
+            let blob = Bytes::from(vec![7u8; size]);
+            let reps = (512 << 20) / size;
+            let t = std::time::Instant::now();
+            for _ in 0..reps {
+                let mut b = Vec::with_capacity(size + 10);
+                pp_protocol::codec::encode(&(&blob,), &mut b).unwrap();
+                let w = pp_protocol::worker::Work { number: worker.next_number, function: pp_node::functions::function_id("echo"), args: b.into() };
+                worker.next_number += 1;
+                worker.assign(vec![w]);
+                worker.outcomes(1).await;
+            }
+            println!("{size} bytes each way: {:.0} MB/s", (reps * size) as f64 / t.elapsed().as_secs_f64() / 1e6);
+        }
+    });
+}

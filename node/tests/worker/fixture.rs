@@ -1,0 +1,158 @@
+//! A worker under test, and the means to wait for what it does.
+
+use std::fs;
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use pp_node::core::WorkerKey;
+use pp_node::functions::function_id;
+use pp_node::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
+use pp_protocol::worker::{Finished, Work, WorkResult};
+use pp_protocol::{Death, Payload, codec};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+/// A condition that has not come true by now never will.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A worker and what it told.
+pub(crate) struct Fixture {
+    pub(crate) worker: WorkerHandle,
+    events: mpsc::UnboundedReceiver<(WorkerKey, WorkerEvent)>,
+    pub(crate) next_number: u32,
+    home: TempDir,
+}
+
+impl Fixture {
+    pub(crate) fn start(program: WorkerProgram) -> Self {
+        let (sender, events) = mpsc::unbounded_channel();
+        let worker = WorkerHandle::spawn(WorkerKey(7), program, sender);
+        Self { worker, events, next_number: 0, home: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) async fn ready() -> Self {
+        Self::ready_as(WorkerProgram::File(std::env::current_exe().unwrap())).await
+    }
+
+    pub(crate) async fn ready_as(program: WorkerProgram) -> Self {
+        let mut fixture = Self::start(program);
+        let ready = fixture.event().await;
+        assert!(matches!(ready, WorkerEvent::Ready { functions: 10.. }), "{ready:?}");
+        fixture
+    }
+
+    /// A worker that is this shell script, whose standard input is the socket.
+    pub(crate) fn script(text: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("script");
+        write_program(&path, text);
+        Self { home, ..Self::start(WorkerProgram::File(path)) }
+    }
+
+    pub(crate) async fn event(&mut self) -> WorkerEvent {
+        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+        let (key, event) = event.expect("an event comes in time").expect("there are more events");
+        assert_eq!(key, WorkerKey(7));
+        event
+    }
+
+    pub(crate) fn work(&mut self, function: &str, args: impl Serialize) -> Work {
+        let mut bytes = Vec::new();
+        codec::encode(&args, &mut bytes).unwrap();
+        self.next_number += 1;
+        Work { number: self.next_number - 1, function: function_id(function), args: Payload::from(bytes) }
+    }
+
+    pub(crate) fn assign(&mut self, works: Vec<Work>) {
+        self.worker.assign(works);
+    }
+
+    /// The next outcomes, however they are divided into events; their numbers must follow each other.
+    pub(crate) async fn outcomes(&mut self, count: usize) -> Vec<Finished> {
+        let mut outcomes = Vec::new();
+        while outcomes.len() < count {
+            match self.event().await {
+                WorkerEvent::Finished(more) => outcomes.extend(more),
+                other => panic!("{other:?} after {} of {count} outcomes", outcomes.len()),
+            }
+        }
+        assert!(outcomes.windows(2).all(|pair| pair[1].number == pair[0].number + 1));
+        outcomes
+    }
+
+    pub(crate) async fn call<R: DeserializeOwned>(&mut self, function: &str, args: impl Serialize) -> R {
+        let work = self.work(function, args);
+        self.assign(vec![work]);
+        result_of(&self.outcomes(1).await[0])
+    }
+
+    /// Waits until it has claimed so many pieces of work and runs the last one.
+    pub(crate) async fn running(&self, started: u32) {
+        until(|| {
+            let progress = self.worker.progress();
+            progress.started == started && progress.finished == started - 1
+        })
+        .await;
+    }
+
+    pub(crate) fn file(&self) -> String {
+        self.home.path().join("go").to_str().unwrap().into()
+    }
+
+    pub(crate) async fn expect_exit(&mut self, death: Death) {
+        match self.event().await {
+            WorkerEvent::Exited(exit) => assert_eq!(exit.death, death),
+            other => panic!("{other:?}"),
+        }
+        assert!(self.events.recv().await.is_none(), "the exit is the last event");
+    }
+
+    pub(crate) async fn expect_failure(&mut self, part_of_reason: &str) -> Vec<String> {
+        loop {
+            match self.event().await {
+                WorkerEvent::Output(..) => {}
+                WorkerEvent::FailedToStart(reason, stderr) => {
+                    assert!(reason.contains(part_of_reason), "{reason}");
+                    return stderr;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+pub(crate) fn run(case: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(case);
+}
+
+pub(crate) fn result_of<R: DeserializeOwned>(finished: &Finished) -> R {
+    match &finished.result {
+        WorkResult::Succeeded(result) => codec::decode(&result.0).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the condition comes true in time");
+}
+
+fn write_program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// Whether the process is gone or only waits for its parent to notice.
+pub(crate) fn is_gone(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat"));
+    status.map_or(true, |status| status.rsplit(") ").next().unwrap().starts_with('Z'))
+}

@@ -1,0 +1,46 @@
+//! The functions that the workers under test run.
+
+use std::path::Path;
+use std::process::{Command, abort, id};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pp_node::functions::{Function, invoke};
+
+/// Argument with which this program prints whether it was started as a worker.
+pub(crate) const TELL_WHETHER_WORKER: &str = "--tell-whether-worker";
+
+macro_rules! jobs {
+    ($($name:literal => $function:expr,)*) => {
+        $(inventory::submit! {
+            Function { name: || $name, call: |args, result| invoke(args, result, $function) }
+        })*
+    };
+}
+
+jobs! {
+    "double" => |(number,): (u64,)| number * 2,
+    "echo" => |(bytes,): (Bytes,)| bytes,
+    "panic" => |(message,): (String,)| -> () { panic!("{message}") },
+    "abort" => |(): ()| -> () { abort() },
+    "exit" => |(code,): (i32,)| -> () { std::process::exit(code) },
+    "process_id" => |(): ()| id(),
+    "print" => |(out, err): (String, String)| {
+        print!("{out}");
+        eprint!("{err}");
+    },
+    // Returns at once, or when there is a file at the path.
+    "wait_for" => |(path,): (Option<String>,)| path.iter().for_each(|path| wait_for_file(path.as_ref())),
+    "start_sleeper" => |(): ()| Command::new("sleep").arg("1000").spawn().unwrap().id(),
+    "is_child_a_worker" => |(): ()| {
+        let this = std::env::current_exe().unwrap();
+        let output = Command::new(this).arg(TELL_WHETHER_WORKER).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    },
+}
+
+fn wait_for_file(path: &Path) {
+    while !path.exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
