@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use pp_protocol::secret::SECRET_VARIABLE;
 use pp_protocol::worker::WORKER_ENVIRONMENT;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::process::{Child, Command};
 
@@ -23,6 +24,10 @@ use crate::worker::{NodeGone, handover};
 const BUSY_TIME: Duration = Duration::from_secs(1);
 /// How long to wait before it is tried again.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a socket should hold in each direction. With the usual 200 KiB a large payload takes three times as long, because
+/// the two processes have to wait for each other that much more often.
+const SOCKET_BYTES: usize = 1 << 20;
 
 /// Everything a worker needs before it is started.
 pub(super) struct Prepared {
@@ -58,6 +63,10 @@ pub(super) enum Body {
 impl Prepared {
     pub(super) fn new(program: WorkerProgram) -> io::Result<Self> {
         let (node_end, socket) = UnixStream::pair()?;
+        for end in [&node_end, &socket] {
+            // The system may grant less, which only makes large payloads slower.
+            let _ = set_socket_send_buffer_size(end, SOCKET_BYTES);
+        }
         let (page, plan) = match program {
             WorkerProgram::File(path) => {
                 let (page, file) = Page::shared()?;

@@ -22,6 +22,8 @@ const LARGEST_FRAME_BYTES: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
 pub(crate) const LARGE_BYTES: usize = 16 * 1024;
 /// Work is divided into frames of about this size, so that a worker starts on the first while it gets the second.
 const RUN_FRAME_BYTES: usize = 32 * 1024;
+/// Memory for large payloads is kept from job to job up to this size.
+pub(crate) const LARGE_BYTES_KEPT: usize = 128 << 20;
 /// What a worker reads at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -153,11 +155,13 @@ pub(crate) struct FrameReader<'a> {
     buffer: Box<[u8]>,
     /// What has been read and not been taken.
     unread: std::ops::Range<usize>,
+    /// The memory of the last large frame, for the next one: fresh memory costs as much as reading into it.
+    large: Vec<u8>,
 }
 
 impl<'a> FrameReader<'a> {
     pub(crate) fn new(socket: &'a UnixStream) -> Self {
-        Self { socket, buffer: vec![0; READ_BYTES].into(), unread: 0..0 }
+        Self { socket, buffer: vec![0; READ_BYTES].into(), unread: 0..0, large: Vec::new() }
     }
 
     /// Whether the next frame has been read already.
@@ -191,9 +195,18 @@ impl<'a> FrameReader<'a> {
         }
     }
 
+    /// Takes back the memory of a frame that is not needed any more. It is kept if the frame was large, and until one
+    /// is not.
+    pub(crate) fn recycle(&mut self, frame: Bytes) {
+        let is_kept = (READ_BYTES..=LARGE_BYTES_KEPT).contains(&frame.len()) && frame.is_unique();
+        self.large = if is_kept { frame.into() } else { Vec::new() };
+    }
+
     /// The rest of a large frame goes straight to where it will stay.
     fn read_large(&mut self, length: usize) -> io::Result<Option<Bytes>> {
-        let mut frame = Vec::with_capacity(length);
+        let mut frame = std::mem::take(&mut self.large);
+        frame.clear();
+        frame.reserve_exact(length);
         frame.extend_from_slice(&self.buffer[self.unread.start + LENGTH_BYTES..self.unread.end]);
         self.unread = 0..0;
         let missing = length - frame.len();

@@ -7,7 +7,7 @@ use pp_protocol::codec;
 use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
 use pp_protocol::worker::{Finished, FromWorker, ToWorker, WORKER_VERSION, Work, WorkResult};
 
-use super::frames::{FrameError, FrameReader, LARGE_BYTES};
+use super::frames::{FrameError, FrameReader, LARGE_BYTES, LARGE_BYTES_KEPT};
 use super::outbox::Outbox;
 use super::{WorkerError, panics};
 use crate::functions::{Call, CallError, FunctionMap, Registry};
@@ -17,7 +17,7 @@ use crate::page::{Page, monotonic_ns};
 const LONG_NS: u64 = 100_000;
 /// A call adds this fraction of its time to the average of its function.
 const AVERAGE_DIVISOR: u64 = 8;
-/// Space for results up to this size is kept from job to job.
+/// Space for results up to this size is kept whatever the results that follow.
 const RESULT_BYTES_KEPT: usize = 1 << 20;
 
 pub(super) struct Runner<'a> {
@@ -52,6 +52,7 @@ impl<'a> Runner<'a> {
         while let Some(frame) = reader.next()? {
             let ToWorker::Run(works) = codec::decode_frame(&frame).map_err(FrameError::from)?;
             let ended = self.run_all(works, reader.has_next());
+            reader.recycle(frame);
             // Writing fails when the node is gone, which reading would find out next.
             if ended.is_err() {
                 break;
@@ -146,7 +147,8 @@ impl<'a> Runner<'a> {
 
     /// Large space is kept only while it is used: results of one size often follow each other.
     fn give_back_space(&mut self) {
-        if self.result.capacity() > RESULT_BYTES_KEPT && self.result.len() < self.result.capacity() / 4 {
+        let capacity = self.result.capacity();
+        if capacity > LARGE_BYTES_KEPT || capacity > RESULT_BYTES_KEPT && self.result.len() < capacity / 4 {
             self.result = Vec::new();
         }
     }

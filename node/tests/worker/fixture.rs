@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Fixture {
     pub(crate) worker: WorkerHandle,
     events: mpsc::UnboundedReceiver<(WorkerKey, WorkerEvent)>,
-    pub(crate) next_number: u32,
+    next_number: u32,
     home: TempDir,
 }
 

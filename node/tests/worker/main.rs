@@ -24,7 +24,6 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(cases::BE_A_NODE) => cases::be_a_node(),
-        Some("--measure") => { cases::measure(); return ExitCode::SUCCESS; }
         Some("--list") => {
             cases::ALL.iter().for_each(|(name, _)| println!("{name}: test"));
             return ExitCode::SUCCESS;
