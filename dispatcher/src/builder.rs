@@ -46,6 +46,8 @@ pub struct Builder {
     in_process: bool,
     nodes: Option<Vec<String>>,
     secret: Option<String>,
+    secret_file: Option<PathBuf>,
+    observer: bool,
     programs: Vec<PathBuf>,
     max_attempts: Option<u32>,
     suspect_after: Option<Duration>,
@@ -101,6 +103,18 @@ impl Builder {
     /// `~/.config/ppserver/secret`.
     pub fn secret(mut self, secret: impl Into<String>) -> Self {
         self.secret = Some(secret.into());
+        self
+    }
+
+    /// A file that holds the secret and that only its owner can read.
+    pub fn secret_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.secret_file = Some(path.into());
+        self
+    }
+
+    /// Only looks at nodes and gives them orders: no job runs on them, nor here. For operators' tools.
+    pub fn observer(mut self, observer: bool) -> Self {
+        self.observer = observer;
         self
     }
 
@@ -168,6 +182,7 @@ impl Builder {
             None => environment_switch("PP_DISCOVER")?.unwrap_or(self.discover_by_default),
         };
         let local_workers = match self.local_workers {
+            _ if self.observer => 0,
             Some(workers) => workers,
             None => environment_number("PP_LOCAL_WORKERS")?
                 .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
@@ -176,6 +191,7 @@ impl Builder {
         Ok(Setup {
             local_workers: u32::try_from(local_workers).unwrap_or(u32::MAX).min(SLOTS),
             in_process: self.in_process,
+            observer: self.observer,
             nodes,
             discover,
             secret: if remote { self.find_secret()? } else { None },
@@ -188,7 +204,7 @@ impl Builder {
     }
 
     fn find_secret(&self) -> Result<Option<Secret>, SecretError> {
-        Ok(secret::find(self.secret.as_deref(), None)?.map(|(secret, _)| secret))
+        Ok(secret::find(self.secret.as_deref(), self.secret_file.as_deref())?.map(|(secret, _)| secret))
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::address::Address;
 use self::discovery::Found;
-use self::links::{LinkEvent, Links};
+use self::links::{Dialler, LinkEvent, Links};
 use self::programs::Programs;
 use crate::builder::Output;
 use crate::core::{
@@ -42,6 +42,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(crate) struct Setup {
     pub(crate) local_workers: u32,
     pub(crate) in_process: bool,
+    /// Only look at nodes: run nothing on them, and nothing here.
+    pub(crate) observer: bool,
     pub(crate) nodes: Vec<Address>,
     pub(crate) discover: bool,
     pub(crate) secret: Option<Secret>,
@@ -83,7 +85,6 @@ pub(crate) struct Actor {
     _discovery: Option<discovery::Discovery>,
     /// The nodes found, by what identifies them to discovery.
     known: BTreeMap<String, NodeKey>,
-    programs: Arc<Programs>,
     actions: Vec<Action<JobTicket>>,
     ended: bool,
 }
@@ -95,10 +96,12 @@ impl Actor {
         config.max_attempts = setup.max_attempts.unwrap_or(config.max_attempts);
         config.suspect_after = setup.suspect_after.unwrap_or(config.suspect_after);
         config.lost_after = setup.lost_after.unwrap_or(config.lost_after);
-        let programs = Arc::new(programs);
         let (events, link_events) = mpsc::unbounded_channel();
         let (found_sender, found) = mpsc::unbounded_channel();
-        let links = Links::new(session, setup.secret.clone(), local.clone(), Arc::clone(&programs), events);
+        let links = Links::new(
+            Dialler::new(session, setup.secret.clone(), local.clone(), programs, setup.observer),
+            events,
+        );
         let discovery = discovery::start(&setup.nodes, setup.discover, &found_sender);
         Self {
             core: Core::new(config),
@@ -109,7 +112,6 @@ impl Actor {
             found,
             _discovery: discovery,
             known: BTreeMap::new(),
-            programs,
             actions: Vec::new(),
             ended: false,
             setup,
@@ -279,6 +281,10 @@ impl Actor {
             state: view.state,
             reason: view.reason.map(Into::into),
             slots: view.status.slots as usize,
+            busy: view.status.busy as usize,
+            queued: view.status.queued as usize,
+            dispatchers: view.status.sessions as usize,
+            cpus: view.status.cpus as usize,
             jobs_at_node: view.attempts,
             jobs_ended: view.jobs,
             run_time: view.run_time,

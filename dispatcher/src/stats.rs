@@ -20,6 +20,14 @@ pub struct NodeInfo {
     pub reason: Option<String>,
     /// How many jobs it runs at once.
     pub slots: usize,
+    /// How many of its slots run a job now, of any dispatcher.
+    pub busy: usize,
+    /// Jobs of all dispatchers that wait at it.
+    pub queued: usize,
+    /// Dispatchers connected to it.
+    pub dispatchers: usize,
+    /// Processors it may use.
+    pub cpus: usize,
     /// Jobs at it now, running or about to.
     pub jobs_at_node: usize,
     /// Jobs it ended for this dispatcher.

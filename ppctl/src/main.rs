@@ -1,2 +1,112 @@
-//! (being written)
-fn main() {}
+//! `ppctl`: looks after the nodes of a cluster.
+//!
+//! It is a dispatcher that sends no jobs: what it sees of the nodes is what every dispatcher sees.
+
+mod nodes;
+mod resize;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use pp_dispatcher::{Dispatcher, NodeInfo, NodeKind, NodeState};
+
+/// How often nodes are looked at while waiting for them.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Looks after the nodes of a cluster.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Nodes are found on the local network (mDNS; PP_DISCOVER=0 turns that off), in PP_NODES and in --node.\n\
+        The secret is looked for in --secret-file, PP_SECRET, PP_SECRET_FILE and ~/.config/ppserver/secret.\n\n\
+        Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// A file that holds the secret and that only its owner can read
+    #[arg(long, global = true, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the nodes: found, connected, their slots and load; and those that refuse, with the reason
+    Nodes {
+        /// Also look at this node: HOST, HOST:PORT or dns:NAME[:PORT]; may be repeated
+        #[arg(long = "node", value_name = "ADDRESS")]
+        nodes: Vec<String>,
+        /// Look for nodes on the network for so many seconds
+        #[arg(long, default_value_t = 1.5, value_name = "SECONDS")]
+        time: f64,
+    },
+    /// Change how many jobs a node runs at once, now
+    Resize {
+        /// Its name as `ppctl nodes` shows it, or its address: HOST or HOST:PORT
+        node: String,
+        /// How many; 0 stops it from taking jobs
+        slots: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    // Nodes may start any program as a worker, this one too.
+    pp_dispatcher::init();
+    let arguments = Arguments::parse();
+    let done = match &arguments.command {
+        Command::Nodes { nodes, time } => {
+            nodes::run(&arguments, nodes, Duration::from_secs_f64(time.clamp(0.0, 3_600.0)))
+        }
+        Command::Resize { node, slots } => resize::run(&arguments, node, *slots),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            // There is nobody to tell if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "ppctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A dispatcher that only looks, at the nodes of the environment and these.
+fn look(arguments: &Arguments, nodes: &[String], discover: Option<bool>) -> anyhow::Result<Dispatcher> {
+    let named = std::env::var("PP_NODES").unwrap_or_default();
+    let named = named.split(',').map(str::trim).filter(|node| !node.is_empty()).map(str::to_owned);
+    let mut builder = Dispatcher::builder().observer(true).nodes(named.chain(nodes.iter().cloned()));
+    builder = match discover {
+        Some(discover) => builder.discover(discover),
+        None => builder.discover_by_default(true),
+    };
+    if let Some(path) = &arguments.secret_file {
+        builder = builder.secret_file(path);
+    }
+    Ok(builder.start()?)
+}
+
+/// Every node but the one that is this program.
+fn remote(dispatcher: &Dispatcher) -> Vec<NodeInfo> {
+    dispatcher.nodes().into_iter().filter(|node| node.kind != NodeKind::Local).collect()
+}
+
+/// Waits until `found` yields something, for at most `time`.
+fn wait_for<T>(time: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + time;
+    loop {
+        match found() {
+            None if Instant::now() < deadline => std::thread::park_timeout(LOOK_EVERY),
+            found => return found,
+        }
+    }
+}
+
+/// Whether it is known how the dispatcher stands with the node.
+fn is_settled(node: &NodeInfo) -> bool {
+    node.state != NodeState::Connecting
+}

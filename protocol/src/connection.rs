@@ -84,10 +84,14 @@ pub enum LinkError {
 pub fn in_memory() -> (Transport<ToNode, FromNode>, Transport<FromNode, ToNode>) {
     let (to_node, node_end) = memory_direction();
     let (from_node, dispatcher_end) = memory_direction();
-    (Transport { sender: to_node, receiver: dispatcher_end }, Transport { sender: from_node, receiver: node_end })
+    (
+        Transport { sender: to_node, receiver: dispatcher_end },
+        Transport { sender: from_node, receiver: node_end },
+    )
 }
 
-fn memory_direction<M: Send + 'static>() -> (mpsc::UnboundedSender<M>, mpsc::Receiver<Result<Vec<M>, LinkError>>) {
+fn memory_direction<M: Send + 'static>()
+-> (mpsc::UnboundedSender<M>, mpsc::Receiver<Result<Vec<M>, LinkError>>) {
     let (sender, mut queue) = mpsc::unbounded_channel();
     let (batches, receiver) = mpsc::channel(BATCHES_RECEIVED);
     tokio::spawn(async move {
@@ -134,7 +138,10 @@ where
     Transport { sender, receiver }
 }
 
-async fn write_all<O: Message>(mut writer: Writer<impl AsyncWrite + Unpin>, mut queue: mpsc::UnboundedReceiver<O>) {
+async fn write_all<O: Message>(
+    mut writer: Writer<impl AsyncWrite + Unpin>,
+    mut queue: mpsc::UnboundedReceiver<O>,
+) {
     let mut batch = Vec::new();
     loop {
         if !writer.has_queued() && queue.recv_many(&mut batch, usize::MAX).await == 0 {
@@ -189,13 +196,19 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             match self.io.read_buf(&mut self.received).await {
                 Ok(0) => return Err(LinkError::Closed),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(LinkError::Closed),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(LinkError::Closed);
+                }
                 Err(error) => return Err(LinkError::Io(error)),
             }
         }
     }
 
-    fn take_record<M: DeserializeOwned>(&mut self, mut record: Bytes, messages: &mut Vec<M>) -> Result<(), LinkError> {
+    fn take_record<M: DeserializeOwned>(
+        &mut self,
+        mut record: Bytes,
+        messages: &mut Vec<M>,
+    ) -> Result<(), LinkError> {
         const LARGEST: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
         match record.get_u8() {
             kind if kind == Kind::Batch as u8 => Ok(codec::decode_sequence(&record, messages)?),

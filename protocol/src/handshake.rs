@@ -59,7 +59,9 @@ pub enum HandshakeError {
     #[error("what listens there is not a ppserver; check host and port")]
     NotPpserver,
     /// The two releases have no protocol version in common.
-    #[error("it speaks protocol version {theirs}, this side speaks {ours}; install the same release on both machines")]
+    #[error(
+        "it speaks protocol version {theirs}, this side speaks {ours}; install the same release on both machines"
+    )]
     VersionMismatch {
         /// What this side speaks.
         ours: VersionRange,
@@ -116,8 +118,7 @@ where
         if status == Status::VersionMismatch as u8 {
             return Err(HandshakeError::VersionMismatch { ours, theirs });
         }
-        let version =
-            ours.highest_common(theirs).ok_or(HandshakeError::VersionMismatch { ours, theirs })?;
+        let version = ours.highest_common(theirs).ok_or(HandshakeError::VersionMismatch { ours, theirs })?;
 
         let prologue = prologue(version, &greeting, &answer);
         let mut noise = noise(secret, &prologue).build_initiator().map_err(broken)?;

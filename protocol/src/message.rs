@@ -258,7 +258,9 @@ pub enum ProgramRefusal {
         limit: u64,
     },
     /// The bytes that arrived are not the program that was announced.
-    #[error("the program arrived damaged (its digest is {found}); was the executable rebuilt while it ran? start it again")]
+    #[error(
+        "the program arrived damaged (its digest is {found}); was the executable rebuilt while it ran? start it again"
+    )]
     WrongDigest {
         /// The digest of what arrived.
         found: Digest,

@@ -12,7 +12,6 @@ thread_local! {
     static FRAME: RefCell<Option<Bytes>> = const { RefCell::new(None) };
 }
 
-
 /// A serialised argument tuple or result: cheap to clone, opaque to everything but the worker that runs the job and
 /// the handle that yields its result.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -71,7 +70,10 @@ impl<'de> Deserialize<'de> for Payload {
 }
 
 /// Runs `decode` on `frame` such that payloads in what it yields are slices of `frame`.
-#[cfg_attr(not(any(feature = "net", feature = "codec")), expect(dead_code, reason = "only the codec decodes"))]
+#[cfg_attr(
+    not(any(feature = "net", feature = "codec")),
+    expect(dead_code, reason = "only the codec decodes")
+)]
 pub(crate) fn with_frame<T>(frame: &Bytes, decode: impl FnOnce(&[u8]) -> T) -> T {
     let before = FRAME.replace(Some(frame.clone()));
     let result = decode(frame);

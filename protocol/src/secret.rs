@@ -69,7 +69,9 @@ pub enum SecretError {
         source: io::Error,
     },
     /// There is no home directory to keep it in.
-    #[error("no place for a secret file: neither XDG_CONFIG_HOME nor HOME is set; give one with --secret-file or PP_SECRET")]
+    #[error(
+        "no place for a secret file: neither XDG_CONFIG_HOME nor HOME is set; give one with --secret-file or PP_SECRET"
+    )]
     NoHome,
 }
 

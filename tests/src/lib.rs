@@ -1,1 +1,6 @@
-//! (being written)
+//! What the tests of the whole share: processes that end with the test, waiting on conditions, a `main` for tests
+//! whose program is also its own worker.
+
+pub mod harness;
+pub mod process;
+pub mod wait;

@@ -157,7 +157,7 @@ fn announced(service: &ResolvedService) -> Option<Found> {
     addresses.sort();
     Some(Found::Node {
         identity: service.fullname.clone(),
-        name: service.host.trim_end_matches('.').trim_end_matches(".local").into(),
+        name: service.fullname.trim_end_matches(SERVICE).trim_end_matches('.').into(),
         addresses: Addresses::Announced(addresses),
         kind: NodeKind::Discovered,
     })

@@ -61,23 +61,17 @@ struct Link {
 }
 
 /// What is needed to dial any node.
-struct Dialler {
+pub(super) struct Dialler {
     session: SessionId,
     name: String,
     secret: Option<Secret>,
     local: Node,
     programs: Arc<Programs>,
+    role: Role,
 }
 
 impl Links {
-    pub(super) fn new(
-        session: SessionId,
-        secret: Option<Secret>,
-        local: Node,
-        programs: Arc<Programs>,
-        events: mpsc::UnboundedSender<LinkEvent>,
-    ) -> Self {
-        let dialler = Dialler { session, name: own_name(), secret, local, programs };
+    pub(super) fn new(dialler: Dialler, events: mpsc::UnboundedSender<LinkEvent>) -> Self {
         Self { dialler: Arc::new(dialler), links: BTreeMap::new(), events }
     }
 
@@ -219,6 +213,17 @@ impl Link {
 type Greeted = (Transport<ToNode, FromNode>, Box<Welcome>, Vec<FromNode>, SocketLabel);
 
 impl Dialler {
+    pub(super) fn new(
+        session: SessionId,
+        secret: Option<Secret>,
+        local: Node,
+        programs: Programs,
+        observer: bool,
+    ) -> Self {
+        let role = if observer { Role::Operator } else { Role::Dispatcher };
+        Self { session, name: own_name(), secret, local, programs: Arc::new(programs), role }
+    }
+
     async fn dial(&self, addresses: Addresses, resume: Option<Resume>) -> Result<Greeted, DialFailure> {
         let (transport, address, programs) = match addresses {
             Addresses::Local => {
@@ -234,8 +239,13 @@ impl Dialler {
             }
             Addresses::Announced(all) => self.dial_any(all).await?,
         };
-        let hello =
-            Hello { session: self.session, name: self.name.clone(), programs, resume, operator: false };
+        let hello = Hello {
+            session: self.session,
+            name: self.name.clone(),
+            programs,
+            resume,
+            operator: self.role == Role::Operator,
+        };
         greet(transport, hello, address).await
     }
 
@@ -251,12 +261,17 @@ impl Dialler {
             ));
         };
         let programs = Arc::clone(&self.programs);
-        let offers = tokio::task::spawn_blocking(move || programs.offers()).await.map_err(unreachable)?;
-        let offers = offers.map_err(DialFailure::Refused)?;
+        let role = self.role;
+        let offers = if role == Role::Operator {
+            Vec::new()
+        } else {
+            let offers = tokio::task::spawn_blocking(move || programs.offers()).await.map_err(unreachable)?;
+            offers.map_err(DialFailure::Refused)?
+        };
         let mut dials = JoinSet::new();
         for address in addresses {
             let secret = secret.clone();
-            dials.spawn(async move { (address, dial_one(address, &secret).await) });
+            dials.spawn(async move { (address, dial_one(address, &secret, role).await) });
         }
         let mut worst = unreachable("its name has no address");
         while let Some(dialled) = dials.join_next().await {
@@ -270,7 +285,11 @@ impl Dialler {
     }
 }
 
-async fn dial_one(address: SocketAddr, secret: &Secret) -> Result<Transport<ToNode, FromNode>, DialFailure> {
+async fn dial_one(
+    address: SocketAddr,
+    secret: &Secret,
+    role: Role,
+) -> Result<Transport<ToNode, FromNode>, DialFailure> {
     let connecting = timeout(CONNECT_TIME, TcpStream::connect(address)).await;
     let mut stream = match connecting {
         Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIME.as_secs()))),
@@ -281,7 +300,7 @@ async fn dial_one(address: SocketAddr, secret: &Secret) -> Result<Transport<ToNo
         Ok(Ok(stream)) => stream,
     };
     stream.set_nodelay(true).map_err(unreachable)?;
-    match handshake::initiate(&mut stream, secret, Role::Dispatcher).await {
+    match handshake::initiate(&mut stream, secret, role).await {
         Ok(established) => {
             let (reader, writer) = stream.into_split();
             Ok(connection::over(reader, writer, established.keys))

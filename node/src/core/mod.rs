@@ -276,7 +276,7 @@ impl Core {
             Event::WorkerReady(key) => self.worker_ready(key),
             Event::WorkerFailed(key, reason, stderr) => self.worker_failed(now, key, reason, stderr, actions),
             Event::WorkerFinished(key, finished) => self.worker_finished(now, key, finished, actions),
-            Event::WorkerSkipped(key, number) => self.worker_skipped(key, number),
+            Event::WorkerSkipped(key, number) => self.worker_skipped(key, number, actions),
             Event::WorkerOutput(key, progress, stream, text) => {
                 self.worker_output(key, progress, stream, text)
             }
@@ -354,8 +354,12 @@ impl Core {
         let busy = self.workers.values().filter(|worker| worker.is_busy() && !worker.is_ending()).count();
         let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
         assert!(busy <= alive, "busy workers are alive");
-        for worker in self.workers.values() {
+        for (key, worker) in &self.workers {
             worker.check_invariants();
+            let listed = self.idle.contains(&(worker.program, *key));
+            assert_eq!(listed, worker.is_idle(), "a worker that could work is listed as idle");
+            let surplus = worker.leaving && !worker.is_busy() && worker.state == work::WorkerState::Ready;
+            assert!(!surplus, "a worker that is to leave leaves as soon as it can");
         }
         for (program, key) in &self.idle {
             let worker = &self.workers[key];

@@ -260,6 +260,19 @@ fn growing_starts_workers_at_once_and_shrinking_loses_nothing() {
 }
 
 #[test]
+fn a_worker_that_leaves_while_it_throws_work_away_leaves_after_that() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11)]));
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    assert_eq!(node.on(Event::Resize(0)), [Action::Revoke(WorkerKey(0)), Action::Revoke(WorkerKey(0))]);
+    let returned = outcome(11, 0, Ended::Returned);
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), [outcomes(1, 1, vec![returned])]);
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), []);
+    node.finish(0, 1, MILLISECOND);
+    assert_eq!(node.on(Event::WorkerSkipped(WorkerKey(0), 3)), [Action::Retire(WorkerKey(0))]);
+}
+
+#[test]
 fn without_slots_attempts_go_back_instead_of_waiting() {
     let mut node = Node::ready(1);
     assert_eq!(node.on(Event::Resize(0)), [Action::Retire(WorkerKey(0))]);

@@ -186,13 +186,11 @@ impl Core {
         self.settle(key, actions);
     }
 
-    pub(super) fn worker_skipped(&mut self, key: WorkerKey, number: u32) {
+    pub(super) fn worker_skipped(&mut self, key: WorkerKey, number: u32, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         if worker.state == WorkerState::Skipping(number) {
             worker.state = WorkerState::Ready;
-            if worker.is_idle() {
-                self.idle.insert((worker.program, key));
-            }
+            self.settle(key, actions);
         }
     }
 

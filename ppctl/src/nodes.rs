@@ -1,0 +1,120 @@
+//! `ppctl nodes`.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use pp_dispatcher::{NodeInfo, NodeKind, NodeState};
+use serde::Serialize;
+
+use crate::{Arguments, is_settled, look, remote, wait_for};
+
+/// How long named nodes may take to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(4);
+
+/// A node, as `--json` shows it.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: String,
+    address: String,
+    found: &'static str,
+    state: &'static str,
+    reason: Option<String>,
+    slots: usize,
+    busy: usize,
+    queued: usize,
+    dispatchers: usize,
+    cpus: usize,
+    load: f32,
+    memory_used: u64,
+    memory_total: u64,
+}
+
+impl From<NodeInfo> for Line {
+    fn from(node: NodeInfo) -> Self {
+        Self {
+            found: match node.kind {
+                NodeKind::Local => "local",
+                NodeKind::Configured => "named",
+                NodeKind::Discovered => "network",
+            },
+            state: match node.state {
+                NodeState::Connecting => "connecting",
+                NodeState::Connected => "connected",
+                NodeState::Suspect => "silent",
+                NodeState::Reconnecting => "reconnecting",
+                NodeState::Unreachable => "unreachable",
+                NodeState::Refused => "refused",
+            },
+            reason: node.reason,
+            slots: node.slots,
+            busy: node.busy,
+            queued: node.queued,
+            dispatchers: node.dispatchers,
+            cpus: node.cpus,
+            load: node.load,
+            memory_used: node.memory.0,
+            memory_total: node.memory.1,
+            name: node.name,
+            address: node.address,
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, named: &[String], time: Duration) -> anyhow::Result<ExitCode> {
+    let dispatcher = look(arguments, named, None)?;
+    let started = Instant::now();
+    let discovering = std::env::var("PP_DISCOVER").ok().is_none_or(|value| value.trim() != "0");
+    let look_until = if discovering { started + time } else { started };
+    wait_for(ANSWER_TIME.max(time), || {
+        let nodes = remote(&dispatcher);
+        let all_settled = nodes.iter().all(is_settled) && (discovering || !nodes.is_empty());
+        (Instant::now() >= look_until && all_settled).then_some(())
+    });
+    let nodes: Vec<Line> = remote(&dispatcher).into_iter().map(Into::into).collect();
+    let connected = nodes.iter().filter(|node| node.state == "connected").count();
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?;
+    } else if nodes.is_empty() {
+        writeln!(
+            std::io::stderr(),
+            "ppctl: no node was found. Start `ppserver -a` on a machine of this network, or name one with --node or \
+             PP_NODES if the network does not carry multicast"
+        )?;
+    } else {
+        print(&mut out, &nodes)?;
+    }
+    Ok(if connected > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(out: &mut impl Write, nodes: &[Line]) -> std::io::Result<()> {
+    let width = |text: fn(&Line) -> usize, least: usize| nodes.iter().map(text).max().unwrap_or(0).max(least);
+    let (name, address) = (width(|node| node.name.len(), 4), width(|node| node.address.len(), 7));
+    writeln!(
+        out,
+        "{:name$}  {:address$}  {:12} {:>5} {:>5} {:>6} {:>11} {:>6}  MEMORY",
+        "NODE", "ADDRESS", "STATE", "SLOTS", "BUSY", "QUEUED", "DISPATCHERS", "LOAD"
+    )?;
+    for node in nodes {
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let memory = format!("{:.1} of {:.1} GiB", gib(node.memory_used), gib(node.memory_total));
+        writeln!(
+            out,
+            "{:name$}  {:address$}  {:12} {:>5} {:>5} {:>6} {:>11} {:>6.2}  {}",
+            node.name,
+            node.address,
+            node.state,
+            node.slots,
+            node.busy,
+            node.queued,
+            node.dispatchers,
+            node.load,
+            if node.memory_total == 0 { "-".into() } else { memory }
+        )?;
+        if let Some(reason) = &node.reason {
+            writeln!(out, "    {reason}")?;
+        }
+    }
+    Ok(())
+}

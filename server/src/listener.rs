@@ -1,0 +1,117 @@
+//! Taking in connections: bound, limited, and served only once the peer has proved that it knows the secret.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pp_node::Node;
+use pp_protocol::connection;
+use pp_protocol::handshake::{self, HandshakeError};
+use pp_protocol::limits::HANDSHAKES_AT_ONCE;
+use pp_protocol::secret::Secret;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// How long to wait after the system refused a connection for lack of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Refusals of one address are logged at most once in this time.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+/// Addresses whose last refusal is remembered.
+const ADDRESSES_REMEMBERED: usize = 1_024;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    #[error(
+        "port {0} is taken: is another ppserver running? Stop it, or choose another port with -p (0 for any)"
+    )]
+    Taken(u16),
+    #[error("port {0} needs privileges; choose one above 1023 with -p")]
+    Privileged(u16),
+    #[error("{0} is not an address of this machine; choose one with -i, or leave -i out to listen on all")]
+    NotHere(IpAddr),
+    #[error("cannot listen on {0}: {1}")]
+    Other(SocketAddr, io::Error),
+}
+
+/// Binds `port` of `interface`, or of every address this machine has.
+pub(crate) async fn bind(interface: Option<IpAddr>, port: u16) -> Result<TcpListener, BindError> {
+    let address = SocketAddr::new(interface.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
+    let bound = match TcpListener::bind(address).await {
+        // A machine without IPv6.
+        Err(_) if interface.is_none() => {
+            TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken(port),
+        io::ErrorKind::PermissionDenied => BindError::Privileged(port),
+        io::ErrorKind::AddrNotAvailable => BindError::NotHere(address.ip()),
+        _ => BindError::Other(address, error),
+    })
+}
+
+/// Serves whoever connects and knows the secret, for ever.
+pub(crate) async fn serve(listener: TcpListener, secret: Secret, node: Node) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE));
+    let secret = Arc::new(secret);
+    let refusals = Arc::<Refusals>::default();
+    loop {
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot take in a connection; trying again");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let (secret, node, refusals) = (Arc::clone(&secret), node.clone(), Arc::clone(&refusals));
+        tokio::spawn(async move {
+            if let Err(error) = welcome(stream, peer, &secret, &node).await {
+                refusals.log(peer, &error);
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn welcome(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    secret: &Secret,
+    node: &Node,
+) -> Result<(), HandshakeError> {
+    stream.set_nodelay(true)?;
+    let established = handshake::respond(&mut stream, secret).await?;
+    let (reader, writer) = stream.into_split();
+    node.serve(connection::over(reader, writer, established.keys), peer.to_string(), established.role);
+    Ok(())
+}
+
+/// When refusals of an address were last logged, so that a scan does not fill the log.
+#[derive(Default)]
+struct Refusals(Mutex<HashMap<IpAddr, Instant>>);
+
+impl Refusals {
+    fn log(&self, peer: SocketAddr, error: &HandshakeError) {
+        let now = Instant::now();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.get(&peer.ip()).is_some_and(|at| now.duration_since(*at) < LOG_EVERY) {
+            return;
+        }
+        if last.len() >= ADDRESSES_REMEMBERED {
+            last.clear();
+        }
+        last.insert(peer.ip(), now);
+        match error {
+            HandshakeError::SecretMismatch | HandshakeError::VersionMismatch { .. } => {
+                tracing::warn!(%peer, "refused: {error}");
+            }
+            _ => tracing::debug!(%peer, "refused: {error}"),
+        }
+    }
+}

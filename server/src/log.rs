@@ -1,0 +1,38 @@
+//! What the daemon says: lines on standard error.
+
+use std::io::{IsTerminal, Write};
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use crate::settings::{LogFormat, Settings};
+
+/// Environment variable that says what is logged: `debug`, `pp_node=debug,info`.
+const VARIABLE: &str = "PP_LOG";
+
+/// Starts logging as the settings say.
+pub(crate) fn start(settings: &Settings) {
+    let level = match (settings.debug, settings.quiet) {
+        (true, _) => LevelFilter::DEBUG,
+        (false, true) => LevelFilter::ERROR,
+        (false, false) => LevelFilter::INFO,
+    };
+    let told = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<Targets>().ok());
+    // The libraries below are of interest only when something is wrong with them.
+    let filter =
+        told.unwrap_or_else(|| Targets::new().with_default(level).with_target("mdns_sd", LevelFilter::ERROR));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = match settings.log_format {
+        LogFormat::Text => lines.with_target(false).compact().boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines).with(filter).init();
+}
+
+/// Says why the daemon cannot go on.
+pub(crate) fn error(error: &anyhow::Error) {
+    // There is nobody to tell if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "ppserver: {error:#}");
+}

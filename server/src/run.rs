@@ -1,0 +1,174 @@
+//! The daemon from start to end.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::Context;
+use pp_node::{Node, NodeConfig, StoreConfig};
+use pp_protocol::secret::{self, Origin, SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secret, SecretError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::advertise::Advertiser;
+use crate::pid_file::PidFile;
+use crate::settings::{SecretSetting, Settings};
+use crate::{listener, load, log};
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+    log::start(&settings);
+    // One thread: what a job passes through here is little, and handing it from thread to thread costs more.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve(settings));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let secret = find_secret(&settings.secret)?;
+    let _pid_file = settings.pid_file.as_deref().map(PidFile::create).transpose()?;
+    let listener = listener::bind(settings.interface, settings.port).await?;
+    let address = listener.local_addr()?;
+    let mut config = NodeConfig::new(&settings.name, settings.workers);
+    config.store = Some(StoreConfig { directory: settings.store.clone(), limit_bytes: settings.store_bytes });
+    config.fresh_worker_per_job = settings.restart;
+    config.silence = settings.socket_timeout.unwrap_or(config.silence);
+    let node = Node::start(config)?;
+    if settings.broadcast {
+        tracing::warn!("-b has no effect: nodes are found by mDNS, see -a");
+    }
+    let advertiser =
+        if settings.auto {
+            let start =
+                Advertiser::start(node.clone(), settings.name.clone(), settings.interface, address.port());
+            Some(start.context(
+                "cannot announce this node on the network; without -a it can be named with PP_NODES",
+            )?)
+        } else {
+            None
+        };
+    tracing::info!(
+        slots = settings.workers,
+        advertised = settings.auto,
+        "ppserver {} \"{}\" listens on {address}",
+        env!("CARGO_PKG_VERSION"),
+        settings.name
+    );
+    tokio::spawn(load::report(node.clone()));
+    tokio::spawn(listener::serve(listener, secret, node.clone()));
+    let keep_up_to_date = async {
+        match &advertiser {
+            Some(advertiser) => advertiser.keep_up_to_date().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = obey_signals(&node) => ended?,
+        () = idle(&node, settings.timeout) => {
+            tracing::info!("no dispatcher for so long: exiting");
+            node.drain();
+            node.ended().await;
+        }
+        () = node.ended() => {}
+        () = keep_up_to_date => {}
+    }
+    if let Some(advertiser) = advertiser {
+        advertiser.goodbye().await;
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Returns once a signal has ended the node.
+async fn obey_signals(node: &Node) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut statistics = signal(SignalKind::user_defined1())?;
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            () = told_to_stop(&mut terminate, &mut interrupt) => {
+                if draining {
+                    tracing::info!("told again to stop: exiting at once");
+                    node.kill();
+                } else {
+                    tracing::info!("told to stop: finishing what runs; tell again to exit at once");
+                    node.drain();
+                    draining = true;
+                }
+            }
+            _ = statistics.recv() => {
+                if let Some(statistics) = node.statistics().await {
+                    // There is nobody to tell if standard output is closed.
+                    let _ = write!(std::io::stdout(), "{statistics}");
+                    let _ = std::io::stdout().flush();
+                }
+            }
+            () = node.ended() => return Ok(()),
+        }
+    }
+}
+
+async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Returns when no dispatcher has been connected for as long as `timeout`; never without one.
+async fn idle(node: &Node, timeout: Option<Duration>) {
+    let Some(timeout) = timeout else { return std::future::pending().await };
+    let mut status = node.status();
+    loop {
+        if status.wait_for(|status| status.sessions == 0).await.is_err() {
+            return std::future::pending().await;
+        }
+        let connected = status.wait_for(|status| status.sessions > 0);
+        if tokio::time::timeout(timeout, connected).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn find_secret(setting: &SecretSetting) -> anyhow::Result<Secret> {
+    if setting.on_command_line.is_some() {
+        tracing::warn!(
+            "other users can see the secret in the process list; use --secret-file or PP_SECRET_FILE"
+        );
+    }
+    let told = setting.on_command_line.is_some()
+        || setting.file_on_command_line.is_some()
+        || [SECRET_VARIABLE, SECRET_FILE_VARIABLE].iter().any(|name| std::env::var_os(name).is_some());
+    let found = if told {
+        secret::find(setting.on_command_line.as_deref(), setting.file_on_command_line.as_deref())?
+    } else {
+        secret::find(setting.in_config.as_deref(), setting.file_in_config.as_deref())?
+    };
+    let (secret, origin) = match found {
+        Some(found) => found,
+        None => make_secret()?,
+    };
+    match &origin {
+        Origin::File(path) => tracing::debug!(file = %path.display(), "secret read"),
+        Origin::Given | Origin::Environment => tracing::debug!("secret given"),
+    }
+    if secret.is_weak() {
+        tracing::warn!(
+            "the secret is short enough to be guessed; let ppserver make one: start it without any"
+        );
+    }
+    Ok(secret)
+}
+
+/// Makes a secret, and says how the next machine gets it.
+fn make_secret() -> Result<(Secret, Origin), SecretError> {
+    let path = secret::default_path()?;
+    let secret = Secret::create(&path)?;
+    // There is nobody to tell if standard error is closed.
+    let _ = writeln!(
+        std::io::stderr(),
+        "A new secret was written to {path}. Bring it to the next machine, before its ppserver is started, with:\n  \
+         ssh OTHER 'umask 077; mkdir -p ~/.config/ppserver; cat > ~/.config/ppserver/secret' < {path}",
+        path = path.display()
+    );
+    Ok((secret, Origin::File(path)))
+}
