@@ -438,13 +438,13 @@ fn what_is_printed_belongs_to_the_running_attempt() {
     let mut node = Node::ready(1);
     node.tell(1, ToNode::Run(vec![attempt(10)]));
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
-    let printed = node.on(Event::WorkerOutput(WorkerKey(0), progress, Stream::Stdout, "hello".into()));
-    let line = pp_protocol::OutputLine {
-        attempt: Some(attempt(10).id),
-        stream: Stream::Stdout,
-        text: "hello".into(),
-    };
-    assert_eq!(printed, [Action::Send(ConnectionKey(1), FromNode::Output(vec![line]))]);
+    let unreported = Progress { finished: 2, ..progress };
+    for progress in [progress, unreported] {
+        let printed = node.on(Event::WorkerOutput(WorkerKey(0), progress, Stream::Stdout, "hello".into()));
+        let text = "hello".into();
+        let line = pp_protocol::OutputLine { attempt: Some(attempt(10).id), stream: Stream::Stdout, text };
+        assert_eq!(printed, [Action::Send(ConnectionKey(1), FromNode::Output(vec![line]))]);
+    }
 }
 
 #[test]

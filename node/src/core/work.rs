@@ -115,9 +115,13 @@ impl Worker {
 
     /// The attempt that runs, if the worker has come this far.
     fn running(&self, progress: Progress) -> Option<&InWorker> {
+        self.started_last(progress).filter(|_| progress.started != progress.finished)
+    }
+
+    /// The attempt that was started last, unless its end has been reported.
+    fn started_last(&self, progress: Progress) -> Option<&InWorker> {
         let number = progress.started.wrapping_sub(1);
-        let running = progress.started != progress.finished;
-        self.work.iter().find(|piece| running && piece.number == number)
+        self.work.iter().find(|piece| piece.number == number)
     }
 
     fn pop(&mut self) -> Option<InWorker> {
@@ -196,8 +200,8 @@ impl Core {
 
     pub(super) fn worker_output(&mut self, key: WorkerKey, progress: Progress, stream: Stream, text: String) {
         let Some(worker) = self.workers.get(&key) else { return };
-        let running = worker.running(progress).map(|piece| piece.attempt.id);
-        let owner = worker.session.zip(running).or(worker.last);
+        let started = worker.started_last(progress).map(|piece| piece.attempt.id);
+        let owner = worker.session.zip(started).or(worker.last);
         if let Some((session, attempt)) = owner
             && let Some(session) = self.sessions.get_mut(&session)
         {
