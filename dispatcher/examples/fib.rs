@@ -18,7 +18,9 @@ fn fib(n: u64) -> u64 {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     pp_dispatcher::init();
     let Some(terms) = terms(std::env::args().skip(1)) else {
-        eprintln!("usage: fib [FROM..TO]\nTerms FROM up to, but not including, TO: at most 94. Default: 20..36");
+        eprintln!(
+            "usage: fib [FROM..TO]\nTerms FROM up to, but not including, TO: at most 94. Default: 20..36"
+        );
         std::process::exit(2);
     };
 

@@ -1,73 +1,67 @@
-//! Jobs are futures: awaited from tokio, all together, or whichever comes first.
+//! Jobs awaited from async code: a `Job` is a `Future`, for any runtime. Here tokio gathers the parts of an estimate of
+//! pi, and then gives up on one that would take too long.
 //!
-//! ```text
-//! cargo run --release --example gather
+//! ```sh
+//! cargo run --release --example gather          # 16 jobs
+//! cargo run --release --example gather -- 100   # that many
 //! ```
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows its results")]
 
 use std::time::Duration;
 
-use pp_dispatcher::{Dispatcher, Job, JobError, job};
+use pp_dispatcher::{Dispatcher, JobError, job};
+use tokio::task::JoinSet;
+use tokio::{select, time};
 
-/// Estimates pi from so many points of a quasi-random sequence (Halton, bases 2 and 3), starting at `first`.
+const DARTS: u64 = 5_000_000;
+
+/// Throws darts at a square, and counts those that hit the quarter circle in it.
 #[job]
-fn points_in_circle(first: u64, points: u64) -> u64 {
-    let inside = |n: &u64| {
-        let (x, y) = (radical_inverse(*n, 2), radical_inverse(*n, 3));
-        x * x + y * y <= 1.0
+fn hits(seed: u64, darts: u64) -> u64 {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1_u64 << 53) as f64
     };
-    (first..first + points).filter(inside).count() as u64
+    (0..darts).filter(|_| random().powi(2) + random().powi(2) < 1.0).count() as u64
 }
 
-/// Takes a while.
-#[job]
-fn wait_for(milliseconds: u64) -> u64 {
-    std::thread::sleep(Duration::from_millis(milliseconds));
-    milliseconds
-}
-
-fn radical_inverse(mut n: u64, base: u64) -> f64 {
-    let (mut value, mut digit) = (0.0, 1.0 / base as f64);
-    while n > 0 {
-        value += (n % base) as f64 * digit;
-        digit /= base as f64;
-        n /= base;
-    }
-    value
-}
-
-/// Awaits jobs together, and yields their results in their order.
-async fn gather<R: serde::de::DeserializeOwned>(jobs: Vec<Job<R>>) -> Result<Vec<R>, JobError> {
-    futures_util::future::try_join_all(jobs).await
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn run(dispatcher: Dispatcher) -> Result<(), JobError> {
-    const PARTS: u64 = 40;
-    const POINTS: u64 = 250_000;
-    let parts = (0..PARTS).map(|part| dispatcher.submit(points_in_circle, (1 + part * POINTS, POINTS)));
-    let inside: u64 = gather(parts.collect()).await?.into_iter().sum();
-    println!("pi is about {:.6}, from {} points", 4.0 * inside as f64 / (PARTS * POINTS) as f64, PARTS * POINTS);
-
-    let (hare, tortoise) = (dispatcher.submit(wait_for, (20,)), dispatcher.submit(wait_for, (60_000,)));
-    let tortoise_id = tortoise.id();
-    tokio::select! {
-        first = hare => println!("the job of {} ms came first", first?),
-        first = tortoise => println!("the job of {} ms came first, surprisingly", first?),
-    }
-    println!("job {} goes on; it ends with the dispatcher", tortoise_id.map_or("?".into(), |id| id.to_string()));
-
-    let slow = dispatcher.job(wait_for, (60_000,)).timeout(Duration::from_millis(100)).submit();
-    match slow.await {
-        Err(JobError::TimedOut(limit)) => println!("a job with a limit of {limit:?} was killed in time"),
-        other => println!("a job with a limit ended otherwise: {other:?}"),
-    }
-    Ok(())
-}
-
+// Not #[tokio::main]: init() comes first, before there is a runtime.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     pp_dispatcher::init();
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let parts = match arguments.as_slice() {
+        [] => Some(16),
+        [told] => told.parse().ok().filter(|parts| *parts > 0),
+        _ => None,
+    };
+    let Some(parts) = parts else {
+        eprintln!("usage: gather [JOBS]\nJOBS is a whole number above 0. Default: 16");
+        std::process::exit(2);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(gather(parts))
+}
+
+async fn gather(parts: u64) -> Result<(), Box<dyn std::error::Error>> {
     let dispatcher = Dispatcher::builder().discover_by_default(true).start()?;
-    run(dispatcher.clone())?;
+
+    let jobs: JoinSet<_> = (0..parts).map(|seed| dispatcher.submit(hits, (seed, DARTS))).collect();
+    let counts: Vec<u64> = jobs.join_all().await.into_iter().collect::<Result<_, _>>()?;
+    let pi = 4.0 * counts.iter().sum::<u64>() as f64 / (parts * DARTS) as f64;
+    println!("{parts} jobs threw {DARTS} darts each: pi is about {pi:.4}");
+
+    let mut endless = dispatcher.submit(hits, (parts, u64::MAX));
+    select! {
+        hits = &mut endless => println!("hits: {}", hits?),
+        () = time::sleep(Duration::from_secs(1)) => {
+            endless.cancel();
+            assert_eq!(endless.await, Err(JobError::Cancelled));
+            println!("a job with {} darts was cancelled after a second", u64::MAX);
+        }
+    }
     println!("\n{}", dispatcher.stats());
     Ok(())
 }

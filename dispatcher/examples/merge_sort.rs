@@ -39,9 +39,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let numbers = match arguments.as_slice() {
         [] => generate(1_000_000),
-        [told] if !told.starts_with('-') => told.parse().map_or_else(|_| read(told), |count| Ok(generate(count)))?,
+        [told] if !told.starts_with('-') => {
+            told.parse().map_or_else(|_| read(told), |count| Ok(generate(count)))?
+        }
         _ => {
-            eprintln!("usage: merge_sort [COUNT | FILE]\nSorts COUNT generated numbers, or those in FILE, one on each line.");
+            eprintln!(
+                "usage: merge_sort [COUNT | FILE]\nSorts COUNT generated numbers, or those in FILE, one on each line."
+            );
             std::process::exit(2);
         }
     };

@@ -9,14 +9,8 @@
 
 use pp_dispatcher::{Dispatcher, JobError, job};
 
-const NUMBERS: [u64; 6] = [
-    112272535095293,
-    112582705942171,
-    112272535095293,
-    115280095190773,
-    115797848077099,
-    1099726899285419,
-];
+const NUMBERS: [u64; 6] =
+    [112272535095293, 112582705942171, 112272535095293, 115280095190773, 115797848077099, 1099726899285419];
 
 /// The smallest number above 1 that divides `n`, if that is not `n` itself.
 #[job]
@@ -34,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let dispatcher = Dispatcher::builder().discover_by_default(true).start()?;
     for n in numbers {
-        let _ = dispatcher.job(smallest_divisor, (n,)).callback(move |divisor| report(n, divisor)).submit();
+        dispatcher.job(smallest_divisor, (n,)).callback(move |divisor| report(n, divisor)).submit();
     }
     dispatcher.wait();
     println!("\n{}", dispatcher.stats());

@@ -60,6 +60,7 @@ impl Dispatcher {
     ///
     /// What is wrong with the call itself (a function without `#[job]`, arguments that cannot be serialised or are too
     /// large) is the job's outcome. Waits while as many jobs are pending as [`Builder::pending_jobs`] allows.
+    #[must_use = "the result is lost unless the job is waited for; with a callback use Dispatcher::job"]
     pub fn submit<F, A>(&self, function: F, args: A) -> Job<F::Output>
     where
         F: JobFunction<A>,

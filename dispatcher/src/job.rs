@@ -25,7 +25,6 @@ const NO_ID: u64 = u64::MAX;
 /// A submitted job: wait for its result, or `.await` it.
 ///
 /// Dropping a `Job` does not cancel it; it runs, and its result is forgotten.
-#[must_use = "a job that nobody waits for may be cancelled by the end of the program; use Dispatcher::wait"]
 pub struct Job<R> {
     pub(crate) cell: Arc<JobCell<R>>,
     pub(crate) shared: Arc<Shared>,

@@ -22,6 +22,8 @@
 //! The crate is cut in two: [`core`] decides, without any I/O; the rest turns what happens into events for it and
 //! performs what it decides.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod core;
 
 #[cfg(feature = "shell")]

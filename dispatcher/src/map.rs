@@ -24,8 +24,11 @@ pub(crate) struct Feed<I: Iterator, R> {
     pub(crate) dispatcher: Dispatcher,
     /// None once it has no more.
     pub(crate) inputs: Option<I>,
-    pub(crate) submit: Box<dyn Fn(&Dispatcher, I::Item) -> Job<R> + Send + Sync>,
+    pub(crate) submit: Submit<I::Item, R>,
 }
+
+/// Submits the job of an input.
+pub(crate) type Submit<A, R> = Box<dyn Fn(&Dispatcher, A) -> Job<R> + Send + Sync>;
 
 impl<I: Iterator, R> Feed<I, R> {
     /// The next job, unless so many are in flight that results have to be taken first.

@@ -4,6 +4,8 @@
 //! dispatchers sent. [`core`] decides, without any I/O; the rest of this crate performs what it decides.
 //! A dispatcher's own cores are a node too, served in the same process over an in-memory transport.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod core;
 #[cfg(feature = "shell")]
 pub mod functions;

@@ -8,6 +8,8 @@
 //! Without the default feature `net` only plain data is left (no tokio, no cryptography): that is what the cores
 //! are built on.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod advert;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod codec;

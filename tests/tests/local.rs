@@ -249,7 +249,7 @@ fn callbacks_fire_once_each_and_one_that_panics_changes_nothing_else() {
     let fired = Arc::new(Mutex::new(Vec::new()));
     for n in 0..200 {
         let fired = Arc::clone(&fired);
-        let _ = dispatcher
+        dispatcher
             .job(square, (n,))
             .callback(move |result| {
                 fired.lock().expect("it is not poisoned while it is held briefly").push(n);
@@ -269,7 +269,7 @@ fn callbacks_may_submit_jobs_and_wait_covers_those() {
     let ended = Arc::new(AtomicUsize::new(0));
     fn chain(dispatcher: &Dispatcher, ended: &Arc<AtomicUsize>, left: u64) {
         let (again, counter) = (dispatcher.clone(), Arc::clone(ended));
-        let _ = dispatcher
+        dispatcher
             .job(square, (left,))
             .group("chain")
             .callback(move |result| {

@@ -17,12 +17,12 @@ const MOST_ARGUMENTS: usize = 12;
 /// Everything that keeps it from being a job.
 pub(crate) fn arguments(signature: &Signature) -> Result<Vec<&Type>, Error> {
     let mut objections = Objections::default();
-    objections.to_kind(signature);
+    objections.check_kind(signature);
     let mut types = Vec::new();
     for input in &signature.inputs {
         match input {
             FnArg::Typed(argument) => {
-                objections.to_argument(argument);
+                objections.check_argument(argument);
                 types.push(&*argument.ty);
             }
             FnArg::Receiver(receiver) => objections.add(
@@ -37,7 +37,7 @@ pub(crate) fn arguments(signature: &Signature) -> Result<Vec<&Type>, Error> {
             "a job takes at most 12 arguments; put some of them together in a struct or a tuple",
         );
     }
-    objections.to_result(&signature.output);
+    objections.check_result(&signature.output);
     objections.0.map_or(Ok(types), Err)
 }
 
@@ -53,7 +53,7 @@ impl Objections {
         }
     }
 
-    fn to_kind(&mut self, signature: &Signature) {
+    fn check_kind(&mut self, signature: &Signature) {
         if let Some(keyword) = &signature.asyncness {
             self.add(
                 keyword.span(),
@@ -78,7 +78,7 @@ impl Objections {
         }
     }
 
-    fn to_argument(&mut self, argument: &PatType) {
+    fn check_argument(&mut self, argument: &PatType) {
         let conditional = |attribute: &&syn::Attribute| {
             attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr")
         };
@@ -91,7 +91,7 @@ impl Objections {
         TypeObjections { all: self, role: Role::Argument }.visit_type(&argument.ty);
     }
 
-    fn to_result(&mut self, output: &ReturnType) {
+    fn check_result(&mut self, output: &ReturnType) {
         match output {
             ReturnType::Default => {}
             ReturnType::Type(_, result) if matches!(**result, Type::Never(_)) => {

@@ -106,7 +106,7 @@ impl<T> Core<T> {
             .filter_map(|place| self.jobs.at(*place).map(|job| (*place, job)))
             .map(|(place, job)| (node.sent.wrapping_sub(job.sent), self.jobs.id(place), job.attempt))
             .collect();
-        attempts.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        attempts.sort_unstable_by_key(|(age, ..)| std::cmp::Reverse(*age));
         attempts.into_iter().map(|(_, job, number)| AttemptId { job, number }).collect()
     }
 
