@@ -121,6 +121,10 @@ impl Actor {
     async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         self.find(Found::local());
+        // The nodes named are known from the start, so that they are seen by whoever asks at once.
+        while let Ok(found) = self.found.try_recv() {
+            self.find(found);
+        }
         let (mut jobs, mut orders) = (Vec::new(), Vec::new());
         while !self.ended {
             let deadline = self.core.next_deadline();

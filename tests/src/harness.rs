@@ -27,7 +27,7 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 /// Lists test functions by their names.
 #[macro_export]
 macro_rules! tests {
-    ($($test:ident),* $(,)?) => {
+    ($($test:path),* $(,)?) => {
         &[$((stringify!($test), $test as fn())),*]
     };
 }

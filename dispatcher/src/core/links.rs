@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pp_protocol::{AttemptId, Moment, Resume, ToNode, Welcome};
 
-use super::nodes::{Node, State};
+use super::nodes::{FailedDial, Node, State};
 use super::{Action, Core, DialFailure, Failure, JobOutcome, NodeKey, NodeKind, Report};
 
 /// How often a dispatcher asks whether its nodes live.
@@ -35,11 +35,13 @@ impl<T> Core<T> {
                 actions.push(Action::Dial(key, None));
             }
             // Word of a node that was out of reach: no reason to wait any longer.
-            Some(node) if matches!(node.state, State::Waiting { refused: false, .. }) => {
-                node.state = State::Dialling;
-                actions.push(Action::Dial(key, None));
+            Some(node) => {
+                if let State::Waiting { failed: failed @ FailedDial { refused: false, .. }, .. } = &node.state
+                {
+                    node.state = State::Dialling { failed: Some(failed.clone()) };
+                    actions.push(Action::Dial(key, None));
+                }
             }
-            Some(_) => {}
         }
     }
 
@@ -69,7 +71,7 @@ impl<T> Core<T> {
                 self.lose(key, "it restarted".into(), true, actions);
                 self.begin(now, key, &welcome);
             }
-            State::Dialling => self.begin(now, key, &welcome),
+            State::Dialling { .. } => self.begin(now, key, &welcome),
             // It was given up while it answered.
             State::Waiting { .. } | State::Connected { .. } => {
                 actions.push(Action::Close(key));
@@ -122,19 +124,25 @@ impl<T> Core<T> {
             (State::Reconnecting { redial, .. }, DialFailure::Unreachable(_)) => {
                 *redial = Some(now + RECONNECT_REDIAL);
             }
-            (State::Dialling | State::Reconnecting { .. }, DialFailure::Refused(reason)) => {
-                let known = matches!(&node.state, State::Reconnecting { .. });
-                if known {
+            (State::Dialling { .. } | State::Reconnecting { .. }, DialFailure::Refused(reason)) => {
+                let refused = FailedDial { reason: reason.clone(), refused: true };
+                let is_known = matches!(&node.state, State::Dialling { failed } if *failed == Some(refused));
+                if matches!(&node.state, State::Reconnecting { .. }) {
                     self.lose(key, reason.clone(), true, actions);
                 }
                 self.wait(key, now + REFUSED_REDIAL, reason.clone(), true);
-                actions.push(Action::Report(Report::NodeRefused(key, reason)));
+                if !is_known {
+                    actions.push(Action::Report(Report::NodeRefused(key, reason)));
+                }
             }
             (State::Reconnecting { .. }, DialFailure::NotListening(reason)) => {
                 self.lose(key, reason.clone(), true, actions);
                 self.wait(key, now + FIRST_REDIAL, reason, false);
             }
-            (State::Dialling, DialFailure::NotListening(reason) | DialFailure::Unreachable(reason)) => {
+            (
+                State::Dialling { .. },
+                DialFailure::NotListening(reason) | DialFailure::Unreachable(reason),
+            ) => {
                 let failed = node.failed_dials;
                 node.failed_dials = failed.saturating_add(1);
                 let longest = (FIRST_REDIAL * 2_u32.saturating_pow(failed.min(16))).min(LAST_REDIAL);
@@ -147,7 +155,7 @@ impl<T> Core<T> {
 
     fn wait(&mut self, key: NodeKey, redial: Moment, reason: String, refused: bool) {
         if let Some(node) = self.nodes.get_mut(&key) {
-            node.state = State::Waiting { redial: Some(redial), reason, refused };
+            node.state = State::Waiting { redial: Some(redial), failed: FailedDial { reason, refused } };
         }
         self.update_taker(key);
     }
@@ -178,8 +186,12 @@ impl<T> Core<T> {
                 *redial = None;
                 Some(Resume { node: incarnation, outcomes_received: node.outcomes.without_gap(), held })
             }
+            (State::Waiting { failed, .. }, _) => {
+                node.state = State::Dialling { failed: Some(failed.clone()) };
+                None
+            }
             _ => {
-                node.state = State::Dialling;
+                node.state = State::Dialling { failed: None };
                 None
             }
         };
@@ -224,7 +236,7 @@ impl<T> Core<T> {
                         lost.push((*key, now.since(*since)));
                     }
                 }
-                State::Waiting { .. } | State::Dialling => {}
+                State::Waiting { .. } | State::Dialling { .. } => {}
             }
         }
         for key in suspected {
@@ -313,8 +325,8 @@ impl<T> Core<T> {
             let connected = node.is_connected();
             actions.push(if connected { Action::Send(*key, ToNode::Goodbye) } else { Action::Close(*key) });
             node.attempts.clear();
-            node.state =
-                State::Waiting { redial: None, reason: "the dispatcher has ended".into(), refused: false };
+            let failed = FailedDial { reason: "the dispatcher has ended".into(), refused: false };
+            node.state = State::Waiting { redial: None, failed };
         }
         for key in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.update_taker(key);

@@ -46,7 +46,7 @@ pub struct NodeView<'a> {
 /// How a dispatcher stands with a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeState {
-    /// Being dialled for the first time, or again.
+    /// Being dialled for the first time.
     Connecting,
     /// In use.
     Connected,
@@ -93,13 +93,21 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) enum State {
     /// Not connected, nothing under way.
-    Waiting { redial: Option<Moment>, reason: String, refused: bool },
-    /// Being dialled; nothing of ours is there.
-    Dialling,
+    Waiting { redial: Option<Moment>, failed: FailedDial },
+    /// Being dialled; nothing of ours is there. What came of the dial before is still what is known of it.
+    Dialling { failed: Option<FailedDial> },
     /// Heard of at `heard`.
     Connected { heard: Moment, suspect: bool },
     /// The connection broke at `since`; attempts may still run there. `redial` is none while it is being dialled.
     Reconnecting { since: Moment, redial: Option<Moment> },
+}
+
+/// Why a node is not connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FailedDial {
+    pub(super) reason: String,
+    /// It answered, and does not want this dispatcher.
+    pub(super) refused: bool,
 }
 
 impl Node {
@@ -107,7 +115,7 @@ impl Node {
         Self {
             name,
             kind,
-            state: State::Dialling,
+            state: State::Dialling { failed: None },
             incarnation: None,
             status: NodeStatus::default(),
             window: 0,
@@ -171,7 +179,7 @@ impl Node {
     pub(super) fn redial_at(&self) -> Option<Moment> {
         match self.state {
             State::Waiting { redial, .. } | State::Reconnecting { redial, .. } => redial,
-            State::Dialling | State::Connected { .. } => None,
+            State::Dialling { .. } | State::Connected { .. } => None,
         }
     }
 
@@ -197,17 +205,21 @@ impl Node {
     }
 
     pub(super) fn view(&self, key: NodeKey) -> NodeView<'_> {
-        let state = match &self.state {
-            State::Waiting { refused: true, .. } => NodeState::Refused,
-            State::Waiting { .. } => NodeState::Unreachable,
-            State::Dialling => NodeState::Connecting,
-            State::Connected { .. } if self.program_refused.is_some() => NodeState::Refused,
-            State::Connected { suspect: true, .. } => NodeState::Suspect,
-            State::Connected { .. } => NodeState::Connected,
-            State::Reconnecting { .. } => NodeState::Reconnecting,
-        };
+        let state =
+            match &self.state {
+                State::Dialling { failed: None } => NodeState::Connecting,
+                State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => {
+                    if failed.refused { NodeState::Refused } else { NodeState::Unreachable }
+                }
+                State::Connected { .. } if self.program_refused.is_some() => NodeState::Refused,
+                State::Connected { suspect: true, .. } => NodeState::Suspect,
+                State::Connected { .. } => NodeState::Connected,
+                State::Reconnecting { .. } => NodeState::Reconnecting,
+            };
         let reason = match &self.state {
-            State::Waiting { reason, .. } => Some(reason.as_str()),
+            State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => {
+                Some(failed.reason.as_str())
+            }
             _ => self.program_refused.as_deref(),
         };
         NodeView {

@@ -131,7 +131,10 @@ impl<T> Core<T> {
     pub(super) fn left(&mut self, now: Moment, key: NodeKey, reason: String) {
         if let Some(node) = self.nodes.get_mut(&key) {
             let redial = Some(now + Duration::from_secs(1));
-            node.state = super::nodes::State::Waiting { redial, reason, refused: false };
+            node.state = super::nodes::State::Waiting {
+                redial,
+                failed: super::nodes::FailedDial { reason, refused: false },
+            };
         }
         self.update_taker(key);
     }

@@ -1,6 +1,0 @@
-//! (being written)
-
-fn main() {
-    pp_dispatcher::init();
-    pp_tests::harness::run(&[]);
-}

@@ -1,0 +1,71 @@
+//! A node that answers as it is told, to see what dispatchers make of it.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+
+use pp_protocol::connection::{self, Transport};
+use pp_protocol::handshake;
+use pp_protocol::secret::Secret;
+use pp_protocol::{
+    Digest, FromNode, NodeId, NodeStatus, ProgramRefusal, Target, ToNode, VersionRange, Welcome,
+};
+use pp_tests::process::SECRET;
+
+/// What a fake node does with whoever connects.
+#[derive(Clone)]
+pub(crate) enum Manner {
+    /// Speaks only these versions.
+    Speaks(VersionRange),
+    /// Welcomes the session and then has no use for its program.
+    Refuses(ProgramRefusal),
+    /// Is a web server.
+    Http,
+}
+
+/// Listens on loopback for as long as the tests run.
+pub(crate) fn node(manner: Manner) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            if matches!(manner, Manner::Http) {
+                // A peer that has gone away already is none of its concern.
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+                continue;
+            }
+            stream.set_nonblocking(true).expect("a socket");
+            runtime.block_on(answer(stream, &manner));
+        }
+    });
+    address
+}
+
+async fn answer(stream: std::net::TcpStream, manner: &Manner) {
+    let mut stream = tokio::net::TcpStream::from_std(stream).expect("a socket");
+    let versions = if let Manner::Speaks(versions) = manner { *versions } else { VersionRange::SPOKEN };
+    let secret = Secret::parse(SECRET).expect("it is a secret");
+    let Ok(established) = handshake::respond_speaking(&mut stream, &secret, versions).await else { return };
+    let (reader, writer) = stream.into_split();
+    let Transport { sender, mut receiver } =
+        connection::over::<_, _, FromNode, ToNode>(reader, writer, established.keys);
+    let Some(Ok(messages)) = receiver.recv().await else { return };
+    let Some(ToNode::Hello(hello)) = messages.first() else { return };
+    let digest = hello.programs.first().map_or(Digest([0; 32]), |offer| offer.digest);
+    let welcome = Welcome {
+        node: NodeId::random(),
+        name: "fake".into(),
+        software: "fake".into(),
+        target: Target { os: "linux".into(), arch: "riscv64".into() },
+        resumed: false,
+        held: Vec::new(),
+        window: 8,
+        status: NodeStatus { slots: 2, cpus: 2, ..NodeStatus::default() },
+    };
+    let _ = sender.send(FromNode::Welcome(welcome));
+    if let Manner::Refuses(refusal) = manner {
+        let _ = sender.send(FromNode::ProgramRefused(digest, refusal.clone()));
+    }
+    while receiver.recv().await.is_some_and(|received| received.is_ok()) {}
+}

@@ -1,0 +1,79 @@
+//! What the nodes are asked to do.
+
+use std::time::Duration;
+
+use pp_dispatcher::{Builder, Dispatcher, NodeInfo, NodeKind, Output, job};
+use pp_tests::process::{SECRET, Server};
+use pp_tests::wait::wait_until;
+
+#[job]
+pub(crate) fn square(n: u64) -> u64 {
+    n * n
+}
+
+/// Sleeps, and yields the worker's process id.
+#[job]
+pub(crate) fn nap(milliseconds: u64) -> u32 {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    std::process::id()
+}
+
+/// Sleeps, and yields the square.
+#[job]
+pub(crate) fn slow_square(n: u64, milliseconds: u64) -> u64 {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    n * n
+}
+
+/// Appends its worker's process id to a file, then sleeps for ever.
+#[job]
+pub(crate) fn hang(file: String) {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).expect("a file");
+    writeln!(file, "{}", std::process::id()).expect("it can be written");
+    std::thread::sleep(Duration::from_secs(3_600));
+}
+
+#[job]
+pub(crate) fn greet(name: String) {
+    println!("hello {name}");
+}
+
+#[job]
+pub(crate) fn abort() {
+    eprintln!("I cannot go on");
+    std::process::abort();
+}
+
+/// A dispatcher that knows the secret and has no cores of its own.
+pub(crate) fn builder<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Builder {
+    let addresses = servers.into_iter().map(Server::address);
+    Dispatcher::builder()
+        .local_workers(0)
+        .discover(false)
+        .secret(SECRET)
+        .output(Output::EventsOnly)
+        .nodes(addresses)
+}
+
+/// As [`builder`], started and connected to all of them.
+pub(crate) fn dispatcher<'a>(servers: impl IntoIterator<Item = &'a Server> + Clone) -> Dispatcher {
+    let dispatcher = builder(servers.clone()).start().expect("it starts");
+    for server in servers {
+        wait_until("a node to be connected", || {
+            node(&dispatcher, server).is_some_and(|node| node.state == pp_dispatcher::NodeState::Connected)
+        });
+    }
+    dispatcher
+}
+
+/// What the dispatcher says of a server.
+pub(crate) fn node(dispatcher: &Dispatcher, server: &Server) -> Option<NodeInfo> {
+    dispatcher.nodes().into_iter().find(|node| node.address == server.address())
+}
+
+/// What the dispatcher says of the only node that is not its own.
+pub(crate) fn only_node(dispatcher: &Dispatcher) -> NodeInfo {
+    let mut others = dispatcher.nodes().into_iter().filter(|node| node.kind != NodeKind::Local);
+    others.next().expect("a node was named")
+}

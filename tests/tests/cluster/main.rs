@@ -1,0 +1,39 @@
+//! The promises of a dispatcher and real `ppserver` processes, over encrypted loopback TCP.
+
+mod failing;
+mod fake;
+mod jobs;
+mod refusing;
+mod running;
+
+fn main() {
+    if std::env::var_os(refusing::FORGETFUL).is_some() {
+        return refusing::forget_init();
+    }
+    pp_dispatcher::init();
+    if let Some(node) = std::env::var_os(failing::ABANDONING) {
+        return failing::start_jobs_and_hang(&node.to_string_lossy());
+    }
+    pp_tests::harness::run(pp_tests::tests![
+        running::every_job_runs_on_the_node_that_was_named,
+        running::local_cores_and_two_nodes_share_the_jobs,
+        running::two_dispatchers_share_a_node_slot_by_slot,
+        running::ppctl_resizes_a_node_during_a_run_without_losing_a_job,
+        running::a_dispatcher_resizes_a_node_down_to_none_and_back,
+        running::what_a_job_prints_on_a_node_arrives_with_its_name,
+        running::a_job_on_a_node_is_cancelled_or_killed_at_its_limit,
+        running::a_lost_worker_on_a_node_is_told_with_its_last_words,
+        failing::a_killed_node_costs_nothing_and_is_used_again_when_it_is_back,
+        failing::a_frozen_node_loses_its_jobs_to_others_and_is_used_again_when_it_thaws,
+        failing::a_drained_node_finishes_what_runs_and_the_rest_goes_elsewhere,
+        failing::a_second_signal_ends_a_drain_at_once,
+        failing::a_killed_dispatcher_leaves_no_process_behind,
+        refusing::another_secret_is_refused_and_says_what_to_do,
+        refusing::another_protocol_version_is_refused_by_either_side,
+        refusing::a_program_for_another_architecture_is_refused_by_a_node,
+        refusing::a_dispatcher_says_why_a_node_does_not_run_its_program,
+        refusing::what_is_not_a_ppserver_is_told_apart_from_nothing,
+        refusing::a_program_that_forgets_init_is_told_so,
+        refusing::a_dispatcher_without_a_secret_says_where_to_get_one,
+    ])
+}
