@@ -307,6 +307,7 @@ impl Core {
         self.beat(now, actions);
         self.forget_silent_sessions(now, actions);
         self.watch_time_limits(now, actions);
+        self.end_waits_for_programs(now);
         self.rebalance_workers(now, actions);
         self.end_drain_time(now, actions);
     }

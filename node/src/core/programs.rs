@@ -230,6 +230,15 @@ impl Core {
         }
     }
 
+    /// Programs that were left alone for a while may be started again.
+    pub(super) fn end_waits_for_programs(&mut self, now: Moment) {
+        for state in self.programs.values_mut() {
+            if let ProgramState::Usable(health) = state {
+                health.not_before.take_if(|at| *at <= now);
+            }
+        }
+    }
+
     pub(super) fn program_starts(&mut self, program: Program) {
         if let Some(ProgramState::Usable(health)) = self.programs.get_mut(&program) {
             *health = Health { started: true, failures: 0, not_before: None };

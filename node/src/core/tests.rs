@@ -395,6 +395,19 @@ fn a_program_that_started_before_is_started_again_after_a_while() {
 }
 
 #[test]
+fn the_wait_for_a_program_that_nobody_needs_any_more_is_over_once() {
+    let mut node = Node::ready(1);
+    node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
+    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(1), "no memory".into(), Vec::new())), []);
+    let cancelled = outcomes(1, 1, vec![outcome(9, 0, Ended::Cancelled)]);
+    assert_eq!(node.tell(1, ToNode::Cancel(vec![attempt(9).id])), [cancelled]);
+    node.now = Moment(200 * MILLISECOND);
+    assert_eq!(node.on(Event::Tick), []);
+    assert_eq!(node.core.next_deadline(), Some(Moment(1_000 * MILLISECOND)), "the next one is the heartbeat");
+}
+
+#[test]
 fn draining_gives_back_what_waits_finishes_what_runs_and_ends() {
     let mut node = Node::ready(1);
     node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
