@@ -3,4 +3,5 @@
 
 pub mod harness;
 pub mod process;
+pub mod sim;
 pub mod wait;

@@ -346,6 +346,11 @@ impl<T> Core<T> {
         self.jobs.unresolved()
     }
 
+    /// Jobs kept: those not resolved, and cancelled ones whose node has not answered.
+    pub fn kept(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// Outcomes that came for attempts given up before.
     pub fn late_outcomes(&self) -> u64 {
         self.late_outcomes

@@ -80,6 +80,10 @@ pub struct SessionStatistics {
     pub queued: usize,
     /// Workers holding its attempts.
     pub slots_used: usize,
+    /// Outcomes kept until they are acknowledged.
+    pub kept: usize,
+    /// How many attempts without outcome it was told it may have here.
+    pub window: u32,
 }
 
 impl Session {
@@ -227,6 +231,8 @@ impl Session {
             run_time: self.run_time,
             queued: self.queue.len(),
             slots_used: self.slots_used,
+            kept: self.outcomes.len(),
+            window: self.window,
         }
     }
 }

@@ -1,0 +1,279 @@
+//! What is true of every job: what it should come to, how often it ran, how it was resolved.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use pp_dispatcher::core::{JobOptions, JobOutcome, Resolution};
+use pp_protocol::{AttemptId, FunctionId, Moment, Payload};
+
+/// The so-many-th job of a dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobName {
+    /// The dispatcher, by its place in the world's list.
+    pub site: u32,
+    /// Counts its jobs from 0.
+    pub number: u32,
+}
+
+impl fmt::Display for JobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.site, self.number)
+    }
+}
+
+impl JobName {
+    /// Arguments that name the job, and weigh so much beyond that.
+    pub(super) fn args(self, weight: usize) -> Payload {
+        let mut bytes = [self.site.to_le_bytes(), self.number.to_le_bytes()].concat();
+        bytes.resize(bytes.len() + weight, 0);
+        bytes.into()
+    }
+
+    pub(super) fn of(args: &Payload) -> Self {
+        let word = |at: usize| {
+            let bytes = args.0.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            u32::from_le_bytes(bytes.expect("arguments name their job"))
+        };
+        Self { site: word(0), number: word(4) }
+    }
+}
+
+/// How a job ends if it is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Returns,
+    Panics,
+    BadArguments,
+    /// It kills its worker.
+    Poison,
+    /// It runs until it is killed.
+    Endless,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct JobSpec {
+    pub(super) fate: Fate,
+    pub(super) function: FunctionId,
+    pub(super) run_time: Duration,
+    pub(super) time_limit: Option<Duration>,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) retry_panics: bool,
+    pub(super) priority: i32,
+    /// Bytes of its arguments and of its result.
+    pub(super) weight: usize,
+    pub(super) prints: bool,
+}
+
+impl JobSpec {
+    pub(super) fn options(&self) -> Option<Box<JobOptions>> {
+        let options = JobOptions {
+            time_limit: self.time_limit,
+            max_attempts: self.max_attempts,
+            retry_panics: self.retry_panics,
+            priority: self.priority,
+        };
+        (options != JobOptions::default()).then(|| Box::new(options))
+    }
+
+    fn max_attempts(&self) -> u32 {
+        self.max_attempts.unwrap_or(3)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct JobRecord {
+    pub(super) spec: JobSpec,
+    pub(super) is_submitted: bool,
+    /// The submitter asked for it to be cancelled.
+    pub(super) is_cancelled: bool,
+    /// Its dispatcher crashed: nobody waits for it.
+    is_forgotten: bool,
+    /// Attempts sent.
+    attempts: u32,
+    /// The node and the time of each run.
+    runs: Vec<(usize, Moment)>,
+    /// Workers that died while they ran it, and not because the node wanted it.
+    deaths: u32,
+    /// Runs that ended, and whose worker died before it reported them.
+    unreported: u32,
+    resolved: Option<String>,
+}
+
+/// Every job of every dispatcher.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    jobs: Vec<Vec<JobRecord>>,
+    unresolved: usize,
+    /// Where the current attempt of each job was sent.
+    sent_to: BTreeMap<JobName, usize>,
+}
+
+impl Ledger {
+    pub(super) fn add_site(&mut self, specs: Vec<JobSpec>) {
+        self.unresolved += specs.len();
+        let record = |spec| JobRecord {
+            spec,
+            is_submitted: false,
+            is_cancelled: false,
+            is_forgotten: false,
+            attempts: 0,
+            runs: Vec::new(),
+            deaths: 0,
+            unreported: 0,
+            resolved: None,
+        };
+        self.jobs.push(specs.into_iter().map(record).collect());
+    }
+
+    pub(super) fn job(&self, job: JobName) -> &JobRecord {
+        &self.jobs[job.site as usize][job.number as usize]
+    }
+
+    pub(super) fn job_mut(&mut self, job: JobName) -> &mut JobRecord {
+        &mut self.jobs[job.site as usize][job.number as usize]
+    }
+
+    /// Jobs that somebody waits for.
+    pub(super) fn unresolved(&self) -> usize {
+        self.unresolved
+    }
+
+    /// How long all jobs together take.
+    pub(super) fn total_time(&self) -> Duration {
+        let jobs = self.jobs.iter().flatten();
+        jobs.filter(|job| job.spec.fate != Fate::Endless).map(|job| job.spec.run_time).sum()
+    }
+
+    pub(super) fn first_unresolved(&self) -> Option<String> {
+        let named = self.jobs.iter().zip(0..).flat_map(|(jobs, site)| {
+            jobs.iter().zip(0..).map(move |(job, number)| (JobName { site, number }, job))
+        });
+        named
+            .filter(|(_, job)| job.resolved.is_none() && !job.is_forgotten)
+            .map(|(name, job)| {
+                format!("{name} ({:?}, {} attempts, {} runs)", job.spec.fate, job.attempts, job.runs.len())
+            })
+            .next()
+    }
+
+    pub(super) fn sent(&mut self, job: JobName, attempt: AttemptId, node: usize) {
+        self.sent_to.insert(job, node);
+        let record = self.job_mut(job);
+        assert!(attempt.number == record.attempts + 1, "attempts of {job} are numbered without a gap");
+        record.attempts = attempt.number;
+        assert!(record.resolved.is_none(), "{job} is sent after it was resolved");
+    }
+
+    /// The number of the run, counted from 0.
+    pub(super) fn started(&mut self, job: JobName, node: usize, now: Moment) -> u32 {
+        let record = self.job_mut(job);
+        record.runs.push((node, now));
+        let runs = record.runs.len() as u32;
+        assert!(
+            runs <= record.attempts + record.deaths + record.unreported,
+            "{job} runs for the {runs}th time after {} attempts were sent",
+            record.attempts
+        );
+        runs - 1
+    }
+
+    pub(super) fn worker_died(&mut self, job: JobName) {
+        self.job_mut(job).deaths += 1;
+    }
+
+    pub(super) fn end_unreported(&mut self, job: JobName) {
+        self.job_mut(job).unreported += 1;
+    }
+
+    /// A result that tells which run it is of.
+    pub(super) fn result(&self, job: JobName, run: u32) -> Payload {
+        let mut bytes = job.args(0).0.to_vec();
+        bytes.extend(run.to_le_bytes());
+        bytes.resize(bytes.len() + self.job(job).spec.weight, 0);
+        bytes.into()
+    }
+
+    /// The dispatcher is gone; if that was in good order, its jobs are cancelled.
+    pub(super) fn site_gone(&mut self, site: usize, in_order: bool) {
+        for job in &mut self.jobs[site] {
+            job.is_cancelled |= in_order;
+            let dropped = !in_order || !job.is_submitted;
+            if dropped && job.resolved.is_none() && !job.is_forgotten {
+                job.is_forgotten = true;
+                self.unresolved -= 1;
+            }
+        }
+    }
+
+    /// A ticket was resolved. `losses` is how often its dispatcher gave up a node.
+    pub(super) fn resolve(&mut self, job: JobName, resolution: &Resolution, losses: u32) {
+        self.unresolved -= 1;
+        let record = &mut self.jobs[job.site as usize][job.number as usize];
+        let outcome = &resolution.outcome;
+        assert!(
+            record.resolved.is_none(),
+            "{job} is resolved twice: {:?}, then {outcome:?}",
+            record.resolved
+        );
+        record.resolved = Some(format!("{outcome:?}"));
+        record.check(job, resolution, losses);
+    }
+
+    /// Claims about jobs in a world where nothing but connections breaks, and these only for moments.
+    pub(super) fn check_nothing_ran_twice(&self) {
+        for (job, number) in self.jobs.iter().flatten().zip(0..) {
+            let most = match job.spec.fate {
+                Fate::Poison => job.spec.max_attempts() as usize,
+                Fate::Panics if job.spec.retry_panics => job.spec.max_attempts() as usize,
+                _ => 1,
+            };
+            let runs = job.runs.len();
+            assert!(runs <= most, "job {number} ran {runs} times although nothing but connections broke");
+        }
+    }
+}
+
+impl JobRecord {
+    fn check(&self, job: JobName, resolution: &Resolution, losses: u32) {
+        let spec = &self.spec;
+        match &resolution.outcome {
+            JobOutcome::Succeeded(result) => {
+                assert_eq!(spec.fate, Fate::Returns, "{job} succeeded");
+                assert_eq!(JobName::of(result), job, "the result of a job is its own");
+                let run = result.0.get(8..12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+                let run = run.and_then(|run| self.runs.get(run as usize)).map(|(node, _)| *node);
+                let node = resolution.node.map(|key| key.0 as usize);
+                assert_eq!(run, node, "the result of {job} is of the node its current attempt is at");
+            }
+            JobOutcome::Panicked(panic) => {
+                assert_eq!(spec.fate, Fate::Panics, "{job} panicked");
+                assert_eq!(panic.message, job.to_string(), "the panic of a job is its own");
+            }
+            JobOutcome::BadArguments(reason) => {
+                assert_eq!(spec.fate, Fate::BadArguments, "{job} could not be decoded");
+                assert_eq!(*reason, job.to_string(), "the failure of a job is its own");
+            }
+            JobOutcome::TimedOut(limit) => {
+                assert_eq!(Some(*limit), spec.time_limit, "{job} timed out after its limit");
+                let ran_longer = spec.fate == Fate::Endless || spec.run_time * 8 > *limit;
+                assert!(ran_longer, "{job} timed out although it is shorter than its limit");
+            }
+            JobOutcome::Cancelled => {
+                assert!(self.is_cancelled, "{job} was cancelled and nobody asked for it")
+            }
+            JobOutcome::Lost(history) => self.check_lost(job, history, losses),
+            other => panic!("{job} ended as {other:?}"),
+        }
+    }
+
+    fn check_lost(&self, job: JobName, history: &[pp_dispatcher::core::Failure], losses: u32) {
+        let most = self.spec.max_attempts() as usize;
+        assert_eq!(history.len(), most, "the history of {job} tells of every failure");
+        let rising = history.windows(2).all(|pair| pair[0].attempt < pair[1].attempt);
+        assert!(rising, "the history of {job} tells of one attempt after the other");
+        let blamed = self.deaths + losses;
+        let panicked = self.spec.retry_panics && self.spec.fate == Fate::Panics;
+        assert!(blamed as usize >= most || panicked, "{job} was lost although only {blamed} things died");
+    }
+}

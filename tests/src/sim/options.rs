@@ -1,0 +1,116 @@
+//! What kind of world a seed makes: how large, how fast, how faulty, with which jobs.
+//!
+//! Each seed switches off most kinds of faults and jobs, so that what hides behind a frequent one is found as well.
+
+use std::time::Duration;
+
+use pp_protocol::FunctionId;
+
+use super::faults::Kind;
+use super::ledger::{Fate, JobSpec};
+use super::random::Random;
+
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) nodes: usize,
+    pub(super) sites: usize,
+    /// Whether each dispatcher has cores of its own.
+    pub(super) local_nodes: bool,
+    /// Whether nodes are configured, not discovered.
+    pub(super) configured: bool,
+    /// Whether every worker runs one attempt only.
+    pub(super) fresh_workers: bool,
+    /// The usual time from one end of a connection to the other.
+    pub(super) latency: Duration,
+    /// From which weight on messages are large.
+    pub(super) bulk_from: usize,
+    pub(super) faults: Vec<Kind>,
+    /// The usual time between two faults.
+    pub(super) fault_gap: Duration,
+    /// When the last fault is over.
+    pub(super) heal_after: Duration,
+    /// Nothing but connections breaks, and these only for moments: nothing may run twice.
+    pub(super) only_blips: bool,
+    jobs_per_site: u64,
+    shortest: Duration,
+    longest: Duration,
+    odd_jobs_percent: u64,
+    cancels_percent: u64,
+}
+
+impl Options {
+    pub(super) fn draw(random: &mut Random) -> Self {
+        let ms = Duration::from_millis;
+        let only_blips = random.percent(25);
+        let kinds = if only_blips { Kind::BLIPS } else { Kind::ALL };
+        let share = random.within(10..=70);
+        let mut faults: Vec<_> = kinds.iter().copied().filter(|_| random.percent(share)).collect();
+        if random.percent(5) {
+            faults.clear();
+        }
+        // From microseconds to seconds, and not always as wide a mix.
+        let shortest = random.magnitude(Duration::from_micros(10), ms(500));
+        let longest = random.magnitude(shortest, ms(6_000)).max(shortest * 2);
+        let most_jobs = if longest < ms(20) { 200 } else { 40 };
+        Self {
+            nodes: random.within(1..=4) as usize,
+            sites: random.within(1..=3) as usize,
+            local_nodes: random.percent(25),
+            configured: random.percent(50),
+            fresh_workers: random.percent(10),
+            latency: random.magnitude(Duration::from_micros(20), ms(60)),
+            bulk_from: if random.percent(30) { 1 } else { usize::MAX },
+            faults,
+            fault_gap: random.magnitude(ms(100), ms(4_000)),
+            heal_after: random.time(ms(1_000), ms(20_000)),
+            only_blips,
+            jobs_per_site: random.within(1..=most_jobs),
+            shortest,
+            longest,
+            odd_jobs_percent: random.within(0..=30),
+            cancels_percent: if random.percent(50) { random.within(0..=30) } else { 0 },
+        }
+    }
+
+    pub(super) fn slots(&self, random: &mut Random) -> u32 {
+        random.within(1..=4) as u32
+    }
+
+    pub(super) fn jobs(&self, random: &mut Random) -> Vec<JobSpec> {
+        let count = random.within(1..=self.jobs_per_site);
+        (0..count).map(|_| self.job(random)).collect()
+    }
+
+    /// Whether, and how long after its submission, a job is cancelled.
+    pub(super) fn cancel_after(&self, spec: &JobSpec, random: &mut Random) -> Option<Duration> {
+        let needs_it = spec.fate == Fate::Endless && spec.time_limit.is_none();
+        (needs_it || random.percent(self.cancels_percent))
+            .then(|| random.magnitude(Duration::from_micros(100), Duration::from_secs(6)))
+    }
+
+    fn job(&self, random: &mut Random) -> JobSpec {
+        let fate = match random.within(0..=4) {
+            _ if !random.percent(self.odd_jobs_percent) => Fate::Returns,
+            0 => Fate::Panics,
+            1 => Fate::BadArguments,
+            2 => Fate::Endless,
+            3 => Fate::Poison,
+            _ => Fate::Returns,
+        };
+        let run_time = random.magnitude(self.shortest, self.longest);
+        let limit = random.magnitude(Duration::from_millis(1), Duration::from_secs(4));
+        // A limit near the run time could end either way.
+        let is_clear = run_time < limit / 16 || run_time > limit * 2 || fate == Fate::Endless;
+        JobSpec {
+            fate,
+            function: FunctionId(u64::from(run_time.as_micros().max(1).ilog10()) + 10 * fate as u64),
+            run_time,
+            time_limit: (is_clear && random.percent(30)).then_some(limit),
+            max_attempts: random.percent(10).then(|| random.within(1..=4) as u32),
+            retry_panics: random.percent(20),
+            priority: if random.percent(20) { random.within(0..=4) as i32 - 2 } else { 0 },
+            weight: if random.percent(20) { 100 } else { 0 },
+            prints: random.percent(20),
+        }
+    }
+}

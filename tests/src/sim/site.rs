@@ -1,0 +1,453 @@
+//! A dispatcher: its core, and what `pp_dispatcher`'s shell and links do around it.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use pp_dispatcher::core::{
+    Action, Config, Core, DialFailure, Event, NewJob, NodeKey, NodeKind, Report, Ticket,
+};
+use pp_protocol::limits::HANDSHAKE_TIME;
+use pp_protocol::{Digest, FromNode, Hello, JobId, Payload, ProgramOffer, Resume, SessionId, Target, ToNode};
+
+use super::World;
+use super::agenda::What;
+use super::ledger::JobName;
+use super::network::{Connection, ConnectionId, Message, Packet, Stage, Toward, from_node};
+
+/// How long a TCP connection may take to be made.
+const CONNECT_TIME: Duration = Duration::from_secs(3);
+
+/// Something reaches the dispatcher's thread.
+#[derive(Clone, Debug)]
+pub(super) enum SiteInput {
+    Found(usize),
+    Gone(usize),
+    Packet(ConnectionId, Packet),
+    TimedOut(ConnectionId, Stage),
+    Submit(Vec<u32>),
+    Cancel(u32),
+    Resize(usize, u32),
+    Shutdown,
+}
+
+/// What the core hands back with an outcome. The core numbers the job through it.
+#[derive(Clone, Debug)]
+pub(super) struct SimTicket {
+    pub(super) job: JobName,
+    id: Rc<Cell<Option<JobId>>>,
+}
+
+impl Ticket for SimTicket {
+    fn accepted(&self, job: JobId) {
+        self.id.set(Some(job));
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) core: Core<SimTicket>,
+    session: SessionId,
+    /// The program it offers.
+    program: Digest,
+    /// The connection to each node, being dialled or established.
+    links: BTreeMap<NodeKey, ConnectionId>,
+    /// Whether the process exists.
+    pub(super) is_alive: bool,
+    /// The power is off: not even its machine answers.
+    pub(super) is_off: bool,
+    /// How often it was frozen and not thawed.
+    pub(super) frozen: u32,
+    /// What arrived while it was frozen.
+    held: VecDeque<SiteInput>,
+    /// Counts the changes of its deadline.
+    wake: u64,
+    /// Identifiers of its jobs, as the core gave them.
+    ids: BTreeMap<u32, Rc<Cell<Option<JobId>>>>,
+    /// Times it gave up a node.
+    pub(super) losses: u32,
+    pub(super) is_shut_down: bool,
+}
+
+impl Site {
+    pub(super) fn new(session: SessionId, seed: u64, program: u8) -> Self {
+        Self {
+            core: Core::new(Config::new(session, seed)),
+            session,
+            program: Digest([program; 32]),
+            links: BTreeMap::new(),
+            is_alive: true,
+            is_off: false,
+            frozen: 0,
+            held: VecDeque::new(),
+            wake: 0,
+            ids: BTreeMap::new(),
+            losses: 0,
+            is_shut_down: false,
+        }
+    }
+
+    /// Whether anything is to be expected of it.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.is_alive && !self.is_shut_down
+    }
+
+    fn is_current(&self, key: NodeKey, id: ConnectionId) -> bool {
+        self.links.get(&key) == Some(&id)
+    }
+}
+
+/// What every program of the simulation is built for.
+pub(super) fn target() -> Target {
+    Target { os: "linux".into(), arch: "x86_64".into() }
+}
+
+/// A dispatcher's key for a node is the node's place in the world's list.
+pub(super) fn key_of(node: usize) -> NodeKey {
+    NodeKey(node as u32)
+}
+
+impl World {
+    /// Something reaches the dispatcher's thread, or waits until that runs again.
+    pub(super) fn site_input(&mut self, site: usize, input: SiteInput) {
+        let it = &mut self.sites[site];
+        if !it.is_in_use() {
+            return;
+        }
+        if it.frozen > 0 {
+            it.held.push_back(input);
+        } else {
+            self.take_site_input(site, input);
+        }
+    }
+
+    pub(super) fn thaw_site(&mut self, site: usize) {
+        let it = &mut self.sites[site];
+        it.frozen -= 1;
+        if it.frozen > 0 || !it.is_in_use() {
+            return;
+        }
+        self.story.tell(self.now, None, || format!("dispatcher {site}: thawed"));
+        let held = std::mem::take(&mut self.sites[site].held);
+        for input in self.shuffled(held.into(), SiteInput::source) {
+            if self.sites[site].is_in_use() {
+                self.take_site_input(site, input);
+            }
+        }
+        self.wake_site_in_time(site);
+    }
+
+    fn take_site_input(&mut self, site: usize, input: SiteInput) {
+        let deadline = self.sites[site].core.next_deadline();
+        match input {
+            SiteInput::Found(node) => {
+                let kind = match self.nodes[node].local_to {
+                    Some(_) => NodeKind::Local,
+                    None if self.options.configured => NodeKind::Configured,
+                    None => NodeKind::Discovered,
+                };
+                let name = self.nodes[node].name.clone();
+                self.site_event(site, Event::NodeFound { node: key_of(node), name, kind });
+            }
+            SiteInput::Gone(node) => self.site_event(site, Event::NodeGone(key_of(node))),
+            SiteInput::Packet(id, packet) => self.site_packet(site, id, packet),
+            SiteInput::TimedOut(id, stage) => {
+                let key = key_of(self.connections[id.0].node);
+                if self.sites[site].is_current(key, id) && self.connections[id.0].stage == stage {
+                    self.dial_failed(site, id, DialFailure::Unreachable("no answer in time".into()));
+                }
+            }
+            SiteInput::Submit(jobs) => self.submit(site, &jobs),
+            SiteInput::Cancel(job) => {
+                self.ledger.job_mut(JobName { site: site as u32, number: job }).is_cancelled = true;
+                if let Some(id) = self.sites[site].ids.get(&job).and_then(|id| id.get()) {
+                    self.site_event(site, Event::Cancel(id));
+                }
+            }
+            SiteInput::Resize(node, slots) => self.site_event(site, Event::Resize(key_of(node), slots)),
+            SiteInput::Shutdown => {
+                self.ledger.site_gone(site, true);
+                self.site_event(site, Event::Shutdown);
+                self.shut_down(site);
+            }
+        }
+        if deadline.is_some_and(|deadline| deadline <= self.now) && self.sites[site].is_in_use() {
+            self.site_tick(site);
+        }
+        self.wake_site_in_time(site);
+    }
+
+    pub(super) fn site_wakes(&mut self, site: usize, wake: u64) {
+        let it = &self.sites[site];
+        if it.wake == wake && it.is_in_use() && it.frozen == 0 {
+            self.site_tick(site);
+            self.wake_site_in_time(site);
+        }
+    }
+
+    fn site_tick(&mut self, site: usize) {
+        self.site_event(site, Event::Tick);
+        let deadline = self.sites[site].core.next_deadline();
+        assert!(
+            deadline.is_none_or(|at| at > self.now),
+            "a dispatcher's deadline is over once its tick was taken in"
+        );
+    }
+
+    fn wake_site_in_time(&mut self, site: usize) {
+        let it = &mut self.sites[site];
+        it.wake += 1;
+        let Some(deadline) = it.core.next_deadline() else { return };
+        let wake = it.wake;
+        let late = self.random.time(Duration::ZERO, Duration::from_millis(1));
+        self.agenda.add(deadline.max(self.now) + late, What::SiteWakes(site, wake));
+    }
+
+    fn submit(&mut self, site: usize, jobs: &[u32]) {
+        let mut new = Vec::new();
+        for number in jobs {
+            let job = JobName { site: site as u32, number: *number };
+            let id = Rc::<Cell<Option<JobId>>>::default();
+            self.sites[site].ids.insert(*number, Rc::clone(&id));
+            let record = self.ledger.job_mut(job);
+            record.is_submitted = true;
+            new.push(NewJob {
+                ticket: SimTicket { job, id },
+                function: record.spec.function,
+                args: job.args(record.spec.weight),
+                options: record.spec.options(),
+            });
+        }
+        self.site_event(site, Event::Submit(new));
+    }
+
+    fn site_event(&mut self, site: usize, event: Event<SimTicket>) {
+        let mut actions = Vec::new();
+        let it = &mut self.sites[site];
+        it.core.handle(self.now, event, &mut actions);
+        if self.check_this_time() {
+            self.sites[site].core.check_invariants();
+        }
+        let lost = |action: &&Action<SimTicket>| matches!(action, Action::Report(Report::NodeLost(..)));
+        self.sites[site].losses += actions.iter().filter(lost).count() as u32;
+        for action in actions {
+            self.perform_for_site(site, action);
+        }
+    }
+
+    fn perform_for_site(&mut self, site: usize, action: Action<SimTicket>) {
+        match action {
+            Action::Resolve(ticket, resolution) => self.settle(&ticket, &resolution),
+            Action::Dial(key, resume) => self.dial(site, key, resume),
+            Action::Send(key, message) => self.site_sends(site, key, message),
+            Action::Close(key) => self.reset(site, key),
+            Action::SendProgram(key, digest) => {
+                if let Some(id) = self.established(site, key) {
+                    let after = self.random.magnitude(Duration::from_millis(1), Duration::from_millis(50));
+                    self.agenda.add(self.now + after, What::SendProgram(id, digest));
+                }
+            }
+            Action::Report(report) => self.take_report(site, &report),
+        }
+    }
+
+    fn take_report(&mut self, site: usize, report: &Report) {
+        self.story.tell(self.now, None, || format!("dispatcher {site}: {report:?}"));
+        let Report::Printed(_, lines) = report else { return };
+        for line in lines {
+            let its_own = line.text.starts_with(&format!("{site}."));
+            assert!(its_own, "a dispatcher is shown what its own jobs print");
+        }
+    }
+
+    /// The connection to the node, if it stands.
+    pub(super) fn established(&self, site: usize, key: NodeKey) -> Option<ConnectionId> {
+        let id = *self.sites[site].links.get(&key)?;
+        (self.connections[id.0].stage == Stage::Up).then_some(id)
+    }
+
+    fn site_sends(&mut self, site: usize, key: NodeKey, message: ToNode) {
+        let Some(id) = self.established(site, key) else { return };
+        if let ToNode::Run(attempts) = &message {
+            for attempt in attempts {
+                let job = JobName::of(&attempt.args);
+                self.ledger.sent(job, attempt.id, key.0 as usize);
+                self.story.tell(self.now, Some(job), || {
+                    format!("dispatcher {site}: {job} attempt {} to node {}", attempt.id.number, key.0)
+                });
+            }
+        }
+        if let Some(message) = self.spoil_to_node(message) {
+            self.send(id, Message::ToNode(message));
+        }
+    }
+
+    fn dial(&mut self, site: usize, key: NodeKey, resume: Option<Resume>) {
+        self.reset(site, key);
+        let id = ConnectionId(self.connections.len());
+        self.connections.push(Connection::new(site, key.0 as usize, resume));
+        self.sites[site].links.insert(key, id);
+        self.launch(id, Toward::Node, Packet::Syn);
+        self.agenda.add(self.now + CONNECT_TIME, What::DialTimeout(id, Stage::Connecting));
+    }
+
+    /// Drops the connection and whatever is under way; events of it are out of date from now on.
+    fn reset(&mut self, site: usize, key: NodeKey) {
+        if let Some(id) = self.sites[site].links.remove(&key) {
+            let connection = &mut self.connections[id.0];
+            connection.reading[Toward::Dispatcher as usize] = false;
+            self.stop_sending(id, Toward::Node);
+        }
+    }
+
+    fn dial_failed(&mut self, site: usize, id: ConnectionId, failure: DialFailure) {
+        let key = key_of(self.connections[id.0].node);
+        self.story.tell(self.now, None, || format!("dispatcher {site}: dial of node {}: {failure:?}", key.0));
+        self.reset(site, key);
+        self.site_event(site, Event::DialFailed(key, failure));
+    }
+
+    fn site_packet(&mut self, site: usize, id: ConnectionId, packet: Packet) {
+        let key = key_of(self.connections[id.0].node);
+        if !self.sites[site].is_current(key, id) {
+            return;
+        }
+        let stage = self.connections[id.0].stage;
+        match (stage, packet) {
+            (Stage::Connecting, Packet::SynAck) => {
+                self.reach(id, Stage::Shaking);
+                self.launch(id, Toward::Node, Packet::Handshake);
+            }
+            (Stage::Shaking, Packet::HandshakeDone) => {
+                self.reach(id, Stage::Greeting);
+                let hello = self.hello(site, id);
+                self.send(id, Message::ToNode(ToNode::Hello(hello)));
+            }
+            (Stage::Greeting, Packet::Batch(batch)) => self.greeted(site, id, batch),
+            (Stage::Up, Packet::Batch(batch)) => {
+                let messages = batch.into_iter().filter_map(from_node).collect();
+                self.site_event(site, Event::Received(key, messages));
+            }
+            (Stage::Connecting, Packet::Rst) => {
+                self.dial_failed(site, id, DialFailure::NotListening("nothing listens there".into()));
+            }
+            (Stage::Shaking | Stage::Greeting, Packet::Fin | Packet::Rst) => {
+                self.dial_failed(site, id, DialFailure::Unreachable("it closed the connection".into()));
+            }
+            (Stage::Up, Packet::Fin | Packet::Rst) => {
+                self.story
+                    .tell(self.now, None, || format!("dispatcher {site}: link to node {} is down", key.0));
+                self.reset(site, key);
+                self.site_event(site, Event::LinkDown(key, "it was closed".into()));
+            }
+            _ => {}
+        }
+    }
+
+    fn reach(&mut self, id: ConnectionId, stage: Stage) {
+        self.connections[id.0].stage = stage;
+        self.agenda.add(self.now + HANDSHAKE_TIME, What::DialTimeout(id, stage));
+    }
+
+    fn hello(&self, site: usize, id: ConnectionId) -> Hello {
+        let it = &self.sites[site];
+        let connection = &self.connections[id.0];
+        let offer =
+            ProgramOffer { digest: it.program, target: target(), bytes: 1000, name: "program".into() };
+        let is_local = self.nodes[connection.node].local_to.is_some();
+        Hello {
+            session: it.session,
+            name: format!("dispatcher {site}"),
+            programs: if is_local { Vec::new() } else { vec![offer] },
+            resume: connection.resume.clone(),
+            operator: false,
+        }
+    }
+
+    fn greeted(&mut self, site: usize, id: ConnectionId, batch: Vec<Message>) {
+        let key = key_of(self.connections[id.0].node);
+        let mut messages = batch.into_iter().filter_map(from_node);
+        match messages.next() {
+            Some(FromNode::Welcome(welcome)) => {
+                self.connections[id.0].stage = Stage::Up;
+                self.story.tell(self.now, None, || {
+                    let Welcomed { node, resumed, held } = (&welcome).into();
+                    format!(
+                        "dispatcher {site}: welcomed by node {} ({node}), resumed {resumed}, held {held}",
+                        key.0
+                    )
+                });
+                self.site_event(site, Event::LinkUp(key, Box::new(welcome)));
+                let rest: Vec<_> = messages.collect();
+                if !rest.is_empty() && self.sites[site].is_current(key, id) {
+                    self.site_event(site, Event::Received(key, rest));
+                }
+            }
+            Some(FromNode::Refused(refusal)) => {
+                self.dial_failed(site, id, DialFailure::Refused(refusal.to_string()));
+            }
+            _ => self.dial_failed(site, id, DialFailure::Refused("no greeting".into())),
+        }
+    }
+
+    pub(super) fn send_program(&mut self, id: ConnectionId, digest: Digest) {
+        for piece in 0..3 {
+            let bytes = Payload::from(vec![piece; 8]);
+            self.send(id, Message::ToNode(ToNode::ProgramChunk { digest, bytes, last: piece == 2 }));
+        }
+    }
+
+    /// The dispatcher ended in good order: what it sent is still written.
+    fn shut_down(&mut self, site: usize) {
+        self.story.tell(self.now, None, || format!("dispatcher {site}: shut down"));
+        self.sites[site].is_shut_down = true;
+        for key in self.sites[site].links.keys().copied().collect::<Vec<_>>() {
+            self.reset(site, key);
+        }
+    }
+
+    /// The dispatcher's process is gone.
+    pub(super) fn end_site(&mut self, site: usize, power: bool) {
+        self.story.tell(self.now, None, || {
+            format!("dispatcher {site}: gone{}", if power { ", power off" } else { "" })
+        });
+        self.ledger.site_gone(site, false);
+        self.sites[site].is_alive = false;
+        self.sites[site].is_off = power;
+        for index in 0..self.connections.len() {
+            if self.connections[index].site != site {
+                continue;
+            }
+            if power {
+                self.connections[index].reading[Toward::Dispatcher as usize] = false;
+            } else {
+                self.break_off(ConnectionId(index), Toward::Dispatcher);
+            }
+        }
+    }
+}
+
+/// What the story says of a welcome.
+struct Welcomed {
+    node: pp_protocol::NodeId,
+    resumed: bool,
+    held: usize,
+}
+
+impl From<&pp_protocol::Welcome> for Welcomed {
+    fn from(welcome: &pp_protocol::Welcome) -> Self {
+        Self { node: welcome.node, resumed: welcome.resumed, held: welcome.held.len() }
+    }
+}
+
+impl SiteInput {
+    /// What is in order among itself, and in no order to what comes from elsewhere.
+    fn source(&self) -> (u8, usize) {
+        match self {
+            Self::Packet(id, _) | Self::TimedOut(id, _) => (0, id.0),
+            Self::Found(_) | Self::Gone(_) => (1, 0),
+            Self::Submit(_) | Self::Cancel(_) | Self::Resize(..) | Self::Shutdown => (2, 0),
+        }
+    }
+}

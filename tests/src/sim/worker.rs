@@ -1,0 +1,300 @@
+//! A worker process: its page, the work in its socket, the job it runs, what it writes back.
+//!
+//! Mirrors `pp_node::page`, the worker's runner and the supervisor of its process, without processes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use pp_node::core::{Progress, WorkerKey};
+use pp_protocol::worker::{Finished, Work, WorkResult};
+use pp_protocol::{Death, Moment, Panic, Stream, WorkerDeath};
+
+use super::World;
+use super::agenda::What;
+use super::ledger::{Fate, JobName};
+use super::node::NodeInput;
+
+/// What a worker process does next.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// It has started.
+    Start,
+    /// It could not be started.
+    FailToStart,
+    /// A frame of work has reached its socket.
+    Frame(Vec<Work>),
+    /// The job it runs, its so-many-th one, prints a line.
+    Print(u64),
+    /// The job it runs, its so-many-th one, ends.
+    EndJob(u64),
+    /// It dies.
+    Die(Death),
+    /// Its socket was closed by the node.
+    Retire,
+}
+
+/// What the supervisor tells the node.
+#[derive(Clone, Debug)]
+pub(super) enum WorkerEvent {
+    Ready,
+    FailedToStart(String),
+    Finished(Vec<Finished>),
+    Skipped(u32),
+    Output(String),
+    Exited(WorkerDeath),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct SimWorker {
+    /// The page: what may be claimed, what was, what has ended, and when the last one started.
+    limit: u32,
+    started: u32,
+    finished: u32,
+    started_at: Moment,
+    /// Frames in its socket.
+    frames: VecDeque<VecDeque<Work>>,
+    /// The end of what it threw away of the frame it reads.
+    thrown_away: Option<u32>,
+    /// Ended jobs it has not reported.
+    pending: Vec<(JobName, Finished)>,
+    running: Option<Running>,
+    is_ready: bool,
+    is_dead: bool,
+    /// The node wants it to end.
+    pub(super) is_ordered: bool,
+    /// How many jobs it ran.
+    runs: u64,
+    /// When the last of what it was sent reaches it.
+    last_given: Moment,
+    /// When the last of what it wrote reaches the node.
+    last_told: Moment,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    number: u32,
+    job: JobName,
+    run: u32,
+}
+
+impl SimWorker {
+    pub(super) fn raise(&mut self, by: u32) {
+        self.limit = self.limit.wrapping_add(by);
+    }
+
+    pub(super) fn revoke(&mut self) -> Progress {
+        self.limit = self.started;
+        self.progress()
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress { started: self.started, finished: self.finished, started_at_ns: self.started_at.0 }
+    }
+
+    /// When what would reach it at `at` does so, behind what was sent before.
+    pub(super) fn arrival(&mut self, at: Moment) -> Moment {
+        self.last_given = self.last_given.max(at);
+        self.last_given
+    }
+
+    /// The process exists and the node has not told it to end.
+    pub(super) fn counts(&self) -> bool {
+        !self.is_dead && !self.is_ordered
+    }
+
+    /// Whether it has said that it is ready, and lives.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready && !self.is_dead
+    }
+
+    pub(super) fn runs_job(&self) -> Option<JobName> {
+        self.running.as_ref().filter(|_| !self.is_dead).map(|running| running.job)
+    }
+
+    /// Has been given work it has not dealt with.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.running.is_some() || self.limit != self.started
+    }
+
+    fn claim(&mut self, number: u32, now: Moment) -> bool {
+        if (number.wrapping_sub(self.limit) as i32) >= 0 {
+            return false;
+        }
+        self.started = number.wrapping_add(1);
+        self.started_at = now;
+        true
+    }
+
+    fn skip_to(&mut self, number: u32) {
+        (self.limit, self.started, self.finished) = (number, number, number);
+    }
+}
+
+impl World {
+    pub(super) fn worker(&mut self, node: usize, life: u32, key: WorkerKey, step: Step) {
+        if self.nodes[node].life != life || !self.nodes[node].is_up() {
+            return;
+        }
+        let Some(worker) = self.nodes[node].workers.get_mut(&key).filter(|worker| !worker.is_dead) else {
+            return;
+        };
+        match step {
+            Step::Start => {
+                worker.is_ready = true;
+                self.tell_node(node, key, WorkerEvent::Ready);
+                self.advance(node, key);
+            }
+            Step::FailToStart => {
+                worker.is_dead = true;
+                self.tell_node(node, key, WorkerEvent::FailedToStart("no memory".into()));
+            }
+            Step::Frame(works) => {
+                worker.frames.push_back(works.into());
+                self.advance(node, key);
+            }
+            Step::Print(run) if worker.runs == run && worker.running.is_some() => {
+                let text = worker.running.as_ref().map(|running| running.job.to_string());
+                self.tell_node(node, key, WorkerEvent::Output(text.unwrap_or_default()));
+            }
+            Step::EndJob(run) if worker.runs == run => self.end_job(node, key),
+            Step::Print(_) | Step::EndJob(_) => {}
+            Step::Retire => self.retire(node, key),
+            Step::Die(death) => self.die(node, key, death),
+        }
+    }
+
+    /// Reads work, until it runs a job or there is nothing more to read.
+    fn advance(&mut self, node: usize, key: WorkerKey) {
+        loop {
+            let now = self.now;
+            let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+            if !worker.is_ready || worker.is_dead || worker.running.is_some() {
+                return;
+            }
+            let more = worker.frames.len() > 1;
+            let Some(frame) = worker.frames.front_mut() else { return };
+            let Some(work) = frame.pop_front() else {
+                worker.frames.pop_front();
+                self.end_frame(node, key, more);
+                continue;
+            };
+            let job = JobName::of(&work.args);
+            let is_long = self.ledger.job(job).spec.run_time > Duration::from_micros(100);
+            if is_long {
+                self.flush_worker(node, key);
+            }
+            let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+            if worker.claim(work.number, now) {
+                self.start_job(node, key, job, work.number);
+            } else {
+                worker.thrown_away = Some(work.number.wrapping_add(1));
+            }
+        }
+    }
+
+    fn end_frame(&mut self, node: usize, key: WorkerKey, more: bool) {
+        let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+        let thrown_away = worker.thrown_away.take();
+        if thrown_away.is_some() || !more {
+            self.flush_worker(node, key);
+        }
+        if let Some(next) = thrown_away {
+            if let Some(worker) = self.nodes[node].workers.get_mut(&key) {
+                worker.skip_to(next);
+            }
+            self.tell_node(node, key, WorkerEvent::Skipped(next));
+        }
+    }
+
+    fn start_job(&mut self, node: usize, key: WorkerKey, job: JobName, number: u32) {
+        self.story.tell(self.now, Some(job), || format!("node {node}: worker {} starts {job}", key.0));
+        let run = self.ledger.started(job, node, self.now);
+        let life = self.nodes[node].life;
+        let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+        worker.runs += 1;
+        worker.running = Some(Running { number, job, run });
+        let runs = worker.runs;
+        let spec = &self.ledger.job(job).spec;
+        let run_time = spec.run_time * self.nodes[node].slowness;
+        let step = match spec.fate {
+            Fate::Endless => None,
+            Fate::Poison => Some(Step::Die(Death::Signal(11))),
+            _ => Some(Step::EndJob(runs)),
+        };
+        if spec.prints {
+            let at = self.now + run_time / 2;
+            self.agenda.add(at, What::Worker(node, life, key, Step::Print(runs)));
+        }
+        if let Some(step) = step {
+            self.agenda.add(self.now + run_time, What::Worker(node, life, key, step));
+        }
+    }
+
+    fn end_job(&mut self, node: usize, key: WorkerKey) {
+        let now = self.now;
+        let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+        let Some(Running { number, job, run }) = worker.running.take() else { return };
+        worker.finished = number.wrapping_add(1);
+        let result = match self.ledger.job(job).spec.fate {
+            Fate::Panics => {
+                WorkResult::Panicked(Panic { message: job.to_string(), place: None, backtrace: None })
+            }
+            Fate::BadArguments => WorkResult::BadArguments(job.to_string()),
+            _ => WorkResult::Succeeded(self.ledger.result(job, run)),
+        };
+        let run_time_ns = now.since(worker.started_at).as_nanos() as u64;
+        worker.pending.push((job, Finished { number, run_time_ns, result }));
+        if self.random.percent(50) {
+            self.flush_worker(node, key);
+        }
+        self.advance(node, key);
+    }
+
+    fn flush_worker(&mut self, node: usize, key: WorkerKey) {
+        let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+        let pending = std::mem::take(&mut worker.pending);
+        if !pending.is_empty() {
+            let finished = pending.into_iter().map(|(_, finished)| finished).collect();
+            self.tell_node(node, key, WorkerEvent::Finished(finished));
+        }
+    }
+
+    fn retire(&mut self, node: usize, key: WorkerKey) {
+        self.die(node, key, Death::Exit(0));
+    }
+
+    fn die(&mut self, node: usize, key: WorkerKey, death: Death) {
+        let now = self.now;
+        let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+        worker.is_dead = true;
+        let (is_ready, is_ordered) = (worker.is_ready, worker.is_ordered);
+        for (job, _) in std::mem::take(&mut worker.pending) {
+            self.ledger.end_unreported(job);
+        }
+        if let Some(job) = worker.running.as_ref().map(|running| running.job) {
+            if !is_ordered {
+                self.ledger.worker_died(job);
+            }
+            self.story
+                .tell(now, Some(job), || format!("node {node}: worker {} dies in {job}: {death}", key.0));
+        }
+        let event = if is_ready || is_ordered {
+            WorkerEvent::Exited(WorkerDeath { death, stderr: Vec::new() })
+        } else {
+            WorkerEvent::FailedToStart(format!("it ended before it was ready ({death})"))
+        };
+        self.tell_node(node, key, event);
+    }
+
+    /// What a worker and its supervisor say arrives in the order it was said.
+    fn tell_node(&mut self, node: usize, key: WorkerKey, event: WorkerEvent) {
+        let delay = self.random.magnitude(Duration::from_micros(2), Duration::from_micros(500));
+        let life = self.nodes[node].life;
+        let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+        worker.last_told = worker.last_told.max(self.now + delay);
+        self.agenda.add(worker.last_told, What::NodeInput(node, life, NodeInput::Worker(key, event)));
+    }
+
+    /// The stream a simulated job prints to.
+    pub(super) const PRINTS_TO: Stream = Stream::Stdout;
+}
