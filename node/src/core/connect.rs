@@ -121,6 +121,9 @@ impl Core {
         match (known, hello.resume) {
             (Some(session), Some(resume)) if resume.node == self.config.id => {
                 self.resume_session(now, session, key, &resume, actions);
+                // Its program may have been under way on the connection that broke off, and so may its refusal.
+                self.program_source_lost(session, actions);
+                self.prepare_program(session, &hello.programs, actions);
             }
             // The same dispatcher found this node under another address: its first connection stays.
             (Some(session), _) if self.sessions.get(&session).is_some_and(|s| s.connection.is_some()) => {
@@ -145,7 +148,10 @@ impl Core {
         let program = self.choose_program(&hello.programs);
         let name = cut(&hello.name, NAME_BYTES).to_owned();
         let mut session = Session::new(hello.session, name, connection, program);
-        session.window = session.window_for(self.share_of(key));
+        // Nothing is to be sent here that cannot run yet: it would wait for the program while other nodes are free.
+        if self.is_usable(&session.program) {
+            session.window = session.window_for(self.share_of(key));
+        }
         let welcome = self.welcome(false, Vec::new(), session.window);
         self.sessions.insert(key, session);
         self.set_peer(connection, Peer::Session(key));

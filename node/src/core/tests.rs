@@ -346,6 +346,30 @@ fn a_program_that_is_missing_is_asked_for_stored_and_run() {
 }
 
 #[test]
+fn a_program_whose_connection_broke_off_is_asked_for_again_on_the_next_one() {
+    let digest = pp_protocol::Digest([3; 32]);
+    let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
+    let greeting = Hello { programs: vec![offer], ..hello(1) };
+    let resume = Resume { node: NodeId(1), outcomes_received: 0, held: Vec::new() };
+    let again = Hello { resume: Some(resume), ..greeting.clone() };
+    let [first, second, third] = [1, 2, 3].map(ConnectionKey);
+    let needed = |key| Action::Send(key, FromNode::ProgramNeeded(digest));
+
+    let mut node = Node::with_slots(1);
+    node.on(Event::Connected(first));
+    assert_eq!(node.tell(1, ToNode::Hello(greeting)), [Action::LocateProgram(digest)]);
+    assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(first)]);
+    assert_eq!(node.on(Event::Disconnected(first)), [Action::AbandonProgram(digest)]);
+    node.on(Event::Connected(second));
+    assert_eq!(node.tell(2, ToNode::Hello(again.clone())), [Action::LocateProgram(digest)]);
+    assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(second)]);
+    // The node has not noticed that the second connection is gone, too.
+    node.on(Event::Connected(third));
+    let asked = [Action::Close(second), Action::AbandonProgram(digest), needed(third)];
+    assert_eq!(node.tell(3, ToNode::Hello(again)), asked);
+}
+
+#[test]
 fn a_program_for_another_architecture_is_refused_with_both_named() {
     let mut node = Node::with_slots(1);
     let other = Target { os: "linux".into(), arch: "aarch64".into() };
