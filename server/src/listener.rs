@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::mem::Discriminant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,10 +17,10 @@ use tokio::sync::Semaphore;
 
 /// How long to wait after the system refused a connection for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Refusals of one address are logged at most once in this time.
+/// Refusals of one address for one reason are logged at most once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(1);
-/// Addresses whose last refusal is remembered.
-const ADDRESSES_REMEMBERED: usize = 1_024;
+/// Refusals whose time is remembered.
+const REFUSALS_REMEMBERED: usize = 1_024;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
@@ -92,21 +93,23 @@ async fn welcome(
     Ok(())
 }
 
-/// When refusals of an address were last logged, so that a scan does not fill the log.
+/// When refusals of an address for a reason were last logged, so that a scan does not fill the log, nor hide that
+/// somebody there has the wrong secret.
 #[derive(Default)]
-struct Refusals(Mutex<HashMap<IpAddr, Instant>>);
+struct Refusals(Mutex<HashMap<(IpAddr, Discriminant<HandshakeError>), Instant>>);
 
 impl Refusals {
     fn log(&self, peer: SocketAddr, error: &HandshakeError) {
         let now = Instant::now();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.get(&peer.ip()).is_some_and(|at| now.duration_since(*at) < LOG_EVERY) {
+        let refusal = (peer.ip(), std::mem::discriminant(error));
+        if last.get(&refusal).is_some_and(|at| now.duration_since(*at) < LOG_EVERY) {
             return;
         }
-        if last.len() >= ADDRESSES_REMEMBERED {
+        if last.len() >= REFUSALS_REMEMBERED {
             last.clear();
         }
-        last.insert(peer.ip(), now);
+        last.insert(refusal, now);
         match error {
             HandshakeError::SecretMismatch | HandshakeError::VersionMismatch { .. } => {
                 tracing::warn!(%peer, "refused: {error}");
