@@ -31,8 +31,13 @@ pub(crate) fn start(settings: &Settings) {
     tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
-/// Says why the daemon cannot go on.
-pub(crate) fn error(error: &anyhow::Error) {
-    // There is nobody to tell if standard error is closed.
-    let _ = writeln!(std::io::stderr(), "ppserver: {error:#}");
+/// Says why the daemon cannot go on: in the log if programs read it, else plainly.
+pub(crate) fn error(error: &anyhow::Error, log_format: LogFormat) {
+    match log_format {
+        LogFormat::Json => tracing::error!("{error:#}"),
+        // There is nobody to tell if standard error is closed.
+        LogFormat::Text => {
+            let _ = writeln!(std::io::stderr(), "ppserver: {error:#}");
+        }
+    }
 }

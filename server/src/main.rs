@@ -12,16 +12,24 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::settings::{Arguments, Settings};
+use crate::settings::{Arguments, LogFormat, Settings};
 
 fn main() -> ExitCode {
     // A node starts this very program as a worker for its built-in functions.
     pp_node::worker::serve_if_worker();
     let arguments = Arguments::parse();
-    match Settings::new(arguments).map_err(Into::into).and_then(run::run) {
+    let (ended, log_format) = match Settings::new(arguments) {
+        Ok(settings) => {
+            let log_format = settings.log_format;
+            (run::run(settings), log_format)
+        }
+        // Nothing is logged yet.
+        Err(error) => (Err(error.into()), LogFormat::Text),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error(&error);
+            log::error(&error, log_format);
             ExitCode::FAILURE
         }
     }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::advertise::Advertiser;
 use crate::pid_file::PidFile;
-use crate::settings::{SecretSetting, Settings};
+use crate::settings::{LogFormat, Settings};
 use crate::{listener, load, log};
 
 /// Runs the daemon until it is told to stop.
@@ -24,7 +24,9 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let secret = find_secret(&settings.secret)?;
+    // Before anything that tells others that the daemon is there: a signal must not find it unprepared.
+    let signals = Signals::catch()?;
+    let secret = find_secret(&settings)?;
     let _pid_file = settings.pid_file.as_deref().map(PidFile::create).transpose()?;
     let listener = listener::bind(settings.interface, settings.port).await?;
     let address = listener.local_addr()?;
@@ -62,7 +64,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         }
     };
     tokio::select! {
-        ended = obey_signals(&node) => ended?,
+        () = signals.obey(&node) => {}
         () = idle(&node, settings.timeout) => {
             tracing::info!("no dispatcher for so long: exiting");
             node.drain();
@@ -78,31 +80,48 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns once a signal has ended the node.
-async fn obey_signals(node: &Node) -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut statistics = signal(SignalKind::user_defined1())?;
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            () = told_to_stop(&mut terminate, &mut interrupt) => {
-                if draining {
-                    tracing::info!("told again to stop: exiting at once");
-                    node.kill();
-                } else {
-                    tracing::info!("told to stop: finishing what runs; tell again to exit at once");
-                    node.drain();
-                    draining = true;
+/// The signals that the daemon answers.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    statistics: Signal,
+}
+
+impl Signals {
+    /// From now on they are kept until they are obeyed.
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            statistics: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Returns once a signal has ended the node.
+    async fn obey(self, node: &Node) {
+        let Self { mut terminate, mut interrupt, mut statistics } = self;
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                () = told_to_stop(&mut terminate, &mut interrupt) => {
+                    if draining {
+                        tracing::info!("told again to stop: exiting at once");
+                        node.kill();
+                    } else {
+                        tracing::info!("told to stop: finishing what runs; tell again to exit at once");
+                        node.drain();
+                        draining = true;
+                    }
                 }
-            }
-            _ = statistics.recv() => {
-                if let Some(statistics) = node.statistics().await {
-                    // There is nobody to tell if standard output is closed.
-                    let _ = write!(std::io::stdout(), "{statistics}");
-                    let _ = std::io::stdout().flush();
+                _ = statistics.recv() => {
+                    if let Some(statistics) = node.statistics().await {
+                        // There is nobody to tell if standard output is closed.
+                        let _ = write!(std::io::stdout(), "{statistics}");
+                        let _ = std::io::stdout().flush();
+                    }
                 }
+                () = node.ended() => return,
             }
-            () = node.ended() => return Ok(()),
         }
     }
 }
@@ -129,7 +148,8 @@ async fn idle(node: &Node, timeout: Option<Duration>) {
     }
 }
 
-fn find_secret(setting: &SecretSetting) -> anyhow::Result<Secret> {
+fn find_secret(settings: &Settings) -> Result<Secret, SecretError> {
+    let setting = &settings.secret;
     if setting.on_command_line.is_some() {
         tracing::warn!(
             "other users can see the secret in the process list; use --secret-file or PP_SECRET_FILE"
@@ -145,7 +165,7 @@ fn find_secret(setting: &SecretSetting) -> anyhow::Result<Secret> {
     };
     let (secret, origin) = match found {
         Some(found) => found,
-        None => make_secret()?,
+        None => make_secret(settings.log_format)?,
     };
     match &origin {
         Origin::File(path) => tracing::debug!(file = %path.display(), "secret read"),
@@ -160,15 +180,26 @@ fn find_secret(setting: &SecretSetting) -> anyhow::Result<Secret> {
 }
 
 /// Makes a secret, and says how the next machine gets it.
-fn make_secret() -> Result<(Secret, Origin), SecretError> {
+fn make_secret(log_format: LogFormat) -> Result<(Secret, Origin), SecretError> {
     let path = secret::default_path()?;
     let secret = Secret::create(&path)?;
-    // There is nobody to tell if standard error is closed.
-    let _ = writeln!(
-        std::io::stderr(),
-        "A new secret was written to {path}. Bring it to the next machine, before its ppserver is started, with:\n  \
-         ssh OTHER 'umask 077; mkdir -p ~/.config/ppserver; cat > ~/.config/ppserver/secret' < {path}",
-        path = path.display()
+    let file = path.display();
+    let bring = format!(
+        "ssh OTHER 'umask 077; mkdir -p ~/.config/ppserver; cat > ~/.config/ppserver/secret' < {file}"
     );
+    match log_format {
+        LogFormat::Json => {
+            tracing::warn!(%file, bring, "a new secret was written; bring it to other machines")
+        }
+        // For a person to copy: without a time and a level in front of it. There is nobody to tell if standard error
+        // is closed.
+        LogFormat::Text => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "A new secret was written to {file}. Bring it to the next machine, before its ppserver is started, \
+                 with:\n  {bring}"
+            );
+        }
+    }
     Ok((secret, Origin::File(path)))
 }

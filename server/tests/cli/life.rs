@@ -1,0 +1,115 @@
+//! How it starts, answers signals and ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use pp_tests::process::SECRET;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{Daemon, Ended, home, ppserver, text};
+
+#[test]
+fn the_signals_that_stop_it_end_it_well() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let home = home();
+        let mut daemon = Daemon::start(home.path(), &[]);
+        daemon.process.signal(signal);
+        assert_eq!(daemon.process.wait().code(), Some(0), "{signal:?}: {}", daemon.process.stderr());
+        daemon.process.wait_for_stderr("told to stop");
+    }
+}
+
+#[test]
+fn a_signal_at_the_very_moment_it_listens_ends_it_well() {
+    let home = home();
+    let file = home.path().join("ppserver.pid");
+    for _ in 0..20 {
+        let mut command = ppserver(home.path(), &["-p", "0", "-i", "127.0.0.1", "-P", text(&file)]);
+        let mut daemon =
+            command.env("PP_SECRET", SECRET).stderr(Stdio::piped()).spawn().expect("it can be started");
+        let id = Pid::from_child(&daemon);
+        // Read without any pause, unlike elsewhere: the signal is to come as early as it can.
+        let mut lines = BufReader::new(daemon.stderr.take().expect("it is piped")).lines();
+        let listens = |line: std::io::Result<String>| line.is_ok_and(|line| line.contains("listens on"));
+        assert!(lines.any(listens), "it listens");
+        kill_process(id, Signal::TERM).expect("it runs");
+        // It ends once nobody holds the other end of the pipe.
+        lines.for_each(drop);
+        assert_eq!(daemon.wait().expect("it can be waited for").code(), Some(0));
+        assert!(!file.exists(), "the pid file is removed");
+    }
+}
+
+#[test]
+fn usr1_prints_statistics_and_it_goes_on() {
+    let home = home();
+    let mut daemon = Daemon::start(home.path(), &["-w", "3", "--name", "counted"]);
+    for _ in 0..2 {
+        daemon.process.signal(Signal::USR1);
+        daemon.process.wait_for_stdout("job time sum");
+    }
+    let statistics = daemon.process.stdout();
+    let summary = statistics.lines().next().unwrap_or_default();
+    assert!(summary.starts_with("counted: 3 slots, 0 busy, "), "{statistics}");
+    assert!(daemon.authenticate(SECRET).is_ok());
+    daemon.process.signal(Signal::TERM);
+    assert_eq!(daemon.process.wait().code(), Some(0));
+}
+
+#[test]
+fn the_pid_file_holds_its_id_while_it_runs_and_keeps_a_second_one_out() {
+    let home = home();
+    let file = home.path().join("ppserver.pid");
+    let mut daemon = Daemon::start(home.path(), &["-P", text(&file)]);
+    let id = daemon.process.id().as_raw_nonzero().to_string();
+    assert_eq!(fs::read_to_string(&file).expect("it was written").trim(), id);
+
+    let mut second = ppserver(home.path(), &["-P", text(&file), "-p", "0", "-i", "127.0.0.1"]);
+    let running = format!("another ppserver (process {id}) runs");
+    Ended::failing(second.env("PP_SECRET", SECRET), &[&running, text(&file), "-P"]);
+    assert_eq!(fs::read_to_string(&file).expect("it is still there").trim(), id);
+    assert!(daemon.authenticate(SECRET).is_ok(), "the first one is not disturbed");
+
+    daemon.process.signal(Signal::TERM);
+    assert_eq!(daemon.process.wait().code(), Some(0));
+    assert!(!file.exists(), "it is removed");
+}
+
+#[test]
+fn the_pid_file_of_a_daemon_that_was_killed_is_replaced() {
+    let home = home();
+    let file = home.path().join("ppserver.pid");
+    let mut killed = Daemon::start(home.path(), &["-P", text(&file)]);
+    killed.process.kill();
+    assert!(file.exists(), "nobody removed it");
+    let daemon = Daemon::start(home.path(), &["-P", text(&file)]);
+    let id = daemon.process.id().as_raw_nonzero().to_string();
+    assert_eq!(fs::read_to_string(&file).expect("it was written").trim(), id);
+}
+
+#[test]
+fn a_pid_file_that_cannot_be_written_is_an_error() {
+    let home = home();
+    let mut command = ppserver(home.path(), &["-P", "/proc/no/such.pid", "-p", "0", "-i", "127.0.0.1"]);
+    Ended::failing(command.env("PP_SECRET", SECRET), &["cannot write the pid file /proc/no/such.pid"]);
+}
+
+#[test]
+fn a_port_that_is_taken_leaves_no_pid_file() {
+    let home = home();
+    let first = Daemon::start(home.path(), &[]);
+    let file = home.path().join("second.pid");
+    let port = first.address.port().to_string();
+    let mut second = ppserver(home.path(), &["-P", text(&file), "-p", &port, "-i", "127.0.0.1"]);
+    Ended::failing(second.env("PP_SECRET", SECRET), &["is taken"]);
+    assert!(!file.exists());
+}
+
+#[test]
+fn it_exits_once_it_was_idle_for_as_long_as_told() {
+    let home = home();
+    let mut daemon = Daemon::start(home.path(), &["-t", "1"]);
+    assert_eq!(daemon.process.wait().code(), Some(0), "{}", daemon.process.stderr());
+    daemon.process.wait_for_stderr("no dispatcher for so long");
+}

@@ -1,0 +1,119 @@
+//! The secret: found, refused, made.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use pp_protocol::handshake::HandshakeError;
+use pp_tests::process::SECRET;
+
+use crate::{Daemon, Ended, home, ppserver, text};
+
+fn write_with_mode(path: &Path, secret: &str, mode: u32) {
+    std::fs::write(path, secret).expect("a file");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("its mode is set");
+}
+
+#[test]
+fn a_secret_file_that_others_can_read_is_refused_wherever_it_was_named() {
+    let home = home();
+    let file = home.path().join("secret of all");
+    write_with_mode(&file, SECRET, 0o644);
+    let parts = [text(&file), "can be read by others (mode 644)", "chmod 600"];
+    Ended::failing(&mut ppserver(home.path(), &["--secret-file", text(&file)]), &parts);
+    Ended::failing(ppserver(home.path(), &[]).env("PP_SECRET_FILE", &file), &parts);
+    let config = home.path().join("ppserver.toml");
+    std::fs::write(&config, format!("secret_file = {:?}\n", text(&file))).expect("a file");
+    Ended::failing(&mut ppserver(home.path(), &["-c", text(&config)]), &parts);
+}
+
+#[test]
+fn a_secret_file_that_is_missing_is_an_error_and_no_other_secret_is_used_instead() {
+    let home = home();
+    let missing = home.path().join("missing");
+    let mut command = ppserver(home.path(), &["--secret-file", text(&missing)]);
+    Ended::failing(command.env("PP_SECRET", SECRET), &["cannot read the secret file", text(&missing)]);
+}
+
+#[test]
+fn a_secret_file_of_ones_own_is_used() {
+    let home = home();
+    let file = home.path().join("mine");
+    write_with_mode(&file, &format!("{SECRET}\n"), 0o600);
+    let daemon = Daemon::start_as(&mut ppserver(home.path(), &["--secret-file", text(&file)]));
+    assert!(daemon.authenticate(SECRET).is_ok());
+    assert!(matches!(daemon.authenticate("another secret"), Err(HandshakeError::SecretMismatch)));
+}
+
+#[test]
+fn a_secret_on_the_command_line_is_used_with_a_warning() {
+    let home = home();
+    let daemon = Daemon::start_as(&mut ppserver(home.path(), &["-s", SECRET]));
+    daemon.process.wait_for_stderr("other users can see the secret in the process list");
+    assert!(daemon.authenticate(SECRET).is_ok());
+    assert!(!daemon.process.stderr().contains(SECRET), "it is not logged");
+}
+
+#[test]
+fn a_secret_that_can_be_guessed_is_warned_of_and_an_empty_one_refused() {
+    let home = home();
+    let mut weak = ppserver(home.path(), &["-d"]);
+    Daemon::start_as(weak.env("PP_SECRET", "hello")).process.wait_for_stderr("short enough to be guessed");
+    Ended::failing(ppserver(home.path(), &[]).env("PP_SECRET", ""), &["the secret from PP_SECRET is empty"]);
+}
+
+#[test]
+fn the_first_daemon_makes_a_secret_and_says_how_to_bring_it_and_the_next_ones_find_it() {
+    let home = home();
+    let first = Daemon::start_as(&mut ppserver(home.path(), &["-d"]));
+    let file = home.path().join(".config/ppserver/secret");
+    let secret = std::fs::read_to_string(&file).expect("the secret was written");
+    let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
+    assert_eq!((secret.trim().len(), mode & 0o777), (64, 0o600), "256 bits, for its owner alone");
+
+    let bring = first.process.wait_for_stderr("ssh OTHER");
+    assert!(bring.contains("umask 077") && bring.ends_with(&format!("< {}", file.display())), "{bring}");
+    assert!(!first.process.stderr().contains(secret.trim()), "the secret itself is not logged");
+
+    let second = Daemon::start_as(&mut ppserver(home.path(), &["-d"]));
+    second.process.wait_for_stderr("secret read");
+    assert!(!second.process.stderr().contains("new secret"), "{}", second.process.stderr());
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), secret);
+    for daemon in [&first, &second] {
+        assert!(daemon.authenticate(secret.trim()).is_ok());
+        assert!(matches!(daemon.authenticate(SECRET), Err(HandshakeError::SecretMismatch)));
+    }
+}
+
+#[test]
+fn the_line_that_brings_the_secret_does_bring_it() {
+    let (here, there) = (home(), home());
+    let daemon = Daemon::start_as(&mut ppserver(here.path(), &[]));
+    let line = daemon.process.wait_for_stderr("ssh OTHER");
+    // A shell with the other machine's home directory stands in for ssh.
+    let line = line.replace("ssh OTHER", &format!("HOME={} sh -c", there.path().display()));
+    let brought = std::process::Command::new("sh").args(["-c", &line]).env("HOME", here.path()).status();
+    assert!(brought.expect("there is a shell").success());
+    let other = Daemon::start_as(&mut ppserver(there.path(), &[]));
+    assert!(!other.process.stderr().contains("new secret"), "{}", other.process.stderr());
+    let secret = std::fs::read_to_string(here.path().join(".config/ppserver/secret")).expect("it is there");
+    assert!(other.authenticate(secret.trim()).is_ok());
+}
+
+#[test]
+fn a_secret_in_the_home_directory_that_others_can_read_is_refused() {
+    let home = home();
+    std::fs::create_dir_all(home.path().join(".config/ppserver")).expect("a directory");
+    let file = home.path().join(".config/ppserver/secret");
+    write_with_mode(&file, SECRET, 0o640);
+    Ended::failing(&mut ppserver(home.path(), &["-p", "0"]), &["mode 640", "chmod 600", text(&file)]);
+}
+
+#[test]
+fn without_a_home_there_is_no_place_for_a_secret_and_none_is_made_up() {
+    let home = home();
+    let mut command = ppserver(home.path(), &["-p", "0", "-i", "127.0.0.1"]);
+    Ended::failing(
+        command.env_remove("HOME"),
+        &["neither XDG_CONFIG_HOME nor HOME is set", "--secret-file", "PP_SECRET"],
+    );
+}
