@@ -7,6 +7,8 @@
 //! ```
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows its results")]
 
+use std::time::Duration;
+
 use pp_dispatcher::{Dispatcher, JobError, job};
 
 const NUMBERS: [u64; 6] =
@@ -27,6 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
 
     let dispatcher = Dispatcher::builder().discover_by_default(true).start()?;
+    // The network takes a moment to answer, and a machine may be done with a few numbers before that.
+    dispatcher.wait_for_nodes(1, Duration::from_secs(1));
     for n in numbers {
         dispatcher.job(smallest_divisor, (n,)).callback(move |divisor| report(n, divisor)).submit();
     }

@@ -16,9 +16,12 @@ use crate::function::JobFunction;
 use crate::job::Job;
 use crate::map::{Feed, Map};
 use crate::shared::Shared;
+use crate::shell::WaitForNodes;
 use crate::stats::{NodeInfo, Stats};
 use crate::submit::JobBuilder;
 
+/// Longer than anybody waits, and not too long to be added to a time.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// How long dropping the last dispatcher waits for its workers to be gone.
 const END_TIME: Duration = Duration::from_secs(5);
 
@@ -154,6 +157,19 @@ impl Dispatcher {
     pub fn wait_group_timeout(&self, name: &str, timeout: Duration) -> bool {
         self.assert_not_in_callback("wait_group_timeout");
         self.shared.group(name).wait_below(1, Some(timeout))
+    }
+
+    /// Waits until so many nodes beside the local one can be given jobs, for at most `timeout`, and yields how many
+    /// there are. There is no need to call this: jobs submitted before a node is found run on it once it is. It is for
+    /// programs whose whole work takes less time than finding nodes does. Returns at once if no node is named and none
+    /// is looked for.
+    pub fn wait_for_nodes(&self, count: usize, timeout: Duration) -> usize {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let waiting = WaitForNodes { count, until: Instant::now() + timeout.min(LONGEST_WAIT), tell };
+        self.shared.tell(Box::new(move |actor| actor.wait_for_nodes(waiting)));
+        // Not being told in time, or at all, is no error: what counts is how many there are now.
+        let _ = told.recv_timeout(timeout);
+        self.shared.ask(|actor| actor.nodes_in_use()).unwrap_or(0)
     }
 
     fn assert_not_in_callback(&self, function: &str) {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pp_node::page::monotonic_ns;
 use pp_node::{Node, NodeConfig, Workers};
@@ -25,7 +25,8 @@ use self::links::{Dialler, LinkEvent, Links};
 use self::programs::Programs;
 use crate::builder::Output;
 use crate::core::{
-    Action, Config, Core, DialFailure, Event, NewJob, NodeKey, NodeKind, NodeState, Report, Resolution,
+    Action, Config, Core, DialFailure, Event, NewJob, NodeKey, NodeKind, NodeState, NodeView, Report,
+    Resolution,
 };
 use crate::error::{ResizeError, result_of};
 use crate::events;
@@ -72,6 +73,13 @@ pub(crate) fn start(setup: Setup, shared: Arc<Shared>) -> Result<JoinHandle<()>,
     Ok(thread)
 }
 
+/// Somebody waits for so many nodes, until then.
+pub(crate) struct WaitForNodes {
+    pub(crate) count: usize,
+    pub(crate) until: Instant,
+    pub(crate) tell: std::sync::mpsc::SyncSender<()>,
+}
+
 /// Owns the core. Everything here runs on the dispatcher's thread.
 pub(crate) struct Actor {
     pub(crate) core: Core<JobTicket>,
@@ -86,6 +94,8 @@ pub(crate) struct Actor {
     /// The nodes found, by what identifies them to discovery.
     known: BTreeMap<String, NodeKey>,
     actions: Vec<Action<JobTicket>>,
+    /// Who is to be told when nodes are in use.
+    waiting_for_nodes: Vec<WaitForNodes>,
     ended: bool,
 }
 
@@ -113,6 +123,7 @@ impl Actor {
             _discovery: discovery,
             known: BTreeMap::new(),
             actions: Vec::new(),
+            waiting_for_nodes: Vec::new(),
             ended: false,
             setup,
         }
@@ -183,6 +194,34 @@ impl Actor {
         self.shared.resolved(resolved, resolved - with_callback);
         let capacity = self.core.nodes().map(|node| node.window as usize).sum();
         self.shared.capacity.store(capacity, Ordering::Relaxed);
+        if !self.waiting_for_nodes.is_empty() {
+            let nodes = self.nodes_in_use();
+            self.waiting_for_nodes.retain(|waiting| {
+                if nodes >= waiting.count {
+                    // Whoever has stopped waiting needs no word.
+                    let _ = waiting.tell.try_send(());
+                }
+                nodes < waiting.count
+            });
+        }
+    }
+
+    /// Tells whoever waits when so many nodes beside the local one can be given jobs, or that none will ever be.
+    pub(crate) fn wait_for_nodes(&mut self, waiting: WaitForNodes) {
+        let none_will_come = !self.setup.discover && self.setup.nodes.is_empty();
+        if none_will_come || self.nodes_in_use() >= waiting.count {
+            let _ = waiting.tell.try_send(());
+        } else {
+            let now = Instant::now();
+            self.waiting_for_nodes.retain(|waiting| waiting.until > now);
+            self.waiting_for_nodes.push(waiting);
+        }
+    }
+
+    /// Nodes beside the local one that can be given jobs.
+    pub(crate) fn nodes_in_use(&self) -> usize {
+        let in_use = |node: &NodeView<'_>| node.kind != NodeKind::Local && node.state == NodeState::Connected;
+        self.core.nodes().filter(in_use).count()
     }
 
     /// True if a callback is to run before the job is done.
@@ -313,7 +352,9 @@ impl Actor {
         };
         match (node.kind, node.state) {
             (NodeKind::Local, _) => self.local.resize(slots),
-            (_, NodeState::Connected | NodeState::Suspect) => self.handle(Event::Resize(key, slots)),
+            (_, NodeState::Preparing | NodeState::Connected | NodeState::Suspect) => {
+                self.handle(Event::Resize(key, slots));
+            }
             _ => return Err(ResizeError::NotConnected(name.into())),
         }
         Ok(())

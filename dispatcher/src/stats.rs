@@ -55,6 +55,7 @@ impl fmt::Display for NodeInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
             NodeState::Connecting => "connecting",
+            NodeState::Preparing => "connected, the program is on its way to it",
             NodeState::Connected => "connected",
             NodeState::Suspect => "silent",
             NodeState::Reconnecting => "reconnecting",

@@ -40,7 +40,7 @@ impl From<NodeInfo> for Line {
             },
             state: match node.state {
                 NodeState::Connecting => "connecting",
-                NodeState::Connected => "connected",
+                NodeState::Preparing | NodeState::Connected => "connected",
                 NodeState::Suspect => "silent",
                 NodeState::Reconnecting => "reconnecting",
                 NodeState::Unreachable => "unreachable",

@@ -48,6 +48,8 @@ pub struct NodeView<'a> {
 pub enum NodeState {
     /// Being dialled for the first time.
     Connecting,
+    /// Connected, being sent the program.
+    Preparing,
     /// In use.
     Connected,
     /// Connected, silent for too long to be given new work.
@@ -213,6 +215,7 @@ impl Node {
                 }
                 State::Connected { .. } if self.program_refused.is_some() => NodeState::Refused,
                 State::Connected { suspect: true, .. } => NodeState::Suspect,
+                State::Connected { .. } if self.window == 0 && self.may_take_work() => NodeState::Preparing,
                 State::Connected { .. } => NodeState::Connected,
                 State::Reconnecting { .. } => NodeState::Reconnecting,
             };

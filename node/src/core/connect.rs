@@ -6,6 +6,7 @@ use std::time::Duration;
 use pp_protocol::limits::{NAME_BYTES, PROGRAM_OFFERS, SESSIONS, WINDOW_ATTEMPTS, cut};
 use pp_protocol::{AttemptId, FromNode, Hello, Moment, Refusal, Resume, ToNode, Welcome};
 
+use super::programs::is_usable;
 use super::session::Session;
 use super::{Action, ConnectionKey, Core, SessionKey};
 
@@ -149,7 +150,7 @@ impl Core {
         let name = cut(&hello.name, NAME_BYTES).to_owned();
         let mut session = Session::new(hello.session, name, connection, program);
         // Nothing is to be sent here that cannot run yet: it would wait for the program while other nodes are free.
-        if self.is_usable(&session.program) {
+        if is_usable(&self.programs, &session.program) {
             session.window = session.window_for(self.share_of(key));
         }
         let welcome = self.welcome(false, Vec::new(), session.window);

@@ -7,6 +7,7 @@
 //! ```
 //! One dispatcher at a time sends a program, however many run it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pp_protocol::limits::PROGRAM_BYTES;
@@ -54,6 +55,12 @@ impl ProgramState {
             _ => None,
         }
     }
+}
+
+/// Whether workers can be started from what a session runs.
+pub(super) fn is_usable(programs: &BTreeMap<Program, ProgramState>, program: &SessionProgram) -> bool {
+    let SessionProgram::Runs(program) = program else { return false };
+    matches!(programs.get(program), Some(ProgramState::Usable(_)))
 }
 
 impl Core {

@@ -10,6 +10,7 @@ use pp_protocol::limits::WORKER_ATTEMPTS;
 use pp_protocol::worker::Work;
 use pp_protocol::{FromNode, Moment};
 
+use super::programs::is_usable;
 use super::session::{Session, SessionProgram};
 use super::work::{InWorker, Worker, WorkerState};
 use super::{Action, Core, Program, SessionKey, WorkerKey};
@@ -222,16 +223,10 @@ impl Core {
     /// Tells dispatchers how much to send, where that changed by more than a quarter.
     fn announce_windows(&mut self, actions: &mut Vec<Action>) {
         let active = self.sessions.values().filter(|session| session.is_active()).count();
-        let able: BTreeSet<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| self.draining.is_none() && self.is_usable(&session.program))
-            .map(|(key, _)| *key)
-            .collect();
-        for (key, session) in &mut self.sessions {
+        for session in self.sessions.values_mut() {
             let sharing = u32::try_from(active + usize::from(!session.is_active())).unwrap_or(u32::MAX);
-            let window =
-                if able.contains(key) { session.window_for(self.slots.div_ceil(sharing.max(1))) } else { 0 };
+            let takes_work = self.draining.is_none() && is_usable(&self.programs, &session.program);
+            let window = if takes_work { session.window_for(self.slots.div_ceil(sharing.max(1))) } else { 0 };
             let change = window.abs_diff(session.window);
             let notable = change > session.window / 4 || (change > 0 && (window == 0 || window <= 64));
             if notable && let Some(connection) = session.connection {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pp_dispatcher::{Builder, Dispatcher, NodeInfo, NodeKind, Output, job};
 use pp_tests::process::{SECRET, Server};
-use pp_tests::wait::wait_until;
+use pp_tests::wait::PATIENCE;
 
 #[job]
 pub(crate) fn square(n: u64) -> u64 {
@@ -59,11 +59,8 @@ pub(crate) fn builder<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Buil
 /// As [`builder`], started and connected to all of them.
 pub(crate) fn dispatcher<'a>(servers: impl IntoIterator<Item = &'a Server> + Clone) -> Dispatcher {
     let dispatcher = builder(servers.clone()).start().expect("it starts");
-    for server in servers {
-        wait_until("a node to be connected", || {
-            node(&dispatcher, server).is_some_and(|node| node.state == pp_dispatcher::NodeState::Connected)
-        });
-    }
+    let count = servers.into_iter().count();
+    assert_eq!(dispatcher.wait_for_nodes(count, PATIENCE), count, "{:?}", dispatcher.nodes());
     dispatcher
 }
 
