@@ -1,0 +1,81 @@
+//! What is true of the source itself.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.expect("this package is a folder of the workspace").to_path_buf()
+}
+
+fn files_in(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            found.extend(files_in(&path, extension)?);
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// A core is told the time, its seed and its settings, and behaves the same each time it is told the same.
+#[test]
+fn the_cores_have_no_clock_no_threads_no_environment_and_no_order_of_chance() {
+    let foreign = [
+        "tokio",
+        "async ",
+        ".await",
+        "Instant",
+        "SystemTime",
+        "std::env",
+        "std::net",
+        "std::fs",
+        "std::io",
+        "thread",
+        "HashMap",
+        "HashSet",
+        "getrandom",
+        "Mutex",
+        "unsafe",
+    ];
+    for core in ["node/src/core", "dispatcher/src/core"] {
+        let files = files_in(&root().join(core), "rs").expect("the core is there");
+        assert!(files.len() > 5, "{core} has moved");
+        for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
+            let text = fs::read_to_string(file).expect("it can be read");
+            let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+            for (number, line) in code {
+                let found = foreign.iter().find(|word| line.contains(**word));
+                assert_eq!(found, None, "{}:{}: {line}", file.display(), number + 1);
+            }
+        }
+    }
+}
+
+/// bincode is not developed any more: replacing it touches one file.
+#[test]
+fn one_module_alone_knows_how_messages_are_encoded() {
+    let users: Vec<_> = files_in(&root(), "rs")
+        .expect("the sources are there")
+        .into_iter()
+        .filter(|file| !file.ends_with("tests/tests/tidy.rs"))
+        .filter(|file| fs::read_to_string(file).expect("it can be read").contains("bincode::"))
+        .collect();
+    assert_eq!(users, [root().join("protocol/src/codec.rs")]);
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    for document in files_in(&root(), "md").expect("the documents are there") {
+        let text = fs::read_to_string(&document).expect("it can be read");
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let is_local = !target.is_empty() && !target.contains("://");
+            let path = document.with_file_name(target);
+            assert!(!is_local || path.exists(), "{}: {target}", document.display());
+        }
+    }
+}
