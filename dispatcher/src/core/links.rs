@@ -66,6 +66,7 @@ impl<T> Core<T> {
             State::Reconnecting { .. } if welcome.resumed && node.incarnation == Some(welcome.node) => {
                 node.connected(now, &welcome);
                 self.queue_what_did_not_arrive(key, &welcome.held);
+                self.cancel_again(key, actions);
             }
             State::Reconnecting { .. } => {
                 self.lose(key, "it restarted".into(), true, actions);
@@ -96,6 +97,15 @@ impl<T> Core<T> {
                 self.take_from_node(id);
                 self.queue_again(id.job);
             }
+        }
+    }
+
+    /// The connection may have broken while cancellations were on their way, or before they could be sent.
+    fn cancel_again(&self, key: NodeKey, actions: &mut Vec<Action<T>>) {
+        let mut cancelled = self.attempts_at(key);
+        cancelled.retain(|id| self.jobs.find(id.job).is_some_and(|job| job.ticket.is_none()));
+        if !cancelled.is_empty() {
+            actions.push(Action::Send(key, ToNode::Cancel(cancelled)));
         }
     }
 

@@ -224,6 +224,23 @@ fn a_blip_costs_nothing() {
 }
 
 #[test]
+fn a_cancellation_that_a_broken_connection_swallowed_is_sent_again() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 2, 2);
+    dispatcher.submit(2);
+    dispatcher.on(Event::Cancel(JobId::new(0, 0)));
+    dispatcher.on(Event::LinkDown(A, "reset".into()));
+    let cancelled = resolve(1, Some(A), 0, JobOutcome::Cancelled);
+    assert_eq!(dispatcher.on(Event::Cancel(JobId::new(1, 0))), [cancelled], "it cannot be sent now");
+    let held = vec![id(0, 1), id(1, 1)];
+    let back = Welcome { resumed: true, held: held.clone(), ..welcome(A, 2, 2) };
+    assert_eq!(
+        dispatcher.on(Event::LinkUp(A, Box::new(back))),
+        [Action::Send(A, ToNode::Cancel(held)), Action::Report(Report::NodeConnected(A))]
+    );
+}
+
+#[test]
 fn a_node_that_restarted_has_lost_its_attempts() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
