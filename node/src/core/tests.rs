@@ -227,6 +227,26 @@ fn an_attempt_beyond_its_time_limit_is_killed_when_it_has_really_run_so_long() {
 }
 
 #[test]
+fn an_attempt_that_started_while_its_worker_was_killed_for_another_one_runs_again_uncharged() {
+    let mut node = Node::ready(1);
+    let limited = Attempt { time_limit_ns: 30 * MILLISECOND, ..attempt(10) };
+    node.tell(1, ToNode::Run(vec![limited, attempt(11)]));
+    node.now = Moment(30 * MILLISECOND);
+    assert_eq!(node.on(Event::Tick), [Action::Observe(WorkerKey(0))]);
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    assert_eq!(node.on(Event::Observed(WorkerKey(0), progress)), [Action::Kill(WorkerKey(0))]);
+    // The first one ended by itself before the signal came.
+    let ended = outcome(10, 5, Ended::Succeeded(Payload::from(vec![1])));
+    assert_eq!(node.finish(0, 1, 5), [outcomes(1, 1, vec![ended])]);
+    let progress = Progress { started: 3, finished: 2, started_at_ns: 30 * MILLISECOND };
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), progress, killed())),
+        [Action::Spawn(WorkerKey(1), Program::Own)],
+        "it waits for the next worker"
+    );
+}
+
+#[test]
 fn dispatchers_share_the_slots_one_by_one() {
     let mut node = Node::ready(2);
     node.connect(2);

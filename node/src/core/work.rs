@@ -229,10 +229,13 @@ impl Core {
                 );
             } else if running != Some(piece.number) {
                 session.queue.push_front(piece.attempt);
-            } else if let Some((_, ended)) = worker.doomed.take_if(|(doomed, _)| *doomed == id) {
-                session.ended(id, 0, ended);
             } else {
-                session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone())));
+                match worker.doomed.take() {
+                    Some((doomed, ended)) if doomed == id => session.ended(id, 0, ended),
+                    // It was killed for an attempt that ended just before that: this one is not to blame.
+                    Some(_) => session.queue.push_front(piece.attempt),
+                    None => session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone()))),
+                }
             }
         }
     }
