@@ -52,7 +52,10 @@ fn find(arguments: &Arguments, name: &str) -> anyhow::Result<(Dispatcher, NodeIn
     };
     match found {
         None => bail!("no node {name:?} was found; `ppctl nodes` lists those there are"),
-        Some(node) if node.state == NodeState::Connected => Ok((dispatcher, node)),
+        // A node that is never sent a program takes orders all the same.
+        Some(node) if matches!(node.state, NodeState::Connected | NodeState::Preparing) => {
+            Ok((dispatcher, node))
+        }
         Some(node) => bail!("{node}"),
     }
 }
