@@ -34,9 +34,11 @@ impl<T> Core<T> {
                 self.nodes.insert(key, Node::new(name, kind));
                 actions.push(Action::Dial(key, None));
             }
-            // Word of a node that was out of reach: no reason to wait any longer.
+            // Word of a node that was out of reach: no reason to wait any longer. What a refusal takes to be mended
+            // takes its time, unless that wait was ended because there was no more word of the node.
             Some(node) => {
-                if let State::Waiting { failed: failed @ FailedDial { refused: false, .. }, .. } = &node.state
+                if let State::Waiting { redial, failed } = &node.state
+                    && (!failed.refused || redial.is_none())
                 {
                     node.state = State::Dialling { failed: Some(failed.clone()) };
                     actions.push(Action::Dial(key, None));

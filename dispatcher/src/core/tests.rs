@@ -322,6 +322,17 @@ fn a_refusal_is_shown_and_tried_again_without_haste() {
 }
 
 #[test]
+fn a_discovered_node_that_refused_and_went_is_dialled_when_there_is_word_of_it_again() {
+    let mut dispatcher = Dispatcher::new();
+    let found = Event::NodeFound { node: A, name: "node".into(), kind: NodeKind::Discovered };
+    assert_eq!(dispatcher.on(found.clone()), [Action::Dial(A, None)]);
+    dispatcher.on(Event::DialFailed(A, DialFailure::Refused("it is draining".into())));
+    assert_eq!(dispatcher.on(Event::NodeGone(A)), []);
+    assert_eq!(dispatcher.pass(Duration::from_secs(60)), []);
+    assert_eq!(dispatcher.on(found), [Action::Dial(A, None)]);
+}
+
+#[test]
 fn a_job_that_always_kills_its_worker_is_lost_with_its_history() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
