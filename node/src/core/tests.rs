@@ -496,7 +496,9 @@ fn what_is_printed_belongs_to_the_running_attempt() {
     node.tell(1, ToNode::Run(vec![attempt(10)]));
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     let unreported = Progress { finished: 2, ..progress };
-    for progress in [progress, unreported] {
+    // As it was when work behind the attempt had been revoked, and thrown away by the worker.
+    let beyond = Progress { started: 5, finished: 5, ..progress };
+    for progress in [progress, unreported, beyond] {
         let printed = node.on(Event::WorkerOutput(WorkerKey(0), progress, Stream::Stdout, "hello".into()));
         let text = "hello".into();
         let line = pp_protocol::OutputLine { attempt: Some(attempt(10).id), stream: Stream::Stdout, text };

@@ -115,13 +115,8 @@ impl Worker {
 
     /// The attempt that runs, if the worker has come this far.
     fn running(&self, progress: Progress) -> Option<&InWorker> {
-        self.started_last(progress).filter(|_| progress.started != progress.finished)
-    }
-
-    /// The attempt that was started last, unless its end has been reported.
-    fn started_last(&self, progress: Progress) -> Option<&InWorker> {
         let number = progress.started.wrapping_sub(1);
-        self.work.iter().find(|piece| piece.number == number)
+        self.work.iter().find(|piece| piece.number == number && progress.started != progress.finished)
     }
 
     fn pop(&mut self) -> Option<InWorker> {
@@ -200,7 +195,9 @@ impl Core {
 
     pub(super) fn worker_output(&mut self, key: WorkerKey, progress: Progress, stream: Stream, text: String) {
         let Some(worker) = self.workers.get(&key) else { return };
-        let started = worker.started_last(progress).map(|piece| piece.attempt.id);
+        // Beyond it the worker may have thrown away what was revoked.
+        let mut started = worker.work.iter().rev().filter(|piece| before(piece.number, progress.started));
+        let started = started.next().map(|piece| piece.attempt.id);
         let owner = worker.session.zip(started).or(worker.last);
         if let Some((session, attempt)) = owner
             && let Some(session) = self.sessions.get_mut(&session)
