@@ -266,10 +266,11 @@ impl World {
 
     /// Dispatchers do not come back; one is always left.
     fn strike_site(&mut self, site: usize, kind: Kind) {
-        let others = self.sites.iter().filter(|site| site.is_in_use()).count();
-        if others < 2 || !self.sites[site].is_in_use() {
+        let staying = self.sites.iter().filter(|site| site.is_staying()).count();
+        if staying < 2 || !self.sites[site].is_staying() {
             return;
         }
+        self.sites[site].is_leaving = true;
         match kind {
             Kind::ShutDownSite => self.site_input(site, SiteInput::Shutdown),
             _ => self.end_site(site, kind == Kind::PowerOffSite),

@@ -95,6 +95,8 @@ pub(super) struct JobRecord {
     runs: Vec<(usize, Moment)>,
     /// Workers that died while they ran it, and not because the node wanted it.
     deaths: u32,
+    /// Runs that the node ended. They may have been meant for another job of the same worker.
+    kills: u32,
     /// Runs that ended, and whose worker died before it reported them.
     unreported: u32,
     resolved: Option<String>,
@@ -120,6 +122,7 @@ impl Ledger {
             attempts: 0,
             runs: Vec::new(),
             deaths: 0,
+            kills: 0,
             unreported: 0,
             resolved: None,
         };
@@ -171,7 +174,7 @@ impl Ledger {
         record.runs.push((node, now));
         let runs = record.runs.len() as u32;
         assert!(
-            runs <= record.attempts + record.deaths + record.unreported,
+            runs <= record.attempts + record.deaths + record.kills + record.unreported,
             "{job} runs for the {runs}th time after {} attempts were sent",
             record.attempts
         );
@@ -180,6 +183,11 @@ impl Ledger {
 
     pub(super) fn worker_died(&mut self, job: JobName) {
         self.job_mut(job).deaths += 1;
+    }
+
+    /// The node killed the worker that ran it, for whatever reason.
+    pub(super) fn killed(&mut self, job: JobName) {
+        self.job_mut(job).kills += 1;
     }
 
     pub(super) fn end_unreported(&mut self, job: JobName) {
@@ -228,6 +236,7 @@ impl Ledger {
                 Fate::Panics if job.spec.retry_panics => job.spec.max_attempts() as usize,
                 _ => 1,
             };
+            let most = most + (job.kills + job.unreported) as usize;
             let runs = job.runs.len();
             assert!(runs <= most, "job {number} ran {runs} times although nothing but connections broke");
         }

@@ -261,12 +261,13 @@ impl World {
     fn check_rest(&self) {
         for (number, site) in self.sites.iter().enumerate().filter(|(_, site)| site.is_in_use()) {
             assert_eq!(site.core.unresolved(), 0, "dispatcher {number} has resolved everything");
-            assert_eq!(site.core.kept(), 0, "dispatcher {number} keeps no job");
             for view in site.core.nodes() {
                 let machine = &self.nodes[view.key.0 as usize];
                 assert_eq!(view.state, NodeState::Connected, "dispatcher {number} uses {}", machine.name);
                 assert_eq!(view.status.slots, machine.usual_slots, "{} has its slots back", machine.name);
+                assert_eq!(view.attempts, 0, "dispatcher {number} has nothing at {}", machine.name);
             }
+            assert_eq!(site.core.kept(), 0, "dispatcher {number} keeps no job");
         }
         for (number, machine) in self.nodes.iter().enumerate() {
             let Some(core) = machine.core() else { continue };

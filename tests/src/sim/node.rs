@@ -10,7 +10,7 @@ use super::World;
 use super::agenda::What;
 use super::faults::Fault;
 use super::ledger::JobName;
-use super::network::{ConnectionId, Message, Packet, Toward};
+use super::network::{Connection, ConnectionId, Message, Packet, Toward};
 use super::worker::{SimWorker, Step, WorkerEvent};
 
 /// Something reaches the node's task.
@@ -56,7 +56,8 @@ pub(super) struct Machine {
     pub(super) slowness: u32,
     /// How many of the next workers cannot be started, once one has been.
     pub(super) failing_starts: u32,
-    has_started_workers: bool,
+    /// What was started as a worker in this life of it.
+    has_started: BTreeSet<Program>,
 }
 
 impl Machine {
@@ -77,7 +78,7 @@ impl Machine {
             wake: 0,
             slowness: 1,
             failing_starts: 0,
-            has_started_workers: false,
+            has_started: BTreeSet::new(),
         }
     }
 
@@ -118,7 +119,7 @@ impl World {
         machine.core = Some(Core::new(config));
         machine.is_off = false;
         machine.next_connection = 0;
-        machine.has_started_workers = false;
+        machine.has_started.clear();
         let life = machine.life;
         self.story.tell(self.now, None, || format!("node {node}: started, life {life}"));
     }
@@ -220,7 +221,8 @@ impl World {
         let progress = self.nodes[node].workers.get(&key).map(SimWorker::progress).unwrap_or_default();
         let event = match event {
             WorkerEvent::Ready => {
-                self.nodes[node].has_started_workers = true;
+                let machine = &mut self.nodes[node];
+                machine.has_started.extend(machine.workers.get(&key).map(|worker| worker.program));
                 Event::WorkerReady(key)
             }
             WorkerEvent::Finished(finished) => Event::WorkerFinished(key, finished),
@@ -343,8 +345,24 @@ impl World {
     }
 
     fn node_sends(&mut self, id: ConnectionId, message: FromNode) {
+        if self.story.is_wanted() {
+            self.tell_of_outcomes(id, &message);
+        }
         let Some(message) = self.spoil_from_node(id, message) else { return };
         self.send(id, Message::FromNode(message));
+    }
+
+    fn tell_of_outcomes(&mut self, id: ConnectionId, message: &FromNode) {
+        let FromNode::Outcomes(first, outcomes) = message else { return };
+        let Connection { site, node, .. } = self.connections[id.0];
+        for (outcome, number) in outcomes.iter().zip(*first..) {
+            let job = self.sites[site].name_of(outcome.id.job, site);
+            let (attempt, word) = (outcome.id.number, outcome.ended.word());
+            self.story.tell(self.now, job, || {
+                let job = job.map(|job| job.to_string()).unwrap_or_default();
+                format!("node {node}: outcome {number}: {job} attempt {attempt} {word}")
+            });
+        }
     }
 
     fn after_disk(&mut self, node: usize, input: NodeInput) {
@@ -358,11 +376,11 @@ impl World {
         if let Program::Sent(digest) = program {
             assert!(machine.store.contains(&digest), "workers are started of programs the node has");
         }
-        machine.workers.insert(key, SimWorker::default());
+        machine.workers.insert(key, SimWorker::new(program));
         let slots = machine.core.as_ref().map_or(0, |core| core.status().slots as usize);
         let in_use = machine.workers_in_use().count();
         assert!(in_use <= slots, "node {node} has {slots} slots and starts worker {in_use}");
-        let fails = machine.has_started_workers && machine.failing_starts > 0;
+        let fails = machine.has_started.contains(&program) && machine.failing_starts > 0;
         machine.failing_starts -= u32::from(fails);
         let step = if fails { Step::FailToStart } else { Step::Start };
         let life = machine.life;

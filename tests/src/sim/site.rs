@@ -68,6 +68,8 @@ pub(super) struct Site {
     /// Times it gave up a node.
     pub(super) losses: u32,
     pub(super) is_shut_down: bool,
+    /// It was told to shut down, or will be gone in a moment.
+    pub(super) is_leaving: bool,
 }
 
 impl Site {
@@ -85,12 +87,23 @@ impl Site {
             ids: BTreeMap::new(),
             losses: 0,
             is_shut_down: false,
+            is_leaving: false,
         }
     }
 
     /// Whether anything is to be expected of it.
     pub(super) fn is_in_use(&self) -> bool {
         self.is_alive && !self.is_shut_down
+    }
+
+    pub(super) fn is_staying(&self) -> bool {
+        self.is_in_use() && !self.is_leaving
+    }
+
+    /// The job that the core calls this.
+    pub(super) fn name_of(&self, id: JobId, site: usize) -> Option<JobName> {
+        let named = self.ids.iter().find(|(_, known)| known.get() == Some(id))?;
+        Some(JobName { site: site as u32, number: *named.0 })
     }
 
     fn is_current(&self, key: NodeKey, id: ConnectionId) -> bool {

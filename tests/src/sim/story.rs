@@ -28,6 +28,10 @@ impl Story {
         Self { verbosity, lines: Vec::new() }
     }
 
+    pub(super) fn is_wanted(&self) -> bool {
+        self.verbosity != Verbosity::Silent
+    }
+
     /// Tells a line. `job` is the one it is about; what is about none concerns everybody.
     pub(super) fn tell(&mut self, now: Moment, job: Option<JobName>, line: impl FnOnce() -> String) {
         let wanted = match self.verbosity {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use pp_node::core::{Progress, WorkerKey};
+use pp_node::core::{Program, Progress, WorkerKey};
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{Death, Moment, Panic, Stream, WorkerDeath};
 
@@ -44,8 +44,9 @@ pub(super) enum WorkerEvent {
     Exited(WorkerDeath),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SimWorker {
+    pub(super) program: Program,
     /// The page: what may be claimed, what was, what has ended, and when the last one started.
     limit: u32,
     started: u32,
@@ -78,6 +79,26 @@ struct Running {
 }
 
 impl SimWorker {
+    pub(super) fn new(program: Program) -> Self {
+        Self {
+            program,
+            limit: 0,
+            started: 0,
+            finished: 0,
+            started_at: Moment(0),
+            frames: VecDeque::new(),
+            thrown_away: None,
+            pending: Vec::new(),
+            running: None,
+            is_ready: false,
+            is_dead: false,
+            is_ordered: false,
+            runs: 0,
+            last_given: Moment(0),
+            last_told: Moment(0),
+        }
+    }
+
     pub(super) fn raise(&mut self, by: u32) {
         self.limit = self.limit.wrapping_add(by);
     }
@@ -272,8 +293,9 @@ impl World {
             self.ledger.end_unreported(job);
         }
         if let Some(job) = worker.running.as_ref().map(|running| running.job) {
-            if !is_ordered {
-                self.ledger.worker_died(job);
+            match is_ordered {
+                true => self.ledger.killed(job),
+                false => self.ledger.worker_died(job),
             }
             self.story
                 .tell(now, Some(job), || format!("node {node}: worker {} dies in {job}: {death}", key.0));
