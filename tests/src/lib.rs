@@ -2,6 +2,7 @@
 //! whose program is also its own worker.
 
 pub mod harness;
+pub mod network;
 pub mod process;
 pub mod sim;
 pub mod wait;

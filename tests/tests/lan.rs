@@ -1,6 +1,420 @@
-//! (being written)
+//! Hosts on a network: `ppserver -a` on two of them, a dispatcher that was told nothing but the secret on the third.
+//! They find each other, one dies and comes back, a cable is pulled.
+//!
+//! The dispatcher is this very program, started once more on its host. What happens to it is a story of lines of JSON
+//! on its standard output, and the tests judge that.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pp_dispatcher::{Dispatcher, Event, Job, JobError, job};
+use pp_tests::network::{Host, Network};
+use pp_tests::process::{Process, SECRET, Server, ServerOptions, command};
+use pp_tests::wait::wait_until;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+/// The argument that makes this program the dispatcher of a test.
+const DISPATCHER: &str = "--dispatcher";
+/// Tells a worker the name of its host.
+const HOST_VARIABLE: &str = "LAN_TEST_HOST";
+/// Small jobs on their way at once.
+const SMALL_AT_ONCE: usize = 500;
+
+/// Which worker ran a job, and the result.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Answer {
+    host: String,
+    worker: u32,
+    value: u64,
+}
+
+impl Answer {
+    fn new(value: u64) -> Self {
+        let host = std::env::var(HOST_VARIABLE).expect("the node's environment is that of its workers");
+        Self { host, worker: std::process::id(), value }
+    }
+}
+
+/// What the answer to `n` has to be: no other job has it.
+fn expected(n: u64) -> u64 {
+    n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17)
+}
+
+/// A job of a few milliseconds.
+#[job]
+fn small(n: u64) -> Answer {
+    std::thread::sleep(Duration::from_millis(2 + n % 4));
+    Answer::new(expected(n))
+}
+
+/// A job that takes a while, and writes down that it was started, and where.
+#[job]
+fn long(n: u64, milliseconds: u64, runs: PathBuf) -> Answer {
+    let mut runs =
+        fs::OpenOptions::new().append(true).create(true).open(runs).expect("the file can be written");
+    let answer = Answer::new(expected(n));
+    // One write of less than a page: lines of several processes do not mix.
+    runs.write_all(format!("{n} {}\n", answer.host).as_bytes()).expect("the file can be written");
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    answer
+}
+
+/// What the dispatcher is to do: some long jobs first, then small ones until it is stopped.
+#[derive(Debug, Serialize, Deserialize)]
+struct Plan {
+    long_jobs: u64,
+    long_milliseconds: u64,
+    /// Where long jobs write down that they run.
+    runs: PathBuf,
+    /// Once there is such a file, no more jobs are submitted.
+    stop: PathBuf,
+}
+
+/// A line of the dispatcher's story.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Line {
+    /// The dispatcher was told by an event.
+    Event { text: String, after_ms: u64 },
+    /// A callback fired. The worker is the how-maniest that was heard of on its host.
+    Called { host: String, worker: usize, job: u64, value: u64, at_ms: u64 },
+    /// A callback fired with an error.
+    Failed { job: u64, error: String },
+    /// All long jobs have ended.
+    Long {},
+    /// What a job's handle had in the end.
+    Outcome { job: u64, value: Result<u64, String> },
+    /// Nothing follows.
+    End { submitted: u64, late_outcomes: u64 },
+}
+
+fn tell(line: &Line) {
+    let text = serde_json::to_string(line).expect("a line can be written as JSON");
+    println!("{text}");
+}
+
+fn now_ms() -> u64 {
+    UNIX_EPOCH.elapsed().expect("it is after 1970").as_millis() as u64
+}
+
+/// The dispatcher's part. It knows the secret, from its environment, and that it is to look for nodes.
+fn dispatch(plan: &Plan) {
+    let started = Instant::now();
+    let dispatcher = Dispatcher::builder().discover(true).local_workers(0).start().expect("it starts");
+    let events = dispatcher.events();
+    let telling = std::thread::spawn(move || {
+        for event in events.filter(|event| !matches!(event, Event::Printed { .. })) {
+            tell(&Line::Event { text: event.to_string(), after_ms: started.elapsed().as_millis() as u64 });
+        }
+    });
+
+    let calls = Arc::<Calls>::default();
+    let submit_long = |n| {
+        let job = dispatcher.job(long, (n, plan.long_milliseconds, plan.runs.clone()));
+        job.callback(calls.callback(n)).submit()
+    };
+    let mut jobs: Vec<Job<Answer>> = (0..plan.long_jobs).map(submit_long).collect();
+    dispatcher.wait();
+    tell(&Line::Long {});
+
+    for n in plan.long_jobs.. {
+        wait_until("small jobs to end", || (n as usize) < calls.fired() + SMALL_AT_ONCE);
+        if plan.stop.exists() {
+            break;
+        }
+        jobs.push(dispatcher.job(small, (n,)).callback(calls.callback(n)).submit());
+    }
+    dispatcher.wait();
+    let submitted = jobs.len() as u64;
+    for (n, job) in (0..).zip(jobs) {
+        let value = job.wait().map(|answer| answer.value).map_err(|error| error.to_string());
+        tell(&Line::Outcome { job: n, value });
+    }
+    let late_outcomes = dispatcher.stats().late_outcomes;
+    dispatcher.shutdown();
+    telling.join().expect("events can be told");
+    tell(&Line::End { submitted, late_outcomes });
+}
+
+/// Counts the callbacks, and tells of each.
+#[derive(Default)]
+struct Calls {
+    fired: AtomicUsize,
+    /// The workers of each host, in the order in which they were heard of.
+    workers: Mutex<BTreeMap<String, Vec<u32>>>,
+}
+
+impl Calls {
+    fn fired(&self) -> usize {
+        self.fired.load(Ordering::SeqCst)
+    }
+
+    fn callback(
+        self: &Arc<Self>,
+        job: u64,
+    ) -> impl FnOnce(Result<Answer, JobError>) + Send + use<> + 'static {
+        let calls = Arc::clone(self);
+        move |result| {
+            match result {
+                Ok(answer) => {
+                    let worker = calls.number_of(&answer);
+                    let Answer { host, value, .. } = answer;
+                    tell(&Line::Called { host, worker, job, value, at_ms: now_ms() });
+                }
+                Err(error) => tell(&Line::Failed { job, error: error.to_string() }),
+            }
+            calls.fired.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn number_of(&self, answer: &Answer) -> usize {
+        let mut workers = self.workers.lock().expect("callbacks do not panic");
+        let workers = workers.entry(answer.host.clone()).or_default();
+        let known = workers.iter().position(|worker| *worker == answer.worker);
+        1 + known.unwrap_or_else(|| {
+            workers.push(answer.worker);
+            workers.len() - 1
+        })
+    }
+}
+
+/// The dispatcher as the tests hold it.
+struct Story {
+    process: Process,
+    plan: Plan,
+    /// Where the files of the plan are.
+    _home: TempDir,
+}
+
+impl Story {
+    fn begin(host: &Host, long_jobs: u64, long_milliseconds: u64) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        let (runs, stop) = (home.path().join("runs"), home.path().join("stop"));
+        let plan = Plan { long_jobs, long_milliseconds, runs, stop };
+        let wrapper = host.wrapper();
+        let mut command = command(&wrapper[0], home.path());
+        command.args(&wrapper[1..]).arg(std::env::current_exe().expect("this program has a path"));
+        command.arg(DISPATCHER).arg(serde_json::to_string(&plan).expect("a plan can be written as JSON"));
+        Self { process: Process::start(command.env("PP_SECRET", SECRET)), plan, _home: home }
+    }
+
+    /// Waits for a line, and yields it.
+    fn wait_for(&self, part: &str) -> Line {
+        let line = self.process.wait_for_stdout(part);
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
+    /// Waits until a worker of the host has answered, and yields when it did. Workers are counted from 1.
+    fn wait_for_worker(&self, host: &str, worker: usize) -> u64 {
+        match self.wait_for(&format!(r#"{{"called":{{"host":"{host}","worker":{worker},"#)) {
+            Line::Called { at_ms, .. } => at_ms,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits for an event, and yields how long after its start the dispatcher knew.
+    fn wait_for_event(&self, text: &str) -> Duration {
+        match self.wait_for(&format!(r#"{{"event":{{"text":"{text}"#)) {
+            Line::Event { after_ms, .. } => Duration::from_millis(after_ms),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Where each long job was started, in order.
+    fn runs(&self) -> BTreeMap<u64, Vec<String>> {
+        let mut runs: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for line in fs::read_to_string(&self.plan.runs).unwrap_or_default().lines() {
+            let (n, host) = line.split_once(' ').expect("a line has a number and a host");
+            runs.entry(n.parse().expect("it is a number")).or_default().push(host.into());
+        }
+        runs
+    }
+
+    /// Has no more jobs submitted, and waits for the end.
+    fn end(mut self) -> Ended {
+        fs::write(&self.plan.stop, "").expect("a file");
+        let status = self.process.wait();
+        assert!(status.success(), "{status}: {}", self.process.stderr());
+        let text = self.process.stdout();
+        Ended(text.lines().map(|line| serde_json::from_str(line).expect("it is a line")).collect())
+    }
+}
+
+/// A story that has ended.
+struct Ended(Vec<Line>);
+
+impl Ended {
+    /// Asserts that every job had its own right result, once, and that its callback fired once; yields how many there
+    /// were, and how many each host answered.
+    fn judge(&self) -> (u64, BTreeMap<&str, u64>) {
+        let (mut calls, mut outcomes, mut by_host) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut end = None;
+        for line in &self.0 {
+            match line {
+                Line::Called { job, value, host, .. } => {
+                    assert_eq!(*value, expected(*job), "the callback of {job} had the result of another");
+                    *calls.entry(*job).or_insert(0) += 1;
+                    *by_host.entry(host.as_str()).or_insert(0) += 1;
+                }
+                Line::Outcome { job, value } => {
+                    assert_eq!(*value, Ok(expected(*job)), "job {job}");
+                    *outcomes.entry(*job).or_insert(0) += 1;
+                }
+                Line::Failed { job, error } => panic!("job {job} failed: {error}"),
+                Line::End { submitted, .. } => end = Some(*submitted),
+                Line::Event { .. } | Line::Long {} => {}
+            }
+        }
+        let submitted = end.expect("the story was told to its end");
+        let once: BTreeMap<u64, u32> = (0..submitted).map(|job| (job, 1)).collect();
+        assert_eq!(calls, once, "each callback fired exactly once");
+        assert_eq!(outcomes, once, "each handle had exactly one outcome");
+        (submitted, by_host)
+    }
+
+    fn late_outcomes(&self) -> u64 {
+        let late = self.0.iter().find_map(|line| match line {
+            Line::End { late_outcomes, .. } => Some(*late_outcomes),
+            _ => None,
+        });
+        late.expect("the story was told to its end")
+    }
+
+    fn events(&self) -> Vec<&str> {
+        let text = |line| match line {
+            &Line::Event { ref text, .. } => Some(text.as_str()),
+            _ => None,
+        };
+        self.0.iter().filter_map(text).collect()
+    }
+}
+
+/// `ppserver -a -d` on a host, with two workers.
+fn server(host: &Host, name: &str) -> Server {
+    Server::start_with(ServerOptions {
+        wrapper: host.wrapper(),
+        arguments: ["-a", "--name", name].map(Into::into).into(),
+        environment: vec![(HOST_VARIABLE.into(), name.into())],
+        ..ServerOptions::default()
+    })
+}
+
+fn nodes_are_found_and_one_that_is_killed_loses_nothing_and_is_used_again() {
+    let network = Network::start(3);
+    let [one, two, three] = network.hosts() else { panic!("there are three hosts") };
+    let (mut first, _second) = (server(one, "one"), server(two, "two"));
+    let story = Story::begin(three, 0, 0);
+    for name in ["one", "two"] {
+        let found = story.wait_for_event(&format!("{name} connected with 2 slots"));
+        println!("    {name} was found after {found:?}");
+        assert!(found < Duration::from_secs(3), "{name} was found only after {found:?}");
+        story.wait_for_worker(name, 2);
+    }
+    story.wait_for(r#""job":1000,"#);
+
+    first.process().signal(Signal::KILL);
+    story.wait_for_event("one is lost");
+    story.wait_for(r#""job":2000,"#);
+
+    let restarted = SystemTime::now();
+    first.restart();
+    // The third worker that is heard of is one of the new ppserver.
+    let used = story.wait_for_worker("one", 3);
+    let used = UNIX_EPOCH + Duration::from_millis(used);
+    let used = used.duration_since(restarted).expect("a killed node answers no more");
+    println!("    the killed node was used again {used:?} after its restart began");
+    assert!(used < Duration::from_secs(5), "it was used again only after {used:?}");
+    story.wait_for_worker("one", 4);
+
+    let ended = story.end();
+    let (submitted, by_host) = ended.judge();
+    println!("    {submitted} jobs: {by_host:?}");
+    assert!(submitted > 2_000, "{submitted}");
+    let fair = submitted / 10;
+    assert!(by_host.len() == 2 && by_host.values().all(|jobs| *jobs > fair), "both take part: {by_host:?}");
+    let lost: Vec<_> = ended.events().into_iter().filter(|event| event.contains("is lost")).collect();
+    println!("    {lost:?}");
+    assert!(lost.len() == 1 && !lost[0].contains(" 0 jobs queued"), "it was killed amid its jobs: {lost:?}");
+}
+
+fn a_cable_pulled_for_two_seconds_costs_nothing() {
+    let network = Network::start(3);
+    let [one, two, three] = network.hosts() else { panic!("there are three hosts") };
+    let (_first, _second) = (server(one, "one"), server(two, "two"));
+    let story = Story::begin(three, 4, 5_000);
+    wait_until("every job to run", || story.runs().len() == 4);
+    one.unplug();
+    hold(Duration::from_secs(2));
+    one.plug();
+    story.wait_for(r#""long""#);
+
+    let (runs, ended) = (story.runs(), story.end());
+    ended.judge();
+    let on_one = runs.values().filter(|hosts| **hosts == ["one"]).count();
+    assert_eq!((runs.len(), on_one), (4, 2), "{runs:?}");
+    assert!(runs.values().all(|hosts| hosts.len() == 1), "nothing is run again: {runs:?}");
+    let events = ended.events();
+    assert!(!events.iter().any(|event| event.contains("is lost")), "{events:#?}");
+}
+
+fn a_cable_pulled_for_eight_seconds_has_jobs_run_elsewhere_and_the_node_is_used_again() {
+    let network = Network::start(3);
+    let [one, two, three] = network.hosts() else { panic!("there are three hosts") };
+    let (_first, _second) = (server(one, "one"), server(two, "two"));
+    let story = Story::begin(three, 4, 4_000);
+    wait_until("every job to run", || story.runs().len() == 4);
+    one.unplug();
+    let unplugged = Instant::now();
+    story.wait_for_event("one is lost");
+    let lost = unplugged.elapsed();
+    println!("    the unplugged node was given up after {lost:?}");
+    wait_until("its jobs to run elsewhere", || story.runs().values().map(Vec::len).sum::<usize>() == 6);
+    let rerun = unplugged.elapsed();
+    hold(Duration::from_secs(8).saturating_sub(rerun));
+    assert!(rerun < Duration::from_secs(8), "they ran elsewhere only after {rerun:?}");
+    one.plug();
+    let plugged = Instant::now();
+    story.wait_for(r#""long""#);
+    // Its workers are those it had: the long jobs' answers of them were too late, so these are the first heard.
+    story.wait_for_worker("one", 1);
+    let used = plugged.elapsed();
+    println!("    it was used again at most {used:?} after it was plugged in");
+    assert!(used < Duration::from_secs(5), "it was used again only after {used:?}");
+
+    let (runs, ended) = (story.runs(), story.end());
+    ended.judge();
+    let mut histories: Vec<_> = runs.values().map(|hosts| hosts.join(", ")).collect();
+    histories.sort();
+    assert_eq!(histories, ["one, two", "one, two", "two", "two"], "{runs:?}");
+    println!("    {} outcomes came too late and were dropped", ended.late_outcomes());
+}
+
+/// Lets a fault last.
+fn hold(fault: Duration) {
+    std::thread::sleep(fault);
+}
 
 fn main() {
     pp_dispatcher::init();
-    pp_tests::harness::run(&[]);
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(DISPATCHER) {
+        let plan = arguments.next().expect("a plan follows");
+        return dispatch(&serde_json::from_str(&plan).expect("it is a plan"));
+    }
+    if let Some(reason) = Network::forbidden() {
+        println!("skipped, as no networks can be made here: {reason}");
+        pp_tests::harness::run(&[]);
+    }
+    pp_tests::harness::run(pp_tests::tests![
+        nodes_are_found_and_one_that_is_killed_loses_nothing_and_is_used_again,
+        a_cable_pulled_for_two_seconds_costs_nothing,
+        a_cable_pulled_for_eight_seconds_has_jobs_run_elsewhere_and_the_node_is_used_again,
+    ]);
 }
