@@ -29,8 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
 
     let dispatcher = Dispatcher::builder().discover_by_default(true).start()?;
-    // The network takes a moment to answer, and a machine may be done with a few numbers before that.
-    dispatcher.wait_for_nodes(1, Duration::from_secs(1));
+    // The network takes a moment to answer, and this machine may be done with a few numbers before that.
+    let nodes = dispatcher.wait_for_nodes(1, Duration::from_millis(1_500));
+    println!("{} numbers, nodes beside this one: {nodes}", numbers.len());
     for n in numbers {
         dispatcher.job(smallest_divisor, (n,)).callback(move |divisor| report(n, divisor)).submit();
     }

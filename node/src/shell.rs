@@ -251,6 +251,8 @@ struct Actor {
 
 struct Peer {
     name: String,
+    /// Whether it has said who it is. One that dialled several addresses of this node at once uses one of them.
+    has_greeted: bool,
     sender: mpsc::UnboundedSender<FromNode>,
 }
 
@@ -326,7 +328,7 @@ impl Actor {
         self.next_connection += 1;
         tracing::debug!(peer = name, ?role, "connected");
         let Transport { sender, mut receiver } = transport;
-        self.connections.insert(key, Peer { name, sender });
+        self.connections.insert(key, Peer { name, has_greeted: false, sender });
         let inputs = self.input_sender.clone();
         tokio::spawn(async move {
             while let Some(received) = receiver.recv().await {
@@ -345,8 +347,10 @@ impl Actor {
         match received {
             Ok(messages) => {
                 if let [ToNode::Hello(hello)] = &messages[..]
+                    && let Some(peer) = self.connections.get_mut(&key)
                     && !hello.operator
                 {
+                    peer.has_greeted = true;
                     tracing::info!(
                         dispatcher = hello.name,
                         resumed = hello.resume.is_some(),
@@ -357,7 +361,9 @@ impl Actor {
             }
             Err(reason) => {
                 if let Some(peer) = self.connections.remove(&key) {
-                    tracing::info!(peer = peer.name, reason, "disconnected");
+                    if peer.has_greeted {
+                        tracing::info!(peer = peer.name, reason, "disconnected");
+                    }
                     self.handle(Event::Disconnected(key));
                 }
             }
@@ -380,8 +386,12 @@ impl Actor {
                 Event::WorkerFailed(key, reason, stderr)
             }
             WorkerEvent::Exited(death) => {
-                tracing::debug!(worker = key.0, death = %death.death, "worker gone");
-                self.workers.remove(&key);
+                let worker = self.workers.remove(&key);
+                if worker.is_some_and(|worker| worker.was_told_to_end()) {
+                    tracing::debug!(worker = key.0, "worker ended");
+                } else {
+                    tracing::warn!(worker = key.0, death = %death.death, "worker died");
+                }
                 Event::WorkerExited(key, progress, death)
             }
         };
@@ -432,12 +442,12 @@ impl Actor {
                 return self.workers.get(&key).map(|worker| Event::Revoked(key, worker.revoke()));
             }
             Action::Kill(key) => {
-                if let Some(worker) = self.workers.get(&key) {
+                if let Some(worker) = self.workers.get_mut(&key) {
                     worker.kill();
                 }
             }
             Action::Retire(key) => {
-                if let Some(worker) = self.workers.get(&key) {
+                if let Some(worker) = self.workers.get_mut(&key) {
                     worker.retire();
                 }
             }

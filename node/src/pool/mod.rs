@@ -68,6 +68,7 @@ pub struct WorkerHandle {
     /// Missing if there was no socket to be had.
     link: Option<Arc<Link>>,
     orders: mpsc::UnboundedSender<Order>,
+    told_to_end: bool,
 }
 
 /// From a handle to the task of its worker.
@@ -90,12 +91,12 @@ impl WorkerHandle {
                 let supervisor =
                     Supervisor::new(key, events, order_queue, Arc::clone(&page), Arc::clone(&link), reader);
                 tokio::spawn(supervisor.run(plan));
-                Self { page, link: Some(link), orders }
+                Self { page, link: Some(link), orders, told_to_end: false }
             }
             Err(error) => {
                 let reason = format!("the node cannot make a socket for it: {error}");
                 let _ = events.send((key, WorkerEvent::FailedToStart(reason, Vec::new())));
-                Self { page: Page::in_memory(), link: None, orders }
+                Self { page: Page::in_memory(), link: None, orders, told_to_end: false }
             }
         }
     }
@@ -121,12 +122,19 @@ impl WorkerHandle {
 
     /// Kills it, and everything its jobs started in its process group. A thread is abandoned: it ends with its job.
     /// Its exit follows as an event.
-    pub fn kill(&self) {
+    pub fn kill(&mut self) {
+        self.told_to_end = true;
         let _ = self.orders.send(Order::Kill);
     }
 
     /// Lets it end; to be called when it has no work. Its exit follows as an event.
-    pub fn retire(&self) {
+    pub fn retire(&mut self) {
+        self.told_to_end = true;
         let _ = self.orders.send(Order::Retire);
+    }
+
+    /// Whether its end is no surprise.
+    pub fn was_told_to_end(&self) -> bool {
+        self.told_to_end
     }
 }
