@@ -52,7 +52,7 @@ impl Core {
             WorkerState::Ending => {}
             _ => {
                 worker.leaving = true;
-                actions.push(Action::Revoke(key));
+                worker.revoke(key, actions);
             }
         }
     }

@@ -176,7 +176,7 @@ impl Core {
         let running_dry: Vec<_> = self
             .workers
             .iter()
-            .filter(|(_, worker)| worker.state == WorkerState::Ready && !worker.leaving)
+            .filter(|(_, worker)| worker.takes_work())
             .filter(|(_, worker)| worker.planned_ns <= low || worker.work.len() == 1)
             .filter_map(|(key, worker)| Some((*key, worker.session?)))
             .collect();
@@ -203,9 +203,14 @@ impl Core {
         if self.rebalance.take_if(|at| *at <= now).is_none() {
             return;
         }
-        for (key, worker) in &self.workers {
-            if is_hoarding(worker) && self.has_idle(worker.program) && now.since(worker.active_at) >= STUCK {
-                actions.push(Action::Revoke(*key));
+        let stuck = |worker: &Worker| {
+            is_hoarding(worker) && self.has_idle(worker.program) && now.since(worker.active_at) >= STUCK
+        };
+        let stuck: Vec<_> =
+            self.workers.iter().filter(|(_, worker)| stuck(worker)).map(|(key, _)| *key).collect();
+        for key in stuck {
+            if let Some(worker) = self.workers.get_mut(&key) {
+                worker.revoke(key, actions);
             }
         }
     }
@@ -255,7 +260,7 @@ impl Core {
             if let Some(session) = worker.session {
                 let attempts: Vec<_> = worker.attempts_of(session).collect();
                 worker.recall_all(attempts);
-                actions.push(Action::Revoke(*key));
+                worker.revoke(*key, actions);
             }
         }
     }

@@ -206,6 +206,23 @@ fn recalling_gives_back_what_has_not_started_and_leaves_what_has() {
 }
 
 #[test]
+fn a_worker_gets_no_work_between_a_revocation_and_the_answer_to_it() {
+    let mut node = Node::ready(1);
+    assert_eq!(
+        node.tell(1, ToNode::Run(vec![attempt(10)])),
+        [Action::Assign(WorkerKey(0), vec![work(1, 10)])]
+    );
+    let batch = vec![ToNode::Cancel(vec![attempt(10).id]), ToNode::Run(vec![attempt(11)])];
+    let received = node.on(Event::Received(ConnectionKey(1), batch));
+    assert_eq!(received, [Action::Revoke(WorkerKey(0))], "the answer would seem to be about both");
+    let progress = Progress { started: 1, finished: 1, started_at_ns: 0 };
+    let cancelled = outcomes(1, 1, vec![outcome(10, 0, Ended::Cancelled)]);
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), [cancelled]);
+    let skipped = node.on(Event::WorkerSkipped(WorkerKey(0), 2));
+    assert_eq!(skipped, [Action::Assign(WorkerKey(0), vec![work(2, 11)])]);
+}
+
+#[test]
 fn an_attempt_beyond_its_time_limit_is_killed_when_it_has_really_run_so_long() {
     let mut node = Node::ready(1);
     let limited = Attempt { time_limit_ns: 100 * MILLISECOND, ..attempt(10) };

@@ -23,6 +23,9 @@ pub(super) struct Worker {
     pub(super) watch: Option<Moment>,
     /// When it last reported or was given work.
     pub(super) active_at: Moment,
+    /// How often the shell was asked to revoke its work and has not answered. It gets no more until then: the answer
+    /// would be taken for one about that work, too.
+    revoking: u32,
     /// Attempts to be cancelled or recalled as soon as it is known how far it has come.
     orders: Vec<(AttemptId, Order)>,
     /// Why it is being killed, if that is for one attempt's sake.
@@ -70,6 +73,7 @@ impl Worker {
             next_number: 0,
             watch: None,
             active_at: now,
+            revoking: 0,
             orders: Vec::new(),
             doomed: None,
             last: None,
@@ -82,7 +86,12 @@ impl Worker {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.state == WorkerState::Ready && self.work.is_empty() && !self.leaving
+        self.takes_work() && self.work.is_empty()
+    }
+
+    /// Whether it may be given work, or more of it.
+    pub(super) fn takes_work(&self) -> bool {
+        self.state == WorkerState::Ready && !self.leaving && self.revoking == 0
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -106,6 +115,12 @@ impl Worker {
     pub(super) fn attempts_of(&self, session: SessionKey) -> impl Iterator<Item = AttemptId> {
         let attempts = if self.session == Some(session) { Some(&self.work) } else { None };
         attempts.into_iter().flatten().map(|piece| piece.attempt.id)
+    }
+
+    /// Asks for what it has not claimed.
+    pub(super) fn revoke(&mut self, key: WorkerKey, actions: &mut Vec<Action>) {
+        self.revoking += 1;
+        actions.push(Action::Revoke(key));
     }
 
     /// Everything that turns out not to have started goes back to the dispatcher, not to the queue here.
@@ -250,10 +265,10 @@ impl Core {
                 worker.state = WorkerState::Ending;
                 actions.push(Action::Retire(key));
             }
-            WorkerState::Ready => {
+            WorkerState::Ready if worker.revoking == 0 => {
                 self.idle.insert((worker.program, key));
             }
-            WorkerState::Starting | WorkerState::Skipping(_) | WorkerState::Ending => {}
+            WorkerState::Ready | WorkerState::Starting | WorkerState::Skipping(_) | WorkerState::Ending => {}
         }
     }
 
@@ -301,7 +316,7 @@ impl Core {
             let orders: Vec<_> = wanted.map(|id| (id, order)).collect();
             if !orders.is_empty() {
                 worker.orders.extend(orders);
-                actions.push(Action::Revoke(*worker_key));
+                worker.revoke(*worker_key, actions);
             }
         }
     }
@@ -309,6 +324,7 @@ impl Core {
     /// Everything the worker had not claimed at `progress` is the node's again.
     pub(super) fn revoked(&mut self, key: WorkerKey, progress: Progress, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
+        worker.revoking -= 1;
         let orders = std::mem::take(&mut worker.orders);
         let order_of = |id| orders.iter().find(|(ordered, _)| *ordered == id).map(|(_, order)| *order);
         let running = worker.running(progress).map(|piece| piece.attempt.id);
