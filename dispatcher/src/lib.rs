@@ -87,3 +87,7 @@ mod public {
 
 #[cfg(feature = "shell")]
 pub use public::*;
+
+#[cfg(all(doctest, feature = "shell"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -10,7 +10,8 @@ use crate::{FunctionId, Panic, Payload};
 /// Version of the messages in this module. It changes with any change to them.
 pub const WORKER_VERSION: u16 = 1;
 
-/// Environment variable that makes a program a worker: `WORKER_VERSION` of the node that started it.
+/// Environment variable that makes a program a worker: [`WORKER_VERSION`] of the node that started it, a space, and the
+/// inode of the socket that is its standard input.
 pub const WORKER_ENVIRONMENT: &str = "PP_WORKER";
 
 /// From a node to a worker. One frame carries one of these.
