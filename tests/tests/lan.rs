@@ -254,7 +254,8 @@ impl Ended {
     /// Asserts that every job had its own right result, once, and that its callback fired once; yields how many there
     /// were, and how many each host answered.
     fn judge(&self) -> (u64, BTreeMap<&str, u64>) {
-        let (mut calls, mut outcomes, mut by_host) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut calls, mut outcomes) = (BTreeMap::<u64, u32>::new(), BTreeMap::<u64, u32>::new());
+        let mut by_host = BTreeMap::new();
         let mut end = None;
         for line in &self.0 {
             match line {
@@ -273,9 +274,12 @@ impl Ended {
             }
         }
         let submitted = end.expect("the story was told to its end");
-        let once: BTreeMap<u64, u32> = (0..submitted).map(|job| (job, 1)).collect();
-        assert_eq!(calls, once, "each callback fired exactly once");
-        assert_eq!(outcomes, once, "each handle had exactly one outcome");
+        for (what, counts) in [("callbacks", calls), ("outcomes", outcomes)] {
+            let not_once = |job: &u64| counts.get(job) != Some(&1);
+            let wrong: Vec<_> = (0..submitted).filter(not_once).map(|job| (job, counts.get(&job))).collect();
+            assert!(wrong.is_empty(), "each job has exactly one of {what}, but not these: {wrong:?}");
+            assert_eq!(counts.len() as u64, submitted, "{what} of jobs that were never submitted");
+        }
         (submitted, by_host)
     }
 
@@ -288,11 +292,13 @@ impl Ended {
     }
 
     fn events(&self) -> Vec<&str> {
-        let text = |line| match line {
-            &Line::Event { ref text, .. } => Some(text.as_str()),
-            _ => None,
-        };
-        self.0.iter().filter_map(text).collect()
+        let mut events = Vec::new();
+        for line in &self.0 {
+            if let Line::Event { text, .. } = line {
+                events.push(text.as_str());
+            }
+        }
+        events
     }
 }
 
