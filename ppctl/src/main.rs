@@ -39,7 +39,7 @@ struct Arguments {
 enum Command {
     /// List the nodes: found, connected, their slots and load; and those that refuse, with the reason
     Nodes {
-        /// Also look at this node: HOST, HOST:PORT or dns:NAME[:PORT]; may be repeated
+        /// Also look at this node: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
         #[arg(long = "node", value_name = "ADDRESS")]
         nodes: Vec<String>,
         /// Look for nodes on the network for so many seconds

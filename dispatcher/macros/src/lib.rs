@@ -1,6 +1,6 @@
 //! The `#[job]` attribute, which `pp-dispatcher` re-exports.
 //!
-//! [`signature`] decides whether a function can be a job and says in its own words why not; [`registration`] writes
+//! `signature` decides whether a function can be a job and says in its own words why not; `registration` writes
 //! the code that makes it known at link time. Nothing here knows how a job is run.
 
 mod registration;
