@@ -1,6 +1,5 @@
 //! What is true of every job: what it should come to, how often it ran, how it was resolved.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -91,6 +90,8 @@ pub(super) struct JobRecord {
     is_forgotten: bool,
     /// Attempts sent.
     attempts: u32,
+    /// When the last one was.
+    sent_at: Moment,
     /// The node and the time of each run.
     runs: Vec<(usize, Moment)>,
     /// Workers that died while they ran it, and not because the node wanted it.
@@ -107,8 +108,6 @@ pub(super) struct JobRecord {
 pub(super) struct Ledger {
     jobs: Vec<Vec<JobRecord>>,
     unresolved: usize,
-    /// Where the current attempt of each job was sent.
-    sent_to: BTreeMap<JobName, usize>,
 }
 
 impl Ledger {
@@ -120,6 +119,7 @@ impl Ledger {
             is_cancelled: false,
             is_forgotten: false,
             attempts: 0,
+            sent_at: Moment(0),
             runs: Vec::new(),
             deaths: 0,
             kills: 0,
@@ -160,11 +160,11 @@ impl Ledger {
             .next()
     }
 
-    pub(super) fn sent(&mut self, job: JobName, attempt: AttemptId, node: usize) {
-        self.sent_to.insert(job, node);
+    pub(super) fn sent(&mut self, job: JobName, attempt: AttemptId, now: Moment) {
         let record = self.job_mut(job);
         assert!(attempt.number == record.attempts + 1, "attempts of {job} are numbered without a gap");
         record.attempts = attempt.number;
+        record.sent_at = now;
         assert!(record.resolved.is_none(), "{job} is sent after it was resolved");
     }
 
@@ -251,9 +251,10 @@ impl JobRecord {
                 assert_eq!(spec.fate, Fate::Returns, "{job} succeeded");
                 assert_eq!(JobName::of(result), job, "the result of a job is its own");
                 let run = result.0.get(8..12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
-                let run = run.and_then(|run| self.runs.get(run as usize)).map(|(node, _)| *node);
-                let node = resolution.node.map(|key| key.0 as usize);
-                assert_eq!(run, node, "the result of {job} is of the node its current attempt is at");
+                let (node, at) = run.and_then(|run| self.runs.get(run as usize).copied()).unwrap_or_default();
+                let named = resolution.node.map(|key| key.0 as usize);
+                assert_eq!(Some(node), named, "the result of {job} is of the node its current attempt is at");
+                assert!(at >= self.sent_at, "the result of {job} is of its current attempt");
             }
             JobOutcome::Panicked(panic) => {
                 assert_eq!(spec.fate, Fate::Panics, "{job} panicked");

@@ -1,9 +1,9 @@
 //! A world of dispatchers and nodes in which things break: both cores, real; everything around them, simulated.
 //!
-//! A seed draws a world ([`options`](self)): its size, its jobs, its faults. It runs while faults strike, heals, and
+//! A seed draws a world (`options.rs`): its size, its jobs, its faults. It runs while faults strike, heals, and
 //! then has to come to rest: every job resolved exactly once with the outcome it should have, nothing left over in any
 //! core. Invariants of the cores and the claims of the world are asserted on the way; a claim that does not hold is a
-//! panic, which [`run`] turns into a [`Violation`] with the seed that shows it again.
+//! panic, which [`run()`] turns into a [`Violation`] with the seed that shows it again.
 //!
 //! ```text
 //! site.rs     a dispatcher: its core and what the real shell does      ┐

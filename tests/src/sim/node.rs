@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use pp_node::core::{Action, Config, ConnectionKey, Core, Event, Program, WorkerKey};
-use pp_protocol::{Death, Digest, FromNode, NodeId, ToNode};
+use pp_protocol::{Death, Digest, FromNode, NodeId, ToNode, WorkerDeath};
 
 use super::World;
 use super::agenda::What;
@@ -225,7 +225,13 @@ impl World {
                 machine.has_started.extend(machine.workers.get(&key).map(|worker| worker.program));
                 Event::WorkerReady(key)
             }
-            WorkerEvent::Finished(finished) => Event::WorkerFinished(key, finished),
+            WorkerEvent::Finished(finished) => {
+                if self.frees_slot_twice() {
+                    let death = WorkerDeath { death: Death::Exit(0), stderr: Vec::new() };
+                    self.node_event(node, Event::WorkerExited(key, progress, death));
+                }
+                Event::WorkerFinished(key, finished)
+            }
             WorkerEvent::Skipped(number) => Event::WorkerSkipped(key, number),
             WorkerEvent::Output(text) => Event::WorkerOutput(key, progress, Self::PRINTS_TO, text),
             WorkerEvent::FailedToStart(reason) => {
@@ -311,7 +317,7 @@ impl World {
             Action::StoreProgram { .. } | Action::AbandonProgram(_) => {}
             Action::Spawn(key, program) => self.spawn_worker(node, key, program),
             Action::Assign(key, works) => {
-                let Some(worker) = machine.workers.get_mut(&key) else { return None };
+                let worker = machine.workers.get_mut(&key)?;
                 assert!(worker.counts() || !worker.is_ordered, "no work is given to a worker told to end");
                 worker.raise(works.len() as u32);
                 for work in &works {

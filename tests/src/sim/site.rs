@@ -285,14 +285,14 @@ impl World {
         if let ToNode::Run(attempts) = &message {
             for attempt in attempts {
                 let job = JobName::of(&attempt.args);
-                self.ledger.sent(job, attempt.id, key.0 as usize);
+                self.ledger.sent(job, attempt.id, self.now);
                 self.story.tell(self.now, Some(job), || {
                     format!("dispatcher {site}: {job} attempt {} to node {}", attempt.id.number, key.0)
                 });
             }
         }
-        if let Some(message) = self.spoil_to_node(message) {
-            self.send(id, Message::ToNode(message));
+        for _ in 0..self.times_to_send(&message) {
+            self.send(id, Message::ToNode(message.clone()));
         }
     }
 

@@ -1,12 +1,13 @@
 //! Deliberate mistakes of the world, each of which has to be caught: the proof that the claims are not hollow.
 
-use pp_dispatcher::core::Resolution;
-use pp_protocol::{AttemptId, Ended, FromNode, Outcome, ToNode};
+use std::collections::BTreeMap;
+
+use pp_protocol::{Ended, FromNode, Outcome, ToNode};
 
 use super::World;
 use super::ledger::JobName;
 use super::network::ConnectionId;
-use super::site::SimTicket;
+use super::random::Random;
 
 /// A mistake the world makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,30 +47,76 @@ impl Mistake {
 /// Whether the mistake has been made, and what is remembered for it.
 #[derive(Debug, Default)]
 pub(super) struct Spoiler {
-    pub(super) mistake: Option<Mistake>,
+    mistake: Option<Mistake>,
     is_made: bool,
-    /// An outcome of an attempt that was given up.
-    old: Option<Outcome>,
-}
-
-impl World {
-    pub(super) fn spoil_from_node(&mut self, _id: ConnectionId, message: FromNode) -> Option<FromNode> {
-        Some(message)
-    }
-
-    pub(super) fn spoil_to_node(&mut self, message: ToNode) -> Option<ToNode> {
-        Some(message)
-    }
+    /// The last attempt of each job that succeeded, and its outcome.
+    old: BTreeMap<JobName, (u32, Ended)>,
 }
 
 impl Spoiler {
     pub(super) fn new(mistake: Option<Mistake>) -> Self {
-        Self { mistake, is_made: false, old: None }
+        Self { mistake, ..Self::default() }
+    }
+
+    /// Whether this is the mistake to be made, and now is the one time to make it.
+    fn strikes(&mut self, mistake: Mistake, random: &mut Random) -> bool {
+        let now = self.mistake == Some(mistake) && !self.is_made && random.percent(20);
+        self.is_made |= now;
+        now
     }
 }
 
 impl World {
+    /// What becomes of a message a node sends.
+    pub(super) fn spoil_from_node(&mut self, id: ConnectionId, mut message: FromNode) -> Option<FromNode> {
+        if self.spoiler.mistake.is_none() {
+            return Some(message);
+        }
+        let dropped = match &mut message {
+            FromNode::Outcomes(_, outcomes) => {
+                self.mistake_old_outcomes(id, outcomes);
+                self.spoiler.strikes(Mistake::DropOutcomes, &mut self.random)
+            }
+            FromNode::Window(_) => self.spoiler.strikes(Mistake::SwallowWindow, &mut self.random),
+            _ => false,
+        };
+        (!dropped).then_some(message)
+    }
+
+    /// What becomes of a message a dispatcher sends: how often it arrives.
+    pub(super) fn times_to_send(&mut self, message: &ToNode) -> u32 {
+        match message {
+            ToNode::Run(_) if self.spoiler.strikes(Mistake::DropAttempts, &mut self.random) => 0,
+            ToNode::Run(_) if self.spoiler.strikes(Mistake::RepeatAttempts, &mut self.random) => 2,
+            ToNode::Ack(_) if self.spoiler.mistake == Some(Mistake::SwallowAcknowledgements) => 0,
+            _ => 1,
+        }
+    }
+
     pub(super) fn times_to_settle(&mut self) -> u32 {
-        1
+        1 + u32::from(self.spoiler.strikes(Mistake::ResolveTwice, &mut self.random))
+    }
+
+    /// Whether a worker that lives is said to be gone.
+    pub(super) fn frees_slot_twice(&mut self) -> bool {
+        self.spoiler.strikes(Mistake::FreeSlotTwice, &mut self.random)
+    }
+
+    /// Where an older attempt of the same job succeeded, too late, its outcome is passed off as this one's.
+    fn mistake_old_outcomes(&mut self, id: ConnectionId, outcomes: &mut [Outcome]) {
+        if self.spoiler.mistake != Some(Mistake::OutcomeOfOldAttempt) {
+            return;
+        }
+        let site = self.connections[id.0].site;
+        for outcome in outcomes {
+            let Some(job) = self.sites[site].name_of(outcome.id.job, site) else { continue };
+            match self.spoiler.old.get(&job) {
+                Some((number, old)) if *number < outcome.id.number => outcome.ended = old.clone(),
+                _ if matches!(outcome.ended, Ended::Succeeded(_)) => {
+                    self.spoiler.old.insert(job, (outcome.id.number, outcome.ended.clone()));
+                }
+                _ => {}
+            }
+        }
     }
 }
