@@ -106,6 +106,7 @@ impl Actor {
         config.max_attempts = setup.max_attempts.unwrap_or(config.max_attempts);
         config.suspect_after = setup.suspect_after.unwrap_or(config.suspect_after);
         config.lost_after = setup.lost_after.unwrap_or(config.lost_after);
+        config.observer = setup.observer;
         let (events, link_events) = mpsc::unbounded_channel();
         let (found_sender, found) = mpsc::unbounded_channel();
         let links = Links::new(

@@ -30,6 +30,8 @@ pub mod handshake;
 pub mod record;
 #[cfg(feature = "net")]
 pub mod secret;
+#[cfg(feature = "net")]
+pub mod socket;
 
 pub use ids::{AttemptId, Digest, FunctionId, JobId, NodeId, SessionId};
 pub use message::{

@@ -12,6 +12,7 @@ use pp_protocol::connection;
 use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::limits::HANDSHAKES_AT_ONCE;
 use pp_protocol::secret::Secret;
+use pp_protocol::socket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -86,7 +87,7 @@ async fn welcome(
     secret: &Secret,
     node: &Node,
 ) -> Result<(), HandshakeError> {
-    stream.set_nodelay(true)?;
+    socket::prepare(&stream)?;
     let established = handshake::respond(&mut stream, secret).await?;
     let (reader, writer) = stream.into_split();
     node.serve(connection::over(reader, writer, established.keys), peer.to_string(), established.role);

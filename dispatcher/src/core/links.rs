@@ -10,6 +10,9 @@ use super::{Action, Core, DialFailure, Failure, JobOutcome, NodeKey, NodeKind, R
 
 /// How often a dispatcher asks whether its nodes live.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A node that is heard of but has not answered for so long is lost. Longer than its silence may be: over a slow link a
+/// question waits behind what was sent before it.
+const UNANSWERED: Duration = Duration::from_secs(30);
 /// Waiting time before the second dial; it doubles from dial to dial.
 const FIRST_REDIAL: Duration = Duration::from_millis(200);
 /// Longest waiting time between dials: a node that was started again is used within seconds.
@@ -227,20 +230,21 @@ impl<T> Core<T> {
         let mut lost = Vec::new();
         let mut suspected = Vec::new();
         for (key, node) in &mut self.nodes {
+            node.unanswered.iter_mut().for_each(|sent| *sent = (*sent + own_lateness).min(now));
+            let unanswered = node.unanswered_for(now);
             match &mut node.state {
                 State::Connected { heard, suspect } => {
                     *heard = (*heard + own_lateness).min(now);
                     let silence = now.since(*heard);
-                    if silence >= self.config.lost_after {
-                        lost.push((*key, silence));
+                    if silence >= self.config.lost_after || unanswered >= UNANSWERED {
+                        lost.push((*key, silence.max(unanswered)));
                         continue;
                     }
-                    if silence >= self.config.suspect_after && !*suspect {
+                    if silence.max(unanswered) >= self.config.suspect_after && !*suspect {
                         *suspect = true;
                         suspected.push(*key);
                     }
-                    node.pings += 1;
-                    actions.push(Action::Send(*key, ToNode::Ping(node.pings)));
+                    actions.push(Action::Send(*key, ToNode::Ping(node.ping(now))));
                 }
                 State::Reconnecting { since, .. } => {
                     *since = (*since + own_lateness).min(now);
@@ -264,9 +268,12 @@ impl<T> Core<T> {
     }
 
     pub(super) fn heard(&mut self, now: Moment, key: NodeKey) {
-        if let Some(Node { state: State::Connected { heard, suspect }, .. }) = self.nodes.get_mut(&key) {
+        let Some(node) = self.nodes.get_mut(&key) else { return };
+        let is_answered = node.unanswered_for(now) < self.config.suspect_after;
+        if let State::Connected { heard, suspect } = &mut node.state {
             *heard = now;
-            if std::mem::take(suspect) {
+            if *suspect && is_answered {
+                *suspect = false;
                 self.update_taker(key);
             }
         }

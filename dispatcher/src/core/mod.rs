@@ -61,6 +61,8 @@ pub struct Config {
     pub suspect_after: Duration,
     /// A node silent for so long is lost.
     pub lost_after: Duration,
+    /// It only looks: nodes grant it no window, which says nothing about them.
+    pub observer: bool,
 }
 
 impl Config {
@@ -72,6 +74,7 @@ impl Config {
             max_attempts: 3,
             suspect_after: Duration::from_secs(3),
             lost_after: Duration::from_secs(5),
+            observer: false,
         }
     }
 }
@@ -338,7 +341,7 @@ impl<T> Core<T> {
 
     /// Every node ever heard of, in the order they were found.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
-        self.nodes.iter().map(|(key, node)| node.view(*key))
+        self.nodes.iter().map(|(key, node)| node.view(*key, self.config.observer))
     }
 
     /// Jobs not resolved.

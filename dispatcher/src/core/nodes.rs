@@ -1,6 +1,6 @@
 //! What a dispatcher knows of a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use pp_protocol::{Moment, NodeId, NodeStatus, Welcome};
@@ -90,6 +90,8 @@ pub(super) struct Node {
     /// Dials in a row that came to nothing.
     pub(super) failed_dials: u32,
     pub(super) pings: u64,
+    /// When the pings without an answer were sent; the last one is number `pings`.
+    pub(super) unanswered: VecDeque<Moment>,
 }
 
 #[derive(Debug)]
@@ -132,6 +134,7 @@ impl Node {
             run_time: Duration::ZERO,
             failed_dials: 0,
             pings: 0,
+            unanswered: VecDeque::new(),
         }
     }
 
@@ -153,6 +156,27 @@ impl Node {
         self.window = welcome.window;
         self.failed_dials = 0;
         self.recalled_at = None;
+        self.unanswered.clear();
+    }
+
+    /// Another ping is sent; its number.
+    pub(super) fn ping(&mut self, now: Moment) -> u64 {
+        self.pings += 1;
+        self.unanswered.push_back(now);
+        self.pings
+    }
+
+    /// The ping of that number, and so all before it, arrived there.
+    pub(super) fn answered(&mut self, number: u64) {
+        let still_out = usize::try_from(self.pings.saturating_sub(number)).unwrap_or(usize::MAX);
+        while self.unanswered.len() > still_out {
+            self.unanswered.pop_front();
+        }
+    }
+
+    /// How long a ping has been without an answer: nothing may arrive there although something arrives from there.
+    pub(super) fn unanswered_for(&self, now: Moment) -> Duration {
+        self.unanswered.front().map_or(Duration::ZERO, |sent| now.since(*sent))
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -206,7 +230,7 @@ impl Node {
         self.run_time += Duration::from_nanos(run_time_ns);
     }
 
-    pub(super) fn view(&self, key: NodeKey) -> NodeView<'_> {
+    pub(super) fn view(&self, key: NodeKey, observed: bool) -> NodeView<'_> {
         let state =
             match &self.state {
                 State::Dialling { failed: None } => NodeState::Connecting,
@@ -215,7 +239,9 @@ impl Node {
                 }
                 State::Connected { .. } if self.program_refused.is_some() => NodeState::Refused,
                 State::Connected { suspect: true, .. } => NodeState::Suspect,
-                State::Connected { .. } if self.window == 0 && self.may_take_work() => NodeState::Preparing,
+                State::Connected { .. } if self.window == 0 && self.may_take_work() && !observed => {
+                    NodeState::Preparing
+                }
                 State::Connected { .. } => NodeState::Connected,
                 State::Reconnecting { .. } => NodeState::Reconnecting,
             };

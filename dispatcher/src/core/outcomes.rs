@@ -54,7 +54,11 @@ impl<T> Core<T> {
                 self.lose(key, reason.clone(), false, actions);
                 self.left(now, key, reason);
             }
-            FromNode::Pong(_) | FromNode::Welcome(_) | FromNode::Refused(_) => {}
+            FromNode::Pong(number) => {
+                node.answered(number);
+                self.heard(now, key);
+            }
+            FromNode::Welcome(_) | FromNode::Refused(_) => {}
         }
     }
 

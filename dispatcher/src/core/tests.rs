@@ -278,6 +278,24 @@ fn silence_makes_a_node_suspect_then_lost() {
 }
 
 #[test]
+fn a_node_that_is_heard_of_but_does_not_answer_gets_no_new_work() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    let mut reports = Vec::new();
+    for _ in 0..5 {
+        reports.extend(dispatcher.pass(Duration::from_secs(1)));
+        dispatcher
+            .on(Event::Received(A, vec![FromNode::Status(NodeStatus { slots: 1, ..Default::default() })]));
+    }
+    assert_eq!(reports, [Action::Report(Report::NodeSuspected(A))]);
+    assert_eq!(dispatcher.state(A), NodeState::Suspect);
+    assert_eq!(dispatcher.submit(1), [], "what is sent may not arrive there");
+    assert_eq!(dispatcher.on(Event::Received(A, vec![FromNode::Pong(1)])), [], "that was long ago");
+    let answered = dispatcher.on(Event::Received(A, vec![FromNode::Pong(5)]));
+    assert_eq!(answered, [run(A, &[(0, 1)])]);
+}
+
+#[test]
 fn this_sides_own_lateness_is_not_held_against_the_nodes() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);

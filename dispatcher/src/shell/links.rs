@@ -11,6 +11,7 @@ use pp_protocol::connection::{self, Transport};
 use pp_protocol::handshake::{self, HandshakeError, Role};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
+use pp_protocol::socket;
 use pp_protocol::{Digest, FromNode, Hello, Payload, Resume, SessionId, ToNode, Welcome};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -299,7 +300,7 @@ async fn dial_one(
         Ok(Err(error)) => return Err(unreachable(error)),
         Ok(Ok(stream)) => stream,
     };
-    stream.set_nodelay(true).map_err(unreachable)?;
+    socket::prepare(&stream).map_err(unreachable)?;
     match handshake::initiate(&mut stream, secret, role).await {
         Ok(established) => {
             let (reader, writer) = stream.into_split();

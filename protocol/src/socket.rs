@@ -1,0 +1,32 @@
+//! What every TCP connection between a dispatcher and a node is told.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::net::TcpStream;
+
+/// How long what was written may stay unacknowledged by the peer's machine before the connection is broken
+/// (`TCP_USER_TIMEOUT`, see tcp(7)). Heartbeats notice a silent peer sooner; this is the net below them.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+/// A connection on which nothing happens is probed after so long, so often, so many times.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
+const PROBE_EVERY: Duration = Duration::from_secs(3);
+const PROBES: u32 = 3;
+
+/// Makes a connection send what it is given at once, and notice by itself that the peer's machine is gone.
+///
+/// # Errors
+/// When the socket is broken already.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    #[cfg(target_os = "linux")]
+    {
+        sockopt::set_tcp_keepidle(stream, PROBE_AFTER)?;
+        sockopt::set_tcp_keepintvl(stream, PROBE_EVERY)?;
+        sockopt::set_tcp_keepcnt(stream, PROBES)?;
+        sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32)?;
+    }
+    Ok(())
+}
