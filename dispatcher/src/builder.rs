@@ -12,11 +12,13 @@ use pp_protocol::secret::{self, Secret, SecretError};
 use crate::Dispatcher;
 use crate::callbacks;
 use crate::error::StartError;
-use crate::shared::Shared;
+use crate::shared::{Limits, Shared};
 use crate::shell::{self, Address, Setup};
 
 /// Jobs that may be pending before submitting waits, unless set otherwise.
 const PENDING_JOBS: usize = 10_000_000;
+/// How large the arguments of pending jobs may be together before submitting waits, unless set otherwise.
+const PENDING_BYTES: usize = 4 << 30;
 
 /// What becomes of the lines that jobs print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub struct Builder {
     suspect_after: Option<Duration>,
     lost_after: Option<Duration>,
     pending_jobs: Option<usize>,
+    pending_bytes: Option<usize>,
     output: Output,
 }
 
@@ -148,6 +151,13 @@ impl Builder {
         self
     }
 
+    /// How many bytes the serialised arguments of pending jobs may have together before submitting waits. Four GiB,
+    /// unless said otherwise.
+    pub fn pending_bytes(mut self, limit: usize) -> Self {
+        self.pending_bytes = Some(limit.max(1));
+        self
+    }
+
     /// What becomes of the lines that jobs print.
     pub fn output(mut self, output: Output) -> Self {
         self.output = output;
@@ -166,7 +176,11 @@ impl Builder {
         Registry::of_this_program()?;
         log_as_told();
         let setup = self.setup()?;
-        let shared = Arc::new(Shared::new(self.pending_jobs.unwrap_or(PENDING_JOBS)));
+        let limits = Limits {
+            jobs: self.pending_jobs.unwrap_or(PENDING_JOBS),
+            bytes: self.pending_bytes.unwrap_or(PENDING_BYTES),
+        };
+        let shared = Arc::new(Shared::new(limits));
         let threads = vec![callbacks::start(Arc::clone(&shared))?, shell::start(setup, Arc::clone(&shared))?];
         Ok(Dispatcher::new(shared, threads))
     }

@@ -195,7 +195,7 @@ impl<R: DeserializeOwned> Job<R> {
     /// # Errors
     /// The job itself, if it has not ended.
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<R, JobError>, Self> {
-        let deadline = Instant::now() + timeout;
+        let Some(deadline) = Instant::now().checked_add(timeout) else { return Ok(self.wait()) };
         loop {
             if let Some(outcome) = self.cell.take() {
                 return Ok(outcome);

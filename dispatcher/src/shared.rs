@@ -46,6 +46,23 @@ impl fmt::Debug for JobTicket {
 /// Something to be done on the dispatcher's thread.
 pub(crate) type Order = Box<dyn FnOnce(&mut Actor) + Send>;
 
+/// How much may be pending before submitting waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) jobs: usize,
+    /// Of serialised arguments.
+    pub(crate) bytes: usize,
+}
+
+/// What was resolved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Resolved {
+    pub(crate) jobs: usize,
+    /// Those of them that have a callback, which runs later.
+    pub(crate) with_callback: usize,
+    pub(crate) args_bytes: usize,
+}
+
 pub(crate) struct Shared {
     inbox: Mutex<Inbox>,
     /// Wakes the dispatcher's thread when the inbox is no longer empty.
@@ -53,9 +70,10 @@ pub(crate) struct Shared {
     /// Jobs submitted and neither resolved nor, if they have one, through with their callback.
     outstanding: Count,
     groups: Mutex<HashMap<String, Arc<Count>>>,
-    /// Jobs submitted and not resolved: what the limit is on.
+    /// Jobs submitted and not resolved, and the size of their arguments: what the limits are on.
     pending: Count,
-    limit: usize,
+    pending_bytes: Count,
+    limits: Limits,
     /// How many attempts the nodes take at once, all together.
     pub(crate) capacity: AtomicUsize,
     pub(crate) callbacks: Callbacks,
@@ -70,14 +88,15 @@ struct Inbox {
 }
 
 impl Shared {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             inbox: Mutex::default(),
             wake: Notify::new(),
             outstanding: Count::default(),
             groups: Mutex::default(),
             pending: Count::default(),
-            limit,
+            pending_bytes: Count::default(),
+            limits,
             capacity: AtomicUsize::new(0),
             callbacks: Callbacks::default(),
             listeners: Listeners::default(),
@@ -95,14 +114,16 @@ impl Shared {
         job: NewJob<JobTicket>,
         group: Option<&Count>,
     ) -> Result<(), NewJob<JobTicket>> {
-        if self.pending.now() >= self.limit && !inside_callback() {
-            self.pending.wait_below(self.limit, None);
+        while self.is_full() && !inside_callback() {
+            self.pending.wait_below(self.limits.jobs, None);
+            self.pending_bytes.wait_below(self.limits.bytes, None);
         }
         let mut inbox = self.lock();
         if inbox.closed {
             return Err(job);
         }
         self.pending.add(1);
+        self.pending_bytes.add(job.args.0.len());
         self.outstanding.add(1);
         if let Some(group) = group {
             group.add(1);
@@ -114,6 +135,11 @@ impl Shared {
             self.wake.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether as much is pending as may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pending.now() >= self.limits.jobs || self.pending_bytes.now() >= self.limits.bytes
     }
 
     /// A job that cannot be submitted ends at once, the same way as others do.
@@ -164,10 +190,11 @@ impl Shared {
         self.lock().closed = true;
     }
 
-    /// So many jobs were resolved, so many of them through with their callback (or without one).
-    pub(crate) fn resolved(&self, jobs: usize, without_callback: usize) {
-        self.pending.subtract(jobs);
-        self.outstanding.subtract(without_callback);
+    /// Jobs were resolved.
+    pub(crate) fn resolved(&self, resolved: Resolved) {
+        self.pending_bytes.subtract(resolved.args_bytes);
+        self.pending.subtract(resolved.jobs);
+        self.outstanding.subtract(resolved.jobs - resolved.with_callback);
     }
 
     /// A callback has returned.
@@ -237,7 +264,8 @@ impl Count {
 
     /// Waits until the number is below `limit`; false if that took too long.
     pub(crate) fn wait_below(&self, limit: usize, timeout: Option<Duration>) -> bool {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        // A time too far away to be told is never.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let reached = loop {

@@ -30,7 +30,7 @@ use crate::core::{
 };
 use crate::error::{ResizeError, result_of};
 use crate::events;
-use crate::shared::{JobTicket, Order, Shared};
+use crate::shared::{JobTicket, Order, Resolved, Shared};
 use crate::stats::{NodeInfo, Stats};
 
 /// Link events taken in before the inbox is looked at again.
@@ -177,12 +177,13 @@ impl Actor {
     fn handle(&mut self, event: Event<JobTicket>) {
         let mut actions = std::mem::take(&mut self.actions);
         self.core.handle(now(), event, &mut actions);
-        let (mut resolved, mut with_callback) = (0, 0);
+        let mut resolved = Resolved::default();
         for action in actions.drain(..) {
             match action {
                 Action::Resolve(ticket, resolution) => {
-                    resolved += 1;
-                    with_callback += usize::from(self.settle(&ticket, resolution));
+                    resolved.jobs += 1;
+                    resolved.args_bytes += resolution.args_bytes;
+                    resolved.with_callback += usize::from(self.settle(&ticket, resolution));
                 }
                 Action::Dial(node, resume) => self.links.dial(node, resume),
                 Action::Send(node, message) => self.links.send(node, message),
@@ -192,7 +193,7 @@ impl Actor {
             }
         }
         self.actions = actions;
-        self.shared.resolved(resolved, resolved - with_callback);
+        self.shared.resolved(resolved);
         let capacity = self.core.nodes().map(|node| node.window as usize).sum();
         self.shared.capacity.store(capacity, Ordering::Relaxed);
         if !self.waiting_for_nodes.is_empty() {

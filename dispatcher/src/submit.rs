@@ -90,7 +90,16 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         self
     }
 
-    /// Submits the job.
+    /// Submits the job unless the dispatcher has as many pending as [`Builder::pending_jobs`](crate::Builder::pending_jobs)
+    /// and [`Builder::pending_bytes`](crate::Builder::pending_bytes) allow.
+    ///
+    /// # Errors
+    /// The builder itself, to try again with, if there is no room now.
+    pub fn try_submit(self) -> Result<Job<R>, Self> {
+        if self.shared.is_full() { Err(self) } else { Ok(self.submit()) }
+    }
+
+    /// Submits the job, waiting while as much is pending as may be (except in callbacks, which never wait).
     pub fn submit(self) -> Job<R> {
         let name = self.call.as_ref().map_or("", |(function, _)| function.name);
         let cell = Arc::new(JobCell::new(name));

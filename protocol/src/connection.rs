@@ -3,7 +3,8 @@
 //! A [`Transport`] is what a dispatcher and a node speak over; neither knows which of the two kinds it has.
 //! Messages are taken as they queue up and sealed together: batches come from draining, never from waiting.
 //! A message larger than [`BULK_BYTES`] travels in segments, and everything small that is
-//! queued meanwhile passes it, except orders about attempts ([`Message::follows_bulk`]), which must not overtake them.
+//! queued meanwhile passes it, except what makes no sense before it ([`Message::follows_bulk`]): orders about attempts, the
+//! last piece of a program, a farewell.
 
 use std::collections::VecDeque;
 use std::io;
@@ -362,7 +363,14 @@ impl Message for ToNode {
     }
 
     fn follows_bulk(&self) -> bool {
-        matches!(self, Self::Cancel(_) | Self::Recall(_))
+        matches!(
+            self,
+            Self::Cancel(_)
+                | Self::Recall(_)
+                | Self::ProgramChunk { .. }
+                | Self::ProgramUnavailable(..)
+                | Self::Goodbye
+        )
     }
 }
 
@@ -379,7 +387,7 @@ impl Message for FromNode {
     }
 
     fn follows_bulk(&self) -> bool {
-        false
+        matches!(self, Self::Goodbye(_))
     }
 }
 
@@ -388,7 +396,7 @@ mod tests {
     use super::*;
     use crate::handshake::{self, Role};
     use crate::secret::Secret;
-    use crate::{Attempt, AttemptId, FunctionId, JobId, Payload};
+    use crate::{Attempt, AttemptId, Digest, FunctionId, JobId, Payload};
 
     type Ends = (Transport<ToNode, FromNode>, Transport<FromNode, ToNode>);
 
@@ -444,6 +452,21 @@ mod tests {
             order.extend(far.receiver.recv().await.unwrap().unwrap());
         }
         assert!(matches!(order[..], [ToNode::Ping(7), ToNode::Run(_), ToNode::Cancel(_)]));
+    }
+
+    #[tokio::test]
+    async fn the_pieces_of_a_program_and_a_farewell_keep_their_order() {
+        let (near, mut far) = sealed_pair().await;
+        let digest = Digest([1; 32]);
+        let piece =
+            |bytes: usize, last| ToNode::ProgramChunk { digest, bytes: Payload::from(vec![7; bytes]), last };
+        let sent = [piece(256 << 10, false), piece(256 << 10, false), piece(3_375, true), ToNode::Goodbye];
+        sent.iter().for_each(|message| near.sender.send(message.clone()).unwrap());
+        let mut arrived = Vec::new();
+        while arrived.len() < sent.len() {
+            arrived.extend(far.receiver.recv().await.unwrap().unwrap());
+        }
+        assert_eq!(arrived, sent);
     }
 
     #[tokio::test]

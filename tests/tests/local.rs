@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{Dispatcher, Event, JobError, JobStatus, Output, as_completed, job};
+use pp_dispatcher::{Builder, Dispatcher, Event, JobError, JobStatus, Output, as_completed, job};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 use serde::{Deserialize, Serialize};
 
@@ -404,6 +404,28 @@ fn shutting_down_resolves_every_handle_and_leaves_no_process() {
     assert_eq!(dispatcher.stats().nodes[0].jobs_ended, 2);
 }
 
+fn submitting_waits_or_says_so_while_as_much_is_pending_as_may_be() {
+    let limited = |builder: Builder| {
+        let dispatcher = builder.local_workers(1).discover(false).start().expect("it starts");
+        let first = dispatcher.submit(nap, (200,));
+        assert!(dispatcher.job(echo, (vec![1; 900],)).try_submit().is_ok(), "there is room for one more");
+        let full = dispatcher.job(echo, (vec![1; 900],)).try_submit().expect_err("there is no room");
+        let waited = Instant::now();
+        assert_eq!(full.submit().wait(), Ok(vec![1; 900]), "waiting makes room");
+        assert!(first.has_ended() && waited.elapsed() < PATIENCE);
+    };
+    limited(Dispatcher::builder().pending_jobs(2));
+    limited(Dispatcher::builder().pending_bytes(900));
+}
+
+fn waiting_for_ever_is_a_timeout_like_any_other() {
+    let dispatcher = dispatcher(1);
+    let job = dispatcher.submit(square, (3,));
+    assert!(dispatcher.wait_timeout(Duration::MAX));
+    assert!(matches!(job.wait_timeout(Duration::MAX), Ok(Ok(9))));
+    assert_eq!(dispatcher.wait_for_nodes(1, Duration::MAX), 0, "none will ever come");
+}
+
 fn in_process_workers_give_the_same_results() {
     let dispatcher = Dispatcher::builder().in_process(true).local_workers(2).start().expect("it starts");
     assert_eq!(dispatcher.submit(worker_id, ()).wait(), Ok(std::process::id()));
@@ -439,6 +461,8 @@ fn main() {
         shrinking_during_a_run_loses_nothing,
         what_jobs_print_arrives_line_by_line,
         shutting_down_resolves_every_handle_and_leaves_no_process,
+        submitting_waits_or_says_so_while_as_much_is_pending_as_may_be,
+        waiting_for_ever_is_a_timeout_like_any_other,
         in_process_workers_give_the_same_results,
     ]);
 }

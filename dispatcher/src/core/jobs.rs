@@ -180,12 +180,14 @@ impl<T> Core<T> {
                 self.resolve(id, JobOutcome::Cancelled, None, Duration::ZERO, actions);
             }
             Some(node) => {
+                let args_bytes = job.args.0.len();
                 if let Some(ticket) = self.jobs.take_ticket(id) {
                     let resolution = Resolution {
                         outcome: JobOutcome::Cancelled,
                         job: id,
                         node: Some(node),
                         run_time: Duration::ZERO,
+                        args_bytes,
                     };
                     actions.push(Action::Resolve(ticket, resolution));
                     let attempt = pp_protocol::AttemptId { job: id, number: attempt };
@@ -204,9 +206,9 @@ impl<T> Core<T> {
         run_time: Duration,
         actions: &mut Vec<Action<T>>,
     ) {
-        if let Some(ticket) = self.jobs.remove(id).and_then(|job| job.ticket) {
-            actions.push(Action::Resolve(ticket, Resolution { outcome, job: id, node, run_time }));
-        }
+        let Some(Job { ticket, args, .. }) = self.jobs.remove(id) else { return };
+        let resolution = Resolution { outcome, job: id, node, run_time, args_bytes: args.0.len() };
+        actions.extend(ticket.map(|ticket| Action::Resolve(ticket, resolution)));
     }
 
     /// Puts a job that came back without outcome in front of the queue, unless nobody waits for it any more.

@@ -184,6 +184,8 @@ pub struct Resolution {
     pub node: Option<NodeKey>,
     /// How long that ran.
     pub run_time: Duration,
+    /// How large its serialised arguments were.
+    pub args_bytes: usize,
 }
 
 /// What came of a job.

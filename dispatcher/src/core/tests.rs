@@ -13,6 +13,7 @@ use super::{
 };
 
 const FUNCTION: FunctionId = FunctionId(7);
+const ARGS_BYTES: usize = 1;
 const A: NodeKey = NodeKey(1);
 const B: NodeKey = NodeKey(2);
 
@@ -142,7 +143,10 @@ fn died(job: u32, number: u32) -> Outcome {
 
 fn resolve(job: u32, node: Option<NodeKey>, run_time: u64, outcome: JobOutcome) -> Action<Number> {
     let run_time = Duration::from_nanos(run_time);
-    Action::Resolve(Number(job), Resolution { outcome, job: JobId::new(job, 0), node, run_time })
+    Action::Resolve(
+        Number(job),
+        Resolution { outcome, job: JobId::new(job, 0), node, run_time, args_bytes: ARGS_BYTES },
+    )
 }
 
 fn done(job: u32, node: NodeKey) -> Action<Number> {
