@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Resize,
     /// A connection breaks, and at most one end sees it.
     Vanish,
+    /// A connection makes no progress in one direction, while new ones do.
+    Stall,
     /// Nothing passes between a dispatcher and a node.
     Block,
     /// Nothing passes in one direction.
@@ -44,11 +46,14 @@ pub(super) enum Kind {
     FailStarts,
     /// Discovery hears nothing more of a node, and then again.
     Gone,
+    /// Discovery has word of a node once more.
+    Found,
 }
 
 impl Kind {
     /// Nothing runs again because of these.
-    pub(super) const BLIPS: &[Self] = &[Self::Cut, Self::ShortBlock, Self::Late, Self::Slow, Self::Resize];
+    pub(super) const BLIPS: &[Self] =
+        &[Self::Cut, Self::ShortBlock, Self::Late, Self::Slow, Self::Resize, Self::Found];
     pub(super) const ALL: &[Self] = &[
         Self::Cut,
         Self::ShortBlock,
@@ -56,6 +61,7 @@ impl Kind {
         Self::Slow,
         Self::Resize,
         Self::Vanish,
+        Self::Stall,
         Self::Block,
         Self::BlockOneWay,
         Self::Isolate,
@@ -70,6 +76,7 @@ impl Kind {
         Self::KillWorker,
         Self::FailStarts,
         Self::Gone,
+        Self::Found,
     ];
 }
 
@@ -85,6 +92,7 @@ pub(super) enum Fault {
     Down(usize),
     FailingStarts(usize),
     Gone(usize, usize),
+    Stalled(ConnectionId, Toward),
 }
 
 /// A connection that breaks for a moment is left alone for so long after that: a second blip would be no blip.
@@ -125,6 +133,13 @@ impl World {
             Kind::Vanish => {
                 for id in self.connections_between(site, node) {
                     self.vanish(id);
+                }
+            }
+            Kind::Stall => {
+                let toward = if self.random.percent(50) { Toward::Node } else { Toward::Dispatcher };
+                for id in self.connections_between(site, node) {
+                    self.stall(id, toward);
+                    self.mend_later(Fault::Stalled(id, toward));
                 }
             }
             Kind::Late => {
@@ -176,6 +191,7 @@ impl World {
                 self.site_input(site, SiteInput::Gone(node));
                 self.mend_later(Fault::Gone(site, node));
             }
+            Kind::Found => self.site_input(site, SiteInput::Found(node)),
         }
     }
 
@@ -204,6 +220,7 @@ impl World {
                 self.announce(node);
             }
             Fault::FailingStarts(node) => self.nodes[node].failing_starts = 0,
+            Fault::Stalled(id, toward) => self.unstall(id, toward),
             Fault::Gone(site, node) => self.site_input(site, SiteInput::Found(node)),
         }
     }

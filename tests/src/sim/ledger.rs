@@ -6,6 +6,8 @@ use std::time::Duration;
 use pp_dispatcher::core::{JobOptions, JobOutcome, Resolution};
 use pp_protocol::{AttemptId, FunctionId, Moment, Payload};
 
+use super::site::node_of;
+
 /// The so-many-th job of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobName {
@@ -181,8 +183,16 @@ impl Ledger {
         runs - 1
     }
 
-    pub(super) fn worker_died(&mut self, job: JobName) {
-        self.job_mut(job).deaths += 1;
+    /// A worker died in a job. `losses` is how often its dispatcher gave up a node: it cannot know then what ran.
+    pub(super) fn worker_died(&mut self, job: JobName, losses: u32) {
+        let record = self.job_mut(job);
+        record.deaths += 1;
+        let (deaths, most) = (record.deaths, record.spec.max_attempts() + losses);
+        let is_poison = record.spec.fate == Fate::Poison;
+        assert!(
+            !is_poison || deaths <= most,
+            "poison {job} killed {deaths} workers, and {most} should be enough"
+        );
     }
 
     /// The node killed the worker that ran it, for whatever reason.
@@ -252,7 +262,7 @@ impl JobRecord {
                 assert_eq!(JobName::of(result), job, "the result of a job is its own");
                 let run = result.0.get(8..12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
                 let (node, at) = run.and_then(|run| self.runs.get(run as usize).copied()).unwrap_or_default();
-                let named = resolution.node.map(|key| key.0 as usize);
+                let named = resolution.node.map(node_of);
                 assert_eq!(Some(node), named, "the result of {job} is of the node its current attempt is at");
                 assert!(at >= self.sent_at, "the result of {job} is of its current attempt");
             }

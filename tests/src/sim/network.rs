@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use pp_dispatcher::core::NodeKey;
 use pp_node::core::ConnectionKey;
 use pp_protocol::{FromNode, Moment, Resume, ToNode};
 
@@ -75,7 +76,9 @@ pub(super) struct Lane {
     closed: bool,
     flight: VecDeque<Packet>,
     last_arrival: Moment,
-    /// Arrivals that fell due while the path was blocked.
+    /// How many faults stall this lane, and no other.
+    stalls: u32,
+    /// Arrivals that fell due while the lane stalled or the path was blocked.
     held: u32,
 }
 
@@ -83,6 +86,8 @@ pub(super) struct Lane {
 pub(super) struct Connection {
     pub(super) site: usize,
     pub(super) node: usize,
+    /// What the dispatcher calls the node.
+    pub(super) link: NodeKey,
     /// The node's life it leads to.
     pub(super) life: u32,
     pub(super) stage: Stage,
@@ -97,10 +102,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(site: usize, node: usize, resume: Option<Resume>) -> Self {
+    pub(super) fn new(site: usize, node: usize, link: NodeKey, resume: Option<Resume>) -> Self {
         Self {
             site,
             node,
+            link,
             life: 0,
             stage: Stage::Connecting,
             resume,
@@ -200,7 +206,7 @@ impl World {
         let connection = &mut self.connections[id.0];
         let vanished = connection.vanished;
         let lane = connection.lane(toward);
-        if blocked {
+        if blocked || lane.stalls > 0 {
             lane.held += 1;
             return;
         }
@@ -305,6 +311,24 @@ impl World {
         }
     }
 
+    /// A connection makes no progress in one direction, while others between the same two do.
+    pub(super) fn stall(&mut self, id: ConnectionId, toward: Toward) {
+        self.connections[id.0].lane(toward).stalls += 1;
+    }
+
+    pub(super) fn unstall(&mut self, id: ConnectionId, toward: Toward) {
+        self.connections[id.0].lane(toward).stalls -= 1;
+        self.release(id, toward, Duration::ZERO);
+    }
+
+    /// What was held back is on its way again.
+    fn release(&mut self, id: ConnectionId, toward: Toward, after: Duration) {
+        let held = std::mem::take(&mut self.connections[id.0].lane(toward).held);
+        for _ in 0..held {
+            self.agenda.add(self.now + after, What::Arrive(id, toward));
+        }
+    }
+
     /// A path is open again. Each connection takes its own time to find out, as retransmission does.
     pub(super) fn unblock(&mut self, site: usize, node: usize, toward: Toward) {
         if let Some(times) = self.blocked.get_mut(&(site, node, toward)) {
@@ -318,11 +342,8 @@ impl World {
             if self.connections[index].site != site || self.connections[index].node != node {
                 continue;
             }
-            let held = std::mem::take(&mut self.connections[index].lane(toward).held);
             let after = self.random.magnitude(Duration::from_millis(1), Duration::from_secs(2));
-            for _ in 0..held {
-                self.agenda.add(self.now + after, What::Arrive(ConnectionId(index), toward));
-            }
+            self.release(ConnectionId(index), toward, after);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use pp_node::core::{Action, Config, ConnectionKey, Core, Event, Program, WorkerKey};
-use pp_protocol::{Death, Digest, FromNode, NodeId, ToNode, WorkerDeath};
+use pp_protocol::{Death, Digest, FromNode, NodeId, Refusal, ToNode, WorkerDeath};
 
 use super::World;
 use super::agenda::What;
@@ -136,7 +136,7 @@ impl World {
         let running: Vec<_> = machine.workers.values().filter_map(SimWorker::runs_job).collect();
         machine.workers.clear();
         for job in running {
-            self.ledger.worker_died(job);
+            self.worker_died(job);
         }
         for index in 0..self.connections.len() {
             let connection = &mut self.connections[index];
@@ -351,6 +351,8 @@ impl World {
     }
 
     fn node_sends(&mut self, id: ConnectionId, message: FromNode) {
+        let broke_off = matches!(message, FromNode::Refused(Refusal::BadHello(_)));
+        assert!(!broke_off, "dispatchers keep to what they were promised");
         if self.story.is_wanted() {
             self.tell_of_outcomes(id, &message);
         }
@@ -401,7 +403,9 @@ impl World {
         worker.is_ordered = true;
         let job = worker.runs_job();
         self.story.tell(self.now, job, || format!("node {node}: worker {} is told to end: {step:?}", key.0));
-        let after = self.random.magnitude(Duration::from_micros(10), Duration::from_millis(5));
+        // A process may take its time, even to be killed.
+        let most = if self.random.percent(3) { Duration::from_secs(5) } else { Duration::from_millis(5) };
+        let after = self.random.magnitude(Duration::from_micros(10), most);
         self.agenda.add(self.now + after, What::Worker(node, life, key, step));
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Options {
     pub(super) local_nodes: bool,
     /// Whether nodes are configured, not discovered.
     pub(super) configured: bool,
+    /// Whether each node is found under two addresses.
+    pub(super) two_addresses: bool,
     /// Whether every worker runs one attempt only.
     pub(super) fresh_workers: bool,
     /// The usual time from one end of a connection to the other.
@@ -57,6 +59,7 @@ impl Options {
             sites: random.within(1..=3) as usize,
             local_nodes: random.percent(25),
             configured: random.percent(50),
+            two_addresses: random.percent(10),
             fresh_workers: random.percent(10),
             latency: random.magnitude(Duration::from_micros(20), ms(60)),
             bulk_from: if random.percent(30) { 1 } else { usize::MAX },

@@ -116,12 +116,27 @@ pub(super) fn target() -> Target {
     Target { os: "linux".into(), arch: "x86_64".into() }
 }
 
+/// Added to the key of a node, this is the key of the same node under another address.
+const OTHER_ADDRESS: u32 = 1_000;
+
 /// A dispatcher's key for a node is the node's place in the world's list.
 pub(super) fn key_of(node: usize) -> NodeKey {
     NodeKey(node as u32)
 }
 
+/// The node with that key, whichever address that is for.
+pub(super) fn node_of(key: NodeKey) -> usize {
+    (key.0 % OTHER_ADDRESS) as usize
+}
+
 impl World {
+    /// The keys of a node: one for each address it is found under.
+    pub(super) fn keys_of(&self, node: usize) -> Vec<NodeKey> {
+        let has_two = self.options.two_addresses && self.nodes[node].local_to.is_none();
+        let other = NodeKey(key_of(node).0 + OTHER_ADDRESS);
+        [key_of(node)].into_iter().chain(has_two.then_some(other)).collect()
+    }
+
     /// Something reaches the dispatcher's thread, or waits until that runs again.
     pub(super) fn site_input(&mut self, site: usize, input: SiteInput) {
         let it = &mut self.sites[site];
@@ -161,12 +176,18 @@ impl World {
                     None => NodeKind::Discovered,
                 };
                 let name = self.nodes[node].name.clone();
-                self.site_event(site, Event::NodeFound { node: key_of(node), name, kind });
+                for key in self.keys_of(node) {
+                    self.site_event(site, Event::NodeFound { node: key, name: name.clone(), kind });
+                }
             }
-            SiteInput::Gone(node) => self.site_event(site, Event::NodeGone(key_of(node))),
+            SiteInput::Gone(node) => {
+                for key in self.keys_of(node) {
+                    self.site_event(site, Event::NodeGone(key));
+                }
+            }
             SiteInput::Packet(id, packet) => self.site_packet(site, id, packet),
             SiteInput::TimedOut(id, stage) => {
-                let key = key_of(self.connections[id.0].node);
+                let key = self.connections[id.0].link;
                 if self.sites[site].is_current(key, id) && self.connections[id.0].stage == stage {
                     self.dial_failed(site, id, DialFailure::Unreachable("no answer in time".into()));
                 }
@@ -299,7 +320,7 @@ impl World {
     fn dial(&mut self, site: usize, key: NodeKey, resume: Option<Resume>) {
         self.reset(site, key);
         let id = ConnectionId(self.connections.len());
-        self.connections.push(Connection::new(site, key.0 as usize, resume));
+        self.connections.push(Connection::new(site, node_of(key), key, resume));
         self.sites[site].links.insert(key, id);
         self.launch(id, Toward::Node, Packet::Syn);
         self.agenda.add(self.now + CONNECT_TIME, What::DialTimeout(id, Stage::Connecting));
@@ -315,14 +336,14 @@ impl World {
     }
 
     fn dial_failed(&mut self, site: usize, id: ConnectionId, failure: DialFailure) {
-        let key = key_of(self.connections[id.0].node);
+        let key = self.connections[id.0].link;
         self.story.tell(self.now, None, || format!("dispatcher {site}: dial of node {}: {failure:?}", key.0));
         self.reset(site, key);
         self.site_event(site, Event::DialFailed(key, failure));
     }
 
     fn site_packet(&mut self, site: usize, id: ConnectionId, packet: Packet) {
-        let key = key_of(self.connections[id.0].node);
+        let key = self.connections[id.0].link;
         if !self.sites[site].is_current(key, id) {
             return;
         }
@@ -379,7 +400,7 @@ impl World {
     }
 
     fn greeted(&mut self, site: usize, id: ConnectionId, batch: Vec<Message>) {
-        let key = key_of(self.connections[id.0].node);
+        let key = self.connections[id.0].link;
         let mut messages = batch.into_iter().filter_map(from_node);
         match messages.next() {
             Some(FromNode::Welcome(welcome)) => {

@@ -295,7 +295,7 @@ impl World {
         if let Some(job) = worker.running.as_ref().map(|running| running.job) {
             match is_ordered {
                 true => self.ledger.killed(job),
-                false => self.ledger.worker_died(job),
+                false => self.worker_died(job),
             }
             self.story
                 .tell(now, Some(job), || format!("node {node}: worker {} dies in {job}: {death}", key.0));
@@ -306,6 +306,12 @@ impl World {
             WorkerEvent::FailedToStart(format!("it ended before it was ready ({death})"))
         };
         self.tell_node(node, key, event);
+    }
+
+    /// A worker died while it ran the job, and not because the node wanted it.
+    pub(super) fn worker_died(&mut self, job: JobName) {
+        let losses = self.sites[job.site as usize].losses;
+        self.ledger.worker_died(job, losses);
     }
 
     /// What a worker and its supervisor say arrives in the order it was said.
