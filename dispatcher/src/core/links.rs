@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pp_protocol::{AttemptId, Moment, Resume, ToNode, Welcome};
+use pp_protocol::{AttemptId, Moment, NodeId, Resume, ToNode, Welcome};
 
 use super::nodes::{FailedDial, Node, State};
 use super::{Action, Core, DialFailure, Failure, JobOutcome, NodeKey, NodeKind, Report};
@@ -74,7 +74,9 @@ impl<T> Core<T> {
                 self.cancel_again(key, actions);
             }
             State::Reconnecting { .. } => {
-                self.lose(key, "it restarted".into(), true, actions);
+                let restarted = node.incarnation != Some(welcome.node);
+                let reason = if restarted { "it restarted" } else { "it gave up this dispatcher's session" };
+                self.lose(key, reason.into(), restarted, actions);
                 self.begin(now, key, &welcome);
             }
             State::Dialling { .. } => self.begin(now, key, &welcome),
@@ -84,8 +86,31 @@ impl<T> Core<T> {
                 return;
             }
         }
+        self.displace_other_addresses(now, key, welcome.node, actions);
         self.update_taker(key);
         actions.push(Action::Report(Report::NodeConnected(key)));
+    }
+
+    /// A node has one session with this dispatcher, on one connection. If it was in use under another address, that
+    /// session is over. Were both resumed, each would take the connection of the other, for ever.
+    fn displace_other_addresses(
+        &mut self,
+        now: Moment,
+        key: NodeKey,
+        incarnation: NodeId,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let in_use = |node: &Node| matches!(node.state, State::Connected { .. } | State::Reconnecting { .. });
+        let same = self
+            .nodes
+            .iter()
+            .filter(|(other, node)| **other != key && node.incarnation == Some(incarnation) && in_use(node));
+        for other in same.map(|(other, _)| *other).collect::<Vec<_>>() {
+            let reason = "it is in use under another address now";
+            actions.push(Action::Close(other));
+            self.lose(other, reason.into(), false, actions);
+            self.wait(other, now + REFUSED_REDIAL, reason.into(), true);
+        }
     }
 
     fn begin(&mut self, now: Moment, key: NodeKey, welcome: &Welcome) {

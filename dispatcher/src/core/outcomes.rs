@@ -79,7 +79,8 @@ impl<T> Core<T> {
         }
         let outcome = match ended {
             Ended::Succeeded(result) => JobOutcome::Succeeded(result),
-            Ended::Returned => return self.queue_again(id.job),
+            // Nobody waits for what was cancelled here. What the node cancelled by itself has not been tried.
+            Ended::Returned | Ended::Cancelled => return self.queue_again(id.job),
             Ended::WorkerDied(death) => {
                 let wrote = match &death.stderr[..] {
                     [] => String::new(),
@@ -99,7 +100,6 @@ impl<T> Core<T> {
                 let limit = self.jobs.find(id.job).and_then(|job| job.time_limit());
                 JobOutcome::TimedOut(limit.unwrap_or_default())
             }
-            Ended::Cancelled => JobOutcome::Cancelled,
             Ended::TooLarge(size, limit) => JobOutcome::TooLarge(size, limit),
             Ended::UnknownFunction => JobOutcome::UnknownFunction,
             Ended::BadArguments(reason) => JobOutcome::BadArguments(reason),

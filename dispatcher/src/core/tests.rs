@@ -228,6 +228,38 @@ fn a_blip_costs_nothing() {
 }
 
 #[test]
+fn a_node_in_use_under_one_address_gives_way_when_it_answers_under_another() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    assert_eq!(dispatcher.find(B), [Action::Dial(B, None)]);
+    dispatcher.on(Event::LinkDown(A, "reset".into()));
+    // The node saw the connection break, and took the other one for a dispatcher that began anew.
+    let same = welcome(A, 1, 1);
+    let reason = "it is in use under another address now";
+    assert_eq!(
+        dispatcher.on(Event::LinkUp(B, Box::new(same))),
+        [
+            Action::Close(A),
+            Action::Report(Report::NodeLost(A, reason.into(), 1)),
+            Action::Report(Report::NodeConnected(B)),
+            run(B, &[(0, 2)]),
+        ]
+    );
+    assert_eq!(dispatcher.state(A), NodeState::Refused);
+    assert_eq!(dispatcher.outcomes(B, 0, vec![succeeded(0, 2)]), [done(0, B)]);
+}
+
+#[test]
+fn what_a_node_cancelled_by_itself_is_tried_again() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    let cancelled = ended(0, 1, Ended::Cancelled);
+    assert_eq!(dispatcher.outcomes(A, 0, vec![cancelled]), [run(A, &[(0, 2)])]);
+}
+
+#[test]
 fn a_cancellation_that_a_broken_connection_swallowed_is_sent_again() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 2, 2);
