@@ -1,2 +1,98 @@
-//! (being written)
-fn main() {}
+//! Measures the whole: each figure beside its *floor*, what the same machine does at the same time without any of this.
+//!
+//! The machine is never quiet, so a figure alone says little. Its ratio to the floor, measured in turns in the same
+//! run, is what changes are judged by.
+
+mod chain;
+mod cpu;
+mod jobs;
+mod latency;
+mod memory;
+mod noop;
+mod payload;
+mod report;
+mod scale;
+mod server;
+mod startup;
+mod tail;
+
+use clap::{Parser, ValueEnum};
+
+use crate::report::Report;
+
+/// Measures jobs per second, latency, throughput and cost, each beside its floor measured in the same run.
+#[derive(Debug, Parser)]
+#[command(after_help = "Build the daemon too, with the same profile: cargo build --release --bin ppserver")]
+struct Arguments {
+    /// What to measure
+    #[arg(value_enum, default_value_t = Bench::All)]
+    bench: Bench,
+    /// One JSON object a line: {"bench","value","unit","floor","ratio"}
+    #[arg(long)]
+    json: bool,
+    /// Measure so often, and report the median
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..1_000))]
+    runs: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// No-op jobs a second, one handle each; with callbacks; by map
+    Noop,
+    /// One job at a time: microseconds from submit to result
+    Latency,
+    /// 1 MiB in and out
+    Bytes,
+    /// 64 MiB in and out, and small jobs meanwhile
+    Large,
+    /// CPU-bound jobs on two workers against one thread
+    Cpu,
+    /// Bytes for each queued job
+    Memory,
+    /// The dispatcher's core with 1 to 10,000 simulated nodes
+    Scale,
+    /// From start() to the first result
+    Startup,
+    /// Jobs of mixed length on nodes of different speed
+    Tail,
+    /// All of these
+    All,
+}
+
+fn main() -> anyhow::Result<()> {
+    pp_dispatcher::init();
+    if chain::serve_if_told() {
+        return Ok(());
+    }
+    let arguments = Arguments::parse();
+    let mut report = Report::new(arguments.json, arguments.runs);
+    let wanted = |bench| arguments.bench == bench || arguments.bench == Bench::All;
+    if wanted(Bench::Noop) {
+        noop::run(&mut report)?;
+    }
+    if wanted(Bench::Latency) {
+        latency::run(&mut report)?;
+    }
+    if wanted(Bench::Bytes) {
+        payload::run_bytes(&mut report)?;
+    }
+    if wanted(Bench::Large) {
+        payload::run_large(&mut report)?;
+    }
+    if wanted(Bench::Cpu) {
+        cpu::run(&mut report)?;
+    }
+    if wanted(Bench::Memory) {
+        memory::run(&mut report)?;
+    }
+    if wanted(Bench::Scale) {
+        scale::run(&mut report);
+    }
+    if wanted(Bench::Startup) {
+        startup::run(&mut report)?;
+    }
+    if wanted(Bench::Tail) {
+        tail::run(&mut report)?;
+    }
+    Ok(())
+}

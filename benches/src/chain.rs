@@ -1,0 +1,235 @@
+//! The floor: the same work passed along by nothing but sockets.
+//!
+//! `dispatcher -> TCP -> relay -> Unix socket -> worker` and back: three processes, frames of many messages, the same
+//! encoding; no encryption, no bookkeeping, no recovery. And bare round trips between two processes or threads.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pp_protocol::{Payload, codec};
+use serde::{Deserialize, Serialize};
+
+/// Makes this program a part of the chain: what it is, and the port it connects to.
+const ROLE: &str = "PP_BENCH_ROLE";
+/// Messages in one frame.
+const FRAME_MESSAGES: usize = 512;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Message {
+    id: u64,
+    function: u64,
+    payload: Payload,
+}
+
+/// True if this process was started as a part of the chain, which has ended.
+pub(crate) fn serve_if_told() -> bool {
+    let Ok(role) = std::env::var(ROLE) else { return false };
+    // The end of the chain is the end of the connection: an error.
+    let _ = match role.split_once(' ') {
+        Some(("relay", port)) => relay(port),
+        Some(("echo-tcp", port)) => connect(port).and_then(echo),
+        Some(("exit", _)) => Ok(()),
+        _ => work(UnixStream::from(stdin())),
+    };
+    true
+}
+
+fn stdin() -> OwnedFd {
+    rustix::io::dup(rustix::stdio::stdin()).expect("there is a standard input")
+}
+
+fn connect(port: &str) -> io::Result<TcpStream> {
+    let port = port.parse().map_err(io::Error::other)?;
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn start(role: &str, input: Stdio) -> io::Result<Child> {
+    Command::new(std::env::current_exe()?).env(ROLE, role).stdin(input).spawn()
+}
+
+/// A process, ended when dropped.
+struct Part(Child);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How long this program takes to be started and to end, in milliseconds.
+pub(crate) fn start_and_exit() -> io::Result<f64> {
+    let started = Instant::now();
+    start("exit now", Stdio::null())?.wait()?;
+    Ok(started.elapsed().as_secs_f64() * 1e3)
+}
+
+fn write_frame(stream: &mut impl Write, frame: &mut Vec<u8>, messages: &[Message]) -> io::Result<()> {
+    frame.clear();
+    frame.extend_from_slice(&[0; 4]);
+    for message in messages {
+        codec::encode(message, frame).map_err(io::Error::other)?;
+    }
+    let length = u32::try_from(frame.len() - 4).map_err(io::Error::other)?;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    stream.write_all(frame)
+}
+
+fn read_frame(stream: &mut impl Read, messages: &mut Vec<Message>) -> io::Result<()> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut frame = vec![0; u32::from_le_bytes(length) as usize];
+    stream.read_exact(&mut frame)?;
+    codec::decode_sequence(&Bytes::from(frame), messages).map_err(io::Error::other)
+}
+
+/// Passes frames on, decoded and encoded again, until there are no more.
+fn pass_on(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+    let (mut messages, mut frame) = (Vec::new(), Vec::new());
+    loop {
+        messages.clear();
+        read_frame(&mut from, &mut messages)?;
+        write_frame(&mut to, &mut frame, &messages)?;
+    }
+}
+
+fn relay(port: &str) -> io::Result<()> {
+    let dispatcher = connect(port)?;
+    let (near, far) = UnixStream::pair()?;
+    let _worker = Part(start("work", Stdio::from(OwnedFd::from(far)))?);
+    let (from_dispatcher, to_worker) = (dispatcher.try_clone()?, near.try_clone()?);
+    std::thread::spawn(move || pass_on(from_dispatcher, to_worker));
+    pass_on(near, dispatcher)
+}
+
+fn work(mut node: UnixStream) -> io::Result<()> {
+    let (mut messages, mut frame) = (Vec::new(), Vec::new());
+    loop {
+        messages.clear();
+        read_frame(&mut node, &mut messages)?;
+        std::hint::black_box(&mut messages);
+        write_frame(&mut node, &mut frame, &messages)?;
+    }
+}
+
+fn echo(mut stream: impl Read + Write) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => stream.write_all(&buffer[..count])?,
+        }
+    }
+}
+
+/// Starts a process that connects back over TCP.
+fn far_end(role: &str) -> io::Result<(TcpStream, Part)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let part = Part(start(&format!("{role} {}", listener.local_addr()?.port()), Stdio::null())?);
+    let (stream, _) = listener.accept()?;
+    stream.set_nodelay(true)?;
+    Ok((stream, part))
+}
+
+/// Messages a second through the chain.
+pub(crate) fn messages_per_second(count: u64) -> anyhow::Result<f64> {
+    let (mut stream, _relay) = far_end("relay")?;
+    let mut answers = stream.try_clone()?;
+    let started = Instant::now();
+    let writing = std::thread::spawn(move || -> io::Result<()> {
+        let mut frame = Vec::new();
+        let message = |id| Message { id, function: 7, payload: Payload::default() };
+        for first in (0..count).step_by(FRAME_MESSAGES) {
+            let batch: Vec<_> = (first..count.min(first + FRAME_MESSAGES as u64)).map(message).collect();
+            write_frame(&mut stream, &mut frame, &batch)?;
+        }
+        Ok(())
+    });
+    let (mut messages, mut received) = (Vec::new(), 0);
+    while received < count {
+        messages.clear();
+        read_frame(&mut answers, &mut messages)?;
+        received += messages.len() as u64;
+    }
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    writing.join().expect("it does not panic")?;
+    Ok(rate)
+}
+
+/// Bytes there and back over one loopback TCP connection between two processes, in megabytes a second each way.
+pub(crate) fn copy_rate(bytes: usize, times: usize) -> anyhow::Result<f64> {
+    let (mut stream, _echo) = far_end("echo-tcp")?;
+    let mut answers = stream.try_clone()?;
+    let started = Instant::now();
+    let writing = std::thread::spawn(move || {
+        let block = vec![7; bytes];
+        (0..times).try_for_each(|_| stream.write_all(&block))
+    });
+    let mut block = vec![0; bytes];
+    for _ in 0..times {
+        answers.read_exact(&mut block)?;
+    }
+    let rate = (bytes * times) as f64 / started.elapsed().as_secs_f64() / 1e6;
+    writing.join().expect("it does not panic")?;
+    Ok(rate)
+}
+
+/// The middle of so many round trips of a message as small as a job, in microseconds.
+fn round_trips(stream: &mut (impl Read + Write), times: u32) -> io::Result<f64> {
+    let mut buffer = [7; 64];
+    let mut trips = Vec::new();
+    for _ in 0..times {
+        let started = Instant::now();
+        stream.write_all(&buffer)?;
+        stream.read_exact(&mut buffer)?;
+        trips.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(crate::report::median(trips))
+}
+
+/// Between two processes over TCP.
+pub(crate) fn tcp_round_trip(times: u32) -> io::Result<f64> {
+    let (mut stream, _echo) = far_end("echo-tcp")?;
+    round_trips(&mut stream, times)
+}
+
+/// Between two processes over a Unix socket.
+pub(crate) fn unix_round_trip(times: u32) -> io::Result<f64> {
+    let (mut near, far) = UnixStream::pair()?;
+    let _worker = Part(start("work", Stdio::from(OwnedFd::from(far)))?);
+    let message = Message { id: 1, function: 7, payload: Payload(Bytes::from_static(&[7; 40])) };
+    let (mut messages, mut frame, mut trips) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..times {
+        let started = Instant::now();
+        write_frame(&mut near, &mut frame, std::slice::from_ref(&message))?;
+        messages.clear();
+        read_frame(&mut near, &mut messages)?;
+        trips.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(crate::report::median(trips))
+}
+
+/// Between two threads, over channels.
+pub(crate) fn thread_round_trip(times: u32) -> f64 {
+    let (there, calls) = mpsc::channel::<u64>();
+    let (back, answers) = mpsc::channel();
+    let echo = std::thread::spawn(move || calls.iter().try_for_each(|call| back.send(call)));
+    let mut trips = Vec::new();
+    for call in 0..u64::from(times) {
+        let started = Instant::now();
+        let answer = there.send(call).ok().and_then(|()| answers.recv_timeout(Duration::from_secs(5)).ok());
+        assert_eq!(answer, Some(call), "the other thread answers");
+        trips.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+    drop(there);
+    let _ = echo.join();
+    crate::report::median(trips)
+}

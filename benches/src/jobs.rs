@@ -1,0 +1,37 @@
+//! What the benches have computed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pp_dispatcher::job;
+
+#[job]
+pub(crate) fn nothing() {}
+
+#[job]
+pub(crate) fn add_one(n: u64) -> u64 {
+    n + 1
+}
+
+#[job]
+pub(crate) fn echo(bytes: Bytes) -> Bytes {
+    bytes
+}
+
+/// Keeps a core busy: so many steps of a generator of random numbers.
+#[job]
+pub(crate) fn spin(steps: u64) -> u64 {
+    (0..steps).fold(0x9e37_79b9, |state: u64, _| {
+        std::hint::black_box(state.wrapping_mul(0x5851_f42d_4c95_7f2d) + 1)
+    })
+}
+
+/// Environment variable of a node: how many times longer its jobs take.
+pub(crate) const SLOWNESS: &str = "PP_BENCH_SLOWNESS";
+
+/// Takes so long on a node of ordinary speed.
+#[job]
+pub(crate) fn take(milliseconds: u64) {
+    let slowness: u32 = std::env::var(SLOWNESS).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    std::thread::sleep(Duration::from_millis(milliseconds) * slowness);
+}

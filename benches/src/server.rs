@@ -1,0 +1,87 @@
+//! A real `ppserver` of its own for a bench, and dispatchers for it or for local cores.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use pp_dispatcher::{Builder, Dispatcher};
+
+const SECRET: &str = "known to this bench only";
+/// How long a daemon may take to be ready for jobs, the sending of this program included.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    address: String,
+    _home: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts a daemon on loopback whose jobs take `slowness` times as long as they say.
+    pub(crate) fn start(workers: u32, slowness: u32) -> anyhow::Result<Self> {
+        let bench = std::env::current_exe()?;
+        let program = bench.parent().unwrap_or(Path::new(".")).join("ppserver");
+        ensure!(
+            program.exists(),
+            "{} is missing; run: cargo build --release --bin ppserver",
+            program.display()
+        );
+        let home = tempfile::tempdir()?;
+        let mut child = Command::new(program)
+            .args(["-i", "127.0.0.1", "-p", "0", "-w", &workers.to_string()])
+            .env("HOME", home.path())
+            .env("PP_SECRET", SECRET)
+            .env("PP_STORE", home.path().join("store"))
+            .env(crate::jobs::SLOWNESS, slowness.to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().context("it is piped")?).lines();
+        let address = loop {
+            let line = lines.next().context("ppserver ended before it listened")??;
+            if let Some((_, rest)) = line.split_once("listens on ") {
+                break rest.split_whitespace().next().context("an address follows")?.to_owned();
+            }
+        };
+        // What else it says is read, so that it never waits for somebody to do so.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self { child, address, _home: home })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended by itself is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn builder() -> Builder {
+    Dispatcher::builder().discover(false)
+}
+
+/// A dispatcher with so many worker processes of its own.
+pub(crate) fn local(workers: usize) -> anyhow::Result<Dispatcher> {
+    Ok(builder().nodes(Vec::<String>::new()).local_workers(workers).start()?)
+}
+
+/// A dispatcher that has these daemons and no cores of its own; returns once they can be given jobs.
+pub(crate) fn remote(servers: &[Server]) -> anyhow::Result<Dispatcher> {
+    let nodes = servers.iter().map(|server| server.address.clone());
+    let dispatcher = builder().local_workers(0).secret(SECRET).nodes(nodes).start()?;
+    let ready = dispatcher.wait_for_nodes(servers.len(), PATIENCE);
+    ensure!(ready == servers.len(), "not every ppserver is used: {:?}", dispatcher.nodes());
+    Ok(dispatcher)
+}
+
+/// The two ways jobs go: to worker processes of this program, and through a daemon over encrypted TCP.
+pub(crate) fn each_way(mut bench: impl FnMut(&str, &Dispatcher) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    bench("local", &local(2)?)?;
+    let servers = [Server::start(2, 1)?];
+    bench("ppserver", &remote(&servers)?)
+}
