@@ -206,6 +206,22 @@ fn recalling_gives_back_what_has_not_started_and_leaves_what_has() {
 }
 
 #[test]
+fn an_attempt_recalled_and_cancelled_at_once_is_cancelled() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    let batch = vec![ToNode::Recall(vec![attempt(10).id]), ToNode::Cancel(vec![attempt(10).id])];
+    let revoke = || Action::Revoke(WorkerKey(0));
+    assert_eq!(node.on(Event::Received(ConnectionKey(1), batch)), [revoke(), revoke()]);
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), [Action::Kill(WorkerKey(0))]);
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), []);
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), progress, killed())),
+        [outcomes(1, 1, vec![outcome(10, 0, Ended::Cancelled)])]
+    );
+}
+
+#[test]
 fn a_worker_gets_no_work_between_a_revocation_and_the_answer_to_it() {
     let mut node = Node::ready(1);
     assert_eq!(

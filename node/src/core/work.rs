@@ -56,10 +56,11 @@ pub(super) struct InWorker {
     pub(super) estimate_ns: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The greater one counts where both were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
-    Cancel,
     Recall,
+    Cancel,
 }
 
 impl Worker {
@@ -233,12 +234,8 @@ impl Core {
         session.in_workers -= worker.work.len();
         while let Some(piece) = worker.work.pop_back() {
             let id = piece.attempt.id;
-            if let Some((_, order)) = worker.orders.iter().find(|(ordered, _)| *ordered == id) {
-                session.ended(
-                    id,
-                    0,
-                    if *order == Order::Cancel { Ended::Cancelled } else { Ended::Returned },
-                );
+            if let Some(order) = order_for(&worker.orders, id) {
+                session.ended(id, 0, order.outcome());
             } else if running != Some(piece.number) {
                 session.queue.push_front(piece.attempt);
             } else {
@@ -326,7 +323,7 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         worker.revoking -= 1;
         let orders = std::mem::take(&mut worker.orders);
-        let order_of = |id| orders.iter().find(|(ordered, _)| *ordered == id).map(|(_, order)| *order);
+        let order_of = |id| order_for(&orders, id);
         let running = worker.running(progress).map(|piece| piece.attempt.id);
         let mut session = worker.session.and_then(|session| self.sessions.get_mut(&session));
         let mut revoked_any = false;
@@ -395,6 +392,11 @@ impl Core {
             self.kill_worker(key, actions);
         }
     }
+}
+
+/// What is to be done with the attempt, if anything.
+fn order_for(orders: &[(AttemptId, Order)], id: AttemptId) -> Option<Order> {
+    orders.iter().filter(|(ordered, _)| *ordered == id).map(|(_, order)| *order).max()
 }
 
 impl Order {
