@@ -6,6 +6,7 @@ use pp_protocol::Death;
 
 use super::World;
 use super::agenda::What;
+use super::ledger::MOST_SLOWNESS;
 use super::network::{ConnectionId, Toward};
 use super::node::NodeInput;
 use super::site::SiteInput;
@@ -148,7 +149,7 @@ impl World {
                 self.mend_later(Fault::Late(site, node));
             }
             Kind::Slow => {
-                self.nodes[node].slowness = self.random.within(1..=8) as u32;
+                self.nodes[node].slowness = self.random.within(1..=u64::from(MOST_SLOWNESS)) as u32;
                 self.mend_later(Fault::Slow(node));
             }
             Kind::Resize => self.resize(site, node),

@@ -8,6 +8,9 @@ use pp_protocol::{AttemptId, FunctionId, Moment, Payload};
 
 use super::site::node_of;
 
+/// How many times longer a job takes on the slowest node.
+pub(super) const MOST_SLOWNESS: u32 = 8;
+
 /// The so-many-th job of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobName {
@@ -144,10 +147,11 @@ impl Ledger {
         self.unresolved
     }
 
-    /// How long all jobs together take.
-    pub(super) fn total_time(&self) -> Duration {
-        let jobs = self.jobs.iter().flatten();
-        jobs.filter(|job| job.spec.fate != Fate::Endless).map(|job| job.spec.run_time).sum()
+    /// How long all jobs together may take, the longest of them on a slow node, and each tried twice.
+    pub(super) fn longest_time(&self) -> Duration {
+        let ending = self.jobs.iter().flatten().filter(|job| job.spec.fate != Fate::Endless);
+        let times: Vec<_> = ending.map(|job| job.spec.run_time).collect();
+        times.iter().sum::<Duration>() * 2 + times.iter().max().copied().unwrap_or_default() * MOST_SLOWNESS
     }
 
     pub(super) fn first_unresolved(&self) -> Option<String> {
@@ -276,7 +280,7 @@ impl JobRecord {
             }
             JobOutcome::TimedOut(limit) => {
                 assert_eq!(Some(*limit), spec.time_limit, "{job} timed out after its limit");
-                let ran_longer = spec.fate == Fate::Endless || spec.run_time * 8 > *limit;
+                let ran_longer = spec.fate == Fate::Endless || spec.run_time * MOST_SLOWNESS > *limit;
                 assert!(ran_longer, "{job} timed out although it is shorter than its limit");
             }
             JobOutcome::Cancelled => {

@@ -155,7 +155,7 @@ impl World {
 
     /// Runs the world until it has come to rest.
     fn run(&mut self) {
-        let patience = Duration::from_secs(20) + self.ledger.total_time() * 2;
+        let patience = Duration::from_secs(20) + self.ledger.longest_time();
         let mut rests_at = None;
         while let Some((at, what)) = self.agenda.pop() {
             if rests_at.is_some_and(|rests_at| at > rests_at) {
