@@ -260,6 +260,20 @@ fn an_attempt_beyond_its_time_limit_is_killed_when_it_has_really_run_so_long() {
 }
 
 #[test]
+fn a_worker_that_died_before_it_could_be_killed_did_not_time_out() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![Attempt { time_limit_ns: 30 * MILLISECOND, ..attempt(10) }]));
+    // The node was frozen, and its deadline comes before the news.
+    node.now = Moment(500 * MILLISECOND);
+    assert_eq!(node.on(Event::Tick), [Action::Observe(WorkerKey(0))]);
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    assert_eq!(node.on(Event::Observed(WorkerKey(0), progress)), [Action::Kill(WorkerKey(0))]);
+    let death = WorkerDeath { death: Death::Signal(11), stderr: Vec::new() };
+    let died = outcome(10, 0, Ended::WorkerDied(Box::new(death.clone())));
+    assert_eq!(node.on(Event::WorkerExited(WorkerKey(0), progress, death)), [outcomes(1, 1, vec![died])]);
+}
+
+#[test]
 fn an_attempt_that_started_while_its_worker_was_killed_for_another_one_runs_again_uncharged() {
     let mut node = Node::ready(1);
     let limited = Attempt { time_limit_ns: 30 * MILLISECOND, ..attempt(10) };

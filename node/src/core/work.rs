@@ -3,9 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use pp_protocol::worker::{Finished, WorkResult};
-use pp_protocol::{Attempt, AttemptId, Ended, Moment, OutputLine, Stream, WorkerDeath};
+use pp_protocol::{Attempt, AttemptId, Death, Ended, Moment, OutputLine, Stream, WorkerDeath};
 
 use super::{Action, Core, Program, Progress, SessionKey, WorkerKey};
+
+/// How a worker dies that this node killed.
+const KILLED: Death = Death::Signal(9);
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -227,6 +230,9 @@ impl Core {
         let Some(mut worker) = self.workers.remove(&key) else { return };
         self.idle.remove(&(worker.program, key));
         let running = worker.running(progress).map(|piece| piece.number);
+        // One that died before it could be killed only seemed to run for so long: word of its end was late.
+        let is_true = |ended: &Ended| *ended != Ended::TimedOut || death.death == KILLED;
+        let mut doomed = worker.doomed.take().filter(|(_, ended)| is_true(ended));
         let Some(session) = worker.session.and_then(|session| self.sessions.get_mut(&session)) else {
             return;
         };
@@ -239,7 +245,7 @@ impl Core {
             } else if running != Some(piece.number) {
                 session.queue.push_front(piece.attempt);
             } else {
-                match worker.doomed.take() {
+                match doomed.take() {
                     Some((doomed, ended)) if doomed == id => session.ended(id, 0, ended),
                     // It was killed for an attempt that ended just before that: this one is not to blame.
                     Some(_) => session.queue.push_front(piece.attempt),
