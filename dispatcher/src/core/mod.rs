@@ -253,6 +253,11 @@ pub struct Core<T> {
     nodes: BTreeMap<NodeKey, Node>,
     /// Nodes that would take another attempt now, the least loaded first.
     takers: BTreeSet<(u32, NodeKey)>,
+    /// Connected nodes that hold more attempts than they have slots.
+    overfull: BTreeSet<NodeKey>,
+    /// When a node to recall from was last looked for among many, and when it is to be done again.
+    recall_looked_at: Moment,
+    recall_due: Option<Moment>,
     /// When the next heartbeat is due.
     heartbeat: Option<Moment>,
     /// Since when jobs wait without any node to run them; reported once.
@@ -305,6 +310,9 @@ impl<T> Core<T> {
             queue: Queue::default(),
             nodes: BTreeMap::new(),
             takers: BTreeSet::new(),
+            overfull: BTreeSet::new(),
+            recall_looked_at: Moment(0),
+            recall_due: None,
             heartbeat: None,
             stalled: Stalled::No,
             unrunnable: None,
@@ -318,7 +326,13 @@ impl<T> Core<T> {
             Stalled::Since(since) => Some(since + STALL),
             Stalled::No | Stalled::Reported => None,
         };
-        self.nodes.values().filter_map(Node::redial_at).chain(self.heartbeat).chain(stall).min()
+        self.nodes
+            .values()
+            .filter_map(Node::redial_at)
+            .chain(self.heartbeat)
+            .chain(self.recall_due)
+            .chain(stall)
+            .min()
     }
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
@@ -386,6 +400,8 @@ impl<T> Core<T> {
             }
             let taker = self.takers.iter().find(|(_, taker)| taker == key).map(|(load, _)| *load);
             assert_eq!(taker, node.takes_at_load(), "a node is a taker exactly while it takes work");
+            let overfull = node.is_connected() && node.excess() > 0;
+            assert_eq!(self.overfull.contains(key), overfull, "a node with more than it has slots is known");
         }
         assert_eq!(self.jobs.len(), self.queue.len() + at_nodes, "every job is in the queue or at a node");
     }

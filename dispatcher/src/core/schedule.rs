@@ -15,6 +15,10 @@ const WORTH_RECALLING: Duration = Duration::from_millis(10);
 /// How long to wait for the answer to a recall before the node is asked again.
 const RECALL_ANSWER: Duration = Duration::from_millis(100);
 
+/// With more nodes than this that hold more than they have slots, one to recall from is looked for only so often.
+const OVERFULL_AT_ONCE: usize = 32;
+const RECALL_EVERY: Duration = Duration::from_millis(1);
+
 impl<T> Core<T> {
     pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         let mut passed_over = Vec::new();
@@ -38,6 +42,7 @@ impl<T> Core<T> {
         let elsewhere = self.nodes.iter().any(|(other, node)| *other != key && node.may_take_work());
         let most = self.share(key);
         let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
+        let Some(node) = self.nodes.get_mut(&key) else { return false };
         while attempts.len() < most {
             let jobs = &self.jobs;
             let taken = self.queue.take(|id| match jobs.find(id) {
@@ -46,7 +51,7 @@ impl<T> Core<T> {
                 Some(_) => Verdict::Take,
                 None => Verdict::Drop,
             });
-            let (Some(id), Some(node)) = (taken, self.nodes.get_mut(&key)) else { break };
+            let Some(id) = taken else { break };
             let Some(job) = self.jobs.find_mut(id) else { continue };
             job.attempt += 1;
             job.node = Some(key);
@@ -85,23 +90,36 @@ impl<T> Core<T> {
 
     /// Asks back what waits at the node with the longest backlog, as much as could start elsewhere now.
     fn recall(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
-        let Some((load, _)) = self.takers.first() else { return };
-        if *load >= 256 {
+        self.recall_due = None;
+        let nobody_idles = self.takers.first().is_none_or(|(load, _)| *load >= 256);
+        if nobody_idles || self.overfull.is_empty() {
             return;
         }
-        let idle: usize = self
-            .takers
-            .range(..(256, NodeKey(0)))
-            .filter_map(|(_, key)| self.nodes.get(key))
-            .map(|node| (node.status.slots as usize).saturating_sub(node.attempts.len()))
-            .sum();
-        let candidates = self.nodes.iter().filter(|(_, node)| {
+        if self.overfull.len() > OVERFULL_AT_ONCE {
+            let due = self.recall_looked_at + RECALL_EVERY;
+            if now < due {
+                self.recall_due = Some(due);
+                return;
+            }
+            self.recall_looked_at = now;
+        }
+        let candidates = self.overfull.iter().filter_map(|key| Some((*key, self.nodes.get(key)?)));
+        let candidates = candidates.filter(|(_, node)| {
             let worth = node.backlog().is_none_or(|backlog| backlog >= WORTH_RECALLING);
             let answered = node.recalled_at.is_none_or(|at| now.since(at) >= RECALL_ANSWER);
-            node.is_connected() && node.excess() > 0 && worth && answered
+            node.is_connected() && worth && answered
         });
         let Some((key, node)) = candidates.max_by_key(|(_, node)| node.backlog()) else { return };
-        let (key, count) = (*key, node.excess().div_ceil(2).min(idle));
+        let wanted = node.excess().div_ceil(2);
+        let idle_nodes = self.takers.range(..(256, NodeKey(0))).filter_map(|(_, key)| self.nodes.get(key));
+        let mut count = 0;
+        for idle in idle_nodes {
+            count += (idle.status.slots as usize).saturating_sub(idle.attempts.len());
+            if count >= wanted {
+                count = wanted;
+                break;
+            }
+        }
         let attempts = self.attempts_at(key);
         let youngest = attempts[attempts.len() - count..].to_vec();
         if let Some(node) = self.nodes.get_mut(&key) {
@@ -120,6 +138,11 @@ impl<T> Core<T> {
             }
             node.listed = load;
             self.takers.extend(load.map(|load| (load, key)));
+        }
+        if node.is_connected() && node.excess() > 0 {
+            self.overfull.insert(key);
+        } else {
+            self.overfull.remove(&key);
         }
     }
 
