@@ -293,9 +293,9 @@ impl World {
             self.ledger.end_unreported(job);
         }
         if let Some(job) = worker.running.as_ref().map(|running| running.job) {
-            match is_ordered {
-                true => self.ledger.killed(job),
-                false => self.worker_died(job),
+            match death {
+                Death::Signal(9) if is_ordered => self.ledger.killed(job),
+                _ => self.worker_died(job),
             }
             self.story
                 .tell(now, Some(job), || format!("node {node}: worker {} dies in {job}: {death}", key.0));
