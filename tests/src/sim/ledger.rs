@@ -11,6 +11,11 @@ use super::site::node_of;
 /// How many times longer a job takes on the slowest node.
 pub(super) const MOST_SLOWNESS: u32 = 8;
 
+/// How long after its submission a job is cancelled at the latest.
+pub(super) const LAST_CANCELLATION: Duration = Duration::from_secs(6);
+/// How long it takes to start the workers that a job kills, at most.
+const LONGEST_START: Duration = Duration::from_millis(500);
+
 /// The so-many-th job of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobName {
@@ -152,6 +157,17 @@ impl Ledger {
         let ending = self.jobs.iter().flatten().filter(|job| job.spec.fate != Fate::Endless);
         let times: Vec<_> = ending.map(|job| job.spec.run_time).collect();
         times.iter().sum::<Duration>() * 2 + times.iter().max().copied().unwrap_or_default() * MOST_SLOWNESS
+    }
+
+    /// How long all jobs together should take at the most on so many slots, if each needs so much more.
+    pub(super) fn shortest_time(&self, slots: u32, each: Duration) -> Duration {
+        let time = |job: &JobRecord| match job.spec.fate {
+            Fate::Endless => job.spec.time_limit.unwrap_or(LAST_CANCELLATION),
+            Fate::Returns | Fate::BadArguments => job.spec.run_time,
+            Fate::Poison | Fate::Panics => job.spec.run_time * job.spec.max_attempts() + LONGEST_START,
+        };
+        let times: Vec<_> = self.jobs.iter().flatten().map(|job| time(job) + each).collect();
+        times.iter().sum::<Duration>() / slots + times.iter().max().copied().unwrap_or_default()
     }
 
     pub(super) fn first_unresolved(&self) -> Option<String> {

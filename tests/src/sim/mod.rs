@@ -118,44 +118,59 @@ impl World {
             let program = self.random.within(0..=1) as u8;
             let seed = self.random.next();
             self.sites.push(Site::new(SessionId(site as u128 + 1), seed, program));
+            let last_start = self.options.last_start.min(self.options.heal_after);
+            let starts_at = self.now + self.random.time(Duration::ZERO, last_start);
             if self.options.local_nodes {
                 let slots = self.options.slots(&mut self.random);
                 let node = self.nodes.len();
                 self.nodes.push(Machine::new("local".into(), slots, Some(site)));
                 self.start_node(node);
-                self.agenda.add(self.now, What::SiteInput(site, SiteInput::Found(node)));
+                self.agenda.add(starts_at, What::SiteInput(site, SiteInput::Found(node)));
             }
             for node in 0..self.options.nodes {
                 let after = self.random.magnitude(Duration::from_millis(1), Duration::from_secs(2));
-                self.agenda.add(self.now + after, What::SiteInput(site, SiteInput::Found(node)));
+                self.agenda.add(starts_at + after, What::SiteInput(site, SiteInput::Found(node)));
             }
-            self.plan_jobs(site);
+            self.plan_jobs(site, starts_at);
         }
     }
 
     /// Jobs are submitted in groups, while faults strike.
-    fn plan_jobs(&mut self, site: usize) {
+    fn plan_jobs(&mut self, site: usize, starts_at: Moment) {
         let specs = self.options.jobs(&mut self.random);
-        let mut at = self.now;
+        let gap = self.heals_at.since(starts_at) / (specs.len() as u32) * (self.options.group as u32);
+        let mut at = starts_at;
         let mut group = Vec::new();
         for (spec, number) in specs.iter().zip(0..) {
             group.push(number);
             if let Some(after) = self.options.cancel_after(spec, &mut self.random) {
                 self.agenda.add(at + after, What::SiteInput(site, SiteInput::Cancel(number)));
             }
-            if self.random.percent(30) || group.len() == 100 || number as usize + 1 == specs.len() {
+            if group.len() >= self.options.group || number as usize + 1 == specs.len() {
                 let group = std::mem::take(&mut group);
                 self.agenda.add(at, What::SiteInput(site, SiteInput::Submit(group)));
-                let gap = self.options.heal_after / (specs.len() as u32);
-                at = (at + self.random.time(Duration::ZERO, gap * 3)).min(self.heals_at);
+                at = (at + self.random.time(Duration::ZERO, gap * 2)).min(self.heals_at);
             }
         }
         self.ledger.add_site(specs);
     }
 
+    /// How long after everything was mended the last job may take to be resolved.
+    fn patience(&self) -> Duration {
+        let seconds = Duration::from_secs;
+        if !self.options.faults.is_empty() {
+            return seconds(20) + self.ledger.longest_time();
+        }
+        // Nothing ever breaks: no slot should be idle for long.
+        let slots = self.nodes.iter().filter(|node| node.local_to.is_none()).map(|node| node.usual_slots);
+        let start = self.options.latency * 4 + Duration::from_millis(60);
+        let each = if self.options.fresh_workers { start } else { Duration::ZERO };
+        seconds(4) + self.ledger.shortest_time(slots.sum(), each)
+    }
+
     /// Runs the world until it has come to rest.
     fn run(&mut self) {
-        let patience = Duration::from_secs(20) + self.ledger.longest_time();
+        let patience = self.patience();
         let mut rests_at = None;
         while let Some((at, what)) = self.agenda.pop() {
             if rests_at.is_some_and(|rests_at| at > rests_at) {

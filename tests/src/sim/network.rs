@@ -379,7 +379,17 @@ impl Message {
     }
 
     fn follows_bulk(&self) -> bool {
-        matches!(self, Self::ToNode(ToNode::Cancel(_) | ToNode::Recall(_)))
+        match self {
+            Self::ToNode(message) => matches!(
+                message,
+                ToNode::Cancel(_)
+                    | ToNode::Recall(_)
+                    | ToNode::ProgramChunk { .. }
+                    | ToNode::ProgramUnavailable(..)
+                    | ToNode::Goodbye
+            ),
+            Self::FromNode(message) => matches!(message, FromNode::Goodbye(_)),
+        }
     }
 
     /// About how large it is.

@@ -50,6 +50,8 @@ pub(super) struct Machine {
     pub(super) workers: BTreeMap<WorkerKey, SimWorker>,
     /// Programs on its disk.
     store: BTreeSet<Digest>,
+    /// Programs of which the last piece has not arrived.
+    arriving: BTreeMap<Digest, Vec<u8>>,
     /// Counts the changes of its deadline.
     wake: u64,
     /// How many times longer jobs take here.
@@ -75,6 +77,7 @@ impl Machine {
             next_connection: 0,
             workers: BTreeMap::new(),
             store: BTreeSet::new(),
+            arriving: BTreeMap::new(),
             wake: 0,
             slowness: 1,
             failing_starts: 0,
@@ -133,6 +136,7 @@ impl World {
         machine.is_off = power;
         machine.held.clear();
         machine.peers.clear();
+        machine.arriving.clear();
         let running: Vec<_> = machine.workers.values().filter_map(SimWorker::runs_job).collect();
         machine.workers.clear();
         for job in running {
@@ -310,11 +314,23 @@ impl World {
                 let input = if found { NodeInput::Stored(digest) } else { NodeInput::Missing(digest) };
                 self.after_disk(node, input);
             }
-            Action::StoreProgram { digest, last: true, .. } => {
-                machine.store.insert(digest);
-                self.after_disk(node, NodeInput::Stored(digest));
+            Action::StoreProgram { digest, piece, last, .. } => {
+                let pieces = machine.arriving.entry(digest).or_default();
+                pieces.extend(piece.0);
+                if last {
+                    let pieces = machine.arriving.remove(&digest);
+                    assert_eq!(
+                        pieces.as_deref(),
+                        Some(&super::site::PROGRAM[..]),
+                        "a program arrives as it was sent"
+                    );
+                    machine.store.insert(digest);
+                    self.after_disk(node, NodeInput::Stored(digest));
+                }
             }
-            Action::StoreProgram { .. } | Action::AbandonProgram(_) => {}
+            Action::AbandonProgram(digest) => {
+                machine.arriving.remove(&digest);
+            }
             Action::Spawn(key, program) => self.spawn_worker(node, key, program),
             Action::Assign(key, works) => {
                 let worker = machine.workers.get_mut(&key)?;
@@ -402,6 +418,13 @@ impl World {
         let Some(worker) = machine.workers.get_mut(&key) else { return };
         worker.is_ordered = true;
         let job = worker.runs_job();
+        if let Some(limit) = job.and_then(|job| self.ledger.job(job).spec.time_limit)
+            && !self.options.freezes()
+        {
+            let ran = self.now.0.saturating_sub(worker.progress().started_at_ns);
+            let late = Duration::from_nanos(ran).saturating_sub(limit);
+            assert!(late < Duration::from_millis(10), "a job is killed {late:?} after its time limit");
+        }
         self.story.tell(self.now, job, || format!("node {node}: worker {} is told to end: {step:?}", key.0));
         // A process may take its time, even to be killed.
         let most = if self.random.percent(3) { Duration::from_secs(5) } else { Duration::from_millis(5) };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pp_protocol::FunctionId;
 
 use super::faults::Kind;
-use super::ledger::{Fate, JobSpec};
+use super::ledger::{Fate, JobSpec, LAST_CANCELLATION};
 use super::random::Random;
 
 #[derive(Clone, Debug)]
@@ -33,6 +33,10 @@ pub(super) struct Options {
     pub(super) heal_after: Duration,
     /// Nothing but connections breaks, and these only for moments: nothing may run twice.
     pub(super) only_blips: bool,
+    /// How many jobs are submitted at once, at most.
+    pub(super) group: usize,
+    /// When the last dispatcher starts.
+    pub(super) last_start: Duration,
     jobs_per_site: u64,
     shortest: Duration,
     longest: Duration,
@@ -47,7 +51,7 @@ impl Options {
         let kinds = if only_blips { Kind::BLIPS } else { Kind::ALL };
         let share = random.within(10..=70);
         let mut faults: Vec<_> = kinds.iter().copied().filter(|_| random.percent(share)).collect();
-        if random.percent(5) {
+        if random.percent(10) {
             faults.clear();
         }
         // From microseconds to seconds, and not always as wide a mix.
@@ -67,12 +71,19 @@ impl Options {
             fault_gap: random.magnitude(ms(100), ms(4_000)),
             heal_after: random.time(ms(1_000), ms(20_000)),
             only_blips,
+            group: random.magnitude(ms(1), ms(200)).as_millis() as usize,
+            last_start: if random.percent(30) { random.time(ms(0), ms(10_000)) } else { Duration::ZERO },
             jobs_per_site: random.within(1..=most_jobs),
             shortest,
             longest,
             odd_jobs_percent: random.within(0..=30),
             cancels_percent: if random.percent(50) { random.within(0..=30) } else { 0 },
         }
+    }
+
+    /// Whether nodes are frozen at times.
+    pub(super) fn freezes(&self) -> bool {
+        self.faults.iter().any(|kind| matches!(kind, Kind::FreezeNode | Kind::FreezeSite))
     }
 
     pub(super) fn slots(&self, random: &mut Random) -> u32 {
@@ -88,7 +99,7 @@ impl Options {
     pub(super) fn cancel_after(&self, spec: &JobSpec, random: &mut Random) -> Option<Duration> {
         let needs_it = spec.fate == Fate::Endless && spec.time_limit.is_none();
         (needs_it || random.percent(self.cancels_percent))
-            .then(|| random.magnitude(Duration::from_micros(100), Duration::from_secs(6)))
+            .then(|| random.magnitude(Duration::from_micros(100), LAST_CANCELLATION))
     }
 
     fn job(&self, random: &mut Random) -> JobSpec {

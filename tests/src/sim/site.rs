@@ -19,6 +19,9 @@ use super::network::{Connection, ConnectionId, Message, Packet, Stage, Toward, f
 /// How long a TCP connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
+/// What every program consists of.
+pub(super) const PROGRAM: &[u8] = b"program";
+
 /// Something reaches the dispatcher's thread.
 #[derive(Clone, Debug)]
 pub(super) enum SiteInput {
@@ -426,9 +429,10 @@ impl World {
     }
 
     pub(super) fn send_program(&mut self, id: ConnectionId, digest: Digest) {
-        for piece in 0..3 {
-            let bytes = Payload::from(vec![piece; 8]);
-            self.send(id, Message::ToNode(ToNode::ProgramChunk { digest, bytes, last: piece == 2 }));
+        // The last piece may be small, and even empty.
+        for (bytes, last) in [(&PROGRAM[..4], false), (&PROGRAM[4..], false), (&[], true)] {
+            let bytes = Payload::from(bytes.to_vec());
+            self.send(id, Message::ToNode(ToNode::ProgramChunk { digest, bytes, last }));
         }
     }
 
