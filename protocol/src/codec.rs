@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned};
 
 use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
-use crate::payload::with_frame;
+use crate::payload::{apart, with_frame};
 
 const ENCODING: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
 /// What a decoder may claim to hold in memory: lengths that announce more are an error before anything is allocated.
@@ -40,6 +40,29 @@ pub enum DecodeError {
 /// When the value's own `Serialize` fails, or it holds something of unknown length.
 pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     bincode::serde::encode_into_std_write(value, out, ENCODING).map(|_| ()).map_err(EncodeError)
+}
+
+/// Appends the bytes of `value` to `out`, but for a payload of at least `least` bytes that they end with: that is yielded,
+/// to be sent from where it is.
+///
+/// # Errors
+/// As [`encode`].
+///
+/// # Panics
+/// When the message has anything after such a payload: it is one of ours, and made otherwise.
+pub fn encode_apart<T: Serialize + ?Sized>(
+    value: &T,
+    least: usize,
+    out: &mut Vec<u8>,
+) -> Result<Option<Bytes>, EncodeError> {
+    let (encoded, left_out) = apart(least, || encode(value, out));
+    encoded?;
+    if let Some(payload) = &left_out {
+        let mut length = Vec::new();
+        encode(&(payload.len() as u64), &mut length)?;
+        assert!(out.ends_with(&length), "a large payload is the last thing in its message");
+    }
+    Ok(left_out)
 }
 
 /// Decodes all of `bytes` into a value that owns its data.

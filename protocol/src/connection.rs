@@ -28,6 +28,10 @@ const BATCHES_RECEIVED: usize = 16;
 const WRITE_BYTES: usize = 256 * 1024;
 /// How much is asked for in one read.
 const READ_BYTES: usize = 256 * 1024;
+/// Bytes of the length before a large message.
+const LENGTH_BYTES: usize = 8;
+/// Memory that is made ready for a large message because its length was announced, before it arrives.
+const BELIEVED_BYTES: usize = 4 << 20;
 /// How long what is still queued may take to be written once the connection is being closed.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 
@@ -37,10 +41,24 @@ const FAREWELL_TIME: Duration = Duration::from_secs(2);
 enum Kind {
     /// Whole messages, one after the other.
     Batch = 0,
-    /// A piece of a large message, and more follow.
-    Segment = 1,
-    /// Its last piece.
-    LastSegment = 2,
+    /// The first piece of a large message, behind its length (eight bytes, little endian).
+    FirstSegment = 1,
+    /// A further piece of it.
+    Segment = 2,
+}
+
+/// A large message: what was encoded, and the payload that ends it, from where it is.
+#[derive(Debug)]
+struct Large {
+    head: Bytes,
+    payload: Bytes,
+    is_begun: bool,
+}
+
+impl Large {
+    fn remaining(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
 }
 
 /// What can be sent over a [`Transport`].
@@ -173,12 +191,14 @@ pub struct Reader<R> {
     received: BytesMut,
     /// The large message being put together.
     bulk: Vec<u8>,
+    /// What is missing of it.
+    bulk_missing: usize,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads from `io` what was sealed for `keys`.
     pub fn new(io: R, keys: Keys) -> Self {
-        Self { io, opener: Opener::new(keys), received: BytesMut::new(), bulk: Vec::new() }
+        Self { io, opener: Opener::new(keys), received: BytesMut::new(), bulk: Vec::new(), bulk_missing: 0 }
     }
 
     /// Waits for at least one message and appends it, and all that arrived with it, to `messages`.
@@ -213,19 +233,40 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         const LARGEST: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
         match record.get_u8() {
             kind if kind == Kind::Batch as u8 => Ok(codec::decode_sequence(&record, messages)?),
-            kind if kind == Kind::Segment as u8 || kind == Kind::LastSegment as u8 => {
-                if self.bulk.len() + record.len() > LARGEST {
+            kind if kind == Kind::FirstSegment as u8
+                && self.bulk_missing == 0
+                && record.len() > LENGTH_BYTES =>
+            {
+                self.bulk_missing = usize::try_from(record.get_u64_le()).unwrap_or(usize::MAX);
+                if self.bulk_missing > LARGEST {
                     return Err(LinkError::TooLarge(LARGEST));
                 }
-                self.bulk.extend_from_slice(&record);
-                if kind == Kind::LastSegment as u8 {
-                    let whole = Bytes::from(std::mem::take(&mut self.bulk));
-                    messages.push(codec::decode_frame(&whole)?);
-                }
-                Ok(())
+                // Much is believed only once it arrives.
+                self.bulk.reserve_exact(self.bulk_missing.min(BELIEVED_BYTES));
+                self.take_segment(&record, messages)
             }
+            kind if kind == Kind::Segment as u8 => self.take_segment(&record, messages),
             kind => Err(DecodeError::UnknownKind(kind).into()),
         }
+    }
+}
+
+impl<R> Reader<R> {
+    fn take_segment<M: DeserializeOwned>(
+        &mut self,
+        segment: &[u8],
+        messages: &mut Vec<M>,
+    ) -> Result<(), LinkError> {
+        let Some(missing) = self.bulk_missing.checked_sub(segment.len()) else {
+            return Err(DecodeError::LeftOver(segment.len() - self.bulk_missing).into());
+        };
+        self.bulk.extend_from_slice(segment);
+        self.bulk_missing = missing;
+        if missing == 0 {
+            let whole = Bytes::from(std::mem::take(&mut self.bulk));
+            messages.push(codec::decode_frame(&whole)?);
+        }
+        Ok(())
     }
 }
 
@@ -237,7 +278,7 @@ pub struct Writer<W> {
     /// Small messages not yet sealed, behind the byte of [`Kind::Batch`].
     batch: Vec<u8>,
     /// Large messages not yet sealed.
-    bulk: VecDeque<Bytes>,
+    bulk: VecDeque<Large>,
     /// Sealed and not yet written.
     sealed: BytesMut,
 }
@@ -270,10 +311,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     fn queue_piece<M: Message>(&mut self, message: &M) -> Result<(), SendError> {
         let start = self.batch.len();
-        codec::encode(message, &mut self.batch)?;
-        let large = self.batch.len() - start > BULK_BYTES;
+        let payload = codec::encode_apart(message, BULK_BYTES, &mut self.batch)?;
+        let large = payload.is_some() || self.batch.len() - start > BULK_BYTES;
         if large || (message.follows_bulk() && !self.bulk.is_empty()) {
-            self.bulk.push_back(self.batch.split_off(start).into());
+            let head = self.batch.split_off(start).into();
+            self.bulk.push_back(Large { head, payload: payload.unwrap_or_default(), is_begun: false });
         } else if self.batch.len() > BATCH_BYTES {
             self.seal_batch()?;
         }
@@ -302,14 +344,21 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     fn seal_segment(&mut self) -> Result<bool, RecordError> {
         let Some(large) = self.bulk.front_mut() else { return Ok(false) };
-        let segment = large.split_to(large.len().min(RECORD_PLAIN_BYTES - 1));
-        let kind = if large.is_empty() { Kind::LastSegment } else { Kind::Segment };
-        if large.is_empty() {
+        self.batch.clear();
+        if large.is_begun {
+            self.batch.push(Kind::Segment as u8);
+        } else {
+            self.batch.push(Kind::FirstSegment as u8);
+            self.batch.extend_from_slice(&(large.remaining() as u64).to_le_bytes());
+            large.is_begun = true;
+        }
+        for part in [&mut large.head, &mut large.payload] {
+            let room = RECORD_PLAIN_BYTES - self.batch.len();
+            self.batch.extend_from_slice(&part.split_to(part.len().min(room)));
+        }
+        if large.remaining() == 0 {
             self.bulk.pop_front();
         }
-        self.batch.clear();
-        self.batch.push(kind as u8);
-        self.batch.extend_from_slice(&segment);
         self.sealer.encode(&self.batch, &mut self.sealed)?;
         self.batch.clear();
         self.batch.push(Kind::Batch as u8);

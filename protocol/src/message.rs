@@ -25,10 +25,10 @@ pub enum ToNode {
     ProgramChunk {
         /// The program.
         digest: Digest,
-        /// LZ4-framed bytes, in order.
-        bytes: Payload,
         /// Whether the program is complete with this piece.
         last: bool,
+        /// LZ4-framed bytes, in order.
+        bytes: Payload,
     },
     /// The program the node asked for cannot be sent, and why.
     ProgramUnavailable(Digest, String),

@@ -1,6 +1,6 @@
 //! Serialised arguments and results: opaque bytes that are forwarded, never decoded, and not copied on arrival.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use bytes::Bytes;
@@ -10,6 +10,10 @@ use serde::{Serialize, Serializer};
 thread_local! {
     /// The frame being decoded on this thread, so that payloads found in it become slices of it.
     static FRAME: RefCell<Option<Bytes>> = const { RefCell::new(None) };
+    /// While something is encoded on this thread: how large a payload is that is left out.
+    static APART: Cell<Option<usize>> = const { Cell::new(None) };
+    /// The payload that was left out.
+    static LEFT_OUT: RefCell<Option<Bytes>> = const { RefCell::new(None) };
 }
 
 /// A serialised argument tuple or result: cheap to clone, opaque to everything but the worker that runs the job and
@@ -43,8 +47,27 @@ impl fmt::Debug for Payload {
 
 impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if APART.get().is_some_and(|least| self.len() >= least) {
+            APART.set(None);
+            LEFT_OUT.set(Some(self.0.clone()));
+            // What bytes begin with; they themselves follow apart.
+            return serializer.serialize_u64(self.len() as u64);
+        }
         serializer.serialize_bytes(&self.0)
     }
+}
+
+/// Runs `encode` such that the first payload of at least `least` bytes is left out, and yields that payload: it is to
+/// follow what was encoded.
+#[cfg_attr(
+    not(any(feature = "net", feature = "codec")),
+    expect(dead_code, reason = "only the codec encodes")
+)]
+pub(crate) fn apart<T>(least: usize, encode: impl FnOnce() -> T) -> (T, Option<Bytes>) {
+    APART.set(Some(least));
+    let result = encode();
+    APART.set(None);
+    (result, LEFT_OUT.take())
 }
 
 impl<'de> Deserialize<'de> for Payload {

@@ -86,12 +86,14 @@ impl Encoder<&[u8]> for Sealer {
 pub struct Opener {
     keys: Keys,
     opened: u64,
+    /// Room for plain text, used again once nobody holds what was in it.
+    plain: BytesMut,
 }
 
 impl Opener {
     /// Opens with the incoming key of `keys`.
     pub fn new(keys: Keys) -> Self {
-        Self { keys, opened: 0 }
+        Self { keys, opened: 0, plain: BytesMut::new() }
     }
 }
 
@@ -110,18 +112,21 @@ impl Decoder for Opener {
             received.reserve(LENGTH_BYTES + RECORD_BYTES);
             return Ok(None);
         }
-        let mut plain = BytesMut::zeroed(length - TAG_BYTES);
+        if self.plain.capacity() < length - TAG_BYTES {
+            self.plain.reserve(RECORD_BYTES);
+        }
+        self.plain.resize(length - TAG_BYTES, 0);
         self.opened += 1;
         let change_key = self.opened.is_multiple_of(RECORDS_PER_KEY);
         self.keys.with(|state| {
             let sealed = &received[LENGTH_BYTES..LENGTH_BYTES + length];
-            state.read_message(sealed, &mut plain).map_err(|_| RecordError::Altered)?;
+            state.read_message(sealed, &mut self.plain).map_err(|_| RecordError::Altered)?;
             if change_key {
                 state.rekey_incoming();
             }
             Ok::<_, RecordError>(())
         })?;
         received.advance(LENGTH_BYTES + length);
-        Ok(Some(plain.freeze()))
+        Ok(Some(self.plain.split().freeze()))
     }
 }
