@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pp_node::core::{Action, Config, ConnectionKey, Core, Event, Program, WorkerKey};
-use pp_protocol::{Death, Digest, FromNode, NodeId, Refusal, ToNode, WorkerDeath};
+use pp_node::core::{Config, ConnectionKey, Core, Event, Program, WorkerKey};
+use pp_protocol::{Digest, NodeId, ToNode};
 
 use super::World;
 use super::agenda::What;
-use super::faults::Fault;
-use super::ledger::JobName;
-use super::network::{Connection, ConnectionId, Message, Packet, Toward};
-use super::worker::{SimWorker, Step, WorkerEvent};
+use super::network::{ConnectionId, Packet, Toward};
+use super::worker::{SimWorker, WorkerEvent};
 
 /// Something reaches the node's task.
 #[derive(Clone, Debug)]
@@ -38,20 +36,20 @@ pub(super) struct Machine {
     pub(super) usual_slots: u32,
     /// Counts its processes.
     pub(super) life: u32,
-    core: Option<Core>,
+    pub(super) core: Option<Core>,
     /// The power is off: not even its machine answers.
     pub(super) is_off: bool,
     /// How often it was frozen and not thawed.
     pub(super) frozen: u32,
     /// What arrived while it was frozen.
     held: VecDeque<NodeInput>,
-    peers: BTreeMap<ConnectionKey, ConnectionId>,
+    pub(super) peers: BTreeMap<ConnectionKey, ConnectionId>,
     next_connection: u32,
     pub(super) workers: BTreeMap<WorkerKey, SimWorker>,
     /// Programs on its disk.
-    store: BTreeSet<Digest>,
+    pub(super) store: BTreeSet<Digest>,
     /// Programs of which the last piece has not arrived.
-    arriving: BTreeMap<Digest, Vec<u8>>,
+    pub(super) arriving: BTreeMap<Digest, Vec<u8>>,
     /// Counts the changes of its deadline.
     wake: u64,
     /// How many times longer jobs take here.
@@ -59,7 +57,7 @@ pub(super) struct Machine {
     /// How many of the next workers cannot be started, once one has been.
     pub(super) failing_starts: u32,
     /// What was started as a worker in this life of it.
-    has_started: BTreeSet<Program>,
+    pub(super) has_started: BTreeSet<Program>,
 }
 
 impl Machine {
@@ -95,7 +93,7 @@ impl Machine {
     }
 
     /// Workers that exist and have not been told to end.
-    fn workers_in_use(&self) -> impl Iterator<Item = (&WorkerKey, &SimWorker)> {
+    pub(super) fn workers_in_use(&self) -> impl Iterator<Item = (&WorkerKey, &SimWorker)> {
         self.workers.iter().filter(|(_, worker)| worker.counts())
     }
 }
@@ -221,35 +219,6 @@ impl World {
         self.wake_node_in_time(node);
     }
 
-    fn worker_event(&mut self, node: usize, key: WorkerKey, event: WorkerEvent) {
-        let progress = self.nodes[node].workers.get(&key).map(SimWorker::progress).unwrap_or_default();
-        let event = match event {
-            WorkerEvent::Ready => {
-                let machine = &mut self.nodes[node];
-                machine.has_started.extend(machine.workers.get(&key).map(|worker| worker.program));
-                Event::WorkerReady(key)
-            }
-            WorkerEvent::Finished(finished) => {
-                if self.frees_slot_twice() {
-                    let death = WorkerDeath { death: Death::Exit(0), stderr: Vec::new() };
-                    self.node_event(node, Event::WorkerExited(key, progress, death));
-                }
-                Event::WorkerFinished(key, finished)
-            }
-            WorkerEvent::Skipped(number) => Event::WorkerSkipped(key, number),
-            WorkerEvent::Output(text) => Event::WorkerOutput(key, progress, Self::PRINTS_TO, text),
-            WorkerEvent::FailedToStart(reason) => {
-                self.nodes[node].workers.remove(&key);
-                Event::WorkerFailed(key, reason, Vec::new())
-            }
-            WorkerEvent::Exited(death) => {
-                self.nodes[node].workers.remove(&key);
-                Event::WorkerExited(key, progress, death)
-            }
-        };
-        self.node_event(node, event);
-    }
-
     pub(super) fn node_wakes(&mut self, node: usize, wake: u64) {
         let machine = &self.nodes[node];
         if machine.wake == wake && machine.is_up() && machine.frozen == 0 {
@@ -280,7 +249,7 @@ impl World {
     }
 
     /// Lets the core take in an event, performs what it decides, and answers what it asks on the way.
-    fn node_event(&mut self, node: usize, event: Event) {
+    pub(super) fn node_event(&mut self, node: usize, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let mut actions = Vec::new();
@@ -293,143 +262,6 @@ impl World {
                 events.extend(self.perform_for_node(node, action));
             }
         }
-    }
-
-    fn perform_for_node(&mut self, node: usize, action: Action) -> Option<Event> {
-        let machine = &mut self.nodes[node];
-        let life = machine.life;
-        match action {
-            Action::Send(key, message) => {
-                if let Some(id) = machine.peers.get(&key).copied() {
-                    self.node_sends(id, message);
-                }
-            }
-            Action::Close(key) => {
-                if let Some(id) = machine.peers.remove(&key) {
-                    self.stop_sending(id, Toward::Dispatcher);
-                }
-            }
-            Action::LocateProgram(digest) => {
-                let found = machine.store.contains(&digest);
-                let input = if found { NodeInput::Stored(digest) } else { NodeInput::Missing(digest) };
-                self.after_disk(node, input);
-            }
-            Action::StoreProgram { digest, piece, last, .. } => {
-                let pieces = machine.arriving.entry(digest).or_default();
-                pieces.extend(piece.0);
-                if last {
-                    let pieces = machine.arriving.remove(&digest);
-                    assert_eq!(
-                        pieces.as_deref(),
-                        Some(&super::site::PROGRAM[..]),
-                        "a program arrives as it was sent"
-                    );
-                    machine.store.insert(digest);
-                    self.after_disk(node, NodeInput::Stored(digest));
-                }
-            }
-            Action::AbandonProgram(digest) => {
-                machine.arriving.remove(&digest);
-            }
-            Action::Spawn(key, program) => self.spawn_worker(node, key, program),
-            Action::Assign(key, works) => {
-                let worker = machine.workers.get_mut(&key)?;
-                assert!(worker.counts() || !worker.is_ordered, "no work is given to a worker told to end");
-                worker.raise(works.len() as u32);
-                for work in &works {
-                    let job = JobName::of(&work.args);
-                    self.story.tell(self.now, Some(job), || {
-                        format!("node {node}: {job} goes to worker {} as number {}", key.0, work.number)
-                    });
-                }
-                let delay = self.random.time(Duration::ZERO, Duration::from_micros(20));
-                let at = worker.arrival(self.now + delay);
-                self.agenda.add(at, What::Worker(node, life, key, Step::Frame(works)));
-            }
-            Action::Observe(key) => {
-                return machine.workers.get(&key).map(|worker| Event::Observed(key, worker.progress()));
-            }
-            Action::Revoke(key) => {
-                let revoked = machine.workers.get_mut(&key).map(SimWorker::revoke);
-                self.story
-                    .tell(self.now, None, || format!("node {node}: worker {} revoked: {revoked:?}", key.0));
-                return revoked.map(|progress| Event::Revoked(key, progress));
-            }
-            Action::Kill(key) => self.end_worker(node, key, Step::Die(Death::Signal(9))),
-            Action::Retire(key) => self.end_worker(node, key, Step::Retire),
-            Action::End => {
-                self.end_node(node, false);
-                // Whoever drained it starts it again.
-                self.mend_later(Fault::Down(node));
-            }
-        }
-        None
-    }
-
-    fn node_sends(&mut self, id: ConnectionId, message: FromNode) {
-        let broke_off = matches!(message, FromNode::Refused(Refusal::BadHello(_)));
-        assert!(!broke_off, "dispatchers keep to what they were promised");
-        if self.story.is_wanted() {
-            self.tell_of_outcomes(id, &message);
-        }
-        let Some(message) = self.spoil_from_node(id, message) else { return };
-        self.send(id, Message::FromNode(message));
-    }
-
-    fn tell_of_outcomes(&mut self, id: ConnectionId, message: &FromNode) {
-        let FromNode::Outcomes(first, outcomes) = message else { return };
-        let Connection { site, node, .. } = self.connections[id.0];
-        for (outcome, number) in outcomes.iter().zip(*first..) {
-            let job = self.sites[site].name_of(outcome.id.job, site);
-            let (attempt, word) = (outcome.id.number, outcome.ended.word());
-            self.story.tell(self.now, job, || {
-                let job = job.map(|job| job.to_string()).unwrap_or_default();
-                format!("node {node}: outcome {number}: {job} attempt {attempt} {word}")
-            });
-        }
-    }
-
-    fn after_disk(&mut self, node: usize, input: NodeInput) {
-        let life = self.nodes[node].life;
-        let after = self.random.magnitude(Duration::from_micros(50), Duration::from_millis(20));
-        self.agenda.add(self.now + after, What::NodeInput(node, life, input));
-    }
-
-    fn spawn_worker(&mut self, node: usize, key: WorkerKey, program: Program) {
-        let machine = &mut self.nodes[node];
-        if let Program::Sent(digest) = program {
-            assert!(machine.store.contains(&digest), "workers are started of programs the node has");
-        }
-        machine.workers.insert(key, SimWorker::new(program));
-        let slots = machine.core.as_ref().map_or(0, |core| core.status().slots as usize);
-        let in_use = machine.workers_in_use().count();
-        assert!(in_use <= slots, "node {node} has {slots} slots and starts worker {in_use}");
-        let fails = machine.has_started.contains(&program) && machine.failing_starts > 0;
-        machine.failing_starts -= u32::from(fails);
-        let step = if fails { Step::FailToStart } else { Step::Start };
-        let life = machine.life;
-        let after = self.random.magnitude(Duration::from_millis(1), Duration::from_millis(50));
-        self.agenda.add(self.now + after, What::Worker(node, life, key, step));
-    }
-
-    fn end_worker(&mut self, node: usize, key: WorkerKey, step: Step) {
-        let machine = &mut self.nodes[node];
-        let life = machine.life;
-        let Some(worker) = machine.workers.get_mut(&key) else { return };
-        worker.is_ordered = true;
-        let job = worker.runs_job();
-        if let Some(limit) = job.and_then(|job| self.ledger.job(job).spec.time_limit)
-            && !self.options.freezes()
-        {
-            let ran = self.now.0.saturating_sub(worker.progress().started_at_ns);
-            let late = Duration::from_nanos(ran).saturating_sub(limit);
-            assert!(late < Duration::from_millis(10), "a job is killed {late:?} after its time limit");
-        }
-        self.story.tell(self.now, job, || format!("node {node}: worker {} is told to end: {step:?}", key.0));
-        // A process may take its time, even to be killed.
-        let most = if self.random.percent(3) { Duration::from_secs(5) } else { Duration::from_millis(5) };
-        let after = self.random.magnitude(Duration::from_micros(10), most);
-        self.agenda.add(self.now + after, What::Worker(node, life, key, step));
     }
 }
 

@@ -8,19 +8,12 @@ use std::time::Duration;
 use pp_dispatcher::core::{
     Action, Config, Core, DialFailure, Event, NewJob, NodeKey, NodeKind, Report, Ticket,
 };
-use pp_protocol::limits::HANDSHAKE_TIME;
-use pp_protocol::{Digest, FromNode, Hello, JobId, Payload, ProgramOffer, Resume, SessionId, Target, ToNode};
+use pp_protocol::{Digest, JobId, SessionId, Target};
 
 use super::World;
 use super::agenda::What;
 use super::ledger::JobName;
-use super::network::{Connection, ConnectionId, Message, Packet, Stage, Toward, from_node};
-
-/// How long a TCP connection may take to be made.
-const CONNECT_TIME: Duration = Duration::from_secs(3);
-
-/// What every program consists of.
-pub(super) const PROGRAM: &[u8] = b"program";
+use super::network::{ConnectionId, Packet, Stage, Toward};
 
 /// Something reaches the dispatcher's thread.
 #[derive(Clone, Debug)]
@@ -51,11 +44,11 @@ impl Ticket for SimTicket {
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) core: Core<SimTicket>,
-    session: SessionId,
+    pub(super) session: SessionId,
     /// The program it offers.
-    program: Digest,
+    pub(super) program: Digest,
     /// The connection to each node, being dialled or established.
-    links: BTreeMap<NodeKey, ConnectionId>,
+    pub(super) links: BTreeMap<NodeKey, ConnectionId>,
     /// Whether the process exists.
     pub(super) is_alive: bool,
     /// The power is off: not even its machine answers.
@@ -109,7 +102,7 @@ impl Site {
         Some(JobName { site: site as u32, number: *named.0 })
     }
 
-    fn is_current(&self, key: NodeKey, id: ConnectionId) -> bool {
+    pub(super) fn is_current(&self, key: NodeKey, id: ConnectionId) -> bool {
         self.links.get(&key) == Some(&id)
     }
 }
@@ -259,7 +252,7 @@ impl World {
         self.site_event(site, Event::Submit(new));
     }
 
-    fn site_event(&mut self, site: usize, event: Event<SimTicket>) {
+    pub(super) fn site_event(&mut self, site: usize, event: Event<SimTicket>) {
         let mut actions = Vec::new();
         let it = &mut self.sites[site];
         it.core.handle(self.now, event, &mut actions);
@@ -298,144 +291,6 @@ impl World {
         }
     }
 
-    /// The connection to the node, if it stands.
-    pub(super) fn established(&self, site: usize, key: NodeKey) -> Option<ConnectionId> {
-        let id = *self.sites[site].links.get(&key)?;
-        (self.connections[id.0].stage == Stage::Up).then_some(id)
-    }
-
-    fn site_sends(&mut self, site: usize, key: NodeKey, message: ToNode) {
-        let Some(id) = self.established(site, key) else { return };
-        if let ToNode::Run(attempts) = &message {
-            for attempt in attempts {
-                let job = JobName::of(&attempt.args);
-                self.ledger.sent(job, attempt.id, self.now);
-                self.story.tell(self.now, Some(job), || {
-                    format!("dispatcher {site}: {job} attempt {} to node {}", attempt.id.number, key.0)
-                });
-            }
-        }
-        for _ in 0..self.times_to_send(&message) {
-            self.send(id, Message::ToNode(message.clone()));
-        }
-    }
-
-    fn dial(&mut self, site: usize, key: NodeKey, resume: Option<Resume>) {
-        self.reset(site, key);
-        let id = ConnectionId(self.connections.len());
-        self.connections.push(Connection::new(site, node_of(key), key, resume));
-        self.sites[site].links.insert(key, id);
-        self.launch(id, Toward::Node, Packet::Syn);
-        self.agenda.add(self.now + CONNECT_TIME, What::DialTimeout(id, Stage::Connecting));
-    }
-
-    /// Drops the connection and whatever is under way; events of it are out of date from now on.
-    fn reset(&mut self, site: usize, key: NodeKey) {
-        if let Some(id) = self.sites[site].links.remove(&key) {
-            let connection = &mut self.connections[id.0];
-            connection.reading[Toward::Dispatcher as usize] = false;
-            self.stop_sending(id, Toward::Node);
-        }
-    }
-
-    fn dial_failed(&mut self, site: usize, id: ConnectionId, failure: DialFailure) {
-        let key = self.connections[id.0].link;
-        self.story.tell(self.now, None, || format!("dispatcher {site}: dial of node {}: {failure:?}", key.0));
-        self.reset(site, key);
-        self.site_event(site, Event::DialFailed(key, failure));
-    }
-
-    fn site_packet(&mut self, site: usize, id: ConnectionId, packet: Packet) {
-        let key = self.connections[id.0].link;
-        if !self.sites[site].is_current(key, id) {
-            return;
-        }
-        let stage = self.connections[id.0].stage;
-        match (stage, packet) {
-            (Stage::Connecting, Packet::SynAck) => {
-                self.reach(id, Stage::Shaking);
-                self.launch(id, Toward::Node, Packet::Handshake);
-            }
-            (Stage::Shaking, Packet::HandshakeDone) => {
-                self.reach(id, Stage::Greeting);
-                let hello = self.hello(site, id);
-                self.send(id, Message::ToNode(ToNode::Hello(hello)));
-            }
-            (Stage::Greeting, Packet::Batch(batch)) => self.greeted(site, id, batch),
-            (Stage::Up, Packet::Batch(batch)) => {
-                let messages = batch.into_iter().filter_map(from_node).collect();
-                self.site_event(site, Event::Received(key, messages));
-            }
-            (Stage::Connecting, Packet::Rst) => {
-                self.dial_failed(site, id, DialFailure::NotListening("nothing listens there".into()));
-            }
-            (Stage::Shaking | Stage::Greeting, Packet::Fin | Packet::Rst) => {
-                self.dial_failed(site, id, DialFailure::Unreachable("it closed the connection".into()));
-            }
-            (Stage::Up, Packet::Fin | Packet::Rst) => {
-                self.story
-                    .tell(self.now, None, || format!("dispatcher {site}: link to node {} is down", key.0));
-                self.reset(site, key);
-                self.site_event(site, Event::LinkDown(key, "it was closed".into()));
-            }
-            _ => {}
-        }
-    }
-
-    fn reach(&mut self, id: ConnectionId, stage: Stage) {
-        self.connections[id.0].stage = stage;
-        self.agenda.add(self.now + HANDSHAKE_TIME, What::DialTimeout(id, stage));
-    }
-
-    fn hello(&self, site: usize, id: ConnectionId) -> Hello {
-        let it = &self.sites[site];
-        let connection = &self.connections[id.0];
-        let offer =
-            ProgramOffer { digest: it.program, target: target(), bytes: 1000, name: "program".into() };
-        let is_local = self.nodes[connection.node].local_to.is_some();
-        Hello {
-            session: it.session,
-            name: format!("dispatcher {site}"),
-            programs: if is_local { Vec::new() } else { vec![offer] },
-            resume: connection.resume.clone(),
-            operator: false,
-        }
-    }
-
-    fn greeted(&mut self, site: usize, id: ConnectionId, batch: Vec<Message>) {
-        let key = self.connections[id.0].link;
-        let mut messages = batch.into_iter().filter_map(from_node);
-        match messages.next() {
-            Some(FromNode::Welcome(welcome)) => {
-                self.connections[id.0].stage = Stage::Up;
-                self.story.tell(self.now, None, || {
-                    let Welcomed { node, resumed, held } = (&welcome).into();
-                    format!(
-                        "dispatcher {site}: welcomed by node {} ({node}), resumed {resumed}, held {held}",
-                        key.0
-                    )
-                });
-                self.site_event(site, Event::LinkUp(key, Box::new(welcome)));
-                let rest: Vec<_> = messages.collect();
-                if !rest.is_empty() && self.sites[site].is_current(key, id) {
-                    self.site_event(site, Event::Received(key, rest));
-                }
-            }
-            Some(FromNode::Refused(refusal)) => {
-                self.dial_failed(site, id, DialFailure::Refused(refusal.to_string()));
-            }
-            _ => self.dial_failed(site, id, DialFailure::Refused("no greeting".into())),
-        }
-    }
-
-    pub(super) fn send_program(&mut self, id: ConnectionId, digest: Digest) {
-        // The last piece may be small, and even empty.
-        for (bytes, last) in [(&PROGRAM[..4], false), (&PROGRAM[4..], false), (&[], true)] {
-            let bytes = Payload::from(bytes.to_vec());
-            self.send(id, Message::ToNode(ToNode::ProgramChunk { digest, bytes, last }));
-        }
-    }
-
     /// The dispatcher ended in good order: what it sent is still written.
     fn shut_down(&mut self, site: usize) {
         self.story.tell(self.now, None, || format!("dispatcher {site}: shut down"));
@@ -463,19 +318,6 @@ impl World {
                 self.break_off(ConnectionId(index), Toward::Dispatcher);
             }
         }
-    }
-}
-
-/// What the story says of a welcome.
-struct Welcomed {
-    node: pp_protocol::NodeId,
-    resumed: bool,
-    held: usize,
-}
-
-impl From<&pp_protocol::Welcome> for Welcomed {
-    fn from(welcome: &pp_protocol::Welcome) -> Self {
-        Self { node: welcome.node, resumed: welcome.resumed, held: welcome.held.len() }
     }
 }
 
