@@ -6,7 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::shared::Shared;
+use bytes::Bytes;
+
+use crate::error::JobError;
+use crate::shared::{JobTicket, Shared};
 
 thread_local! {
     static INSIDE_CALLBACK: Cell<bool> = const { Cell::new(false) };
@@ -17,7 +20,11 @@ pub(crate) fn inside_callback() -> bool {
     INSIDE_CALLBACK.get()
 }
 
-pub(crate) type Callback = Box<dyn FnOnce() + Send>;
+/// A job that ended, and whose callback is to be called with its outcome.
+pub(crate) struct Due {
+    pub(crate) ticket: JobTicket,
+    pub(crate) outcome: Result<Bytes, JobError>,
+}
 
 /// Callbacks that wait for their turn. There are never more than jobs that were pending, which are limited.
 #[derive(Default)]
@@ -28,17 +35,18 @@ pub(crate) struct Callbacks {
 
 #[derive(Default)]
 struct Queue {
-    callbacks: Vec<Callback>,
+    callbacks: Vec<Due>,
     closed: bool,
 }
 
 impl Callbacks {
-    pub(crate) fn push(&self, callback: Callback) {
+    /// Queues what is due, emptying `due`.
+    pub(crate) fn push(&self, due: &mut Vec<Due>) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.callbacks.push(callback);
-        let first = queue.callbacks.len() == 1;
+        let was_empty = queue.callbacks.is_empty();
+        queue.callbacks.append(due);
         drop(queue);
-        if first {
+        if was_empty {
             self.changed.notify_one();
         }
     }
@@ -49,7 +57,7 @@ impl Callbacks {
         self.changed.notify_one();
     }
 
-    fn next(&self) -> Option<Vec<Callback>> {
+    fn next(&self) -> Option<Vec<Due>> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if !queue.callbacks.is_empty() {
@@ -68,13 +76,14 @@ pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("pp-callbacks".into()).spawn(move || {
         INSIDE_CALLBACK.set(true);
         while let Some(callbacks) = shared.callbacks.next() {
-            for callback in callbacks {
+            let count = callbacks.len();
+            for Due { ticket, outcome } in callbacks {
                 // The panic hook has reported it, with place and message; the other callbacks go on.
-                if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| ticket.0.call_back(outcome))).is_err() {
                     tracing::error!("a callback panicked; its job is done all the same");
                 }
-                shared.callback_done();
             }
+            shared.callbacks_done(count);
         }
     })
 }

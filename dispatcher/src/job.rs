@@ -48,9 +48,10 @@ pub(crate) struct JobCell<R> {
     state: Mutex<State<R>>,
 }
 
+/// What is rare is boxed: a cell costs as much as its largest state.
 enum State<R> {
     Pending(Waiter),
-    Ended(Result<Value<R>, JobError>),
+    Ended(Result<Value<R>, Box<JobError>>),
     Taken,
 }
 
@@ -64,7 +65,7 @@ pub(crate) enum Waiter {
 
 enum Value<R> {
     Decoded(R),
-    Encoded(Bytes),
+    Encoded(Box<Bytes>),
 }
 
 impl<R: DeserializeOwned> Value<R> {
@@ -103,7 +104,7 @@ impl<R> JobCell<R> {
     }
 
     /// Notes that the job ended, and wakes whoever waits for it. Only the first call counts.
-    fn end(&self, outcome: Result<Value<R>, JobError>) {
+    fn end(&self, outcome: Result<Value<R>, Box<JobError>>) {
         let mut state = self.lock();
         if let State::Pending(waiter) = &mut *state {
             let waiter = std::mem::replace(waiter, Waiter::Nobody);
@@ -134,16 +135,19 @@ impl<R: DeserializeOwned + Send> Settle for JobCell<R> {
         self.function
     }
 
-    fn settle(&self, outcome: Result<Bytes, JobError>, _shared: &Shared) -> bool {
-        self.end(outcome.and_then(|bytes| {
+    fn settle(&self, outcome: Result<Bytes, JobError>) -> Option<Result<Bytes, JobError>> {
+        let value = outcome.and_then(|bytes| {
             if bytes.len() <= DECODED_AT_ONCE_BYTES {
                 decode(&bytes).map(Value::Decoded)
             } else {
-                Ok(Value::Encoded(bytes))
+                Ok(Value::Encoded(Box::new(bytes)))
             }
-        }));
-        false
+        });
+        self.end(value.map_err(Box::new));
+        None
     }
+
+    fn call_back(&self, _outcome: Result<Bytes, JobError>) {}
 }
 
 impl<R: DeserializeOwned> JobCell<R> {
@@ -152,7 +156,7 @@ impl<R: DeserializeOwned> JobCell<R> {
         match std::mem::replace(&mut *state, State::Taken) {
             State::Ended(outcome) => {
                 drop(state);
-                Some(outcome.and_then(Value::decode))
+                Some(outcome.map_err(|error| *error).and_then(Value::decode))
             }
             State::Taken => panic!("a job was polled after it had ended"),
             pending @ State::Pending(_) => {

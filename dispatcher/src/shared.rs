@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pp_protocol::JobId;
 use tokio::sync::Notify;
 
-use crate::callbacks::{Callbacks, inside_callback};
+use crate::callbacks::{Callbacks, Due, inside_callback};
 use crate::core::{NewJob, Ticket};
 use crate::error::JobError;
 use crate::events::Listeners;
@@ -24,8 +24,11 @@ pub(crate) trait Settle: Send + Sync {
     /// The name of its function.
     fn function(&self) -> &'static str;
 
-    /// The job ended. True if a callback has been queued, which makes it outstanding still.
-    fn settle(&self, outcome: Result<Bytes, JobError>, shared: &Shared) -> bool;
+    /// The job ended. Gives the outcome back if a callback is to be called with it, which makes it outstanding still.
+    fn settle(&self, outcome: Result<Bytes, JobError>) -> Option<Result<Bytes, JobError>>;
+
+    /// Calls the callback, on the thread of callbacks.
+    fn call_back(&self, outcome: Result<Bytes, JobError>);
 }
 
 /// What the core hands back when a job ends.
@@ -148,8 +151,10 @@ impl Shared {
         if let Some(group) = group {
             group.add(1);
         }
-        let has_callback = ticket.0.settle(Err(error), self);
-        self.outstanding.subtract(usize::from(!has_callback));
+        match ticket.0.settle(Err(error)) {
+            Some(outcome) => self.callbacks.push(&mut vec![Due { ticket, outcome }]),
+            None => self.outstanding.subtract(1),
+        }
     }
 
     /// Has something done on the dispatcher's thread, after everything submitted before. Dropped if that has ended.
@@ -197,9 +202,9 @@ impl Shared {
         self.outstanding.subtract(resolved.jobs - resolved.with_callback);
     }
 
-    /// A callback has returned.
-    pub(crate) fn callback_done(&self) {
-        self.outstanding.subtract(1);
+    /// So many callbacks have returned.
+    pub(crate) fn callbacks_done(&self, count: usize) {
+        self.outstanding.subtract(count);
     }
 
     /// Waits until nothing is outstanding; false if that took too long.

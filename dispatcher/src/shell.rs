@@ -24,9 +24,9 @@ use self::discovery::Found;
 use self::links::{Dialler, LinkEvent, Links};
 use self::programs::Programs;
 use crate::builder::Output;
+use crate::callbacks::Due;
 use crate::core::{
     Action, Config, Core, DialFailure, Event, NewJob, NodeKey, NodeKind, NodeState, NodeView, Report,
-    Resolution,
 };
 use crate::error::{ResizeError, result_of};
 use crate::events;
@@ -94,6 +94,8 @@ pub(crate) struct Actor {
     /// The nodes found, by what identifies them to discovery.
     known: BTreeMap<String, NodeKey>,
     actions: Vec<Action<JobTicket>>,
+    /// Callbacks of what was resolved by the event at hand.
+    callbacks_due: Vec<Due>,
     /// Who is to be told when nodes are in use.
     waiting_for_nodes: Vec<WaitForNodes>,
     ended: bool,
@@ -124,6 +126,7 @@ impl Actor {
             _discovery: discovery,
             known: BTreeMap::new(),
             actions: Vec::new(),
+            callbacks_due: Vec::new(),
             waiting_for_nodes: Vec::new(),
             ended: false,
             setup,
@@ -183,7 +186,9 @@ impl Actor {
                 Action::Resolve(ticket, resolution) => {
                     resolved.jobs += 1;
                     resolved.args_bytes += resolution.args_bytes;
-                    resolved.with_callback += usize::from(self.settle(&ticket, resolution));
+                    let outcome = result_of(resolution.outcome, ticket.0.function());
+                    self.callbacks_due
+                        .extend(ticket.0.settle(outcome).map(|outcome| Due { ticket, outcome }));
                 }
                 Action::Dial(node, resume) => self.links.dial(node, resume),
                 Action::Send(node, message) => self.links.send(node, message),
@@ -193,6 +198,10 @@ impl Actor {
             }
         }
         self.actions = actions;
+        if !self.callbacks_due.is_empty() {
+            resolved.with_callback = self.callbacks_due.len();
+            self.shared.callbacks.push(&mut self.callbacks_due);
+        }
         self.shared.resolved(resolved);
         let capacity = self.core.nodes().map(|node| node.window as usize).sum();
         self.shared.capacity.store(capacity, Ordering::Relaxed);
@@ -224,12 +233,6 @@ impl Actor {
     pub(crate) fn nodes_in_use(&self) -> usize {
         let in_use = |node: &NodeView<'_>| node.kind != NodeKind::Local && node.state == NodeState::Connected;
         self.core.nodes().filter(in_use).count()
-    }
-
-    /// True if a callback is to run before the job is done.
-    fn settle(&self, ticket: &JobTicket, resolution: Resolution) -> bool {
-        let outcome = result_of(resolution.outcome, ticket.0.function());
-        ticket.0.settle(outcome, &self.shared)
     }
 
     pub(crate) fn cancel(&mut self, job: JobId) {

@@ -145,28 +145,33 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
         self.cell.function()
     }
 
-    fn settle(&self, outcome: Result<Bytes, JobError>, shared: &Shared) -> bool {
+    fn settle(&self, outcome: Result<Bytes, JobError>) -> Option<Result<Bytes, JobError>> {
+        let has_callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         // Without a handle there is nobody to decode the result for.
         if Arc::strong_count(&self.cell) > 1 {
-            self.cell.settle(outcome.clone(), shared);
+            self.cell.settle(outcome.clone());
         }
-        let left = Leave(self.group.clone());
+        if !has_callback {
+            drop(Leave(self.group.as_deref()));
+        }
+        has_callback.then_some(outcome)
+    }
+
+    fn call_back(&self, outcome: Result<Bytes, JobError>) {
+        let _left = Leave(self.group.as_deref());
         let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(callback) = callback else { return false };
-        shared.callbacks.push(Box::new(move || {
-            let _left = left;
+        if let Some(callback) = callback {
             callback(outcome.and_then(|bytes| decode(&bytes)));
-        }));
-        true
+        }
     }
 }
 
 /// Leaves the group when the job, its callback included, is done, however that ends.
-struct Leave(Option<Arc<Count>>);
+struct Leave<'a>(Option<&'a Count>);
 
-impl Drop for Leave {
+impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        if let Some(group) = &self.0 {
+        if let Some(group) = self.0 {
             group.subtract(1);
         }
     }
