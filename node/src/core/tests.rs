@@ -260,6 +260,19 @@ fn an_attempt_beyond_its_time_limit_is_killed_when_it_has_really_run_so_long() {
 }
 
 #[test]
+fn what_runs_as_the_node_is_killed_goes_back_uncharged() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    assert_eq!(node.on(Event::Kill), [Action::Revoke(WorkerKey(0)), Action::Kill(WorkerKey(0))]);
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), []);
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), progress, killed())),
+        [outcomes(1, 1, vec![outcome(10, 0, Ended::Returned)])]
+    );
+}
+
+#[test]
 fn a_worker_that_died_before_it_could_be_killed_did_not_time_out() {
     let mut node = Node::ready(1);
     node.tell(1, ToNode::Run(vec![Attempt { time_limit_ns: 30 * MILLISECOND, ..attempt(10) }]));

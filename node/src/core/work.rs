@@ -240,17 +240,15 @@ impl Core {
         session.in_workers -= worker.work.len();
         while let Some(piece) = worker.work.pop_back() {
             let id = piece.attempt.id;
-            if let Some(order) = order_for(&worker.orders, id) {
-                session.ended(id, 0, order.outcome());
-            } else if running != Some(piece.number) {
-                session.queue.push_front(piece.attempt);
-            } else {
-                match doomed.take() {
-                    Some((doomed, ended)) if doomed == id => session.ended(id, 0, ended),
-                    // It was killed for an attempt that ended just before that: this one is not to blame.
-                    Some(_) => session.queue.push_front(piece.attempt),
-                    None => session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone()))),
-                }
+            let is_running = running == Some(piece.number);
+            let its_doom = doomed.take_if(|(doomed, _)| is_running && *doomed == id);
+            match (its_doom, order_for(&worker.orders, id)) {
+                (Some((_, ended)), _) => session.ended(id, 0, ended),
+                (None, Some(order)) => session.ended(id, 0, order.outcome()),
+                // It may have been killed for an attempt that ended just before that: then the one that runs is not to
+                // blame, either.
+                (None, None) if !is_running || doomed.is_some() => session.queue.push_front(piece.attempt),
+                (None, None) => session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone()))),
             }
         }
     }
@@ -347,7 +345,12 @@ impl Core {
         if revoked_any && worker.state == WorkerState::Ready {
             worker.state = WorkerState::Skipping(worker.next_number);
         }
-        match running.filter(|id| order_of(*id) == Some(Order::Cancel)) {
+        let cancelled = running.filter(|id| order_of(*id) == Some(Order::Cancel));
+        if worker.is_ending() {
+            // What runs in it is to go back, too, once it is gone.
+            worker.orders = orders;
+        }
+        match cancelled {
             Some(id) => {
                 worker.doomed = Some((id, Ended::Cancelled));
                 self.kill_worker(key, actions);
