@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use pp_protocol::Death;
+use pp_protocol::{Death, ToNode};
 
 use super::World;
 use super::agenda::What;
 use super::ledger::MOST_SLOWNESS;
-use super::network::{ConnectionId, Toward};
+use super::network::{ConnectionId, Message, Toward};
 use super::node::NodeInput;
-use super::site::SiteInput;
+use super::site::{SiteInput, key_of};
 use super::worker::Step;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +42,8 @@ pub(super) enum Kind {
     PowerOffSite,
     ShutDownSite,
     Drain,
+    /// The node is told to end at once.
+    Kill,
     KillWorker,
     /// Workers cannot be started for a while.
     FailStarts,
@@ -74,6 +76,7 @@ impl Kind {
         Self::PowerOffSite,
         Self::ShutDownSite,
         Self::Drain,
+        Self::Kill,
         Self::KillWorker,
         Self::FailStarts,
         Self::Gone,
@@ -182,7 +185,9 @@ impl World {
                 }
             }
             Kind::CrashSite | Kind::PowerOffSite | Kind::ShutDownSite => self.strike_site(site, kind),
+            Kind::Drain if self.random.percent(30) => self.site_orders_drain(site, node),
             Kind::Drain => self.node_input(node, NodeInput::Drain),
+            Kind::Kill => self.node_input(node, NodeInput::Kill),
             Kind::KillWorker => self.kill_a_worker(node),
             Kind::FailStarts => {
                 self.nodes[node].failing_starts = self.random.within(1..=4) as u32;
@@ -217,6 +222,9 @@ impl World {
             }
             Fault::Down(node) if self.nodes[node].is_up() => {}
             Fault::Down(node) => {
+                if self.random.percent(20) {
+                    self.nodes[node].store.clear();
+                }
                 self.start_node(node);
                 self.announce(node);
             }
@@ -272,6 +280,13 @@ impl World {
         // What a dispatcher ordered may still be on its way when all else is mended.
         let last_word = self.heals_at + Duration::from_secs(5);
         self.agenda.add(last_word, What::Mend(Fault::Resized(node)));
+    }
+
+    /// As an operator would, over a connection.
+    fn site_orders_drain(&mut self, site: usize, node: usize) {
+        if let Some(id) = self.established(site, key_of(node)) {
+            self.send(id, Message::ToNode(ToNode::Drain));
+        }
     }
 
     fn freeze_site(&mut self, site: usize) {

@@ -25,6 +25,7 @@ pub(super) enum NodeInput {
     /// An order of the operator.
     Resize(u32),
     Drain,
+    Kill,
 }
 
 #[derive(Debug)]
@@ -212,6 +213,7 @@ impl World {
             NodeInput::Missing(digest) => self.node_event(node, Event::ProgramMissing(digest)),
             NodeInput::Resize(slots) => self.node_event(node, Event::Resize(slots)),
             NodeInput::Drain => self.node_event(node, Event::Drain),
+            NodeInput::Kill => self.node_event(node, Event::Kill),
         }
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             self.node_tick(node);
@@ -272,7 +274,7 @@ impl NodeInput {
             Self::Serve(id) | Self::Batch(id, _) | Self::Closed(id) => (0, id.0),
             Self::Worker(key, _) => (1, key.0 as usize),
             Self::Stored(_) | Self::Missing(_) => (2, 0),
-            Self::Resize(_) | Self::Drain => (3, 0),
+            Self::Resize(_) | Self::Drain | Self::Kill => (3, 0),
         }
     }
 }

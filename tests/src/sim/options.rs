@@ -57,10 +57,12 @@ impl Options {
         // From microseconds to seconds, and not always as wide a mix.
         let shortest = random.magnitude(Duration::from_micros(10), ms(500));
         let longest = random.magnitude(shortest, ms(6_000)).max(shortest * 2);
+        // Now and then a large one.
+        let (nodes, sites) = if random.percent(2) { (16, 6) } else { (4, 3) };
         let most_jobs = if longest < ms(20) { 200 } else { 40 };
         Self {
-            nodes: random.within(1..=4) as usize,
-            sites: random.within(1..=3) as usize,
+            nodes: random.within(1..=nodes) as usize,
+            sites: random.within(1..=sites) as usize,
             local_nodes: random.percent(25),
             configured: random.percent(50),
             two_addresses: random.percent(10),

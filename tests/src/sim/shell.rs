@@ -39,7 +39,7 @@ impl World {
                 pieces.extend(piece.0);
                 if last {
                     let pieces = machine.arriving.remove(&digest);
-                    assert_eq!(pieces.as_deref(), Some(&PROGRAM[..]), "a program arrives as it was sent");
+                    assert_eq!(pieces.as_deref(), Some(PROGRAM), "a program arrives as it was sent");
                     machine.store.insert(digest);
                     self.after_disk(node, NodeInput::Stored(digest));
                 }
