@@ -119,6 +119,8 @@ pub enum Death {
     Exit(i32),
     /// It closed its descriptor or wrote garbage on it, and was killed for that.
     Garbage,
+    /// Ended by the system because memory ran out.
+    OutOfMemory,
 }
 
 impl fmt::Display for Death {
@@ -129,6 +131,12 @@ impl fmt::Display for Death {
                 None => write!(f, "killed by signal {number}"),
             },
             Self::Exit(code) => write!(f, "exited with code {code}"),
+            Self::OutOfMemory => {
+                write!(
+                    f,
+                    "killed by the system because memory ran out; let its jobs use less, or run fewer at once"
+                )
+            }
             Self::Garbage => write!(f, "broke off its connection to the node"),
         }
     }

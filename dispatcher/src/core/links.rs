@@ -246,6 +246,19 @@ impl<T> Core<T> {
         }
     }
 
+    /// Nodes that have rested are used again.
+    pub(super) fn end_rests(&mut self, now: Moment) {
+        let rested = |node: &Node| node.resting_until.is_some_and(|until| until <= now);
+        let rested: Vec<_> =
+            self.nodes.iter().filter(|(_, node)| rested(node)).map(|(key, _)| *key).collect();
+        for key in rested {
+            if let Some(node) = self.nodes.get_mut(&key) {
+                node.resting_until = None;
+            }
+            self.update_taker(key);
+        }
+    }
+
     /// Asks every node whether it lives, and judges those that have not been heard of for too long.
     pub(super) fn beat(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         let Some(due) = self.heartbeat.filter(|due| *due <= now) else { return };

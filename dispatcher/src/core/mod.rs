@@ -328,7 +328,8 @@ impl<T> Core<T> {
         };
         self.nodes
             .values()
-            .filter_map(Node::redial_at)
+            .flat_map(|node| [node.redial_at(), node.resting_until])
+            .flatten()
             .chain(self.heartbeat)
             .chain(self.recall_due)
             .chain(stall)
@@ -337,6 +338,7 @@ impl<T> Core<T> {
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         self.redial(now, actions);
+        self.end_rests(now);
         self.beat(now, actions);
         if let Stalled::Since(since) = self.stalled
             && since + STALL <= now

@@ -7,6 +7,13 @@ use pp_protocol::{Moment, NodeId, NodeStatus, Welcome};
 
 use super::NodeKey;
 
+/// A life of a node that ends sooner is short.
+const SHORT_LIFE: Duration = Duration::from_secs(60);
+/// Short lives in a row before a node has to rest.
+const SHORT_LIVES_FORGIVEN: u32 = 3;
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
 /// How a node became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeKind {
@@ -87,6 +94,11 @@ pub(super) struct Node {
     pub(super) recalled_at: Option<Moment>,
     pub(super) jobs: u64,
     pub(super) run_time: Duration,
+    /// When its last life began, and how many lives in a row were short.
+    began: Option<Moment>,
+    short_lives: u32,
+    /// It comes and goes: it gets no work before then.
+    pub(super) resting_until: Option<Moment>,
     /// Dials in a row that came to nothing.
     pub(super) failed_dials: u32,
     pub(super) pings: u64,
@@ -132,6 +144,9 @@ impl Node {
             recalled_at: None,
             jobs: 0,
             run_time: Duration::ZERO,
+            began: None,
+            short_lives: 0,
+            resting_until: None,
             failed_dials: 0,
             pings: 0,
             unanswered: VecDeque::new(),
@@ -140,11 +155,25 @@ impl Node {
 
     /// A session without any past began.
     pub(super) fn begin(&mut self, now: Moment, welcome: &Welcome) {
+        if self.incarnation != Some(welcome.node) {
+            self.new_life(now);
+        }
         self.incarnation = Some(welcome.node);
         self.outcomes = Received::default();
         self.program_refused = None;
         self.mean_ns = None;
         self.connected(now, welcome);
+    }
+
+    /// A node whose lives are short rests at the beginning of each, longer and longer.
+    fn new_life(&mut self, now: Moment) {
+        let was_short = self.began.is_some_and(|began| now.since(began) < SHORT_LIFE);
+        self.short_lives = if was_short { self.short_lives.saturating_add(1) } else { 0 };
+        self.began = Some(now);
+        let doublings = self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN);
+        let rest =
+            doublings.map(|doublings| (FIRST_REST * 2_u32.saturating_pow(doublings)).min(LONGEST_REST));
+        self.resting_until = rest.map(|rest| now + rest);
     }
 
     pub(super) fn connected(&mut self, now: Moment, welcome: &Welcome) {
@@ -195,7 +224,9 @@ impl Node {
     pub(super) fn takes_at_load(&self) -> Option<u32> {
         let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         match self.state {
-            State::Connected { suspect: false, .. } if attempts < self.window && self.may_take_work() => {
+            State::Connected { suspect: false, .. }
+                if attempts < self.window && self.may_take_work() && self.resting_until.is_none() =>
+            {
                 Some((u64::from(attempts) * 256 / u64::from(self.status.slots)) as u32)
             }
             _ => None,
@@ -248,6 +279,9 @@ impl Node {
         let reason = match &self.state {
             State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => {
                 Some(failed.reason.as_str())
+            }
+            State::Connected { .. } if self.resting_until.is_some() => {
+                Some("it has come and gone again and again; it gets jobs once it has stayed for a while")
             }
             _ => self.program_refused.as_deref(),
         };

@@ -332,6 +332,26 @@ fn a_node_that_is_heard_of_but_does_not_answer_gets_no_new_work() {
 }
 
 #[test]
+fn a_node_that_comes_and_goes_rests_longer_and_longer() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    let mut rests = Vec::new();
+    for life in 2..6 {
+        dispatcher.pass(Duration::from_secs(2));
+        dispatcher.on(Event::LinkDown(A, "the peer closed the connection".into()));
+        let mut restarted = welcome(A, 1, 1);
+        restarted.node = NodeId(1_000 + life);
+        dispatcher.on(Event::LinkUp(A, Box::new(restarted)));
+        let is_resting = dispatcher.core.nodes().any(|node| node.reason.is_some());
+        rests.push(is_resting);
+    }
+    assert_eq!(rests, [false, false, true, true], "two short lives are forgiven");
+    assert_eq!(dispatcher.submit(1), [], "it rests");
+    assert_eq!(dispatcher.pass(Duration::from_secs(1)), [], "longer than the first time");
+    assert_eq!(dispatcher.pass(Duration::from_secs(1)), [run(A, &[(0, 1)])]);
+}
+
+#[test]
 fn this_sides_own_lateness_is_not_held_against_the_nodes() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);

@@ -12,6 +12,7 @@
 //! ```
 
 mod link;
+mod memory;
 mod output;
 mod start;
 mod supervisor;

@@ -103,6 +103,7 @@ impl Plan {
 }
 
 fn start_process(path: &Path, socket: UnixStream, environment: &str) -> io::Result<Child> {
+    super::memory::look();
     let mut command = Command::new(path);
     command
         .stdin(Stdio::from(OwnedFd::from(socket)))

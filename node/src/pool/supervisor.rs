@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::link::Link;
+use super::memory;
 use super::output::OutputReader;
 use super::start::{Body, Plan};
 use super::{Order, WorkerEvent, WorkerEvents};
@@ -297,7 +298,7 @@ impl Supervisor {
     fn tell_end(&mut self, status: Option<ExitStatus>) {
         let death = match status {
             _ if self.broke_off => Death::Garbage,
-            Some(status) => death_of(status),
+            Some(status) => self.death_of(status),
             None if self.is_killed => Death::Signal(Signal::KILL.as_raw()),
             None => Death::Exit(0),
         };
@@ -313,6 +314,16 @@ impl Supervisor {
         self.tell(WorkerEvent::FailedToStart(reason, stderr));
     }
 
+    fn death_of(&self, status: ExitStatus) -> Death {
+        match (status.signal(), status.code()) {
+            (Some(signal), _) if signal == Signal::KILL.as_raw() && !self.is_killed && memory::ran_out() => {
+                Death::OutOfMemory
+            }
+            (Some(signal), _) => Death::Signal(signal),
+            (None, code) => Death::Exit(code.unwrap_or_default()),
+        }
+    }
+
     fn tell(&self, event: WorkerEvent) {
         // If the node's task is gone, so is its interest.
         let _ = self.events.send((self.key, event));
@@ -326,12 +337,5 @@ async fn ended(body: &mut Body, is_cut_off: bool) -> Option<ExitStatus> {
         Body::Process(child) => child.wait().await.ok(),
         Body::Thread if is_cut_off => None,
         Body::Thread => std::future::pending().await,
-    }
-}
-
-fn death_of(status: ExitStatus) -> Death {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => Death::Signal(signal),
-        (None, code) => Death::Exit(code.unwrap_or_default()),
     }
 }
