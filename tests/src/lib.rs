@@ -4,5 +4,6 @@
 pub mod harness;
 pub mod network;
 pub mod process;
+pub mod random;
 pub mod sim;
 pub mod wait;

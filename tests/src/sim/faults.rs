@@ -57,6 +57,8 @@ impl Kind {
     /// Nothing runs again because of these.
     pub(super) const BLIPS: &[Self] =
         &[Self::Cut, Self::ShortBlock, Self::Late, Self::Slow, Self::Resize, Self::Found];
+    /// Nor because nodes end in good order, even if connections break meanwhile.
+    pub(super) const ORDERS: &[Self] = &[Self::Cut, Self::Drain, Self::Resize, Self::Found, Self::Gone];
     pub(super) const ALL: &[Self] = &[
         Self::Cut,
         Self::ShortBlock,

@@ -23,7 +23,6 @@ mod links;
 mod network;
 mod node;
 mod options;
-mod random;
 mod rest;
 mod run;
 mod shell;
@@ -44,13 +43,13 @@ use self::ledger::Ledger;
 use self::network::{Connection, Toward};
 use self::node::Machine;
 use self::options::Options;
-use self::random::Random;
 pub use self::run::{Summary, Sweep, Violation, run, sweep};
 use self::site::{SimTicket, Site, SiteInput};
 pub use self::spoil::Mistake;
 use self::spoil::Spoiler;
 use self::story::Story;
 pub use self::story::Verbosity;
+use crate::random::Random;
 
 /// How long after the last job was resolved nothing may be left over.
 const REST: Duration = Duration::from_secs(20);

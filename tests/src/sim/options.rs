@@ -8,7 +8,7 @@ use pp_protocol::FunctionId;
 
 use super::faults::Kind;
 use super::ledger::{Fate, JobSpec, LAST_CANCELLATION};
-use super::random::Random;
+use crate::random::Random;
 
 #[derive(Clone, Debug)]
 pub(super) struct Options {
@@ -48,7 +48,12 @@ impl Options {
     pub(super) fn draw(random: &mut Random) -> Self {
         let ms = Duration::from_millis;
         let only_blips = random.percent(25);
-        let kinds = if only_blips { Kind::BLIPS } else { Kind::ALL };
+        let only_orders = only_blips && random.percent(30);
+        let kinds = match only_blips {
+            true if only_orders => Kind::ORDERS,
+            true => Kind::BLIPS,
+            false => Kind::ALL,
+        };
         let share = random.within(10..=70);
         let mut faults: Vec<_> = kinds.iter().copied().filter(|_| random.percent(share)).collect();
         if random.percent(10) {
@@ -56,7 +61,9 @@ impl Options {
         }
         // From microseconds to seconds, and not always as wide a mix.
         let shortest = random.magnitude(Duration::from_micros(10), ms(500));
-        let longest = random.magnitude(shortest, ms(6_000)).max(shortest * 2);
+        // What runs longer than a node may take to drain runs again.
+        let most = if only_orders { ms(1_000) } else { ms(6_000) };
+        let longest = random.magnitude(shortest, most).max(shortest * 2);
         // Now and then a large one.
         let (nodes, sites) = if random.percent(2) { (16, 6) } else { (4, 3) };
         let most_jobs = if longest < ms(20) { 200 } else { 40 };

@@ -7,7 +7,7 @@ use pp_protocol::{Ended, FromNode, Outcome, ToNode};
 use super::World;
 use super::ledger::JobName;
 use super::network::ConnectionId;
-use super::random::Random;
+use crate::random::Random;
 
 /// A mistake the world makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
