@@ -111,9 +111,6 @@ impl Core {
             actions.push(Action::Send(key, FromNode::Welcome(welcome)));
             return;
         }
-        if self.draining.is_some() {
-            return self.refuse(key, Refusal::Draining, actions);
-        }
         if hello.programs.len() > PROGRAM_OFFERS {
             return self.refuse(key, Refusal::BadHello("it offered too many programs".into()), actions);
         }
@@ -126,6 +123,7 @@ impl Core {
                 self.program_source_lost(session, actions);
                 self.prepare_program(session, &hello.programs, actions);
             }
+            _ if self.draining.is_some() => self.refuse(key, Refusal::Draining, actions),
             // The same dispatcher found this node under another address: its first connection stays.
             (Some(session), _) if self.sessions.get(&session).is_some_and(|s| s.connection.is_some()) => {
                 self.refuse(key, Refusal::AlreadyConnected, actions);

@@ -535,6 +535,28 @@ fn draining_gives_back_what_waits_finishes_what_runs_and_ends() {
 }
 
 #[test]
+fn a_draining_node_takes_no_new_session_and_brings_the_ones_it_has_to_their_end() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    assert_eq!(node.on(Event::Drain), [Action::Revoke(WorkerKey(0))]);
+    node.on(Event::Revoked(WorkerKey(0), Progress { started: 2, finished: 1, started_at_ns: 0 }));
+    node.on(Event::Disconnected(ConnectionKey(1)));
+    node.on(Event::Connected(ConnectionKey(2)));
+    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id] };
+    assert_eq!(node.tell(2, ToNode::Hello(Hello { resume: Some(resume), ..hello(1) })), []);
+    let done = outcome(10, 3, Ended::Succeeded(Payload::from(vec![1])));
+    assert_eq!(node.finish(0, 1, 3), [outcomes(2, 1, vec![done])]);
+    node.on(Event::Connected(ConnectionKey(3)));
+    assert_eq!(
+        node.tell(3, ToNode::Hello(hello(3))),
+        [
+            Action::Send(ConnectionKey(3), FromNode::Refused(Refusal::Draining)),
+            Action::Close(ConnectionKey(3))
+        ]
+    );
+}
+
+#[test]
 fn work_stuck_behind_a_long_attempt_is_taken_back_when_another_worker_idles() {
     let mut node = Node::ready(2);
     node.tell(1, ToNode::Run((10..14).map(attempt).collect()));
