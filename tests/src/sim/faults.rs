@@ -86,6 +86,13 @@ impl Kind {
     ];
 }
 
+impl Kind {
+    /// Whether a dispatcher may have to begin anew with a node.
+    pub(super) fn ends_sessions(self) -> bool {
+        self == Self::Drain || !Self::BLIPS.contains(&self)
+    }
+}
+
 /// What is to be mended.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {

@@ -160,7 +160,10 @@ impl World {
     fn patience(&self) -> Duration {
         let seconds = Duration::from_secs;
         if !self.options.faults.is_empty() {
-            return seconds(20) + self.ledger.longest_time();
+            // A node that came and went again and again is given a minute of rest.
+            let rest =
+                seconds(if self.options.faults.iter().any(|kind| kind.ends_sessions()) { 60 } else { 0 });
+            return seconds(20) + rest + self.ledger.longest_time();
         }
         // Nothing ever breaks: no slot should be idle for long.
         let slots = self.nodes.iter().filter(|node| node.local_to.is_none()).map(|node| node.usual_slots);
@@ -188,12 +191,26 @@ impl World {
                     rests_at = Some(self.now + REST);
                 } else if self.now.since(self.heals_at) > patience {
                     let first = self.ledger.first_unresolved().unwrap_or_default();
+                    self.tell_of_standing();
                     panic!("{patience:?} after everything was mended {first} is not resolved");
                 }
             }
         }
         assert!(rests_at.is_some(), "nothing happens any more, and jobs are not resolved");
         self.check_rest();
+    }
+
+    /// How dispatchers stand with nodes, for the end of the story.
+    fn tell_of_standing(&mut self) {
+        for (number, site) in self.sites.iter().enumerate().filter(|(_, site)| site.is_in_use()) {
+            for view in site.core.nodes() {
+                self.story.tell(self.now, None, || format!("dispatcher {number}: {view:?}"));
+            }
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            let statistics = node.core().map(|core| core.statistics());
+            self.story.tell(self.now, None, || format!("node {number}: {statistics:?}"));
+        }
     }
 
     fn happen(&mut self, what: What) {
