@@ -26,6 +26,20 @@ pub(crate) fn spin(steps: u64) -> u64 {
     })
 }
 
+/// Takes so long, and yields when it started.
+#[job]
+pub(crate) fn started_at(milliseconds: u64) -> u64 {
+    let started = monotonic_ns();
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    started
+}
+
+/// Nanoseconds of a clock that all processes of this machine share.
+pub(crate) fn monotonic_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Environment variable of a node: how many times longer its jobs take.
 pub(crate) const SLOWNESS: &str = "PP_BENCH_SLOWNESS";
 

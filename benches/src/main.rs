@@ -10,6 +10,7 @@ mod latency;
 mod memory;
 mod noop;
 mod payload;
+mod recovery;
 mod report;
 mod scale;
 mod server;
@@ -55,6 +56,8 @@ enum Bench {
     Startup,
     /// Jobs of mixed length on nodes of different speed
     Tail,
+    /// From the death of a node to the start of its job on another
+    Recovery,
     /// All of these
     All,
 }
@@ -90,6 +93,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Bench::Startup) {
         startup::run(&mut report)?;
+    }
+    if wanted(Bench::Recovery) {
+        recovery::run(&mut report)?;
     }
     if wanted(Bench::Tail) {
         tail::run(&mut report)?;
