@@ -83,7 +83,8 @@ impl<T> Core<T> {
         let room = (node.window as usize).saturating_sub(node.attempts.len());
         match slots.checked_sub(node.attempts.len()) {
             _ if self.takers.len() == 1 => room,
-            Some(free @ 1..) => free.min(room),
+            // Few jobs are spread over the nodes instead of filling one.
+            Some(free @ 1..) => free.min(room).min(self.queue.len().div_ceil(self.takers.len())),
             _ => (room / 8).max(slots).min(room),
         }
     }

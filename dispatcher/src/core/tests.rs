@@ -175,6 +175,14 @@ fn free_slots_are_filled_before_work_is_sent_ahead() {
 }
 
 #[test]
+fn few_jobs_are_spread_over_the_nodes() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 4, 8);
+    dispatcher.connect(B, 4, 8);
+    assert_eq!(dispatcher.submit(2), [run(A, &[(0, 1)]), run(B, &[(1, 1)])]);
+}
+
+#[test]
 fn a_cancelled_job_is_answered_at_once_and_killed_where_it_runs() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
