@@ -116,8 +116,14 @@ impl Core {
         }
         let known =
             self.sessions.iter().find(|(_, session)| session.id == hello.session).map(|(key, _)| *key);
+        let is_out_of_date =
+            |session| self.sessions.get(&session).is_some_and(|session| session.youngest_connection > key);
         match (known, hello.resume) {
-            (Some(session), Some(resume)) if resume.node == self.config.id => {
+            // It was given up by its dispatcher while it was on the way, and tells of what was then.
+            (Some(session), _) if is_out_of_date(session) => {
+                self.refuse(key, Refusal::AlreadyConnected, actions);
+            }
+            (Some(session), Some(resume)) if self.is_about(session, &resume) => {
                 self.resume_session(now, session, key, &resume, actions);
                 // Its program may have been under way on the connection that broke off, and so may its refusal.
                 self.program_source_lost(session, actions);
@@ -136,6 +142,13 @@ impl Core {
                 self.begin_session(key, &hello, actions);
             }
         }
+    }
+
+    /// Whether a dispatcher that comes back means this session, and not one it had before.
+    fn is_about(&self, session: SessionKey, resume: &Resume) -> bool {
+        let session = self.sessions.get(&session);
+        let possible = session.is_some_and(|session| session.may_have_sent(resume.outcomes_received));
+        resume.node == self.config.id && possible
     }
 
     fn begin_session(&mut self, connection: ConnectionKey, hello: &Hello, actions: &mut Vec<Action>) {
@@ -173,6 +186,7 @@ impl Core {
             self.connections.remove(&old);
             actions.push(Action::Close(old));
         }
+        session.youngest_connection = connection;
         session.silent_since = None;
         session.acknowledged(resume.outcomes_received);
         let wanted: BTreeSet<AttemptId> = resume.held.iter().copied().collect();

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub(super) name: String,
     /// The connection it is on, while it is on one.
     pub(super) connection: Option<ConnectionKey>,
+    /// The youngest one it has been on.
+    pub(super) youngest_connection: ConnectionKey,
     /// Since when it is on none.
     pub(super) silent_since: Option<Moment>,
     /// What its workers run.
@@ -97,6 +99,7 @@ impl Session {
             id,
             name,
             connection: Some(connection),
+            youngest_connection: connection,
             silent_since: None,
             program,
             queue: VecDeque::new(),
@@ -187,6 +190,11 @@ impl Session {
         let sent = self.outcomes.len() - self.unsent;
         let done = usize::try_from(received.saturating_sub(first_kept)).unwrap_or(usize::MAX).min(sent);
         self.outcomes.drain(..done);
+    }
+
+    /// Whether so many outcomes can have arrived.
+    pub(super) fn may_have_sent(&self, outcomes: u64) -> bool {
+        outcomes <= self.outcomes_made
     }
 
     /// Whether every outcome has arrived.

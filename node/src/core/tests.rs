@@ -394,6 +394,38 @@ fn on_resuming_the_node_gives_up_what_the_dispatcher_has_given_up() {
 }
 
 #[test]
+fn a_greeting_that_was_overtaken_by_that_of_a_younger_connection_changes_nothing() {
+    let mut node = Node::ready(1);
+    node.on(Event::Disconnected(ConnectionKey(1)));
+    node.on(Event::Connected(ConnectionKey(2)));
+    node.on(Event::Connected(ConnectionKey(3)));
+    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: Vec::new() };
+    let again = Hello { resume: Some(resume), ..hello(1) };
+    assert_eq!(node.tell(3, ToNode::Hello(again.clone())), []);
+    let second = ConnectionKey(2);
+    assert_eq!(
+        node.tell(2, ToNode::Hello(again)),
+        [Action::Send(second, FromNode::Refused(Refusal::AlreadyConnected)), Action::Close(second)]
+    );
+    assert_eq!(
+        node.tell(3, ToNode::Run(vec![attempt(10)])),
+        [Action::Assign(WorkerKey(0), vec![work(1, 10)])]
+    );
+}
+
+#[test]
+fn a_dispatcher_that_means_an_earlier_session_begins_a_new_one() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.on(Event::Disconnected(ConnectionKey(1)));
+    node.on(Event::Connected(ConnectionKey(2)));
+    // This session has made one outcome.
+    let resume = Resume { node: NodeId(1), outcomes_received: 2, held: vec![attempt(10).id] };
+    let greeting = Hello { resume: Some(resume), ..hello(1) };
+    assert_eq!(node.tell(2, ToNode::Hello(greeting)), [Action::Kill(WorkerKey(0))]);
+}
+
+#[test]
 fn a_second_connection_of_the_same_dispatcher_is_refused_and_changes_nothing() {
     let mut node = Node::ready(1);
     node.on(Event::Connected(ConnectionKey(2)));
