@@ -167,8 +167,11 @@ impl World {
         }
         // Nothing ever breaks: no slot should be idle for long.
         let slots = self.nodes.iter().filter(|node| node.local_to.is_none()).map(|node| node.usual_slots);
-        let start = self.options.latency * 4 + Duration::from_millis(60);
-        let each = if self.options.fresh_workers { start } else { Duration::ZERO };
+        // Work is sent ahead for 20 ms, not for as long as the way to a node and back takes.
+        let way = self.options.latency * 4;
+        let ahead = Duration::from_millis(20);
+        let start = if self.options.fresh_workers { Duration::from_millis(60) } else { Duration::ZERO };
+        let each = start + if way > ahead { way } else { Duration::ZERO };
         seconds(2) + self.ledger.shortest_time(slots.sum(), each)
     }
 
