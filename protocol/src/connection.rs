@@ -53,6 +53,7 @@ struct Large {
     head: Bytes,
     payload: Bytes,
     is_begun: bool,
+    is_greeting: bool,
 }
 
 impl Large {
@@ -68,6 +69,9 @@ pub trait Message: Serialize + DeserializeOwned + Send + 'static {
 
     /// Whether this message must not overtake a large one queued before it.
     fn follows_bulk(&self) -> bool;
+
+    /// Whether this message is a greeting: nothing queued after it may overtake it, however large it is.
+    fn is_greeting(&self) -> bool;
 }
 
 /// Two directions of messages. Dropping the sending half closes the connection once everything queued is written.
@@ -313,9 +317,14 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let start = self.batch.len();
         let payload = codec::encode_apart(message, BULK_BYTES, &mut self.batch)?;
         let large = payload.is_some() || self.batch.len() - start > BULK_BYTES;
-        if large || (message.follows_bulk() && !self.bulk.is_empty()) {
+        let waits = match self.bulk.front() {
+            None => false,
+            Some(first) => first.is_greeting || message.follows_bulk(),
+        };
+        if large || waits {
             let head = self.batch.split_off(start).into();
-            self.bulk.push_back(Large { head, payload: payload.unwrap_or_default(), is_begun: false });
+            let (payload, is_greeting) = (payload.unwrap_or_default(), message.is_greeting());
+            self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting });
         } else if self.batch.len() > BATCH_BYTES {
             self.seal_batch()?;
         }
@@ -421,6 +430,10 @@ impl Message for ToNode {
                 | Self::Goodbye
         )
     }
+
+    fn is_greeting(&self) -> bool {
+        matches!(self, Self::Hello(_))
+    }
 }
 
 impl Message for FromNode {
@@ -438,6 +451,10 @@ impl Message for FromNode {
     fn follows_bulk(&self) -> bool {
         matches!(self, Self::Goodbye(_))
     }
+
+    fn is_greeting(&self) -> bool {
+        matches!(self, Self::Welcome(_) | Self::Refused(_))
+    }
 }
 
 #[cfg(test)]
@@ -445,7 +462,9 @@ mod tests {
     use super::*;
     use crate::handshake::{self, Role};
     use crate::secret::Secret;
-    use crate::{Attempt, AttemptId, Digest, FunctionId, JobId, Payload};
+    use crate::{
+        Attempt, AttemptId, Digest, FunctionId, JobId, NodeId, NodeStatus, Payload, Target, Welcome,
+    };
 
     type Ends = (Transport<ToNode, FromNode>, Transport<FromNode, ToNode>);
 
@@ -516,6 +535,28 @@ mod tests {
             arrived.extend(far.receiver.recv().await.unwrap().unwrap());
         }
         assert_eq!(arrived, sent);
+    }
+
+    #[tokio::test]
+    async fn nothing_overtakes_a_greeting() {
+        let (mut near, far) = sealed_pair().await;
+        let welcome = Welcome {
+            node: NodeId(1),
+            name: "node".into(),
+            software: String::new(),
+            target: Target::here(),
+            resumed: true,
+            held: (0..10_000).map(|place| attempt(place, 0).id).collect(),
+            window: 1,
+            status: NodeStatus::default(),
+        };
+        far.sender.send(FromNode::Welcome(welcome)).unwrap();
+        far.sender.send(FromNode::Window(7)).unwrap();
+        let mut arrived = Vec::new();
+        while arrived.len() < 2 {
+            arrived.extend(near.receiver.recv().await.unwrap().unwrap());
+        }
+        assert!(matches!(arrived[..], [FromNode::Welcome(_), FromNode::Window(7)]));
     }
 
     #[tokio::test]

@@ -20,8 +20,8 @@ pub const HANDSHAKE_FRAME_BYTES: usize = 4 * 1024;
 /// How long a handshake may take, from the first byte to the first message.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
-/// Handshakes a node has under way at once; further connections wait in the listen backlog.
-pub const HANDSHAKES_AT_ONCE: usize = 64;
+/// Handshakes a node has under way at once; beyond that, the oldest gives way to a new one.
+pub const HANDSHAKES_AT_ONCE: usize = 256;
 
 /// Largest serialised argument or result of one job.
 pub const PAYLOAD_BYTES: usize = 1 << 30;

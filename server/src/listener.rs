@@ -1,6 +1,6 @@
 //! Taking in connections: bound, limited, and served only once the peer has proved that it knows the secret.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::Discriminant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +14,7 @@ use pp_protocol::limits::HANDSHAKES_AT_ONCE;
 use pp_protocol::secret::Secret;
 use pp_protocol::socket;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 /// How long to wait after the system refused a connection for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -56,12 +56,14 @@ pub(crate) async fn bind(interface: Option<IpAddr>, port: u16) -> Result<TcpList
 }
 
 /// Serves whoever connects and knows the secret, for ever.
+///
+/// Only so many handshakes are under way at once. Whoever knows the secret is through in milliseconds, so it is the
+/// oldest that gives way to a newcomer: connections that say nothing keep nobody out.
 pub(crate) async fn serve(listener: TcpListener, secret: Secret, node: Node) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE));
     let secret = Arc::new(secret);
     let refusals = Arc::<Refusals>::default();
+    let mut handshakes = VecDeque::<AbortHandle>::new();
     loop {
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -70,14 +72,20 @@ pub(crate) async fn serve(listener: TcpListener, secret: Secret, node: Node) {
                 continue;
             }
         };
+        handshakes.retain(|handshake| !handshake.is_finished());
+        if handshakes.len() >= HANDSHAKES_AT_ONCE
+            && let Some(oldest) = handshakes.pop_front()
+        {
+            oldest.abort();
+        }
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let (secret, node, refusals) = (Arc::clone(&secret), node.clone(), Arc::clone(&refusals));
-        tokio::spawn(async move {
+        let handshake = tokio::spawn(async move {
             if let Err(error) = welcome(stream, peer, &secret, &node).await {
                 refusals.log(peer, &error);
             }
-            drop(permit);
         });
+        handshakes.push_back(handshake.abort_handle());
     }
 }
 

@@ -40,6 +40,18 @@ pub(crate) fn greet(name: String) {
 }
 
 #[job]
+pub(crate) fn echo(bytes: bytes::Bytes) -> bytes::Bytes {
+    bytes
+}
+
+/// Uses so many bytes of memory, for a moment.
+#[job]
+pub(crate) fn eat_memory(bytes: usize) -> u64 {
+    let eaten = vec![1_u8; bytes];
+    std::hint::black_box(&eaten).iter().map(|byte| u64::from(*byte)).sum()
+}
+
+#[job]
 pub(crate) fn abort() {
     eprintln!("I cannot go on");
     std::process::abort();

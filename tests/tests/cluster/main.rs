@@ -2,6 +2,7 @@
 
 mod failing;
 mod fake;
+mod hostile;
 mod jobs;
 mod refusing;
 mod running;
@@ -28,6 +29,13 @@ fn main() {
         failing::a_drained_node_finishes_what_runs_and_the_rest_goes_elsewhere,
         failing::a_second_signal_ends_a_drain_at_once,
         failing::a_killed_dispatcher_leaves_no_process_behind,
+        hostile::one_poison_job_among_a_thousand_costs_three_workers_and_nothing_else,
+        hostile::a_length_that_is_a_lie_costs_the_daemon_no_memory,
+        hostile::a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_served,
+        hostile::a_result_or_an_argument_beyond_the_limit_is_an_outcome,
+        hostile::a_node_whose_disk_is_full_says_so_and_the_jobs_run_elsewhere,
+        hostile::a_worker_killed_for_lack_of_memory_is_told_as_that,
+        hostile::five_hundred_silent_connections_keep_nobody_out,
         refusing::another_secret_is_refused_and_says_what_to_do,
         refusing::another_protocol_version_is_refused_by_either_side,
         refusing::a_program_for_another_architecture_is_refused_by_a_node,

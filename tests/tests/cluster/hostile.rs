@@ -1,0 +1,186 @@
+//! Peers and jobs that do what they should not: the others must not notice.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use pp_dispatcher::{JobError, NodeState};
+use pp_protocol::connection::{self, Transport};
+use pp_protocol::handshake::{self, Role};
+use pp_protocol::secret::Secret;
+use pp_protocol::{FromNode, Hello, SessionId, ToNode};
+use pp_tests::process::{SECRET, Server, ServerOptions, resident};
+use pp_tests::wait::{wait_until, wait_within};
+use tempfile::TempDir;
+
+use crate::jobs::{abort, builder, dispatcher, eat_memory, echo, nap, only_node, square};
+
+pub(crate) fn one_poison_job_among_a_thousand_costs_three_workers_and_nothing_else() {
+    let servers = [Server::start(2), Server::start(2)];
+    let dispatcher = dispatcher(&servers);
+    let mut jobs: Vec<_> = (0..500).map(|n| dispatcher.submit(square, (n,))).collect();
+    let poison = dispatcher.submit(abort, ());
+    jobs.extend((500..999).map(|n| dispatcher.submit(square, (n,))));
+    for (n, job) in (0..).zip(jobs) {
+        assert_eq!(job.wait(), Ok(n * n));
+    }
+    let Err(JobError::Lost(history)) = poison.wait() else { panic!("it cannot have ended well") };
+    assert_eq!(history.len(), 3);
+    assert_ne!(history[0].node, "", "each says where");
+    let died: usize = servers.iter().map(|server| server.log().matches("death=").count()).sum();
+    assert_eq!(died, 3, "no other worker died");
+}
+
+pub(crate) fn a_length_that_is_a_lie_costs_the_daemon_no_memory() {
+    let mut server = Server::start(1);
+    let pid = server.process().id().as_raw_nonzero().get() as u32;
+    let before = resident(pid);
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(server.address()).expect("it listens");
+        // A greeting as it should be, then a frame of "4 GiB".
+        let sent = stream.write_all(b"ppsv\x01\x01\x00\x01\x00").and_then(|()| stream.write_all(&[0xff; 64]));
+        assert!(sent.is_ok() || resident(pid) > 0);
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
+        let mut answer = Vec::new();
+        // Closed or reset: both are an end.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.len() < 64, "a stranger is told next to nothing");
+    }
+    let after = resident(pid);
+    assert!(after < before + (8 << 20), "{before} bytes before, {after} after");
+    assert_eq!(dispatcher([&server]).submit(square, (5,)).wait(), Ok(25));
+}
+
+pub(crate) fn a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_served() {
+    let mut server = Server::start(1);
+    let stuck = std::thread::spawn({
+        let address = server.address();
+        move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async move {
+                let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+                let secret = Secret::parse(SECRET).expect("it is a secret");
+                let keys =
+                    handshake::initiate(&mut stream, &secret, Role::Dispatcher).await.expect("known").keys;
+                let (reader, writer) = stream.into_split();
+                // Small enough to fill up soon; nothing is taken out of it.
+                let Transport { sender, receiver } =
+                    connection::over::<_, _, ToNode, FromNode>(reader, writer, keys);
+                let hello = Hello {
+                    session: SessionId::random(),
+                    name: "stuck".into(),
+                    programs: Vec::new(),
+                    resume: None,
+                    operator: false,
+                };
+                sender.send(ToNode::Hello(hello)).expect("it is connected");
+                let started = Instant::now();
+                // It neither answers nor asks: the node hears nothing, and closes.
+                while !sender.is_closed() && started.elapsed() < Duration::from_secs(20) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                drop(receiver);
+                started.elapsed()
+            })
+        }
+    });
+    let others = dispatcher([&server]);
+    while !stuck.is_finished() {
+        let asked = Instant::now();
+        assert_eq!(others.submit(square, (7,)).wait(), Ok(49));
+        assert!(asked.elapsed() < Duration::from_secs(2), "the others wait {:?}", asked.elapsed());
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    assert!(stuck.join().expect("it does not panic") < Duration::from_secs(15), "it is cut off");
+    server.process().wait_for_stderr("dispatcher connected");
+}
+
+pub(crate) fn a_result_or_an_argument_beyond_the_limit_is_an_outcome() {
+    let server = Server::start(1);
+    let dispatcher = dispatcher([&server]);
+    let huge = vec![7_u8; (1 << 30) + 1];
+    let error =
+        dispatcher.submit(echo, (bytes::Bytes::from(huge),)).wait().expect_err("it is too much").to_string();
+    assert!(error.contains("limit is 1073741824"), "{error}");
+    assert_eq!(dispatcher.submit(square, (3,)).wait(), Ok(9));
+}
+
+/// A file system with next to no room, gone when dropped.
+struct Tight(TempDir);
+
+impl Tight {
+    fn new(bytes: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "none"]).arg(directory.path());
+        mount.status().is_ok_and(|status| status.success()).then_some(Self(directory))
+    }
+}
+
+impl Drop for Tight {
+    fn drop(&mut self) {
+        // What cannot be unmounted shows in the directory that cannot be removed.
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+pub(crate) fn a_node_whose_disk_is_full_says_so_and_the_jobs_run_elsewhere() {
+    let Some(tight) = Tight::new("1m") else {
+        return eprintln!("skipped: a file system cannot be mounted here (needs root)");
+    };
+    let store = tight.0.path().display().to_string();
+    let mut full = Server::start_with(ServerOptions {
+        environment: vec![("PP_STORE".into(), store.clone())],
+        ..ServerOptions::default()
+    });
+    let dispatcher = builder([&full]).local_workers(1).start().expect("it starts");
+    assert_eq!(dispatcher.submit(square, (8,)).wait(), Ok(64), "the other cores do the work");
+    let node = wait_within(Duration::from_secs(20), "the node to refuse", || {
+        Some(only_node(&dispatcher)).filter(|node| node.state == NodeState::Refused)
+    });
+    let reason = node.reason.as_deref().unwrap_or_default();
+    assert!(reason.contains(&store) && reason.contains("make room"), "{node}");
+    full.process().wait_for_stderr("does not run here");
+    let left: Vec<_> = std::fs::read_dir(tight.0.path()).expect("it is there").collect();
+    assert!(left.is_empty(), "nothing half is left: {left:?}");
+}
+
+pub(crate) fn a_worker_killed_for_lack_of_memory_is_told_as_that() {
+    // The memory controller of the first version of cgroups, or of the second.
+    let groups = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].map(std::path::Path::new);
+    let name = format!("pp-tests-{}", std::process::id());
+    let made = groups.iter().zip(["memory.limit_in_bytes", "memory.max"]).find_map(|(root, limit)| {
+        let group = root.join(&name);
+        std::fs::create_dir(&group).ok()?;
+        let limited = std::fs::write(group.join(limit), (300 << 20).to_string());
+        if limited.is_err() {
+            let _ = std::fs::remove_dir(&group);
+        }
+        limited.ok().map(|()| group)
+    });
+    let Some(group) = made else {
+        return eprintln!("skipped: memory cannot be limited here (needs root and cgroups)");
+    };
+    let mut server = Server::start(1);
+    let pid = server.process().id().as_raw_nonzero().to_string();
+    std::fs::write(group.join("cgroup.procs"), pid).expect("it can be moved");
+    {
+        let dispatcher = dispatcher([&server]);
+        let error = dispatcher.job(eat_memory, (600 << 20,)).max_attempts(1).submit().wait();
+        let error = error.expect_err("there is not so much").to_string();
+        assert!(error.contains("memory ran out"), "{error}");
+        assert_eq!(dispatcher.submit(square, (6,)).wait(), Ok(36), "the daemon lives on");
+    }
+    server.process().kill();
+    wait_until("the group to be empty", || std::fs::remove_dir(&group).is_ok());
+}
+
+pub(crate) fn five_hundred_silent_connections_keep_nobody_out() {
+    let server = Server::start(1);
+    let silent: Vec<_> = (0..500).map_while(|_| TcpStream::connect(server.address()).ok()).collect();
+    assert!(silent.len() > 100);
+    let dispatcher = dispatcher([&server]);
+    assert!(dispatcher.submit(nap, (1,)).wait().is_ok());
+}
