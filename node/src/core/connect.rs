@@ -10,6 +10,8 @@ use super::programs::is_usable;
 use super::session::Session;
 use super::{Action, ConnectionKey, Core, SessionKey};
 
+/// No more than this is made up for by sending work ahead.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
 /// How often a node says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -19,6 +21,24 @@ pub(super) struct Connection {
     peer: Peer,
     /// When something last arrived.
     heard: Moment,
+    /// The question that is on its way, and when it was sent.
+    asked: Option<(u64, Moment)>,
+    /// How long a question takes to be answered, as far as known.
+    pub(super) round_trip: Duration,
+}
+
+impl Connection {
+    fn new(now: Moment) -> Self {
+        Self { peer: Peer::Unknown, heard: now, asked: None, round_trip: Duration::ZERO }
+    }
+
+    /// Learns from an answer. A long time may be the peer's own, so it counts for less than a short one.
+    fn answered(&mut self, now: Moment, number: u64) {
+        let Some((_, sent)) = self.asked.take_if(|(asked, _)| *asked == number) else { return };
+        let took = now.since(sent).min(LONGEST_ROUND_TRIP);
+        let longer = took.saturating_sub(self.round_trip);
+        self.round_trip = if longer.is_zero() { took } else { self.round_trip + longer / 4 };
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +50,7 @@ enum Peer {
 
 impl Core {
     pub(super) fn connected(&mut self, now: Moment, key: ConnectionKey) {
-        self.connections.insert(key, Connection { peer: Peer::Unknown, heard: now });
+        self.connections.insert(key, Connection::new(now));
         self.heartbeat.get_or_insert(now + HEARTBEAT);
     }
 
@@ -53,6 +73,11 @@ impl Core {
             (Peer::Unknown, ToNode::Hello(hello)) => self.greeted(now, key, hello, actions),
             (Peer::Unknown, _) => {
                 self.refuse(key, Refusal::BadHello("the first message was no greeting".into()), actions);
+            }
+            (_, ToNode::Pong(number)) => {
+                if let Some(connection) = self.connections.get_mut(&key) {
+                    connection.answered(now, number);
+                }
             }
             (_, ToNode::Ping(number)) => actions.push(Action::Send(key, FromNode::Pong(number))),
             (_, ToNode::Resize(slots)) => self.resize(slots, actions),
@@ -162,7 +187,7 @@ impl Core {
         let mut session = Session::new(hello.session, name, connection, program);
         // Nothing is to be sent here that cannot run yet: it would wait for the program while other nodes are free.
         if is_usable(&self.programs, &session.program) {
-            session.window = session.window_for(self.share_of(key));
+            session.window = session.window_for(self.share_of(key), Duration::ZERO);
         }
         let welcome = self.welcome(false, Vec::new(), session.window);
         self.sessions.insert(key, session);
@@ -281,6 +306,13 @@ impl Core {
             self.disconnected(now, key, actions);
         }
         self.announce_status(actions);
+        self.questions += 1;
+        for (key, connection) in &mut self.connections {
+            if connection.asked.is_none() && matches!(connection.peer, Peer::Session(_)) {
+                connection.asked = Some((self.questions, now));
+                actions.push(Action::Send(*key, FromNode::Ping(self.questions)));
+            }
+        }
         self.heartbeat = (!self.connections.is_empty()).then_some(now + HEARTBEAT);
     }
 

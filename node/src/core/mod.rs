@@ -220,6 +220,8 @@ pub struct Core {
     heartbeat: Option<Moment>,
     /// When to look for workers that sit on work while others idle.
     rebalance: Option<Moment>,
+    /// Counts the heartbeats that ask peers for an answer.
+    questions: u64,
     next_worker: u32,
     next_session: u32,
     /// Rises with every pick of a session, so that equals take turns.
@@ -251,6 +253,7 @@ impl Core {
             idle: BTreeSet::new(),
             heartbeat: None,
             rebalance: None,
+            questions: 0,
             next_worker: 0,
             next_session: 0,
             turn: 0,

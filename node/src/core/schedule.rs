@@ -231,7 +231,10 @@ impl Core {
         for session in self.sessions.values_mut() {
             let sharing = u32::try_from(active + usize::from(!session.is_active())).unwrap_or(u32::MAX);
             let takes_work = self.draining.is_none() && is_usable(&self.programs, &session.program);
-            let window = if takes_work { session.window_for(self.slots.div_ceil(sharing.max(1))) } else { 0 };
+            let connection = session.connection.and_then(|key| self.connections.get(&key));
+            let round_trip = connection.map_or(Duration::ZERO, |connection| connection.round_trip);
+            let share = self.slots.div_ceil(sharing.max(1));
+            let window = if takes_work { session.window_for(share, round_trip) } else { 0 };
             let change = window.abs_diff(session.window);
             let notable = change > session.window / 4 || (change > 0 && (window == 0 || window <= 64));
             if notable && let Some(connection) = session.connection {

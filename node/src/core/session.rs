@@ -10,7 +10,7 @@ use pp_protocol::{
 
 use super::{Action, ConnectionKey, Core, Program};
 
-/// A dispatcher is sent so much work ahead that its slots stay busy for this long without an answer from it.
+/// A dispatcher sends so much work ahead that its slots stay busy for this long, and a round trip, without more of it.
 const AHEAD: Duration = Duration::from_millis(20);
 /// Jobs longer than this are not sent ahead: fetching the next one costs nothing beside them.
 const TOO_LONG_TO_SEND_AHEAD: Duration = Duration::from_millis(500);
@@ -160,11 +160,12 @@ impl Session {
     }
 
     /// How many attempts it should have at the node when it may use `slots` of it.
-    pub(super) fn window_for(&self, slots: u32) -> u32 {
+    pub(super) fn window_for(&self, slots: u32, round_trip: Duration) -> u32 {
+        let ahead_ns = (AHEAD + round_trip).as_nanos() as u64;
         let ahead = match self.mean_ns {
             None => 0,
             Some(mean) if u128::from(mean) > TOO_LONG_TO_SEND_AHEAD.as_nanos() => 0,
-            Some(mean) => (AHEAD.as_nanos() as u64 / mean.max(1)).clamp(1, AHEAD_ATTEMPTS),
+            Some(mean) => (ahead_ns / mean.max(1)).clamp(1, AHEAD_ATTEMPTS),
         };
         let window = u64::from(slots) * (1 + ahead);
         u32::try_from(window).unwrap_or(u32::MAX).min(WINDOW_ATTEMPTS.max(slots))

@@ -8,7 +8,7 @@ use pp_protocol::{
     ProgramOffer, ProgramRefusal, Refusal, Resume, SessionId, Stream, Target, ToNode, WorkerDeath,
 };
 
-use super::{Action, Config, ConnectionKey, Core, Event, Program, Progress, WorkerKey};
+use super::{Action, Config, ConnectionKey, Core, Event, Program, Progress, SessionKey, WorkerKey};
 
 const FUNCTION: FunctionId = FunctionId(7);
 const MILLISECOND: u64 = 1_000_000;
@@ -44,7 +44,10 @@ impl Node {
         let noise = |action: &Action| {
             matches!(
                 action,
-                Action::Send(_, FromNode::Window(_) | FromNode::Status(_) | FromNode::Welcome(_))
+                Action::Send(
+                    _,
+                    FromNode::Window(_) | FromNode::Status(_) | FromNode::Welcome(_) | FromNode::Ping(_)
+                )
             )
         };
         std::mem::take(&mut self.actions).into_iter().filter(|action| !noise(action)).collect()
@@ -633,4 +636,27 @@ fn a_silent_peer_is_cut_off_but_not_for_this_sides_own_lateness() {
     let mut frozen = Node::ready(1);
     frozen.now = Moment(0) + Duration::from_secs(60);
     assert_eq!(frozen.on(Event::Tick), [], "the process was frozen, not its peer");
+}
+
+#[test]
+fn over_a_long_way_more_is_sent_ahead() {
+    let mut node = Node::ready(1);
+    let mut windows = Vec::new();
+    for (round_trip, number) in [(Duration::ZERO, 1), (Duration::from_millis(400), 2)] {
+        node.now = node.core.next_deadline().expect("a heartbeat");
+        node.on(Event::Tick);
+        node.now = node.now + round_trip;
+        node.core.handle(
+            node.now,
+            Event::Received(ConnectionKey(1), vec![ToNode::Pong(number)]),
+            &mut node.actions,
+        );
+        node.actions.clear();
+        windows.push(
+            node.core.sessions[&SessionKey(0)]
+                .window_for(1, node.core.connections[&ConnectionKey(1)].round_trip),
+        );
+    }
+    // Its jobs take a millisecond each; a single long answer counts for a quarter.
+    assert_eq!(windows, [1 + 20, 1 + 20 + 100]);
 }
