@@ -121,6 +121,12 @@ impl Connection {
         &mut self.lanes[toward as usize]
     }
 
+    /// Whether nothing is on its way in that direction.
+    pub(super) fn is_quiet(&self, toward: Toward) -> bool {
+        let lane = &self.lanes[toward as usize];
+        lane.outbox.is_empty() && lane.bulk.is_empty() && lane.flight.is_empty()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         !self.reading[0] && !self.reading[1]
     }
