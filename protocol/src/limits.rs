@@ -29,12 +29,6 @@ pub const PAYLOAD_BYTES: usize = 1 << 30;
 /// What a message may need beyond its payload.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
 
-/// Large messages one connection may have under way at once.
-pub const BULK_MESSAGES_AT_ONCE: usize = 1;
-
-/// Messages queued to one peer before it is considered stuck: counted in bytes of payload.
-pub const OUTBOX_BYTES: usize = 4 << 30;
-
 /// Largest executable file that is sent to a node.
 pub const PROGRAM_BYTES: u64 = 2 << 30;
 
@@ -52,6 +46,9 @@ pub const WORKER_ATTEMPTS: usize = 1_024;
 
 /// Unacknowledged outcomes a node keeps for one session before it stops starting its attempts.
 pub const OUTCOMES_KEPT: usize = 4 * WINDOW_ATTEMPTS as usize;
+
+/// How large these may be together, before no more of its attempts are started.
+pub const OUTCOME_BYTES_KEPT: usize = 512 << 20;
 
 /// Most slots a node can be given.
 pub const SLOTS: u32 = 4_096;

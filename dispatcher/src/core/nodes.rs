@@ -7,6 +7,8 @@ use pp_protocol::{Moment, NodeId, NodeStatus, Welcome};
 
 use super::NodeKey;
 
+/// A node is sent nothing more while the arguments of what it has are so large together.
+pub(super) const ARGS_AT_NODE: usize = 256 << 20;
 /// A life of a node that ends sooner is short.
 const SHORT_LIFE: Duration = Duration::from_secs(60);
 /// Short lives in a row before a node has to rest.
@@ -83,6 +85,8 @@ pub(super) struct Node {
     pub(super) program_refused: Option<String>,
     /// Places of the jobs with an attempt at it, in no order.
     pub(super) attempts: Vec<u32>,
+    /// How large the arguments of these are together.
+    pub(super) args_bytes: usize,
     /// Counts the attempts sent to it, wrapping around.
     pub(super) sent: u32,
     /// The load under which it is listed among the takers.
@@ -137,6 +141,7 @@ impl Node {
             window: 0,
             program_refused: None,
             attempts: Vec::new(),
+            args_bytes: 0,
             sent: 0,
             listed: None,
             outcomes: Received::default(),
@@ -225,7 +230,10 @@ impl Node {
         let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         match self.state {
             State::Connected { suspect: false, .. }
-                if attempts < self.window && self.may_take_work() && self.resting_until.is_none() =>
+                if attempts < self.window
+                    && self.args_bytes < ARGS_AT_NODE
+                    && self.may_take_work()
+                    && self.resting_until.is_none() =>
             {
                 Some((u64::from(attempts) * 256 / u64::from(self.status.slots)) as u32)
             }

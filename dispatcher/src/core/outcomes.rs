@@ -122,8 +122,10 @@ impl<T> Core<T> {
     /// The job's attempt is no longer at its node.
     pub(super) fn take_from_node(&mut self, id: AttemptId) {
         let Some(job) = self.jobs.find_mut(id.job) else { return };
+        let args_bytes = job.args.len();
         let Some(node) = job.node.take().and_then(|key| self.nodes.get_mut(&key)) else { return };
         let position = job.position as usize;
+        node.args_bytes -= args_bytes;
         node.attempts.swap_remove(position);
         if let Some(moved) = node.attempts.get(position).copied()
             && let Some(moved) = self.jobs.at_mut(moved)

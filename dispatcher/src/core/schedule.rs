@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pp_protocol::{Attempt, AttemptId, Moment, ToNode};
 
+use super::nodes::ARGS_AT_NODE;
 use super::queue::Verdict;
 use super::{Action, Core, NodeKey};
 
@@ -43,7 +44,7 @@ impl<T> Core<T> {
         let most = self.share(key);
         let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
         let Some(node) = self.nodes.get_mut(&key) else { return false };
-        while attempts.len() < most {
+        while attempts.len() < most && node.args_bytes < ARGS_AT_NODE {
             let jobs = &self.jobs;
             let taken = self.queue.take(|id| match jobs.find(id) {
                 Some(job) if job.node.is_some() => Verdict::Drop,
@@ -58,6 +59,7 @@ impl<T> Core<T> {
             job.position = node.attempts.len() as u32;
             node.sent = node.sent.wrapping_add(1);
             job.sent = node.sent;
+            node.args_bytes += job.args.len();
             node.attempts.push(id.place());
             attempts.push(Attempt {
                 id: AttemptId { job: id, number: job.attempt },

@@ -175,6 +175,23 @@ fn free_slots_are_filled_before_work_is_sent_ahead() {
 }
 
 #[test]
+fn a_node_gets_no_more_than_so_many_bytes_of_arguments() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 4, 8);
+    let large = || NewJob { args: Payload::from(vec![0; 200 << 20]), ..new_job(0) };
+    let sent = |actions: &[Action<Number>]| {
+        let runs = actions.iter().filter_map(|action| match action {
+            Action::Send(_, ToNode::Run(attempts)) => Some(attempts.len()),
+            _ => None,
+        });
+        runs.sum::<usize>()
+    };
+    let actions = dispatcher.on(Event::Submit((0..4).map(|_| large()).collect()));
+    assert_eq!(sent(&actions), 2, "the second makes it too much");
+    assert_eq!(sent(&dispatcher.outcomes(A, 0, vec![succeeded(0, 1)])), 1);
+}
+
+#[test]
 fn few_jobs_are_spread_over_the_nodes() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 4, 8);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use pp_protocol::limits::{OUTCOMES_KEPT, WINDOW_ATTEMPTS};
+use pp_protocol::limits::{OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS};
 use pp_protocol::{
     Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, OutputLine, ProgramRefusal, SessionId,
 };
@@ -58,6 +58,8 @@ pub(super) struct Session {
     mean_ns: Option<u64>,
     /// Outcomes not acknowledged, oldest first.
     outcomes: VecDeque<Outcome>,
+    /// How large these are together.
+    outcome_bytes: usize,
     /// How many outcomes there ever were.
     outcomes_made: u64,
     /// How many of the youngest outcomes have not been sent.
@@ -110,6 +112,7 @@ impl Session {
             estimates: BTreeMap::new(),
             mean_ns: None,
             outcomes: VecDeque::new(),
+            outcome_bytes: 0,
             outcomes_made: 0,
             unsent: 0,
             output: Vec::new(),
@@ -131,7 +134,9 @@ impl Session {
     pub(super) fn wants_worker(&self) -> Option<Program> {
         match self.program {
             SessionProgram::Runs(program)
-                if !self.queue.is_empty() && self.outcomes.len() < OUTCOMES_KEPT =>
+                if !self.queue.is_empty()
+                    && self.outcomes.len() < OUTCOMES_KEPT
+                    && self.outcome_bytes < OUTCOME_BYTES_KEPT =>
             {
                 Some(program)
             }
@@ -173,7 +178,9 @@ impl Session {
 
     /// Notes how an attempt ended; it is sent by [`Core::flush_sessions`].
     pub(super) fn ended(&mut self, id: AttemptId, run_time_ns: u64, ended: Ended) {
-        self.outcomes.push_back(Outcome { id, run_time_ns, ended });
+        let outcome = Outcome { id, run_time_ns, ended };
+        self.outcome_bytes += outcome.weight();
+        self.outcomes.push_back(outcome);
         self.outcomes_made += 1;
         self.unsent += 1;
     }
@@ -190,7 +197,7 @@ impl Session {
         let first_kept = self.outcomes_made - self.outcomes.len() as u64;
         let sent = self.outcomes.len() - self.unsent;
         let done = usize::try_from(received.saturating_sub(first_kept)).unwrap_or(usize::MAX).min(sent);
-        self.outcomes.drain(..done);
+        self.outcome_bytes -= self.outcomes.drain(..done).map(|outcome| outcome.weight()).sum::<usize>();
     }
 
     /// Whether so many outcomes can have arrived.
