@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pp_dispatcher::{Dispatcher, Output, job};
-use pp_tests::process::{SECRET, Server, is_alive};
+use pp_tests::process::{SECRET, Server, is_alive, resident};
 use pp_tests::random::Random;
 use pp_tests::wait::{wait_until, wait_within};
 use rustix::process::{Pid, Signal, kill_process};
@@ -144,7 +144,7 @@ fn nothing_is_lost_doubled_or_left_behind() {
 
     let tally = Arc::<Tally>::default();
     let mut frozen = BTreeSet::new();
-    let (mut story, mut memory) = (Vec::new(), Vec::new());
+    let (mut story, mut memory, mut descriptors) = (Vec::new(), Vec::new(), Vec::new());
     let started = Instant::now();
     let mut next_fault = started;
     while started.elapsed() < Duration::from_secs(seconds) {
@@ -157,7 +157,8 @@ fn nothing_is_lost_doubled_or_left_behind() {
             assert!(asked.elapsed() < Duration::from_secs(1), "stats() answers whatever is broken");
             let fault = disturb(&mut servers, &mut frozen, &dispatcher, &tally, &mut random);
             story.push(format!("{:6.2} s, {unresolved} jobs: {fault}", started.elapsed().as_secs_f64()));
-            memory.push(pp_tests::process::resident(std::process::id()));
+            memory.push(resident(std::process::id()));
+            descriptors.push(descriptors_open());
             // Some faults last for longer than a node may be silent.
             next_fault = Instant::now() + Duration::from_millis(random.within(0..=2499));
         }
@@ -184,6 +185,8 @@ fn nothing_is_lost_doubled_or_left_behind() {
     );
     let (early, late) = (memory[memory.len() / 4], memory[memory.len() - 1]);
     assert!(late < early + (64 << 20), "memory grows: {memory:?}");
+    let (early, late) = (descriptors[descriptors.len() / 4], descriptors[descriptors.len() - 1]);
+    assert!(late < early + 50, "descriptors are left open: {descriptors:?}");
     eprintln!("{ended} jobs, {} faults", story.len());
 
     dispatcher.shutdown();
@@ -194,6 +197,11 @@ fn nothing_is_lost_doubled_or_left_behind() {
     }
     let workers = tally.workers.lock().expect("nobody panics");
     wait_until("every worker to be gone", || workers.iter().all(|worker| !is_alive(*worker as i32)));
+}
+
+/// Descriptors this process has open.
+fn descriptors_open() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 fn main() {

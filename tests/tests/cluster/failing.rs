@@ -98,6 +98,24 @@ pub(crate) fn a_frozen_node_loses_its_jobs_to_others_and_is_used_again_when_it_t
     assert!(node(&dispatcher, &servers[0]).expect("it is known").jobs_ended > before, "it is used again");
 }
 
+pub(crate) fn shutting_down_does_not_wait_for_a_frozen_node() {
+    let mut servers = [Server::start(1), Server::start(1)];
+    let dispatcher = dispatcher(&servers);
+    let jobs: Vec<_> = (0..1_000).map(|_| dispatcher.submit(nap, (1_000,))).collect();
+    wait_until("both to be at work", || {
+        dispatcher.nodes().iter().filter(|node| node.jobs_at_node > 0).count() == 2
+    });
+    servers[0].process().signal(Signal::STOP);
+    let asked = Instant::now();
+    dispatcher.stats();
+    assert!(asked.elapsed() < Duration::from_secs(1), "stats() takes {:?}", asked.elapsed());
+    let asked = Instant::now();
+    dispatcher.shutdown();
+    assert!(asked.elapsed() < Duration::from_secs(1), "shutdown() takes {:?}", asked.elapsed());
+    assert!(jobs.into_iter().all(|job| job.wait().is_err()), "every handle is resolved");
+    servers[0].process().signal(Signal::CONT);
+}
+
 pub(crate) fn a_drained_node_finishes_what_runs_and_the_rest_goes_elsewhere() {
     let mut servers = [Server::start(2), Server::start(2)];
     let dispatcher = dispatcher(&servers);
