@@ -9,7 +9,7 @@ use super::nodes::{FailedDial, Node, State};
 use super::{Action, Core, DialFailure, Failure, JobOutcome, NodeKey, NodeKind, Report};
 
 /// How often a dispatcher asks whether its nodes live.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A node that is heard of but has not answered for so long is lost. Longer than its silence may be: over a slow link a
 /// question waits behind what was sent before it.
 const UNANSWERED: Duration = Duration::from_secs(30);

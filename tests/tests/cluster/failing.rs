@@ -87,7 +87,7 @@ pub(crate) fn a_frozen_node_loses_its_jobs_to_others_and_is_used_again_when_it_t
         assert!(asked.elapsed() < Duration::from_secs(1), "nodes() takes {:?}", asked.elapsed());
         state.is_some_and(|state| !matches!(state, NodeState::Connected | NodeState::Suspect))
     });
-    assert!(frozen.elapsed() < Duration::from_secs(7), "{:?}", frozen.elapsed());
+    assert!(frozen.elapsed() < Duration::from_secs(6), "{:?}", frozen.elapsed());
     jobs.check(&dispatcher);
     let before = node(&dispatcher, &servers[0]).expect("it is known").jobs_ended;
     servers[0].process().signal(Signal::CONT);
