@@ -12,6 +12,7 @@ use pp_protocol::secret::{self, Secret, SecretError};
 use crate::Dispatcher;
 use crate::callbacks;
 use crate::error::StartError;
+use crate::printer;
 use crate::shared::{Limits, Shared};
 use crate::shell::{self, Address, Setup};
 
@@ -174,14 +175,19 @@ impl Builder {
             return Err(StartError::InsideWorker);
         }
         Registry::of_this_program()?;
-        log_as_told();
+        log_as_told()?;
         let setup = self.setup()?;
         let limits = Limits {
             jobs: self.pending_jobs.unwrap_or(PENDING_JOBS),
             bytes: self.pending_bytes.unwrap_or(PENDING_BYTES),
         };
         let shared = Arc::new(Shared::new(limits));
-        let threads = vec![callbacks::start(Arc::clone(&shared))?, shell::start(setup, Arc::clone(&shared))?];
+        let (printer, printing) = printer::start()?;
+        let threads = vec![
+            callbacks::start(Arc::clone(&shared))?,
+            shell::start(setup, Arc::clone(&shared), printer)?,
+            printing,
+        ];
         Ok(Dispatcher::new(shared, threads))
     }
 
@@ -198,12 +204,15 @@ impl Builder {
         let local_workers = match self.local_workers {
             _ if self.observer => 0,
             Some(workers) => workers,
-            None => environment_number("PP_LOCAL_WORKERS")?
-                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
+            None => environment_number("PP_LOCAL_WORKERS")?.unwrap_or_else(|| {
+                std::thread::available_parallelism().map_or(1, Into::into).min(SLOTS as usize)
+            }),
         };
+        let local_workers = u32::try_from(local_workers).ok().filter(|workers| *workers <= SLOTS);
+        let local_workers = local_workers.ok_or(StartError::TooManyWorkers)?;
         let remote = discover || !nodes.is_empty();
         Ok(Setup {
-            local_workers: u32::try_from(local_workers).unwrap_or(u32::MAX).min(SLOTS),
+            local_workers,
             in_process: self.in_process,
             observer: self.observer,
             nodes,
@@ -223,16 +232,27 @@ impl Builder {
 }
 
 /// With `PP_LOG` set, what the dispatcher does is written to standard error, unless the program has set up `tracing`.
-fn log_as_told() {
+///
+/// # Errors
+/// When it does not say what to write.
+fn log_as_told() -> Result<(), StartError> {
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    if let Some(filter) = variable("PP_LOG").and_then(|text| text.parse::<Targets>().ok()) {
+    if let Some(value) = variable("PP_LOG") {
+        let name = "PP_LOG";
+        let filter = value.parse::<Targets>();
+        let filter = filter.map_err(|_| StartError::Environment {
+            name,
+            value,
+            expected: "debug, or pp_node=debug,info",
+        })?;
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
         // Failing means that somebody else has set one up, who is to be left alone.
         let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
     }
+    Ok(())
 }
 
 fn split(list: &str) -> Vec<String> {

@@ -37,18 +37,25 @@ pub(crate) struct Callbacks {
 struct Queue {
     callbacks: Vec<Due>,
     closed: bool,
+    /// The thread has run everything and is gone.
+    ended: bool,
 }
 
 impl Callbacks {
     /// Queues what is due, emptying `due`.
-    pub(crate) fn push(&self, due: &mut Vec<Due>) {
+    /// False if there is no thread any more to call them: they are left in `due`.
+    pub(crate) fn push(&self, due: &mut Vec<Due>) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.ended {
+            return false;
+        }
         let was_empty = queue.callbacks.is_empty();
         queue.callbacks.append(due);
         drop(queue);
         if was_empty {
             self.changed.notify_one();
         }
+        true
     }
 
     /// No more will come; the thread ends when it has run what is there.
@@ -64,6 +71,7 @@ impl Callbacks {
                 return Some(std::mem::take(&mut queue.callbacks));
             }
             if queue.closed {
+                queue.ended = true;
                 return None;
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -74,18 +82,25 @@ impl Callbacks {
 /// Starts the thread that runs the callbacks.
 pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("pp-callbacks".into()).spawn(move || {
-        INSIDE_CALLBACK.set(true);
         while let Some(callbacks) = shared.callbacks.next() {
             let count = callbacks.len();
-            for Due { ticket, outcome } in callbacks {
-                // The panic hook has reported it, with place and message; the other callbacks go on.
-                if catch_unwind(AssertUnwindSafe(|| ticket.0.call_back(outcome))).is_err() {
-                    tracing::error!("a callback panicked; its job is done all the same");
-                }
-            }
+            callbacks.into_iter().for_each(Due::call);
             shared.callbacks_done(count);
         }
     })
+}
+
+impl Due {
+    /// Calls the callback, on this thread.
+    pub(crate) fn call(self) {
+        let Self { ticket, outcome } = self;
+        let before = INSIDE_CALLBACK.replace(true);
+        // The panic hook has reported it, with place and message; the other callbacks go on.
+        if catch_unwind(AssertUnwindSafe(|| ticket.0.call_back(outcome))).is_err() {
+            tracing::error!("a callback panicked; its job is done all the same");
+        }
+        INSIDE_CALLBACK.set(before);
+    }
 }
 
 impl fmt::Debug for Callbacks {

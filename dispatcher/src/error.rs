@@ -122,6 +122,9 @@ pub enum StartError {
         /// What it should be.
         expected: &'static str,
     },
+    /// More local workers than a node can have.
+    #[error("a node has at most {limit} workers; ask for fewer", limit = pp_protocol::limits::SLOTS)]
+    TooManyWorkers,
     /// A node's address does not have the form it should.
     #[error("{0:?} is not the address of a node; write HOST, HOST:PORT, [IPV6]:PORT or dns:NAME[:PORT]")]
     Address(String),

@@ -1,6 +1,7 @@
 //! Events: what happens to nodes and jobs, for whoever wants to follow it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -41,6 +42,13 @@ pub enum Event {
         /// Its name.
         node: String,
         /// Why, and what to do.
+        reason: String,
+    },
+    /// A node cannot start workers just now; it tries again.
+    NodeTroubled {
+        /// Its name.
+        node: String,
+        /// What happens there.
         reason: String,
     },
     /// A node has another number of slots.
@@ -86,6 +94,7 @@ impl fmt::Display for Event {
                 write!(f, "{node} is lost ({reason}), {jobs} jobs queued again")
             }
             Self::NodeRefused { node, reason } => write!(f, "{node} is not used: {reason}"),
+            Self::NodeTroubled { node, reason } => write!(f, "{node} cannot run jobs now: {reason}"),
             Self::NodeResized { node, slots } => write!(f, "{node} has {slots} slots now"),
             Self::JobRetried { job, failure } => {
                 write!(
@@ -97,7 +106,9 @@ impl fmt::Display for Event {
             Self::Printed { node, job: Some(job), line, .. } => write!(f, "[{node} job {job}] {line}"),
             Self::Printed { node, job: None, line, .. } => write!(f, "[{node}] {line}"),
             Self::Stalled { jobs, reason } => {
-                write!(f, "{jobs} jobs wait and no node can run them: {reason}")
+                let (jobs, wait) =
+                    if *jobs == 1 { ("a job".into(), "waits") } else { (format!("{jobs} jobs"), "wait") };
+                write!(f, "{jobs} {wait} and no node can run them: {reason}")
             }
         }
     }
@@ -128,27 +139,32 @@ impl Iterator for Events {
     }
 }
 
-/// Whoever listens to events.
+/// Whoever listens to events, and whether there are none any more.
 #[derive(Debug, Default)]
-pub(crate) struct Listeners(Mutex<Option<Vec<mpsc::SyncSender<Event>>>>);
+pub(crate) struct Listeners(Mutex<Vec<mpsc::SyncSender<Event>>>, AtomicBool);
 
 impl Listeners {
     pub(crate) fn listen(&self) -> Events {
         let (sender, receiver) = mpsc::sync_channel(EVENTS_KEPT);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().push(sender);
+        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // After the end there are no events: the iterator ends at once, as its sender is dropped.
+        if !self.1.load(Ordering::SeqCst) {
+            listeners.push(sender);
+        }
+        drop(listeners);
         Events(receiver)
     }
 
     pub(crate) fn tell(&self, event: &Event) {
-        if let Some(listeners) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            listeners.retain(|listener| {
-                !matches!(listener.try_send(event.clone()), Err(mpsc::TrySendError::Disconnected(_)))
-            });
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|listener| {
+            !matches!(listener.try_send(event.clone()), Err(mpsc::TrySendError::Disconnected(_)))
+        });
     }
 
     /// Every listener's iterator ends.
     pub(crate) fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.1.store(true, Ordering::SeqCst);
+        listeners.clear();
     }
 }

@@ -1,6 +1,8 @@
 //! A submitted job, as its submitter holds it.
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +19,10 @@ use crate::core::JobStatus as CoreStatus;
 use crate::error::JobError;
 use crate::shared::{Settle, Shared};
 
-/// Results up to this size are decoded as they arrive, so that they do not keep what they arrived in alive.
-const DECODED_AT_ONCE_BYTES: usize = 4 * 1024;
+/// Results up to this size are kept in the cell itself.
+const INLINE_BYTES: usize = 22;
+/// Results up to this size are copied, so that they do not keep what they arrived in alive.
+const COPIED_BYTES: usize = 4 * 1024;
 /// The identifier of a job that the dispatcher has not taken in yet.
 const NO_ID: u64 = u64::MAX;
 
@@ -45,13 +49,14 @@ pub enum JobStatus {
 pub(crate) struct JobCell<R> {
     id: AtomicU64,
     function: &'static str,
-    state: Mutex<State<R>>,
+    state: Mutex<State>,
+    result: PhantomData<fn() -> R>,
 }
 
 /// What is rare is boxed: a cell costs as much as its largest state.
-enum State<R> {
+enum State {
     Pending(Waiter),
-    Ended(Result<Value<R>, Box<JobError>>),
+    Ended(Result<Value, Box<JobError>>),
     Taken,
 }
 
@@ -63,35 +68,54 @@ pub(crate) enum Waiter {
     Completions(Arc<Completions>, usize),
 }
 
-enum Value<R> {
-    Decoded(R),
-    Encoded(Box<Bytes>),
+/// A result as it arrived. It is decoded by whoever takes it: that runs the user's code, which may be slow, or panic.
+enum Value {
+    Inline(u8, [u8; INLINE_BYTES]),
+    Copied(Box<[u8]>),
+    Shared(Box<Bytes>),
 }
 
-impl<R: DeserializeOwned> Value<R> {
-    fn decode(self) -> Result<R, JobError> {
+impl Value {
+    fn new(bytes: Bytes) -> Self {
+        match bytes.len() {
+            length @ 0..=INLINE_BYTES => {
+                let mut kept = [0; INLINE_BYTES];
+                kept[..length].copy_from_slice(&bytes);
+                Self::Inline(length as u8, kept)
+            }
+            0..=COPIED_BYTES => Self::Copied(bytes[..].into()),
+            _ => Self::Shared(Box::new(bytes)),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
         match self {
-            Self::Decoded(value) => Ok(value),
-            Self::Encoded(bytes) => decode(&bytes),
+            Self::Inline(length, kept) => &kept[..usize::from(*length)],
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
         }
     }
 }
 
 pub(crate) fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, JobError> {
-    codec::decode(bytes).map_err(|error| {
-        JobError::Serialisation(format!(
-            "the result does not fit the type {}: {error}; it must serialise to what it deserialises from",
-            std::any::type_name::<R>()
-        ))
-    })
+    let reason = match catch_unwind(AssertUnwindSafe(|| codec::decode(bytes))) {
+        Ok(Ok(result)) => return Ok(result),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "its Deserialize panicked".into(),
+    };
+    Err(JobError::Serialisation(format!(
+        "the result does not fit the type {}: {reason}; it must serialise to what it deserialises from",
+        std::any::type_name::<R>()
+    )))
 }
 
 impl<R> JobCell<R> {
     pub(crate) fn new(function: &'static str) -> Self {
-        Self { id: AtomicU64::new(NO_ID), function, state: Mutex::new(State::Pending(Waiter::Nobody)) }
+        let state = Mutex::new(State::Pending(Waiter::Nobody));
+        Self { id: AtomicU64::new(NO_ID), function, state, result: PhantomData }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<R>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,7 +128,7 @@ impl<R> JobCell<R> {
     }
 
     /// Notes that the job ended, and wakes whoever waits for it. Only the first call counts.
-    fn end(&self, outcome: Result<Value<R>, Box<JobError>>) {
+    fn end(&self, outcome: Result<Value, Box<JobError>>) {
         let mut state = self.lock();
         if let State::Pending(waiter) = &mut *state {
             let waiter = std::mem::replace(waiter, Waiter::Nobody);
@@ -136,14 +160,7 @@ impl<R: DeserializeOwned + Send> Settle for JobCell<R> {
     }
 
     fn settle(&self, outcome: Result<Bytes, JobError>) -> Option<Result<Bytes, JobError>> {
-        let value = outcome.and_then(|bytes| {
-            if bytes.len() <= DECODED_AT_ONCE_BYTES {
-                decode(&bytes).map(Value::Decoded)
-            } else {
-                Ok(Value::Encoded(Box::new(bytes)))
-            }
-        });
-        self.end(value.map_err(Box::new));
+        self.end(outcome.map(Value::new).map_err(Box::new));
         None
     }
 
@@ -156,7 +173,7 @@ impl<R: DeserializeOwned> JobCell<R> {
         match std::mem::replace(&mut *state, State::Taken) {
             State::Ended(outcome) => {
                 drop(state);
-                Some(outcome.map_err(|error| *error).and_then(Value::decode))
+                Some(outcome.map_err(|error| *error).and_then(|value| decode(value.bytes())))
             }
             State::Taken => panic!("a job was polled after it had ended"),
             pending @ State::Pending(_) => {

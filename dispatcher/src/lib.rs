@@ -45,6 +45,8 @@ mod job;
 #[cfg(feature = "shell")]
 mod map;
 #[cfg(feature = "shell")]
+mod printer;
+#[cfg(feature = "shell")]
 mod shared;
 #[cfg(feature = "shell")]
 mod shell;

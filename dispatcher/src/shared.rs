@@ -40,6 +40,15 @@ impl Ticket for JobTicket {
     }
 }
 
+impl Drop for JobTicket {
+    fn drop(&mut self) {
+        // The dispatcher's thread is taking everything down with it.
+        if std::thread::panicking() {
+            self.0.settle(Err(JobError::ShutDown));
+        }
+    }
+}
+
 impl fmt::Debug for JobTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JobTicket")
@@ -152,8 +161,17 @@ impl Shared {
             group.add(1);
         }
         match ticket.0.settle(Err(error)) {
-            Some(outcome) => self.callbacks.push(&mut vec![Due { ticket, outcome }]),
+            Some(outcome) => self.call_back(&mut vec![Due { ticket, outcome }]),
             None => self.outstanding.subtract(1),
+        }
+    }
+
+    /// Has callbacks called on their thread; here, if that has ended: each is called once, whatever happens.
+    pub(crate) fn call_back(&self, due: &mut Vec<Due>) {
+        if !self.callbacks.push(due) {
+            let count = due.len();
+            due.drain(..).for_each(Due::call);
+            self.callbacks_done(count);
         }
     }
 
@@ -193,6 +211,23 @@ impl Shared {
     /// Nothing is taken in any more.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
+    }
+
+    /// The dispatcher's thread has panicked, which is a fault of this library: nobody shall wait for it.
+    pub(crate) fn fail(&self) {
+        let mut inbox = self.lock();
+        inbox.closed = true;
+        let (jobs, orders) = (std::mem::take(&mut inbox.jobs), std::mem::take(&mut inbox.orders));
+        drop(inbox);
+        drop(orders);
+        for job in jobs {
+            job.ticket.0.settle(Err(JobError::ShutDown));
+        }
+        self.callbacks.close();
+        self.listeners.close();
+        self.pending_bytes.subtract(self.pending_bytes.now());
+        self.pending.subtract(self.pending.now());
+        self.outstanding.subtract(self.outstanding.now());
     }
 
     /// Jobs were resolved.

@@ -6,7 +6,7 @@ mod links;
 mod programs;
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +30,7 @@ use crate::core::{
 };
 use crate::error::{ResizeError, result_of};
 use crate::events;
+use crate::printer::Printer;
 use crate::shared::{JobTicket, Order, Resolved, Shared};
 use crate::stats::{NodeInfo, Stats};
 
@@ -56,17 +57,24 @@ pub(crate) struct Setup {
 }
 
 /// Starts the dispatcher's thread, and the local node in it.
-pub(crate) fn start(setup: Setup, shared: Arc<Shared>) -> Result<JoinHandle<()>, crate::StartError> {
+pub(crate) fn start(
+    setup: Setup,
+    shared: Arc<Shared>,
+    printer: Printer,
+) -> Result<JoinHandle<()>, crate::StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let programs = Programs::open(&setup.programs)?;
     let actor = {
         let _inside = runtime.enter();
         let workers = if setup.in_process { Workers::Threads } else { Workers::Processes };
         let local = Node::start(NodeConfig { workers, ..NodeConfig::new("local", setup.local_workers) })?;
-        Actor::new(setup, Arc::clone(&shared), local, programs)
+        Actor::new(setup, Arc::clone(&shared), local, programs, printer)
     };
     let thread = std::thread::Builder::new().name("pp-dispatcher".into()).spawn(move || {
-        runtime.block_on(actor.run());
+        if catch_unwind(AssertUnwindSafe(|| runtime.block_on(actor.run()))).is_err() {
+            tracing::error!("the dispatcher has failed; its jobs end as shut down");
+            shared.fail();
+        }
         // Whatever still blocks (a name being looked up, say) is not waited for.
         runtime.shutdown_background();
     })?;
@@ -91,6 +99,7 @@ pub(crate) struct Actor {
     found: mpsc::UnboundedReceiver<Found>,
     /// Keeps discovery alive.
     _discovery: Option<discovery::Discovery>,
+    printer: Printer,
     /// The nodes found, by what identifies them to discovery.
     known: BTreeMap<String, NodeKey>,
     actions: Vec<Action<JobTicket>>,
@@ -102,7 +111,7 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    fn new(setup: Setup, shared: Arc<Shared>, local: Node, programs: Programs) -> Self {
+    fn new(setup: Setup, shared: Arc<Shared>, local: Node, programs: Programs, printer: Printer) -> Self {
         let session = SessionId::random();
         let mut config = Config::new(session, session.0 as u64);
         config.max_attempts = setup.max_attempts.unwrap_or(config.max_attempts);
@@ -124,6 +133,7 @@ impl Actor {
             link_events,
             found,
             _discovery: discovery,
+            printer,
             known: BTreeMap::new(),
             actions: Vec::new(),
             callbacks_due: Vec::new(),
@@ -200,7 +210,7 @@ impl Actor {
         self.actions = actions;
         if !self.callbacks_due.is_empty() {
             resolved.with_callback = self.callbacks_due.len();
-            self.shared.callbacks.push(&mut self.callbacks_due);
+            self.shared.call_back(&mut self.callbacks_due);
         }
         self.shared.resolved(resolved);
         let capacity = self.core.nodes().map(|node| node.window as usize).sum();
@@ -261,7 +271,7 @@ impl Actor {
         }
     }
 
-    fn report(&self, report: Report) {
+    fn report(&mut self, report: Report) {
         let name = |node| self.node_name(node);
         let event = match report {
             Report::Printed(node, lines) => {
@@ -284,6 +294,7 @@ impl Actor {
                 events::Event::NodeLost { node: name(node), reason, jobs }
             }
             Report::NodeRefused(node, reason) => events::Event::NodeRefused { node: name(node), reason },
+            Report::NodeTroubled(node, reason) => events::Event::NodeTroubled { node: name(node), reason },
             Report::NodeResized(node, slots) => {
                 events::Event::NodeResized { node: name(node), slots: slots as usize }
             }
@@ -293,16 +304,15 @@ impl Actor {
         self.tell(&event);
     }
 
-    fn tell(&self, event: &events::Event) {
+    fn tell(&mut self, event: &events::Event) {
         let shown = match event {
             events::Event::Printed { .. } => self.setup.output == Output::Shown,
             // Nobody may be listening, and without this the program would seem to hang.
-            events::Event::Stalled { .. } => true,
+            events::Event::Stalled { .. } | events::Event::NodeTroubled { .. } => true,
             _ => false,
         };
         if shown {
-            // There is nobody to tell if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "{event}");
+            self.printer.print(event.to_string());
         }
         tracing::info!("{event}");
         self.shared.listeners.tell(event);

@@ -55,7 +55,8 @@ impl fmt::Display for NodeInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
             NodeState::Connecting => "connecting",
-            NodeState::Preparing => "connected, the program is on its way to it",
+            NodeState::Preparing => "connected, not ready for jobs yet",
+            NodeState::Draining => "draining: it finishes what runs and takes no more",
             NodeState::Connected => "connected",
             NodeState::Suspect => "silent",
             NodeState::Reconnecting => "reconnecting",

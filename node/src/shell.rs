@@ -380,10 +380,11 @@ impl Actor {
             WorkerEvent::Finished(finished) => Event::WorkerFinished(key, finished),
             WorkerEvent::Skipped(number) => Event::WorkerSkipped(key, number),
             WorkerEvent::Output(stream, text) => Event::WorkerOutput(key, progress, stream, text),
-            WorkerEvent::FailedToStart(reason, stderr) => {
-                tracing::warn!(worker = key.0, reason, stderr = stderr.join(" | "), "worker did not start");
+            WorkerEvent::FailedToStart(failure) => {
+                let stderr = failure.stderr.join(" | ");
+                tracing::warn!(worker = key.0, reason = failure.reason, stderr, "worker did not start");
                 self.workers.remove(&key);
-                Event::WorkerFailed(key, reason, stderr)
+                Event::WorkerFailed(key, failure)
             }
             WorkerEvent::Exited(death) => {
                 let worker = self.workers.remove(&key);

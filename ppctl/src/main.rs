@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // There is nobody to tell if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "ppctl: {error:#}");
+            let _ = writeln!(std::io::stderr(), "ppctl: {}", told_once(&error));
             ExitCode::FAILURE
         }
     }
@@ -109,4 +109,13 @@ fn wait_for<T>(time: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T
 /// Whether it is known how the dispatcher stands with the node.
 fn is_settled(node: &NodeInfo) -> bool {
     node.state != NodeState::Connecting
+}
+
+/// An error and its causes, but for those whose words are in what is said already.
+fn told_once(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
+        text if told.contains(&text) => told,
+        text if told.is_empty() => text,
+        text => format!("{told}: {text}"),
+    })
 }

@@ -41,6 +41,7 @@ impl From<NodeInfo> for Line {
             state: match node.state {
                 NodeState::Connecting => "connecting",
                 NodeState::Preparing | NodeState::Connected => "connected",
+                NodeState::Draining => "draining",
                 NodeState::Suspect => "silent",
                 NodeState::Reconnecting => "reconnecting",
                 NodeState::Unreachable => "unreachable",

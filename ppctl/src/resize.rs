@@ -44,22 +44,28 @@ fn find(arguments: &Arguments, name: &str) -> anyhow::Result<(Dispatcher, NodeIn
         wait_for(PATIENCE, || remote(&dispatcher).into_iter().find(|node| wanted(node) && is_settled(node)));
     let (dispatcher, found) = match found {
         None if !is_address => {
+            let others: Vec<_> = remote(&dispatcher).iter().map(NodeInfo::label).collect();
             let dispatcher = look_at_one(arguments, name)?;
             let found = wait_for(PATIENCE, || remote(&dispatcher).into_iter().find(is_settled));
+            if !others.is_empty() && found.as_ref().is_none_or(|node| !is_usable(node)) {
+                bail!("no node is called {name:?}; there are: {}", others.join(", "));
+            }
             (dispatcher, found)
         }
         found => (dispatcher, found),
     };
     match found {
         None => bail!("no node {name:?} was found; `ppctl nodes` lists those there are"),
-        // A node that is never sent a program takes orders all the same.
-        Some(node) if matches!(node.state, NodeState::Connected | NodeState::Preparing) => {
-            Ok((dispatcher, node))
-        }
+        Some(node) if is_usable(&node) => Ok((dispatcher, node)),
         Some(node) => bail!("{node}"),
     }
 }
 
 fn look_at_one(arguments: &Arguments, address: &str) -> anyhow::Result<Dispatcher> {
     look(arguments, &[address.to_owned()], Some(false))
+}
+
+/// Whether it takes orders.
+fn is_usable(node: &NodeInfo) -> bool {
+    matches!(node.state, NodeState::Connected | NodeState::Preparing)
 }

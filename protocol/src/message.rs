@@ -69,6 +69,8 @@ pub enum FromNode {
     Pong(u64),
     /// The node leaves: nothing more will be accepted, and why.
     Goodbye(String),
+    /// Why the program's workers do not start just now; `None` when they do again.
+    Trouble(Option<String>),
 }
 
 /// Who speaks to a node, and with which program.

@@ -127,14 +127,14 @@ impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signal(number) => match signal_name(*number) {
-                Some(name) => write!(f, "killed by signal {number} ({name})"),
-                None => write!(f, "killed by signal {number}"),
+                Some(name) => write!(f, "was killed by signal {number} ({name})"),
+                None => write!(f, "was killed by signal {number}"),
             },
             Self::Exit(code) => write!(f, "exited with code {code}"),
             Self::OutOfMemory => {
                 write!(
                     f,
-                    "killed by the system because memory ran out; let its jobs use less, or run fewer at once"
+                    "was killed by the system because memory ran out; let its jobs use less, or run fewer at once"
                 )
             }
             Self::Garbage => write!(f, "broke off its connection to the node"),

@@ -120,9 +120,10 @@ impl Refusals {
         }
         last.insert(refusal, now);
         match error {
-            HandshakeError::SecretMismatch | HandshakeError::VersionMismatch { .. } => {
-                tracing::warn!(%peer, "refused: {error}");
+            HandshakeError::SecretMismatch => {
+                tracing::warn!(%peer, "refused: the secrets differ: it does not know this node's");
             }
+            HandshakeError::VersionMismatch { .. } => tracing::warn!(%peer, "refused: {error}"),
             _ => tracing::debug!(%peer, "refused: {error}"),
         }
     }

@@ -34,10 +34,19 @@ pub(crate) fn start(settings: &Settings) {
 /// Says why the daemon cannot go on: in the log if programs read it, else plainly.
 pub(crate) fn error(error: &anyhow::Error, log_format: LogFormat) {
     match log_format {
-        LogFormat::Json => tracing::error!("{error:#}"),
+        LogFormat::Json => tracing::error!("{}", told_once(error)),
         // There is nobody to tell if standard error is closed.
         LogFormat::Text => {
-            let _ = writeln!(std::io::stderr(), "ppserver: {error:#}");
+            let _ = writeln!(std::io::stderr(), "ppserver: {}", told_once(error));
         }
     }
+}
+
+/// An error and its causes, but for those whose words are in what is said already.
+fn told_once(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
+        text if told.contains(&text) => told,
+        text if told.is_empty() => text,
+        text => format!("{told}: {text}"),
+    })
 }

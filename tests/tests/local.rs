@@ -188,8 +188,9 @@ fn a_worker_killed_mid_job_is_replaced_and_the_job_retried() {
     for (n, job) in (0..50).chain(0..50).zip(neighbours.into_iter().chain(later)) {
         assert_eq!(job.wait(), Ok(n * n));
     }
-    let retried = wait_within(PATIENCE, "word of the retry", || events.try_next());
-    assert!(matches!(retried, Event::JobRetried { .. }), "{retried}");
+    wait_within(PATIENCE, "word of the retry", || {
+        events.try_next().filter(|event| matches!(event, Event::JobRetried { .. }))
+    });
 }
 
 fn a_job_that_always_kills_its_worker_is_lost_after_three_attempts_and_the_others_finish() {
@@ -368,6 +369,56 @@ fn shrinking_during_a_run_loses_nothing() {
     assert_eq!(jobs.into_iter().filter_map(|job| job.wait().ok()).count(), 200);
 }
 
+/// A result that cannot be taken in where it is waited for.
+#[derive(Serialize)]
+struct Unwelcome;
+
+impl<'de> Deserialize<'de> for Unwelcome {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("I do not come back")
+    }
+}
+
+#[job]
+fn unwelcome() -> Unwelcome {
+    Unwelcome
+}
+
+#[job]
+fn complain(text: String) {
+    eprintln!("{text}");
+}
+
+fn a_result_whose_deserialize_panics_is_an_error_of_that_job_alone() {
+    let dispatcher = dispatcher(1);
+    let error = dispatcher.submit(unwelcome, ()).wait().err().expect("it panics");
+    assert!(matches!(error, JobError::Serialisation(_)) && error.to_string().contains("panicked"), "{error}");
+    let (told, heard) = std::sync::mpsc::channel();
+    let tell = move |result: Result<Unwelcome, _>| told.send(result.is_err()).expect("somebody listens");
+    dispatcher.job(unwelcome, ()).callback(tell).submit();
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(true), "the callback is called with the error");
+    assert_eq!(dispatcher.submit(square, (5,)).wait(), Ok(25));
+}
+
+fn the_last_words_of_a_worker_are_those_of_the_job_that_ended_it() {
+    let dispatcher = dispatcher(1);
+    dispatcher.submit(complain, ("of another job".into(),)).wait().expect("it returns");
+    let error = dispatcher.submit(end_worker, ("abort".into(),)).wait().expect_err("it dies").to_string();
+    assert!(error.contains("about to abort") && !error.contains("of another job"), "{error}");
+}
+
+fn after_a_shutdown_callbacks_are_still_called_once_and_events_end() {
+    let dispatcher = dispatcher(1);
+    dispatcher.shutdown();
+    let (told, heard) = std::sync::mpsc::channel();
+    let tell = move |result| told.send(result).expect("somebody listens");
+    dispatcher.job(square, (1,)).group("late").callback(tell).submit();
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Err(JobError::ShutDown)));
+    assert!(heard.recv().is_err(), "it is gone after the one call");
+    assert!(dispatcher.wait_timeout(PATIENCE) && dispatcher.wait_group_timeout("late", PATIENCE));
+    assert_eq!(dispatcher.events().count(), 0);
+}
+
 fn what_jobs_print_arrives_line_by_line() {
     let dispatcher = dispatcher(1);
     let events = dispatcher.events();
@@ -460,6 +511,9 @@ fn main() {
         resizing_changes_how_many_run_at_once_down_to_none_and_back,
         shrinking_during_a_run_loses_nothing,
         what_jobs_print_arrives_line_by_line,
+        a_result_whose_deserialize_panics_is_an_error_of_that_job_alone,
+        the_last_words_of_a_worker_are_those_of_the_job_that_ended_it,
+        after_a_shutdown_callbacks_are_still_called_once_and_events_end,
         shutting_down_resolves_every_handle_and_leaves_no_process,
         submitting_waits_or_says_so_while_as_much_is_pending_as_may_be,
         waiting_for_ever_is_a_timeout_like_any_other,

@@ -233,6 +233,8 @@ pub enum Report {
     NodeLost(NodeKey, String, usize),
     /// A node does not want this dispatcher, or cannot run its program.
     NodeRefused(NodeKey, String),
+    /// A node cannot start workers just now.
+    NodeTroubled(NodeKey, String),
     /// The node's slots changed.
     NodeResized(NodeKey, u32),
     /// A job is tried again after an attempt that failed.

@@ -57,10 +57,12 @@ pub struct NodeView<'a> {
 pub enum NodeState {
     /// Being dialled for the first time.
     Connecting,
-    /// Connected, being sent the program.
+    /// Connected, not ready for jobs: it is being sent the program, or cannot start workers just now.
     Preparing,
     /// In use.
     Connected,
+    /// Connected, finishing what runs: it takes no more.
+    Draining,
     /// Connected, silent for too long to be given new work.
     Suspect,
     /// The connection broke; its attempts may still be running.
@@ -83,6 +85,8 @@ pub(super) struct Node {
     pub(super) window: u32,
     /// Why it does not run this program.
     pub(super) program_refused: Option<String>,
+    /// Why its workers do not start just now.
+    pub(super) trouble: Option<String>,
     /// Places of the jobs with an attempt at it, in no order.
     pub(super) attempts: Vec<u32>,
     /// How large the arguments of these are together.
@@ -140,6 +144,7 @@ impl Node {
             status: NodeStatus::default(),
             window: 0,
             program_refused: None,
+            trouble: None,
             attempts: Vec::new(),
             args_bytes: 0,
             sent: 0,
@@ -191,6 +196,7 @@ impl Node {
         self.failed_dials = 0;
         self.recalled_at = None;
         self.unanswered.clear();
+        self.trouble = None;
     }
 
     /// Another ping is sent; its number.
@@ -278,6 +284,7 @@ impl Node {
                 }
                 State::Connected { .. } if self.program_refused.is_some() => NodeState::Refused,
                 State::Connected { suspect: true, .. } => NodeState::Suspect,
+                State::Connected { .. } if self.status.draining => NodeState::Draining,
                 State::Connected { .. } if self.window == 0 && self.may_take_work() && !observed => {
                     NodeState::Preparing
                 }
@@ -288,6 +295,7 @@ impl Node {
             State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => {
                 Some(failed.reason.as_str())
             }
+            State::Connected { .. } if self.trouble.is_some() => self.trouble.as_deref(),
             State::Connected { .. } if self.resting_until.is_some() => {
                 Some("it has come and gone again and again; it gets jobs once it has stayed for a while")
             }

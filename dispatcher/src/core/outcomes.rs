@@ -54,6 +54,14 @@ impl<T> Core<T> {
                 self.lose(key, reason.clone(), false, actions);
                 self.left(now, key, reason);
             }
+            FromNode::Trouble(trouble) => {
+                if let Some(reason) = &trouble
+                    && node.trouble != trouble
+                {
+                    actions.push(Action::Report(Report::NodeTroubled(key, reason.clone())));
+                }
+                node.trouble = trouble;
+            }
             FromNode::Pong(number) => {
                 node.answered(number);
                 self.heard(now, key);
@@ -86,7 +94,7 @@ impl<T> Core<T> {
                     [] => String::new(),
                     lines => format!("; it last wrote: {}", lines.join(" | ")),
                 };
-                return self.failed(id, key, format!("its worker was {}{wrote}", death.death), actions);
+                return self.failed(id, key, format!("its worker {}{wrote}", death.death), actions);
             }
             Ended::Panicked(panic) => {
                 let retry =

@@ -45,6 +45,17 @@ use self::work::Worker;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionKey(pub u32);
 
+/// Why a worker did not become ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartFailure {
+    /// What happened, in words.
+    pub reason: String,
+    /// The last lines it wrote to standard error.
+    pub stderr: Vec<String>,
+    /// Whether the machine lacks something just now: descriptors, processes, memory.
+    pub is_shortage: bool,
+}
+
 /// A worker, numbered by the core; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerKey(pub u32);
@@ -116,7 +127,7 @@ pub enum Event {
     /// The worker waits for work.
     WorkerReady(WorkerKey),
     /// The worker never became ready: why, and what it last wrote to standard error.
-    WorkerFailed(WorkerKey, String, Vec<String>),
+    WorkerFailed(WorkerKey, StartFailure),
     /// Work ended, in order.
     WorkerFinished(WorkerKey, Vec<Finished>),
     /// Revoked work before this number has been thrown away.
@@ -214,6 +225,8 @@ pub struct Core {
     sessions: BTreeMap<SessionKey, Session>,
     workers: BTreeMap<WorkerKey, Worker>,
     programs: BTreeMap<Program, ProgramState>,
+    /// Programs that a worker was ever started from.
+    proven: BTreeSet<Program>,
     /// Workers that wait for work, by what they run.
     idle: BTreeSet<(Program, WorkerKey)>,
     /// When the next heartbeat is due.
@@ -250,6 +263,7 @@ impl Core {
             sessions: BTreeMap::new(),
             workers: BTreeMap::new(),
             programs: BTreeMap::from([(Program::Own, ProgramState::usable())]),
+            proven: BTreeSet::new(),
             idle: BTreeSet::new(),
             heartbeat: None,
             rebalance: None,
@@ -276,8 +290,8 @@ impl Core {
             Event::ProgramFailed(digest, refusal) => {
                 self.program_refused(Program::Sent(digest), refusal, actions)
             }
-            Event::WorkerReady(key) => self.worker_ready(key),
-            Event::WorkerFailed(key, reason, stderr) => self.worker_failed(now, key, reason, stderr, actions),
+            Event::WorkerReady(key) => self.worker_ready(key, actions),
+            Event::WorkerFailed(key, failure) => self.worker_failed(now, key, failure, actions),
             Event::WorkerFinished(key, finished) => self.worker_finished(now, key, finished, actions),
             Event::WorkerSkipped(key, number) => self.worker_skipped(key, number, actions),
             Event::WorkerOutput(key, progress, stream, text) => {

@@ -3,7 +3,7 @@
 //! ```text
 //! offered ──> Locating ──> Usable                       (it was in the store)
 //!                └──> Fetching ──> Storing ──> Usable   (its dispatcher sent it)
-//!                         └───────────┴─────┴──> Refused
+//!                         └───────────┴─────┴──> refused: forgotten, and tried again with the next session
 //! ```
 //! One dispatcher at a time sends a program, however many run it.
 
@@ -13,9 +13,11 @@ use std::time::Duration;
 use pp_protocol::limits::PROGRAM_BYTES;
 use pp_protocol::{Digest, FromNode, Moment, Payload, ProgramOffer, ProgramRefusal, Target};
 
-use super::session::SessionProgram;
-use super::{Action, Core, Program, SessionKey, WorkerKey};
+use super::session::{Session, SessionProgram};
+use super::{Action, Core, Program, SessionKey, StartFailure, WorkerKey};
 
+/// Workers in a row that do not start before dispatchers are told of the trouble, and given back what waits.
+const TROUBLE: u32 = 3;
 /// How long to wait before a program that has started before, and now does not, is started again.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -27,18 +29,16 @@ pub(super) enum ProgramState {
     /// A session sends it.
     Fetching { from: SessionKey, size: u64 },
     /// Complete, being verified.
-    Storing,
+    Storing { size: u64 },
     /// Workers can be started from it.
     Usable(Health),
-    /// It does not run here.
-    Refused(ProgramRefusal),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Whether a worker ever became ready.
-    started: bool,
-    /// Workers in a row that did not.
+    /// Size of the executable file in bytes.
+    size: u64,
+    /// Workers in a row that did not become ready.
     failures: u32,
     /// When to try again after that.
     not_before: Option<Moment>,
@@ -60,7 +60,9 @@ impl ProgramState {
 /// Whether workers can be started from what a session runs.
 pub(super) fn is_usable(programs: &BTreeMap<Program, ProgramState>, program: &SessionProgram) -> bool {
     let SessionProgram::Runs(program) = program else { return false };
-    matches!(programs.get(program), Some(ProgramState::Usable(_)))
+    // While there is trouble, jobs are better off elsewhere; when its time comes, another try is made with those that come.
+    let in_trouble = |health: &Health| health.failures >= TROUBLE && health.not_before.is_some();
+    matches!(programs.get(program), Some(ProgramState::Usable(health)) if !in_trouble(health))
 }
 
 impl Core {
@@ -102,34 +104,36 @@ impl Core {
                 return;
             }
         };
-        match (program, self.programs.get(&program)) {
-            (_, Some(ProgramState::Refused(refusal))) => {
-                let refusal = refusal.clone();
-                self.program_refused(program, refusal, actions);
-            }
-            (Program::Sent(digest), None) => {
-                let offer = offers.iter().find(|offer| offer.digest == digest);
-                let size = offer.map_or(0, |offer| offer.bytes);
-                self.programs.insert(program, ProgramState::Locating { size });
-                actions.push(Action::LocateProgram(digest));
-            }
-            _ => {}
+        // Whatever was wrong with it before may have been mended since: each new session is one more try.
+        if let Program::Sent(digest) = program
+            && !self.programs.contains_key(&program)
+        {
+            let offer = offers.iter().find(|offer| offer.digest == digest);
+            let size = offer.map_or(0, |offer| offer.bytes);
+            self.programs.insert(program, ProgramState::Locating { size });
+            actions.push(Action::LocateProgram(digest));
         }
     }
 
     pub(super) fn program_stored(&mut self, digest: Digest) {
-        self.programs.insert(Program::Sent(digest), ProgramState::usable());
+        let program = Program::Sent(digest);
+        let size = match self.programs.get(&program) {
+            Some(ProgramState::Locating { size } | ProgramState::Storing { size }) => *size,
+            // It was only looked whether it is still there.
+            _ => return,
+        };
+        self.programs.insert(program, ProgramState::Usable(Health { size, ..Health::default() }));
     }
 
     /// The program is not in the store: the first session that runs it is asked for it.
     pub(super) fn program_missing(&mut self, digest: Digest, actions: &mut Vec<Action>) {
         let program = Program::Sent(digest);
-        let Some(ProgramState::Locating { size } | ProgramState::Fetching { size, .. }) =
-            self.programs.get(&program)
-        else {
-            return;
+        let size = match self.programs.get(&program) {
+            Some(ProgramState::Locating { size } | ProgramState::Fetching { size, .. }) => *size,
+            // Somebody has removed it since.
+            Some(ProgramState::Usable(health)) => health.size,
+            _ => return,
         };
-        let size = *size;
         let runs_it = SessionProgram::Runs(program);
         let source = self.sessions.iter().find_map(|(key, session)| {
             let connection = session.connection.filter(|_| session.program == runs_it)?;
@@ -157,9 +161,10 @@ impl Core {
         let program = Program::Sent(digest);
         match self.programs.get(&program) {
             Some(ProgramState::Fetching { from, size }) if *from == key => {
-                actions.push(Action::StoreProgram { digest, size: *size, piece, last });
+                let size = *size;
+                actions.push(Action::StoreProgram { digest, size, piece, last });
                 if last {
-                    self.programs.insert(program, ProgramState::Storing);
+                    self.programs.insert(program, ProgramState::Storing { size });
                 }
             }
             _ => {}
@@ -215,18 +220,11 @@ impl Core {
             let message = FromNode::ProgramRefused(digest, refusal.clone());
             actions.extend(session.connection.map(|connection| Action::Send(connection, message)));
         }
-        // Only what a further try cannot change is remembered beyond the sessions that were told.
-        match refusal {
-            ProgramRefusal::DoesNotStart { .. } if program != Program::Own => {
-                self.programs.insert(program, ProgramState::Refused(refusal));
-            }
-            _ if program == Program::Own => {
-                self.programs.insert(program, ProgramState::usable());
-            }
-            _ => {
-                self.programs.remove(&program);
-            }
-        }
+        // Nothing of it is remembered beyond the sessions that were told.
+        match program {
+            Program::Own => self.programs.insert(program, ProgramState::usable()),
+            Program::Sent(_) => self.programs.remove(&program),
+        };
     }
 
     /// Whether a worker can be started from the program now.
@@ -246,34 +244,60 @@ impl Core {
         }
     }
 
-    pub(super) fn program_starts(&mut self, program: Program) {
+    pub(super) fn program_starts(&mut self, program: Program, actions: &mut Vec<Action>) {
+        self.proven.insert(program);
         if let Some(ProgramState::Usable(health)) = self.programs.get_mut(&program) {
-            *health = Health { started: true, failures: 0, not_before: None };
+            let was_in_trouble = health.failures >= TROUBLE;
+            *health = Health { size: health.size, ..Health::default() };
+            if was_in_trouble {
+                self.tell_trouble(program, None, actions);
+            }
         }
     }
 
+    /// Tells whoever runs the program why its workers do not start, or that they do again.
+    fn tell_trouble(&self, program: Program, reason: Option<String>, actions: &mut Vec<Action>) {
+        let runs_it = SessionProgram::Runs(program);
+        let told = self.sessions.values().filter(|session| session.program == runs_it);
+        let connections = told.filter_map(|session| session.connection);
+        actions.extend(connections.map(|key| Action::Send(key, FromNode::Trouble(reason.clone()))));
+    }
+
+    /// A worker did not become ready. `is_shortage` if that is the machine's fault.
     pub(super) fn worker_failed(
         &mut self,
         now: Moment,
         key: WorkerKey,
-        reason: String,
-        stderr: Vec<String>,
+        failure: StartFailure,
         actions: &mut Vec<Action>,
     ) {
         let Some(worker) = self.workers.remove(&key) else { return };
         if worker.is_ending() {
             return;
         }
-        match self.programs.get_mut(&worker.program) {
-            // It has started before: the machine is short of something, which may pass.
-            Some(ProgramState::Usable(health)) if health.started => {
+        let program = worker.program;
+        let may_pass = failure.is_shortage || self.proven.contains(&program);
+        match self.programs.get_mut(&program) {
+            // It has started before, or would: the machine is short of something, which may pass.
+            Some(ProgramState::Usable(health)) if may_pass => {
                 let wait = FIRST_RETRY * 2_u32.saturating_pow(health.failures.min(16));
                 health.failures += 1;
                 health.not_before = Some(now + wait.min(LAST_RETRY));
+                let in_trouble = health.failures >= TROUBLE;
+                if let Program::Sent(digest) = program {
+                    actions.push(Action::LocateProgram(digest));
+                }
+                if in_trouble {
+                    let runs_it = SessionProgram::Runs(program);
+                    let sessions = self.sessions.values_mut();
+                    sessions.filter(|session| session.program == runs_it).for_each(Session::return_queue);
+                    let reason = format!("its workers do not start: {}; trying again", failure.reason);
+                    self.tell_trouble(program, Some(reason), actions);
+                }
             }
             Some(ProgramState::Usable(_)) => {
-                let refusal = ProgramRefusal::DoesNotStart { reason, stderr };
-                self.program_refused(worker.program, refusal, actions);
+                let StartFailure { reason, stderr, .. } = failure;
+                self.program_refused(program, ProgramRefusal::DoesNotStart { reason, stderr }, actions);
             }
             _ => {}
         }

@@ -8,7 +8,9 @@ use pp_protocol::{
     ProgramOffer, ProgramRefusal, Refusal, Resume, SessionId, Stream, Target, ToNode, WorkerDeath,
 };
 
-use super::{Action, Config, ConnectionKey, Core, Event, Program, Progress, SessionKey, WorkerKey};
+use super::{
+    Action, Config, ConnectionKey, Core, Event, Program, Progress, SessionKey, StartFailure, WorkerKey,
+};
 
 const FUNCTION: FunctionId = FunctionId(7);
 const MILLISECOND: u64 = 1_000_000;
@@ -504,12 +506,50 @@ fn a_program_for_another_architecture_is_refused_with_both_named() {
     );
 }
 
+fn failure(reason: &str, stderr: &[&str]) -> StartFailure {
+    let stderr = stderr.iter().map(|line| (*line).to_owned()).collect();
+    StartFailure { reason: reason.into(), stderr, is_shortage: false }
+}
+
+#[test]
+fn a_program_that_keeps_failing_is_told_as_trouble_and_given_back_what_waits() {
+    let mut node = Node::ready(1);
+    node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
+    node.tell(1, ToNode::Run(vec![attempt(9)]));
+    let mut told = Vec::new();
+    for worker in 1..4 {
+        told = node.on(Event::WorkerFailed(WorkerKey(worker), failure("no memory", &[])));
+        node.now = node.core.next_deadline().expect("another try");
+        node.on(Event::Tick);
+    }
+    let reason = "its workers do not start: no memory; trying again";
+    let trouble = FromNode::Trouble(Some(reason.into()));
+    let returned = outcomes(1, 1, vec![outcome(9, 0, Ended::Returned)]);
+    assert_eq!(told, [Action::Send(ConnectionKey(1), trouble), returned]);
+    node.now = node.now + Duration::from_secs(1);
+    node.on(Event::Tick);
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(4), Program::Own)]);
+    let ready = node.on(Event::WorkerReady(WorkerKey(4)));
+    assert!(ready.contains(&Action::Send(ConnectionKey(1), FromNode::Trouble(None))), "{ready:?}");
+}
+
+#[test]
+fn a_shortage_is_no_reason_to_refuse_a_program() {
+    let mut node = Node::with_slots(1);
+    node.connect(1);
+    node.tell(1, ToNode::Run(vec![attempt(1)]));
+    let shortage = StartFailure { is_shortage: true, ..failure("too many open files", &[]) };
+    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(0), shortage)), []);
+    node.now = node.core.next_deadline().expect("another try");
+    assert_eq!(node.on(Event::Tick), [Action::Spawn(WorkerKey(1), Program::Own)]);
+}
+
 #[test]
 fn a_program_that_never_started_is_refused_and_its_attempts_go_back() {
     let mut node = Node::with_slots(1);
     node.connect(1);
     node.tell(1, ToNode::Run(vec![attempt(1)]));
-    let actions = node.on(Event::WorkerFailed(WorkerKey(0), "no init".into(), vec!["oops".into()]));
+    let actions = node.on(Event::WorkerFailed(WorkerKey(0), failure("no init", &["oops"])));
     let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: vec!["oops".into()] };
     let digest = pp_protocol::Digest([0; 32]);
     assert_eq!(
@@ -527,7 +567,7 @@ fn a_program_that_started_before_is_started_again_after_a_while() {
     node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
     node.on(Event::WorkerExited(WorkerKey(1), Progress::default(), killed()));
     assert_eq!(node.tell(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(2), Program::Own)]);
-    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(2), "no memory".into(), Vec::new())), []);
+    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(2), failure("no memory", &[]))), []);
     node.now = Moment(200 * MILLISECOND);
     assert_eq!(node.core.next_deadline(), Some(node.now));
     assert_eq!(node.on(Event::Tick), [Action::Spawn(WorkerKey(3), Program::Own)]);
@@ -538,7 +578,7 @@ fn the_wait_for_a_program_that_nobody_needs_any_more_is_over_once() {
     let mut node = Node::ready(1);
     node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
     assert_eq!(node.tell(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
-    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(1), "no memory".into(), Vec::new())), []);
+    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(1), failure("no memory", &[]))), []);
     let cancelled = outcomes(1, 1, vec![outcome(9, 0, Ended::Cancelled)]);
     assert_eq!(node.tell(1, ToNode::Cancel(vec![attempt(9).id])), [cancelled]);
     node.now = Moment(200 * MILLISECOND);

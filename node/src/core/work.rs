@@ -166,7 +166,7 @@ fn before(number: u32, other: u32) -> bool {
 }
 
 impl Core {
-    pub(super) fn worker_ready(&mut self, key: WorkerKey) {
+    pub(super) fn worker_ready(&mut self, key: WorkerKey, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.state == WorkerState::Starting)
         else {
             return;
@@ -174,7 +174,7 @@ impl Core {
         worker.state = WorkerState::Ready;
         let program = worker.program;
         self.idle.insert((program, key));
-        self.program_starts(program);
+        self.program_starts(program, actions);
     }
 
     pub(super) fn worker_finished(

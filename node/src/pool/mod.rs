@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use self::link::{Link, Sent};
 use self::start::Prepared;
 use self::supervisor::Supervisor;
-use crate::core::{Progress, WorkerKey};
+use crate::core::{Progress, StartFailure, WorkerKey};
 use crate::page::Page;
 
 /// Something happened to a worker.
@@ -45,7 +45,7 @@ pub enum WorkerEvent {
     /// A line was printed.
     Output(Stream, String),
     /// It never became ready: why, and what it last wrote to standard error. The last event of this worker.
-    FailedToStart(String, Vec<String>),
+    FailedToStart(StartFailure),
     /// It is gone. The last event of this worker.
     Exited(WorkerDeath),
 }
@@ -96,7 +96,9 @@ impl WorkerHandle {
             }
             Err(error) => {
                 let reason = format!("the node cannot make a socket for it: {error}");
-                let _ = events.send((key, WorkerEvent::FailedToStart(reason, Vec::new())));
+                let failure =
+                    StartFailure { reason, stderr: Vec::new(), is_shortage: start::is_shortage(&error) };
+                let _ = events.send((key, WorkerEvent::FailedToStart(failure)));
                 Self { page: Page::in_memory(), link: None, orders, told_to_end: false }
             }
         }

@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 
 use super::WorkerProgram;
 use super::link::Link;
+use crate::core::StartFailure;
 use crate::page::Page;
 use crate::worker::{NodeGone, handover};
 
@@ -87,17 +88,14 @@ impl Prepared {
 impl Plan {
     /// Starts the worker. Blocks for as long as the system takes to load the program, within a tokio runtime.
     ///
-    /// The error is a sentence for people.
-    pub(super) fn start(self) -> Result<Body, String> {
+    pub(super) fn start(self) -> Result<Body, StartFailure> {
         match self {
             Self::Process { path, socket, environment } => start_process(&path, socket, &environment)
-                .map_err(|error| explain(&path, &error))
+                .map_err(|error| failure(explain(&path, &error), &error))
                 .map(Body::Process),
-            Self::Thread { socket, page } => {
-                start_thread(socket, page)
-                    .map_err(|error| format!("the system has no thread for it: {error}"))?;
-                Ok(Body::Thread)
-            }
+            Self::Thread { socket, page } => start_thread(socket, page)
+                .map_err(|error| failure(format!("the system has no thread for it: {error}"), &error))
+                .map(|()| Body::Thread),
         }
     }
 }
@@ -134,6 +132,17 @@ fn start_thread(socket: UnixStream, page: Arc<Page>) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("pp-worker".into()).spawn(serve).map(drop)
+}
+
+fn failure(reason: String, error: &io::Error) -> StartFailure {
+    StartFailure { reason, stderr: Vec::new(), is_shortage: is_shortage(error) }
+}
+
+/// Whether the system lacks something that it may have again: descriptors, processes, memory.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
 fn explain(path: &Path, error: &io::Error) -> String {

@@ -23,7 +23,7 @@ use super::memory;
 use super::output::OutputReader;
 use super::start::{Body, Plan};
 use super::{Order, WorkerEvent, WorkerEvents};
-use crate::core::WorkerKey;
+use crate::core::{StartFailure, WorkerKey};
 use crate::page::Page;
 use crate::worker::frames::{self, FrameError};
 
@@ -47,6 +47,8 @@ pub(super) struct Supervisor {
     reader: OwnedReadHalf,
     received: BytesMut,
     last_stderr: VecDeque<String>,
+    /// How many jobs had been started when the first of these was written.
+    stderr_since: u32,
     /// The leader of its process group, which is the worker itself; missing for a thread.
     group: Option<Pid>,
     is_ready: bool,
@@ -95,6 +97,7 @@ impl Supervisor {
             reader,
             received: BytesMut::new(),
             last_stderr: VecDeque::new(),
+            stderr_since: 0,
             group: None,
             is_ready: false,
             is_cut_off: false,
@@ -111,7 +114,7 @@ impl Supervisor {
         let started = tokio::task::spawn_blocking(move || plan.start()).await;
         let mut body = match started {
             Ok(Ok(body)) => body,
-            Ok(Err(reason)) => return self.tell(WorkerEvent::FailedToStart(reason, Vec::new())),
+            Ok(Err(failure)) => return self.tell(WorkerEvent::FailedToStart(failure)),
             // The runtime is shutting down: nobody is there to be told.
             Err(_) => return,
         };
@@ -284,6 +287,11 @@ impl Supervisor {
     }
 
     fn print(&mut self, stream: Stream, lines: impl IntoIterator<Item = String>) {
+        // The last words of a job are its own: what those before it wrote says nothing about its end.
+        let started = self.page.progress().started;
+        if std::mem::replace(&mut self.stderr_since, started) != started {
+            self.last_stderr.clear();
+        }
         for line in lines {
             if stream == Stream::Stderr {
                 if self.last_stderr.len() == LAST_STDERR_LINES {
@@ -311,7 +319,7 @@ impl Supervisor {
                 "it ended before it was ready ({death}); is pp_dispatcher::init() the first thing in its main function?"
             )
         });
-        self.tell(WorkerEvent::FailedToStart(reason, stderr));
+        self.tell(WorkerEvent::FailedToStart(StartFailure { reason, stderr, is_shortage: false }));
     }
 
     fn death_of(&self, status: ExitStatus) -> Death {

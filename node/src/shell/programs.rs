@@ -50,7 +50,12 @@ impl Programs {
 
     /// The next thing that became of a program.
     pub(super) async fn event(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        // Whatever still arrives of it is not for the writer that gave up.
+        if let Some(Event::ProgramFailed(digest, _)) = &event {
+            self.receiving.remove(digest);
+        }
+        event
     }
 
     /// The executable of a program that the core was told is here.
@@ -130,9 +135,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// This program's executable, also when the file has been replaced since it was started.
+/// This program's executable, also when the file has been replaced or removed since it was started.
 fn own_executable() -> std::io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
     let itself = PathBuf::from("/proc/self/exe");
-    Ok(if !path.exists() && itself.exists() { itself } else { path })
+    if itself.exists() { Ok(itself) } else { std::env::current_exe() }
 }

@@ -115,9 +115,9 @@ impl Fixture {
         loop {
             match self.event().await {
                 WorkerEvent::Output(..) => {}
-                WorkerEvent::FailedToStart(reason, stderr) => {
-                    assert!(reason.contains(part_of_reason), "{reason}");
-                    return stderr;
+                WorkerEvent::FailedToStart(failure) => {
+                    assert!(failure.reason.contains(part_of_reason), "{}", failure.reason);
+                    return failure.stderr;
                 }
                 other => panic!("{other:?}"),
             }

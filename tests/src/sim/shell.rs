@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_node::core::{Action, Event, Program, WorkerKey};
+use pp_node::core::{Action, Event, Program, StartFailure, WorkerKey};
 use pp_protocol::{Death, FromNode, Refusal, WorkerDeath};
 
 use super::World;
@@ -167,7 +167,8 @@ impl World {
             WorkerEvent::Output(text) => Event::WorkerOutput(key, progress, Self::PRINTS_TO, text),
             WorkerEvent::FailedToStart(reason) => {
                 self.nodes[node].workers.remove(&key);
-                Event::WorkerFailed(key, reason, Vec::new())
+                let failure = StartFailure { reason, stderr: Vec::new(), is_shortage: false };
+                Event::WorkerFailed(key, failure)
             }
             WorkerEvent::Exited(death) => {
                 self.nodes[node].workers.remove(&key);

@@ -10,7 +10,7 @@ use pp_tests::process::{Process, SECRET, Server, command, is_alive};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 use rustix::process::Signal;
 
-use crate::jobs::{builder, dispatcher, hang, nap, node, slow_square, square};
+use crate::jobs::{abort, builder, dispatcher, hang, nap, node, slow_square, square};
 
 /// Makes this program one that starts jobs at the node named by it and waits for them.
 pub(crate) const ABANDONING: &str = "CLUSTER_TEST_ABANDONING";
@@ -142,11 +142,49 @@ pub(crate) fn a_second_signal_ends_a_drain_at_once() {
     server.process().signal(Signal::TERM);
     server.process().wait_for_stderr("finish");
     assert!(is_alive(worker), "what runs may finish");
+    wait_until("the node to be seen to drain", || {
+        node(&dispatcher, &server).is_some_and(|node| node.state == NodeState::Draining)
+    });
     server.process().signal(Signal::TERM);
     server.process().wait();
     wait_until("the worker to be gone", || !is_alive(worker));
     job.cancel();
     assert!(job.wait().is_err());
+}
+
+pub(crate) fn a_program_removed_from_a_running_nodes_store_is_sent_again() {
+    let server = Server::start(1);
+    let dispatcher = dispatcher([&server]);
+    assert_eq!(dispatcher.submit(square, (2,)).wait(), Ok(4));
+    let store = server.home().join(".cache/ppserver");
+    let mut removed = 0;
+    for entry in std::fs::read_dir(&store).expect("the store is there") {
+        std::fs::remove_file(entry.expect("an entry").path()).expect("it can be removed");
+        removed += 1;
+    }
+    assert!(removed > 0, "the program was there");
+    assert!(dispatcher.job(abort, ()).max_attempts(1).submit().wait().is_err(), "its worker is gone");
+    assert_eq!(dispatcher.submit(square, (3,)).wait(), Ok(9), "and another one is started");
+}
+
+/// Makes this program one that removes its own executable while it runs.
+pub(crate) const REMOVED: &str = "CLUSTER_TEST_REMOVED";
+
+pub(crate) fn remove_itself() {
+    let dispatcher = Dispatcher::builder().local_workers(1).start().expect("it starts");
+    assert_eq!(dispatcher.submit(square, (2,)).wait(), Ok(4));
+    std::fs::remove_file(std::env::current_exe().expect("a path")).expect("it can be removed");
+    assert!(dispatcher.job(abort, ()).max_attempts(1).submit().wait().is_err(), "its worker is gone");
+    println!("then {:?}", dispatcher.submit(square, (3,)).wait());
+}
+
+pub(crate) fn a_program_whose_file_is_removed_while_it_runs_goes_on() {
+    let home = tempfile::tempdir().expect("a directory");
+    let copy = home.path().join("program");
+    std::fs::copy(std::env::current_exe().expect("a path"), &copy).expect("it can be copied");
+    let mut program = Process::start(command(&copy, home.path()).env(REMOVED, "1"));
+    program.wait();
+    assert!(program.stdout().contains("then Ok(9)"), "{}{}", program.stdout(), program.stderr());
 }
 
 /// Waits for so many workers to have written their process ids.

@@ -15,6 +15,9 @@ fn main() {
     if let Some(node) = std::env::var_os(failing::ABANDONING) {
         return failing::start_jobs_and_hang(&node.to_string_lossy());
     }
+    if std::env::var_os(failing::REMOVED).is_some() {
+        return failing::remove_itself();
+    }
     pp_tests::harness::run(pp_tests::tests![
         running::every_job_runs_on_the_node_that_was_named,
         running::local_cores_and_two_nodes_share_the_jobs,
@@ -29,6 +32,8 @@ fn main() {
         failing::shutting_down_does_not_wait_for_a_frozen_node,
         failing::a_drained_node_finishes_what_runs_and_the_rest_goes_elsewhere,
         failing::a_second_signal_ends_a_drain_at_once,
+        failing::a_program_removed_from_a_running_nodes_store_is_sent_again,
+        failing::a_program_whose_file_is_removed_while_it_runs_goes_on,
         failing::a_killed_dispatcher_leaves_no_process_behind,
         hostile::one_poison_job_among_a_thousand_costs_three_workers_and_nothing_else,
         hostile::a_length_that_is_a_lie_costs_the_daemon_no_memory,
