@@ -568,8 +568,8 @@ mod tests {
         assert!(matches!(far.receiver.recv().await, Some(Err(LinkError::Closed))));
     }
 
-    #[tokio::test]
-    async fn a_flipped_bit_ends_the_connection() {
+    /// What one ping looks like on the wire, and the keys of whoever may receive it.
+    async fn sealed_ping() -> (Vec<u8>, Keys) {
         let (mut near, mut far) = tokio::io::duplex(1 << 16);
         let secret = Secret::parse("secret").unwrap();
         let (near_keys, far_keys) = tokio::join!(
@@ -580,9 +580,28 @@ mod tests {
         let mut writer = Writer::new(&mut sealed, near_keys.unwrap().keys);
         writer.queue(ToNode::Ping(1)).unwrap();
         writer.write_some().await.unwrap();
+        (sealed, far_keys.unwrap().keys)
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_ends_the_connection() {
+        let (mut sealed, keys) = sealed_ping().await;
         *sealed.last_mut().unwrap() ^= 1;
-        let mut reader = Reader::new(&sealed[..], far_keys.unwrap().keys);
-        let result = reader.receive::<ToNode>(&mut Vec::new()).await;
+        let result = Reader::new(&sealed[..], keys).receive::<ToNode>(&mut Vec::new()).await;
+        assert!(matches!(result, Err(LinkError::Record(RecordError::Altered))), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_captured_opens_neither_twice_nor_on_another_connection() {
+        let (sealed, keys) = sealed_ping().await;
+        let twice = sealed.repeat(2);
+        let mut reader = Reader::new(&twice[..], keys);
+        let mut received = Vec::new();
+        let result = reader.receive::<ToNode>(&mut received).await;
+        assert!(matches!(result, Err(LinkError::Record(RecordError::Altered))), "{result:?}");
+        assert_eq!(received, [ToNode::Ping(1)], "the first one is what was sent");
+        let (_, other_keys) = sealed_ping().await;
+        let result = Reader::new(&sealed[..], other_keys).receive::<ToNode>(&mut Vec::new()).await;
         assert!(matches!(result, Err(LinkError::Record(RecordError::Altered))), "{result:?}");
     }
 }

@@ -32,7 +32,7 @@ impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.generation() {
             0 => write!(f, "{}", self.place()),
-            generation => write!(f, "{}.{generation}", self.place()),
+            generation => write!(f, "{}#{generation}", self.place()),
         }
     }
 }
@@ -144,7 +144,7 @@ mod tests {
     fn a_job_id_keeps_place_and_generation_apart() {
         let id = JobId::new(7, 3);
         assert_eq!((id.place(), id.generation()), (7, 3));
-        assert_eq!(id.to_string(), "7.3");
+        assert_eq!(id.to_string(), "7#3");
         assert_eq!(JobId::new(u32::MAX, 0).to_string(), u32::MAX.to_string());
     }
 }

@@ -19,7 +19,9 @@ pub(crate) fn start(settings: &Settings) {
         (false, true) => LevelFilter::ERROR,
         (false, false) => LevelFilter::INFO,
     };
-    let told = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<Targets>().ok());
+    let text = std::env::var(VARIABLE).ok();
+    let told = text.as_ref().and_then(|text| text.parse::<Targets>().ok());
+    let is_unclear = text.is_some() && told.is_none();
     // The libraries below are of interest only when something is wrong with them.
     let filter =
         told.unwrap_or_else(|| Targets::new().with_default(level).with_target("mdns_sd", LevelFilter::ERROR));
@@ -29,6 +31,9 @@ pub(crate) fn start(settings: &Settings) {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(lines).with(filter).init();
+    if is_unclear {
+        tracing::warn!("{VARIABLE} does not say what is logged; write debug, or pp_node=debug,info");
+    }
 }
 
 /// Says why the daemon cannot go on: in the log if programs read it, else plainly.

@@ -14,7 +14,7 @@ use pp_tests::process::{SECRET, Server, ServerOptions, resident};
 use pp_tests::wait::{wait_until, wait_within};
 use tempfile::TempDir;
 
-use crate::jobs::{abort, builder, dispatcher, eat_memory, echo, nap, only_node, square};
+use crate::jobs::{abort, builder, dispatcher, eat_memory, echo, grow, nap, only_node, square};
 
 pub(crate) fn one_poison_job_among_a_thousand_costs_three_workers_and_nothing_else() {
     let servers = [Server::start(2), Server::start(2)];
@@ -104,6 +104,8 @@ pub(crate) fn a_result_or_an_argument_beyond_the_limit_is_an_outcome() {
     let error =
         dispatcher.submit(echo, (bytes::Bytes::from(huge),)).wait().expect_err("it is too much").to_string();
     assert!(error.contains("limit is 1073741824"), "{error}");
+    let error = dispatcher.submit(grow, ((1 << 30) + 1,)).wait().expect_err("it is too much");
+    assert!(matches!(error, JobError::TooLarge { limit: 1_073_741_824, .. }), "{error}");
     assert_eq!(dispatcher.submit(square, (3,)).wait(), Ok(9));
 }
 

@@ -44,6 +44,12 @@ pub(crate) fn echo(bytes: bytes::Bytes) -> bytes::Bytes {
     bytes
 }
 
+/// Returns so many bytes.
+#[job]
+pub(crate) fn grow(bytes: usize) -> bytes::Bytes {
+    vec![7; bytes].into()
+}
+
 /// Uses so many bytes of memory, for a moment.
 #[job]
 pub(crate) fn eat_memory(bytes: usize) -> u64 {
