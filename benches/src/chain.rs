@@ -8,8 +8,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::Instant;
 
 use bytes::Bytes;
 use pp_protocol::{Payload, codec};
@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 const ROLE: &str = "PP_BENCH_ROLE";
 /// Messages in one frame.
 const FRAME_MESSAGES: usize = 512;
+/// Blocks that the far end holds at once, so that it receives one while it sends back another.
+const BLOCKS: usize = 4;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Message {
@@ -33,7 +35,8 @@ pub(crate) fn serve_if_told() -> bool {
     // The end of the chain is the end of the connection: an error.
     let _ = match role.split_once(' ') {
         Some(("relay", port)) => relay(port),
-        Some(("echo-tcp", port)) => connect(port).and_then(echo),
+        Some(("echo", port)) => connect(port).and_then(echo),
+        Some(("send-back", port_and_bytes)) => send_back(port_and_bytes),
         Some(("exit", _)) => Ok(()),
         _ => work(UnixStream::from(stdin())),
     };
@@ -121,19 +124,42 @@ fn work(mut node: UnixStream) -> io::Result<()> {
 }
 
 fn echo(mut stream: impl Read + Write) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = [0; 64];
     loop {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => stream.write_all(&buffer[..count])?,
-        }
+        stream.read_exact(&mut buffer)?;
+        stream.write_all(&buffer)?;
+    }
+}
+
+/// Sends back blocks of so many bytes, each once all of it has arrived, as a job cannot start on half an argument.
+fn send_back(port_and_bytes: &str) -> io::Result<()> {
+    let (port, bytes) = port_and_bytes.split_once(' ').ok_or(io::ErrorKind::InvalidInput)?;
+    let mut stream = connect(port)?;
+    let mut answers = stream.try_clone()?;
+    let (arrived, blocks) = mpsc::channel::<Vec<u8>>();
+    let (written, free) = mpsc::channel();
+    let bytes: usize = bytes.parse().map_err(io::Error::other)?;
+    for _ in 0..BLOCKS {
+        written.send(vec![0; bytes]).map_err(io::Error::other)?;
+    }
+    std::thread::spawn(move || {
+        blocks.iter().try_for_each(|block| {
+            answers.write_all(&block).ok()?;
+            written.send(block).ok()
+        })
+    });
+    loop {
+        let mut block = free.recv().map_err(io::Error::other)?;
+        stream.read_exact(&mut block)?;
+        arrived.send(block).map_err(io::Error::other)?;
     }
 }
 
 /// Starts a process that connects back over TCP.
 fn far_end(role: &str) -> io::Result<(TcpStream, Part)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let part = Part(start(&format!("{role} {}", listener.local_addr()?.port()), Stdio::null())?);
+    let port = listener.local_addr()?.port().to_string();
+    let part = Part(start(&role.replace("PORT", &port), Stdio::null())?);
     let (stream, _) = listener.accept()?;
     stream.set_nodelay(true)?;
     Ok((stream, part))
@@ -141,7 +167,7 @@ fn far_end(role: &str) -> io::Result<(TcpStream, Part)> {
 
 /// Messages a second through the chain.
 pub(crate) fn messages_per_second(count: u64) -> anyhow::Result<f64> {
-    let (mut stream, _relay) = far_end("relay")?;
+    let (mut stream, _relay) = far_end("relay PORT")?;
     let mut answers = stream.try_clone()?;
     let started = Instant::now();
     let writing = std::thread::spawn(move || -> io::Result<()> {
@@ -164,22 +190,28 @@ pub(crate) fn messages_per_second(count: u64) -> anyhow::Result<f64> {
     Ok(rate)
 }
 
-/// Bytes there and back over one loopback TCP connection between two processes, in megabytes a second each way.
-pub(crate) fn copy_rate(bytes: usize, times: usize) -> anyhow::Result<f64> {
-    let (mut stream, _echo) = far_end("echo-tcp")?;
+/// Blocks there and back over one loopback TCP connection between two processes, in megabytes a second each way;
+/// with `at_once`, the next is sent while earlier ones come back.
+pub(crate) fn copy_rate(bytes: usize, times: usize, at_once: bool) -> anyhow::Result<f64> {
+    let (mut stream, _far_end) = far_end(&format!("send-back PORT {bytes}"))?;
+    let (mut block, mut answer) = (vec![7; bytes], vec![0; bytes]);
+    // The first finds the memory of both processes untouched.
+    stream.write_all(&block)?;
+    stream.read_exact(&mut answer)?;
     let mut answers = stream.try_clone()?;
     let started = Instant::now();
-    let writing = std::thread::spawn(move || {
-        let block = vec![7; bytes];
-        (0..times).try_for_each(|_| stream.write_all(&block))
-    });
-    let mut block = vec![0; bytes];
-    for _ in 0..times {
-        answers.read_exact(&mut block)?;
+    if at_once {
+        let writing = std::thread::spawn(move || (0..times).try_for_each(|_| stream.write_all(&block)));
+        (0..times).try_for_each(|_| answers.read_exact(&mut answer))?;
+        writing.join().expect("it does not panic")?;
+    } else {
+        for _ in 0..times {
+            stream.write_all(&block)?;
+            answers.read_exact(&mut answer)?;
+            std::mem::swap(&mut block, &mut answer);
+        }
     }
-    let rate = (bytes * times) as f64 / started.elapsed().as_secs_f64() / 1e6;
-    writing.join().expect("it does not panic")?;
-    Ok(rate)
+    Ok((bytes * times) as f64 / started.elapsed().as_secs_f64() / 1e6)
 }
 
 /// The middle of so many round trips of a message as small as a job, in microseconds.
@@ -197,7 +229,7 @@ fn round_trips(stream: &mut (impl Read + Write), times: u32) -> io::Result<f64> 
 
 /// Between two processes over TCP.
 pub(crate) fn tcp_round_trip(times: u32) -> io::Result<f64> {
-    let (mut stream, _echo) = far_end("echo-tcp")?;
+    let (mut stream, _echo) = far_end("echo PORT")?;
     round_trips(&mut stream, times)
 }
 
@@ -217,19 +249,41 @@ pub(crate) fn unix_round_trip(times: u32) -> io::Result<f64> {
     Ok(crate::report::median(trips))
 }
 
-/// Between two threads, over channels.
+/// Between two threads, each of which sleeps until the other has something for it, as one that waits for a job does.
 pub(crate) fn thread_round_trip(times: u32) -> f64 {
-    let (there, calls) = mpsc::channel::<u64>();
-    let (back, answers) = mpsc::channel();
-    let echo = std::thread::spawn(move || calls.iter().try_for_each(|call| back.send(call)));
+    let (calls, answers) = (Arc::new(Slot::default()), Arc::new(Slot::default()));
+    let echo = {
+        let (calls, answers) = (Arc::clone(&calls), Arc::clone(&answers));
+        move || (0..times).for_each(|_| answers.put(calls.take()))
+    };
+    let echo = std::thread::spawn(echo);
     let mut trips = Vec::new();
-    for call in 0..u64::from(times) {
+    for call in 0..times {
         let started = Instant::now();
-        let answer = there.send(call).ok().and_then(|()| answers.recv_timeout(Duration::from_secs(5)).ok());
-        assert_eq!(answer, Some(call), "the other thread answers");
+        calls.put(call);
+        assert_eq!(answers.take(), call, "the other thread answers");
         trips.push(started.elapsed().as_secs_f64() * 1e6);
     }
-    drop(there);
-    let _ = echo.join();
+    echo.join().expect("it does not panic");
     crate::report::median(trips)
+}
+
+/// Room for one thing that a thread hands to another.
+#[derive(Default)]
+struct Slot {
+    thing: Mutex<Option<u32>>,
+    filled: Condvar,
+}
+
+impl Slot {
+    fn put(&self, thing: u32) {
+        *self.thing.lock().expect("no thread panics") = Some(thing);
+        self.filled.notify_one();
+    }
+
+    fn take(&self) -> u32 {
+        let thing = self.thing.lock().expect("no thread panics");
+        let mut thing = self.filled.wait_while(thing, |thing| thing.is_none()).expect("no thread panics");
+        thing.take().expect("it is there")
+    }
 }

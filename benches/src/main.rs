@@ -34,6 +34,9 @@ struct Arguments {
     /// Measure so often, and report the median
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..1_000))]
     runs: u32,
+    /// Measure with so many jobs, where their number can be chosen
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    jobs: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,7 +71,7 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let arguments = Arguments::parse();
-    let mut report = Report::new(arguments.json, arguments.runs);
+    let mut report = Report::new(arguments.json, arguments.runs, arguments.jobs);
     let wanted = |bench| arguments.bench == bench || arguments.bench == Bench::All;
     if wanted(Bench::Noop) {
         noop::run(&mut report)?;
@@ -89,7 +92,7 @@ fn main() -> anyhow::Result<()> {
         memory::run(&mut report)?;
     }
     if wanted(Bench::Scale) {
-        scale::run(&mut report);
+        scale::run(&mut report)?;
     }
     if wanted(Bench::Startup) {
         startup::run(&mut report)?;

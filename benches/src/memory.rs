@@ -8,7 +8,7 @@ use crate::jobs::nothing;
 use crate::report::Report;
 use crate::server;
 
-const JOBS: usize = 1_000_000;
+const JOBS: u32 = 1_000_000;
 
 /// Memory of this process that is in use, in bytes.
 pub(crate) fn resident() -> anyhow::Result<u64> {
@@ -17,19 +17,33 @@ pub(crate) fn resident() -> anyhow::Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
+/// The most that was in use since [`forget_peak`], in bytes.
+pub(crate) fn peak() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("there is no /proc")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("there is a peak")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}
+
+/// Lets the peak begin anew, at what is in use now.
+pub(crate) fn forget_peak() -> anyhow::Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5").context("the peak cannot be reset")
+}
+
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     let dispatcher = server::local(0)?;
     dispatcher.submit(nothing, ()).cancel();
+    let jobs = report.jobs(JOBS) as usize;
     let before = resident()?;
     let started = Instant::now();
-    let jobs: Vec<_> = (0..JOBS).map(|_| dispatcher.submit(nothing, ())).collect();
+    let handles: Vec<_> = (0..jobs).map(|_| dispatcher.submit(nothing, ())).collect();
     // Once this is answered, everything submitted has been taken in.
     let stats = dispatcher.stats();
     let elapsed = started.elapsed().as_secs_f64();
-    assert!(stats.unresolved >= JOBS, "they wait");
-    let each = resident()?.saturating_sub(before) as f64 / JOBS as f64;
+    assert!(stats.unresolved >= jobs, "they wait");
+    let each = resident()?.saturating_sub(before) as f64 / jobs as f64;
     report.show("memory, queued no-op job", each, "bytes, its handle included", None);
-    report.show("memory, queueing a million", elapsed, "s", None);
-    drop(jobs);
+    report.show(&format!("memory, queueing {jobs}"), elapsed, "s", None);
+    drop(handles);
     Ok(())
 }

@@ -11,56 +11,63 @@ use crate::jobs::{add_one, nothing};
 use crate::report::{Better, Report};
 use crate::{chain, memory, server};
 
-const JOBS: u64 = 1_000_000;
-const MAPPED: u64 = 10_000_000;
+const JOBS: u32 = 1_000_000;
+const MAPPED: u32 = 10_000_000;
 
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
-    let floor = || chain::messages_per_second(JOBS);
+    // First, while this process is small: its peak is measured.
+    let inputs = report.jobs(MAPPED).into();
     server::each_way(|way, dispatcher| {
-        handles(dispatcher)?;
-        report.measure(&format!("noop {way}"), "jobs/s", Better::More, || handles(dispatcher), floor)?;
-        let name = format!("noop {way}, callbacks");
-        report.measure(&name, "jobs/s", Better::More, || callbacks(dispatcher), floor)?;
-        let before = memory::resident()?;
-        let rate = map(dispatcher)?;
-        let more = memory::resident()?.saturating_sub(before) as f64 / 1e6;
-        report.show(&format!("map 10 million {way}"), rate, "jobs/s", Some((floor()?, Better::More)));
-        report.show(&format!("map 10 million {way}, memory"), more, "MB more afterwards", None);
+        memory::forget_peak()?;
+        let rate = map(dispatcher, inputs)?;
+        let peak = memory::peak()? as f64 / f64::from(1 << 20);
+        let floor = Some((chain::messages_per_second(inputs)?, Better::More));
+        report.show(&format!("map {way}, {inputs} inputs"), rate, "jobs/s", floor);
+        report.show(&format!("map {way}, peak memory"), peak, "MiB", None);
+        Ok(())
+    })?;
+    let jobs = report.jobs(JOBS).into();
+    let floor = || chain::messages_per_second(jobs);
+    server::each_way(|way, dispatcher| {
+        let (handles, callbacks) = (|| handles(dispatcher, jobs), || callbacks(dispatcher, jobs));
+        handles()?;
+        report.measure(&format!("noop {way}"), "jobs/s", Better::More, handles, floor)?;
+        report.measure(&format!("noop {way}, callbacks"), "jobs/s", Better::More, callbacks, floor)?;
         Ok(())
     })
 }
 
-fn handles(dispatcher: &Dispatcher) -> anyhow::Result<f64> {
+fn handles(dispatcher: &Dispatcher, count: u64) -> anyhow::Result<f64> {
     let started = Instant::now();
-    let jobs: Vec<_> = (0..JOBS).map(|_| dispatcher.submit(nothing, ())).collect();
+    let jobs: Vec<_> = (0..count).map(|_| dispatcher.submit(nothing, ())).collect();
     for job in jobs {
         job.wait()?;
     }
-    Ok(JOBS as f64 / started.elapsed().as_secs_f64())
+    Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
-fn callbacks(dispatcher: &Dispatcher) -> anyhow::Result<f64> {
+fn callbacks(dispatcher: &Dispatcher, count: u64) -> anyhow::Result<f64> {
     let ended = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
-    for _ in 0..JOBS {
+    for _ in 0..count {
         let ended = Arc::clone(&ended);
-        let count = move |result: Result<(), _>| {
+        let note = move |result: Result<(), _>| {
             ended.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
         };
-        dispatcher.job(nothing, ()).callback(count).submit();
+        dispatcher.job(nothing, ()).callback(note).submit();
     }
     dispatcher.wait();
     let elapsed = started.elapsed();
-    ensure!(ended.load(Ordering::Relaxed) == JOBS, "every callback is called once");
-    Ok(JOBS as f64 / elapsed.as_secs_f64())
+    ensure!(ended.load(Ordering::Relaxed) == count, "every callback is called once");
+    Ok(count as f64 / elapsed.as_secs_f64())
 }
 
-fn map(dispatcher: &Dispatcher) -> anyhow::Result<f64> {
+fn map(dispatcher: &Dispatcher, count: u64) -> anyhow::Result<f64> {
     let started = Instant::now();
     let mut sum = 0_u64;
-    for result in dispatcher.map(add_one, 0..MAPPED) {
+    for result in dispatcher.map(add_one, 0..count) {
         sum += result?;
     }
-    ensure!(sum == MAPPED * (MAPPED + 1) / 2, "the sum is right");
-    Ok(MAPPED as f64 / started.elapsed().as_secs_f64())
+    ensure!(sum == count * (count + 1) / 2, "the sum is right");
+    Ok(count as f64 / started.elapsed().as_secs_f64())
 }

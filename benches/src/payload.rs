@@ -1,4 +1,5 @@
-//! Large arguments and results. Floor: the same bytes there and back over one loopback TCP connection.
+//! Large arguments and results. Floor: the same blocks there and back over one loopback TCP connection, each sent back
+//! once it has arrived.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -13,12 +14,13 @@ use crate::{chain, server};
 
 const MIB: usize = 1 << 20;
 
-/// 1 MiB in and out, 200 times.
+/// 1 MiB in and out, many at once.
 pub(crate) fn run_bytes(report: &mut Report) -> anyhow::Result<()> {
+    let jobs = report.jobs(200) as usize;
     server::each_way(|way, dispatcher| {
-        let floor = || chain::copy_rate(MIB, 200);
+        let floor = || chain::copy_rate(MIB, jobs, true);
         there_and_back(dispatcher, MIB, 20)?;
-        let figure = || there_and_back(dispatcher, MIB, 200);
+        let figure = || there_and_back(dispatcher, MIB, jobs);
         report.measure(&format!("bytes {way}, 1 MiB"), "MB/s each way", Better::More, figure, floor)?;
         Ok(())
     })
@@ -26,9 +28,10 @@ pub(crate) fn run_bytes(report: &mut Report) -> anyhow::Result<()> {
 
 /// 64 MiB in and out, one at a time; and how long small jobs take meanwhile.
 pub(crate) fn run_large(report: &mut Report) -> anyhow::Result<()> {
+    let jobs = report.jobs(4) as usize;
     server::each_way(|way, dispatcher| {
-        let floor = || chain::copy_rate(64 * MIB, 4);
-        let figure = || one_by_one(dispatcher, 64 * MIB, 4);
+        let floor = || chain::copy_rate(64 * MIB, jobs, false);
+        let figure = || one_by_one(dispatcher, 64 * MIB, jobs);
         figure()?;
         report.measure(&format!("large {way}, 64 MiB"), "MB/s each way", Better::More, figure, floor)?;
         let (alone, meanwhile) = (small_jobs(dispatcher), small_jobs_meanwhile(dispatcher)?);

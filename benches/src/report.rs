@@ -8,6 +8,8 @@ pub(crate) struct Report {
     json: bool,
     /// How often everything is measured.
     pub(crate) runs: u32,
+    /// How many jobs to measure with, if not as many as the bench thinks best.
+    jobs: Option<u32>,
 }
 
 /// Which way a figure is better.
@@ -18,11 +20,16 @@ pub(crate) enum Better {
 }
 
 impl Report {
-    pub(crate) fn new(json: bool, runs: u32) -> Self {
+    pub(crate) fn new(json: bool, runs: u32, jobs: Option<u32>) -> Self {
         if !json {
             println!("{:34} {:>14} {:>14} {:>7}  unit", "bench", "figure", "floor", "ratio");
         }
-        Self { json, runs }
+        Self { json, runs, jobs }
+    }
+
+    /// How many jobs to measure with.
+    pub(crate) fn jobs(&self, best: u32) -> u32 {
+        self.jobs.unwrap_or(best)
     }
 
     /// Measures a figure and its floor in turns, and shows the medians and their ratio.
