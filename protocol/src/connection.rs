@@ -6,32 +6,26 @@
 //! queued meanwhile passes it, except what makes no sense before it ([`Message::follows_bulk`]): orders about attempts, the
 //! last piece of a program, a farewell.
 
-use std::collections::VecDeque;
+mod messages;
+mod receive;
+mod send;
+
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio_util::codec::{Decoder, Encoder};
 
-use crate::codec::{self, DecodeError};
-use crate::limits::{BATCH_BYTES, BULK_BYTES, MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES, RECORD_PLAIN_BYTES};
-use crate::record::{Keys, Opener, RecordError, Sealer};
+use crate::codec::DecodeError;
+use crate::record::{Keys, RecordError};
 use crate::{FromNode, ToNode};
+
+pub use self::messages::Message;
+pub use self::receive::Reader;
+pub use self::send::{SendError, Writer};
 
 /// Batches received and not yet taken; the sender is held back by TCP beyond that.
 const BATCHES_RECEIVED: usize = 16;
-/// How much is sealed before it is written out.
-const WRITE_BYTES: usize = 256 * 1024;
-/// How much is asked for in one read.
-const READ_BYTES: usize = 256 * 1024;
-/// Bytes of the length before a large message.
-const LENGTH_BYTES: usize = 8;
-/// Memory that is made ready for a large message because its length was announced, before it arrives.
-const BELIEVED_BYTES: usize = 4 << 20;
 /// How long what is still queued may take to be written once the connection is being closed.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 
@@ -45,33 +39,6 @@ enum Kind {
     FirstSegment = 1,
     /// A further piece of it.
     Segment = 2,
-}
-
-/// A large message: what was encoded, and the payload that ends it, from where it is.
-#[derive(Debug)]
-struct Large {
-    head: Bytes,
-    payload: Bytes,
-    is_begun: bool,
-    is_greeting: bool,
-}
-
-impl Large {
-    fn remaining(&self) -> usize {
-        self.head.len() + self.payload.len()
-    }
-}
-
-/// What can be sent over a [`Transport`].
-pub trait Message: Serialize + DeserializeOwned + Send + 'static {
-    /// Hands the message to `each` in pieces that are small, as far as it can be divided.
-    fn divide(self, each: &mut dyn FnMut(Self));
-
-    /// Whether this message must not overtake a large one queued before it.
-    fn follows_bulk(&self) -> bool;
-
-    /// Whether this message is a greeting: nothing queued after it may overtake it, however large it is.
-    fn is_greeting(&self) -> bool;
 }
 
 /// Two directions of messages. Dropping the sending half closes the connection once everything queued is written.
@@ -185,276 +152,6 @@ async fn write_all<O: Message>(
         }
     }
     let _ = tokio::time::timeout(FAREWELL_TIME, writer.io.shutdown()).await;
-}
-
-/// Receives messages.
-#[derive(Debug)]
-pub struct Reader<R> {
-    io: R,
-    opener: Opener,
-    received: BytesMut,
-    /// The large message being put together.
-    bulk: Vec<u8>,
-    /// What is missing of it.
-    bulk_missing: usize,
-}
-
-impl<R: AsyncRead + Unpin> Reader<R> {
-    /// Reads from `io` what was sealed for `keys`.
-    pub fn new(io: R, keys: Keys) -> Self {
-        Self { io, opener: Opener::new(keys), received: BytesMut::new(), bulk: Vec::new(), bulk_missing: 0 }
-    }
-
-    /// Waits for at least one message and appends it, and all that arrived with it, to `messages`.
-    ///
-    /// # Errors
-    /// When the connection ended, or what arrives is not what the peer should send. Nothing more can be received then.
-    pub async fn receive<M: DeserializeOwned>(&mut self, messages: &mut Vec<M>) -> Result<(), LinkError> {
-        loop {
-            while let Some(record) = self.opener.decode(&mut self.received).map_err(LinkError::Record)? {
-                self.take_record(record, messages)?;
-            }
-            if !messages.is_empty() {
-                return Ok(());
-            }
-            self.received.reserve(READ_BYTES);
-            match self.io.read_buf(&mut self.received).await {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(LinkError::Closed);
-                }
-                Err(error) => return Err(LinkError::Io(error)),
-            }
-        }
-    }
-
-    fn take_record<M: DeserializeOwned>(
-        &mut self,
-        mut record: Bytes,
-        messages: &mut Vec<M>,
-    ) -> Result<(), LinkError> {
-        const LARGEST: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
-        match record.get_u8() {
-            kind if kind == Kind::Batch as u8 => Ok(codec::decode_sequence(&record, messages)?),
-            kind if kind == Kind::FirstSegment as u8
-                && self.bulk_missing == 0
-                && record.len() > LENGTH_BYTES =>
-            {
-                self.bulk_missing = usize::try_from(record.get_u64_le()).unwrap_or(usize::MAX);
-                if self.bulk_missing > LARGEST {
-                    return Err(LinkError::TooLarge(LARGEST));
-                }
-                // Much is believed only once it arrives.
-                self.bulk.reserve_exact(self.bulk_missing.min(BELIEVED_BYTES));
-                self.take_segment(&record, messages)
-            }
-            kind if kind == Kind::Segment as u8 => self.take_segment(&record, messages),
-            kind => Err(DecodeError::UnknownKind(kind).into()),
-        }
-    }
-}
-
-impl<R> Reader<R> {
-    fn take_segment<M: DeserializeOwned>(
-        &mut self,
-        segment: &[u8],
-        messages: &mut Vec<M>,
-    ) -> Result<(), LinkError> {
-        let Some(missing) = self.bulk_missing.checked_sub(segment.len()) else {
-            return Err(DecodeError::LeftOver(segment.len() - self.bulk_missing).into());
-        };
-        self.bulk.extend_from_slice(segment);
-        self.bulk_missing = missing;
-        if missing == 0 {
-            let whole = Bytes::from(std::mem::take(&mut self.bulk));
-            messages.push(codec::decode_frame(&whole)?);
-        }
-        Ok(())
-    }
-}
-
-/// Sends messages.
-#[derive(Debug)]
-pub struct Writer<W> {
-    io: W,
-    sealer: Sealer,
-    /// Small messages not yet sealed, behind the byte of [`Kind::Batch`].
-    batch: Vec<u8>,
-    /// Large messages not yet sealed.
-    bulk: VecDeque<Large>,
-    /// Sealed and not yet written.
-    sealed: BytesMut,
-}
-
-impl<W: AsyncWrite + Unpin> Writer<W> {
-    /// Writes to `io` what is sealed with `keys`.
-    pub fn new(io: W, keys: Keys) -> Self {
-        let sealer = Sealer::new(keys);
-        Self { io, sealer, batch: vec![Kind::Batch as u8], bulk: VecDeque::new(), sealed: BytesMut::new() }
-    }
-
-    /// Whether anything waits to be written.
-    pub fn has_queued(&self) -> bool {
-        self.batch.len() > 1 || !self.bulk.is_empty() || !self.sealed.is_empty()
-    }
-
-    /// Queues a message.
-    ///
-    /// # Errors
-    /// When it cannot be serialised.
-    pub fn queue<M: Message>(&mut self, message: M) -> Result<(), SendError> {
-        let mut result = Ok(());
-        message.divide(&mut |piece| {
-            if result.is_ok() {
-                result = self.queue_piece(&piece);
-            }
-        });
-        result
-    }
-
-    fn queue_piece<M: Message>(&mut self, message: &M) -> Result<(), SendError> {
-        let start = self.batch.len();
-        let payload = codec::encode_apart(message, BULK_BYTES, &mut self.batch)?;
-        let large = payload.is_some() || self.batch.len() - start > BULK_BYTES;
-        let waits = match self.bulk.front() {
-            None => false,
-            Some(first) => first.is_greeting || message.follows_bulk(),
-        };
-        if large || waits {
-            let head = self.batch.split_off(start).into();
-            let (payload, is_greeting) = (payload.unwrap_or_default(), message.is_greeting());
-            self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting });
-        } else if self.batch.len() > BATCH_BYTES {
-            self.seal_batch()?;
-        }
-        Ok(())
-    }
-
-    /// Writes all small messages, and a piece of the large ones.
-    ///
-    /// # Errors
-    /// When the connection broke.
-    pub async fn write_some(&mut self) -> Result<(), SendError> {
-        self.seal_batch()?;
-        while self.sealed.len() < WRITE_BYTES && self.seal_segment()? {}
-        self.io.write_all(&self.sealed).await?;
-        self.sealed.clear();
-        Ok(())
-    }
-
-    fn seal_batch(&mut self) -> Result<(), RecordError> {
-        if self.batch.len() > 1 {
-            self.sealer.encode(&self.batch, &mut self.sealed)?;
-            self.batch.truncate(1);
-        }
-        Ok(())
-    }
-
-    fn seal_segment(&mut self) -> Result<bool, RecordError> {
-        let Some(large) = self.bulk.front_mut() else { return Ok(false) };
-        self.batch.clear();
-        if large.is_begun {
-            self.batch.push(Kind::Segment as u8);
-        } else {
-            self.batch.push(Kind::FirstSegment as u8);
-            self.batch.extend_from_slice(&(large.remaining() as u64).to_le_bytes());
-            large.is_begun = true;
-        }
-        for part in [&mut large.head, &mut large.payload] {
-            let room = RECORD_PLAIN_BYTES - self.batch.len();
-            self.batch.extend_from_slice(&part.split_to(part.len().min(room)));
-        }
-        if large.remaining() == 0 {
-            self.bulk.pop_front();
-        }
-        self.sealer.encode(&self.batch, &mut self.sealed)?;
-        self.batch.clear();
-        self.batch.push(Kind::Batch as u8);
-        Ok(true)
-    }
-}
-
-/// A message could not be sent.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// It could not be serialised.
-    #[error(transparent)]
-    Encode(#[from] codec::EncodeError),
-    /// It could not be sealed.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// It could not be written.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-/// Cuts `items` into runs whose weights add up to at most `BULK_BYTES / 2`; an item heavier than that stands alone.
-fn runs<T>(items: Vec<T>, weight: impl Fn(&T) -> usize, mut each: impl FnMut(Vec<T>)) {
-    const RUN_BYTES: usize = BULK_BYTES / 2;
-    if items.iter().map(&weight).sum::<usize>() <= RUN_BYTES {
-        return each(items);
-    }
-    let mut run = Vec::new();
-    let mut bytes = 0;
-    for item in items {
-        let item_bytes = weight(&item);
-        if bytes + item_bytes > RUN_BYTES && !run.is_empty() {
-            each(std::mem::take(&mut run));
-            bytes = 0;
-        }
-        bytes += item_bytes;
-        run.push(item);
-    }
-    each(run);
-}
-
-impl Message for ToNode {
-    fn divide(self, each: &mut dyn FnMut(Self)) {
-        match self {
-            // Identifiers, numbers and lengths need at most 33 bytes.
-            Self::Run(attempts) => {
-                runs(attempts, |attempt| 33 + attempt.args.len(), |run| each(Self::Run(run)));
-            }
-            other => each(other),
-        }
-    }
-
-    fn follows_bulk(&self) -> bool {
-        matches!(
-            self,
-            Self::Cancel(_)
-                | Self::Recall(_)
-                | Self::ProgramChunk { .. }
-                | Self::ProgramUnavailable(..)
-                | Self::Goodbye
-        )
-    }
-
-    fn is_greeting(&self) -> bool {
-        matches!(self, Self::Hello(_))
-    }
-}
-
-impl Message for FromNode {
-    fn divide(self, each: &mut dyn FnMut(Self)) {
-        match self {
-            Self::Outcomes(mut first, outcomes) => runs(outcomes, crate::Outcome::weight, |run| {
-                let count = run.len() as u64;
-                each(Self::Outcomes(first, run));
-                first += count;
-            }),
-            other => each(other),
-        }
-    }
-
-    fn follows_bulk(&self) -> bool {
-        matches!(self, Self::Goodbye(_))
-    }
-
-    fn is_greeting(&self) -> bool {
-        matches!(self, Self::Welcome(_) | Self::Refused(_))
-    }
 }
 
 #[cfg(test)]
