@@ -10,7 +10,7 @@ const JOBS: u32 = 5_000;
 
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     let jobs = report.jobs(JOBS);
-    server::each_way(|way, dispatcher| {
+    server::each_way(report, |report, way, dispatcher| {
         let mut slowest = Vec::new();
         let mut one_by_one = || {
             let mut times = Vec::new();

@@ -37,12 +37,19 @@ struct Arguments {
     /// Measure with so many jobs, where their number can be chosen
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Option<u32>,
+    /// Measure this way only, where there are two
+    #[arg(long, value_enum)]
+    way: Option<server::Way>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Bench {
-    /// No-op jobs a second, one handle each; with callbacks; by map
+    /// By map over ten million inputs: jobs a second, and memory
+    Map,
+    /// No-op jobs a second, one handle each
     Noop,
+    /// The same with a callback on every job
+    Callbacks,
     /// One job at a time: microseconds from submit to result
     Latency,
     /// 1 MiB in and out
@@ -71,10 +78,17 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let arguments = Arguments::parse();
-    let mut report = Report::new(arguments.json, arguments.runs, arguments.jobs);
+    let mut report = Report::new(arguments.json, arguments.runs, arguments.jobs, arguments.way);
     let wanted = |bench| arguments.bench == bench || arguments.bench == Bench::All;
+    // First, while this process is small: its peak is measured.
+    if wanted(Bench::Map) {
+        noop::run_map(&mut report)?;
+    }
     if wanted(Bench::Noop) {
         noop::run(&mut report)?;
+    }
+    if wanted(Bench::Callbacks) {
+        noop::run_callbacks(&mut report)?;
     }
     if wanted(Bench::Latency) {
         latency::run(&mut report)?;

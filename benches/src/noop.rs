@@ -14,25 +14,40 @@ use crate::{chain, memory, server};
 const JOBS: u32 = 1_000_000;
 const MAPPED: u32 = 10_000_000;
 
+/// One handle each.
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
-    // First, while this process is small: its peak is measured.
+    let jobs = report.jobs(JOBS).into();
+    server::each_way(report, |report, way, dispatcher| {
+        let figure = || handles(dispatcher, jobs);
+        figure()?;
+        let floor = || chain::messages_per_second(jobs);
+        report.measure(&format!("noop {way}"), "jobs/s", Better::More, figure, floor)?;
+        Ok(())
+    })
+}
+
+/// No handles; a callback for each.
+pub(crate) fn run_callbacks(report: &mut Report) -> anyhow::Result<()> {
+    let jobs = report.jobs(JOBS).into();
+    server::each_way(report, |report, way, dispatcher| {
+        let figure = || callbacks(dispatcher, jobs);
+        figure()?;
+        let floor = || chain::messages_per_second(jobs);
+        report.measure(&format!("callbacks {way}"), "jobs/s", Better::More, figure, floor)?;
+        Ok(())
+    })
+}
+
+/// Ten million inputs, none of which is kept; once, and the most memory this process had meanwhile.
+pub(crate) fn run_map(report: &mut Report) -> anyhow::Result<()> {
     let inputs = report.jobs(MAPPED).into();
-    server::each_way(|way, dispatcher| {
+    server::each_way(report, |report, way, dispatcher| {
         memory::forget_peak()?;
         let rate = map(dispatcher, inputs)?;
         let peak = memory::peak()? as f64 / f64::from(1 << 20);
         let floor = Some((chain::messages_per_second(inputs)?, Better::More));
         report.show(&format!("map {way}, {inputs} inputs"), rate, "jobs/s", floor);
         report.show(&format!("map {way}, peak memory"), peak, "MiB", None);
-        Ok(())
-    })?;
-    let jobs = report.jobs(JOBS).into();
-    let floor = || chain::messages_per_second(jobs);
-    server::each_way(|way, dispatcher| {
-        let (handles, callbacks) = (|| handles(dispatcher, jobs), || callbacks(dispatcher, jobs));
-        handles()?;
-        report.measure(&format!("noop {way}"), "jobs/s", Better::More, handles, floor)?;
-        report.measure(&format!("noop {way}, callbacks"), "jobs/s", Better::More, callbacks, floor)?;
         Ok(())
     })
 }

@@ -17,7 +17,7 @@ const MIB: usize = 1 << 20;
 /// 1 MiB in and out, many at once.
 pub(crate) fn run_bytes(report: &mut Report) -> anyhow::Result<()> {
     let jobs = report.jobs(200) as usize;
-    server::each_way(|way, dispatcher| {
+    server::each_way(report, |report, way, dispatcher| {
         let floor = || chain::copy_rate(MIB, jobs, true);
         there_and_back(dispatcher, MIB, 20)?;
         let figure = || there_and_back(dispatcher, MIB, jobs);
@@ -29,7 +29,7 @@ pub(crate) fn run_bytes(report: &mut Report) -> anyhow::Result<()> {
 /// 64 MiB in and out, one at a time; and how long small jobs take meanwhile.
 pub(crate) fn run_large(report: &mut Report) -> anyhow::Result<()> {
     let jobs = report.jobs(4) as usize;
-    server::each_way(|way, dispatcher| {
+    server::each_way(report, |report, way, dispatcher| {
         let floor = || chain::copy_rate(64 * MIB, jobs, false);
         let figure = || one_by_one(dispatcher, 64 * MIB, jobs);
         figure()?;

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use crate::server::Way;
+
 /// Collects what is measured, and shows it line by line.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -10,6 +12,8 @@ pub(crate) struct Report {
     pub(crate) runs: u32,
     /// How many jobs to measure with, if not as many as the bench thinks best.
     jobs: Option<u32>,
+    /// Which way jobs are to go, if not each.
+    pub(crate) way: Option<Way>,
 }
 
 /// Which way a figure is better.
@@ -20,11 +24,11 @@ pub(crate) enum Better {
 }
 
 impl Report {
-    pub(crate) fn new(json: bool, runs: u32, jobs: Option<u32>) -> Self {
+    pub(crate) fn new(json: bool, runs: u32, jobs: Option<u32>, way: Option<Way>) -> Self {
         if !json {
             println!("{:34} {:>14} {:>14} {:>7}  unit", "bench", "figure", "floor", "ratio");
         }
-        Self { json, runs, jobs }
+        Self { json, runs, jobs, way }
     }
 
     /// How many jobs to measure with.

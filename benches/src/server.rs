@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use pp_dispatcher::{Builder, Dispatcher};
 
+use crate::report::Report;
+
 const SECRET: &str = "known to this bench only";
 /// How long a daemon may take to be ready for jobs, the sending of this program included.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -87,8 +89,24 @@ pub(crate) fn remote(servers: &[Server]) -> anyhow::Result<Dispatcher> {
 }
 
 /// The two ways jobs go: to worker processes of this program, and through a daemon over encrypted TCP.
-pub(crate) fn each_way(mut bench: impl FnMut(&str, &Dispatcher) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    bench("local", &local(2)?)?;
-    let servers = [Server::start(2, 1)?];
-    bench("ppserver", &remote(&servers)?)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Way {
+    Local,
+    Ppserver,
+}
+
+/// Runs a bench for each way that is to be measured. It is told the way's name, and a dispatcher for it.
+pub(crate) fn each_way(
+    report: &mut Report,
+    mut bench: impl FnMut(&mut Report, &str, &Dispatcher) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let wanted = report.way;
+    if wanted != Some(Way::Ppserver) {
+        bench(report, "local", &local(2)?)?;
+    }
+    if wanted != Some(Way::Local) {
+        let servers = [Server::start(2, 1)?];
+        bench(report, "ppserver", &remote(&servers)?)?;
+    }
+    Ok(())
 }
