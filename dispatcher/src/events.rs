@@ -105,10 +105,9 @@ impl fmt::Display for Event {
             }
             Self::Printed { node, job: Some(job), line, .. } => write!(f, "[{node} job {job}] {line}"),
             Self::Printed { node, job: None, line, .. } => write!(f, "[{node}] {line}"),
+            Self::Stalled { jobs: 1, reason } => write!(f, "a job waits and no node can run it: {reason}"),
             Self::Stalled { jobs, reason } => {
-                let (jobs, wait) =
-                    if *jobs == 1 { ("a job".into(), "waits") } else { (format!("{jobs} jobs"), "wait") };
-                write!(f, "{jobs} {wait} and no node can run them: {reason}")
+                write!(f, "{jobs} jobs wait and no node can run them: {reason}")
             }
         }
     }

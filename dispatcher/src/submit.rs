@@ -84,6 +84,13 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         self
     }
 
+    /// Whether it does no harm to run the job twice. If so, and slots idle while it takes longer than usual, a copy of it
+    /// runs elsewhere, and the first result counts.
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.options.idempotent = idempotent;
+        self
+    }
+
     /// Jobs of higher priority go first; the usual one is 0.
     pub fn priority(mut self, priority: i32) -> Self {
         self.options.priority = priority;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{FunctionId, JobId, Payload};
+use pp_protocol::{FunctionId, JobId, Moment, Payload};
 
 use super::{Action, Core, Failure, JobOptions, JobOutcome, NewJob, NodeKey, Resolution, Ticket};
 
@@ -31,9 +31,28 @@ pub(super) struct Rare {
     pub(super) failures: Vec<Failure>,
     /// The node that just failed it.
     pub(super) avoid: Option<NodeKey>,
+    /// When the attempt was sent of a job that may be copied, and has not been.
+    pub(super) sent_at: Option<Moment>,
+    /// Its copy, and what it is a copy of.
+    pub(super) copy: Option<JobId>,
+    pub(super) copy_of: Option<JobId>,
 }
 
 impl<T> Job<T> {
+    pub(super) fn new(
+        ticket: Option<T>,
+        function: FunctionId,
+        args: Payload,
+        rare: Option<Box<Rare>>,
+    ) -> Self {
+        Self { ticket, function, args, attempt: 0, node: None, position: 0, sent: 0, rare }
+    }
+
+    /// When its attempt was sent, if it may be copied.
+    pub(super) fn sent_at(&self) -> Option<Moment> {
+        self.rare.as_deref().and_then(|rare| rare.sent_at)
+    }
+
     pub(super) fn options(&self) -> Option<&JobOptions> {
         self.rare.as_deref().map(|rare| &rare.options)
     }
@@ -85,7 +104,7 @@ impl<T> Jobs<T> {
     }
 
     pub(super) fn insert(&mut self, job: Job<T>) -> JobId {
-        self.unresolved += 1;
+        self.unresolved += usize::from(job.ticket.is_some());
         if let Some(place) = self.free.pop() {
             let kept = &mut self.places[place as usize];
             kept.job = Some(job);
@@ -149,16 +168,7 @@ impl<T: Ticket> Core<T> {
     pub(super) fn submit(&mut self, jobs: Vec<NewJob<T>>) {
         for NewJob { ticket, function, args, options } in jobs {
             let rare = options.map(|options| Box::new(Rare { options: *options, ..Rare::default() }));
-            let job = Job {
-                ticket: Some(ticket),
-                function,
-                args,
-                attempt: 0,
-                node: None,
-                position: 0,
-                sent: 0,
-                rare,
-            };
+            let job = Job::new(Some(ticket), function, args, rare);
             let priority = job.priority();
             let id = self.jobs.insert(job);
             if let Some(ticket) = self.jobs.find(id).and_then(|job| job.ticket.as_ref()) {
@@ -192,6 +202,9 @@ impl<T> Core<T> {
                     actions.push(Action::Resolve(ticket, resolution));
                     let attempt = pp_protocol::AttemptId { job: id, number: attempt };
                     self.send_if_connected(node, pp_protocol::ToNode::Cancel(vec![attempt]), actions);
+                    let copy =
+                        self.jobs.find(id).and_then(|job| job.rare.as_deref()).and_then(|rare| rare.copy);
+                    self.cancel_copy(copy, actions);
                 }
             }
         }
@@ -206,7 +219,15 @@ impl<T> Core<T> {
         run_time: Duration,
         actions: &mut Vec<Action<T>>,
     ) {
-        let Some(Job { ticket, args, .. }) = self.jobs.remove(id) else { return };
+        let Some(Job { ticket, args, rare, .. }) = self.jobs.remove(id) else { return };
+        let (copy, copy_of) = rare.map_or((None, None), |rare| (rare.copy, rare.copy_of));
+        if let Some(original) = copy_of {
+            if matches!(outcome, JobOutcome::Succeeded(_)) {
+                self.resolve_by_copy(original, outcome, node, run_time, actions);
+            }
+            return;
+        }
+        self.cancel_copy(copy, actions);
         let resolution = Resolution { outcome, job: id, node, run_time, args_bytes: args.0.len() };
         actions.extend(ticket.map(|ticket| Action::Resolve(ticket, resolution)));
     }

@@ -362,7 +362,7 @@ impl<T> Core<T> {
         rare.avoid = Some(key);
         if rare.failures.len() < rare.options.max_attempts.unwrap_or(max_attempts) as usize {
             self.queue_again(id);
-            if report {
+            if report && self.jobs.find(id).is_some() {
                 actions.push(Action::Report(Report::JobRetried(id, failure)));
             }
         } else {

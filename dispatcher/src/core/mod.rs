@@ -20,6 +20,7 @@
 //!           └── failed ──┴────── Reconnecting ── refused, restarted, 5 s ──> lost
 //! ```
 
+mod copies;
 mod jobs;
 mod links;
 mod nodes;
@@ -107,6 +108,8 @@ pub struct JobOptions {
     pub max_attempts: Option<u32>,
     /// Whether a panic is tried again like a dead worker.
     pub retry_panics: bool,
+    /// Whether it does no harm to run it twice: then an attempt that takes long may get a copy elsewhere.
+    pub idempotent: bool,
     /// Higher goes first.
     pub priority: i32,
 }
@@ -260,6 +263,9 @@ pub struct Core<T> {
     /// When a node to recall from was last looked for among many, and when it is to be done again.
     recall_looked_at: Moment,
     recall_due: Option<Moment>,
+    /// Jobs that may be copied, by when their attempts were sent; and when one may be worth it.
+    copyable: BTreeSet<(Moment, JobId)>,
+    copy_due: Option<Moment>,
     /// When the next heartbeat is due.
     heartbeat: Option<Moment>,
     /// Since when jobs wait without any node to run them; reported once.
@@ -315,6 +321,8 @@ impl<T> Core<T> {
             overfull: BTreeSet::new(),
             recall_looked_at: Moment(0),
             recall_due: None,
+            copyable: BTreeSet::new(),
+            copy_due: None,
             heartbeat: None,
             stalled: Stalled::No,
             unrunnable: None,
@@ -334,6 +342,7 @@ impl<T> Core<T> {
             .flatten()
             .chain(self.heartbeat)
             .chain(self.recall_due)
+            .chain(self.copy_due)
             .chain(stall)
             .min()
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use pp_protocol::{Moment, NodeId, NodeStatus, Welcome};
+use pp_protocol::{Attempt, AttemptId, JobId, Moment, NodeId, NodeStatus, Welcome};
 
 use super::NodeKey;
+use super::jobs::Job;
 
 /// A node is sent nothing more while the arguments of what it has are so large together.
 pub(super) const ARGS_AT_NODE: usize = 256 << 20;
@@ -197,6 +198,24 @@ impl Node {
         self.recalled_at = None;
         self.unanswered.clear();
         self.trouble = None;
+    }
+
+    /// The next attempt of a job is sent to this node, which is `key`.
+    pub(super) fn take_on<T>(&mut self, key: NodeKey, id: JobId, job: &mut Job<T>) -> Attempt {
+        job.attempt += 1;
+        job.node = Some(key);
+        job.position = self.attempts.len() as u32;
+        self.sent = self.sent.wrapping_add(1);
+        job.sent = self.sent;
+        self.args_bytes += job.args.len();
+        self.attempts.push(id.place());
+        let limit = job.time_limit();
+        Attempt {
+            id: AttemptId { job: id, number: job.attempt },
+            function: job.function,
+            time_limit_ns: limit.map_or(0, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
+            args: job.args.clone(),
+        }
     }
 
     /// Another ping is sent; its number.

@@ -80,7 +80,7 @@ impl<T> Core<T> {
         }
         self.take_from_node(id);
         if let Some(node) = self.nodes.get_mut(&key)
-            && !matches!(ended, Ended::Returned)
+            && !matches!(ended, Ended::Returned | Ended::Cancelled)
         {
             node.jobs += 1;
             node.learn(run_time_ns);
@@ -130,6 +130,9 @@ impl<T> Core<T> {
     /// The job's attempt is no longer at its node.
     pub(super) fn take_from_node(&mut self, id: AttemptId) {
         let Some(job) = self.jobs.find_mut(id.job) else { return };
+        if let Some(sent) = job.rare.as_deref_mut().and_then(|rare| rare.sent_at.take()) {
+            self.copyable.remove(&(sent, id.job));
+        }
         let args_bytes = job.args.len();
         let Some(node) = job.node.take().and_then(|key| self.nodes.get_mut(&key)) else { return };
         let position = job.position as usize;

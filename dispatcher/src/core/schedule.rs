@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{Attempt, AttemptId, Moment, ToNode};
+use pp_protocol::{Moment, ToNode};
 
 use super::nodes::ARGS_AT_NODE;
 use super::queue::Verdict;
@@ -25,7 +25,7 @@ impl<T> Core<T> {
         let mut passed_over = Vec::new();
         while self.queue.len() > 0 {
             let Some((_, key)) = self.takers.first().copied() else { break };
-            if !self.send_work(key, actions) {
+            if !self.send_work(now, key, actions) {
                 // All that waits is to go elsewhere.
                 if let Some(taker) = self.takers.pop_first() {
                     passed_over.push(taker);
@@ -33,13 +33,15 @@ impl<T> Core<T> {
             }
         }
         self.takers.extend(passed_over);
+        (self.recall_due, self.copy_due) = (None, None);
         if self.queue.len() == 0 {
             self.recall(now, actions);
+            self.copy_stragglers(now, actions);
         }
     }
 
     /// Sends a node some of the queue. False if there is nothing for it.
-    fn send_work(&mut self, key: NodeKey, actions: &mut Vec<Action<T>>) -> bool {
+    fn send_work(&mut self, now: Moment, key: NodeKey, actions: &mut Vec<Action<T>>) -> bool {
         let elsewhere = self.nodes.iter().any(|(other, node)| *other != key && node.may_take_work());
         let most = self.share(key);
         let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
@@ -54,21 +56,11 @@ impl<T> Core<T> {
             });
             let Some(id) = taken else { break };
             let Some(job) = self.jobs.find_mut(id) else { continue };
-            job.attempt += 1;
-            job.node = Some(key);
-            job.position = node.attempts.len() as u32;
-            node.sent = node.sent.wrapping_add(1);
-            job.sent = node.sent;
-            node.args_bytes += job.args.len();
-            node.attempts.push(id.place());
-            attempts.push(Attempt {
-                id: AttemptId { job: id, number: job.attempt },
-                function: job.function,
-                time_limit_ns: job
-                    .time_limit()
-                    .map_or(0, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
-                args: job.args.clone(),
-            });
+            if job.options().is_some_and(|options| options.idempotent) && job.rare().copy.is_none() {
+                job.rare().sent_at = Some(now);
+                self.copyable.insert((now, id));
+            }
+            attempts.push(node.take_on(key, id, job));
         }
         let any = !attempts.is_empty();
         if any {
@@ -93,7 +85,6 @@ impl<T> Core<T> {
 
     /// Asks back what waits at the node with the longest backlog, as much as could start elsewhere now.
     fn recall(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
-        self.recall_due = None;
         let nobody_idles = self.takers.first().is_none_or(|(load, _)| *load >= 256);
         if nobody_idles || self.overfull.is_empty() {
             return;

@@ -199,6 +199,58 @@ fn few_jobs_are_spread_over_the_nodes() {
     assert_eq!(dispatcher.submit(2), [run(A, &[(0, 1)]), run(B, &[(1, 1)])]);
 }
 
+/// One job that may be copied runs on A for longer than jobs do there, while B has nothing to do.
+fn with_a_copy() -> Dispatcher {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    let options = JobOptions { idempotent: true, ..JobOptions::default() };
+    let sent = dispatcher.on(Event::Submit(vec![with_options(0, options)]));
+    assert_eq!(sent, [run(A, &[(0, 1)])]);
+    assert_eq!(dispatcher.connect(B, 1, 1), [], "it has only just been sent");
+    dispatcher.now = dispatcher.core.next_deadline().expect("it may become worth a copy");
+    let copy = Attempt { args: Payload::from(vec![0]), ..attempt(1, 1) };
+    let sent = dispatcher.on(Event::Tick);
+    assert_eq!(sent, [Action::Send(B, ToNode::Run(vec![copy]))], "a job of its own with the same arguments");
+    assert_eq!(dispatcher.core.unresolved(), 1);
+    dispatcher
+}
+
+#[test]
+fn a_copy_that_is_faster_resolves_the_job_and_the_original_is_cancelled() {
+    let mut dispatcher = with_a_copy();
+    let cancel = Action::Send(A, ToNode::Cancel(vec![id(0, 1)]));
+    assert_eq!(dispatcher.outcomes(B, 0, vec![succeeded(1, 1)]), [done(0, B), cancel]);
+    assert_eq!(dispatcher.outcomes(A, 0, vec![ended(0, 1, Ended::Cancelled)]), []);
+    assert_eq!((dispatcher.core.unresolved(), dispatcher.core.kept()), (0, 0));
+}
+
+#[test]
+fn a_copy_that_is_slower_is_cancelled() {
+    let mut dispatcher = with_a_copy();
+    let cancel = Action::Send(B, ToNode::Cancel(vec![id(1, 1)]));
+    assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [cancel, done(0, A)]);
+    assert_eq!(dispatcher.outcomes(B, 0, vec![succeeded(1, 1)]), [], "it was done all the same");
+    assert_eq!((dispatcher.core.unresolved(), dispatcher.core.kept()), (0, 0));
+}
+
+#[test]
+fn what_becomes_of_a_copy_is_no_failure_of_the_job() {
+    let mut dispatcher = with_a_copy();
+    assert_eq!(dispatcher.outcomes(B, 0, vec![died(1, 1)]), []);
+    assert_eq!(dispatcher.core.unresolved(), 1);
+    assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A)]);
+    assert_eq!(dispatcher.core.kept(), 0);
+}
+
+#[test]
+fn a_job_that_may_not_run_twice_is_not_copied() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    dispatcher.connect(B, 1, 1);
+    assert_eq!(dispatcher.pass(Duration::from_secs(2)), []);
+}
+
 #[test]
 fn a_cancelled_job_is_answered_at_once_and_killed_where_it_runs() {
     let mut dispatcher = Dispatcher::new();

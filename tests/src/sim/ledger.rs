@@ -68,6 +68,8 @@ pub(super) struct JobSpec {
     pub(super) time_limit: Option<Duration>,
     pub(super) max_attempts: Option<u32>,
     pub(super) retry_panics: bool,
+    /// It may be copied while slots idle.
+    pub(super) idempotent: bool,
     pub(super) priority: i32,
     /// Bytes of its arguments and of its result.
     pub(super) weight: usize,
@@ -80,6 +82,7 @@ impl JobSpec {
             time_limit: self.time_limit,
             max_attempts: self.max_attempts,
             retry_panics: self.retry_panics,
+            idempotent: self.idempotent,
             priority: self.priority,
         };
         (options != JobOptions::default()).then(|| Box::new(options))
@@ -98,8 +101,9 @@ pub(super) struct JobRecord {
     pub(super) is_cancelled: bool,
     /// Its dispatcher crashed: nobody waits for it.
     is_forgotten: bool,
-    /// Attempts sent.
+    /// Attempts sent, those of copies apart.
     attempts: u32,
+    copies: u32,
     /// When the last one was.
     sent_at: Moment,
     /// The node and the time of each run.
@@ -129,6 +133,7 @@ impl Ledger {
             is_cancelled: false,
             is_forgotten: false,
             attempts: 0,
+            copies: 0,
             sent_at: Moment(0),
             runs: Vec::new(),
             deaths: 0,
@@ -184,10 +189,16 @@ impl Ledger {
 
     pub(super) fn sent(&mut self, job: JobName, attempt: AttemptId, now: Moment) {
         let record = self.job_mut(job);
+        assert!(record.resolved.is_none(), "{job} is sent after it was resolved");
+        // A copy is a job of its own, and so its attempt is the first.
+        if record.spec.idempotent && record.attempts > 0 && attempt.number == 1 {
+            record.copies += 1;
+            assert_eq!(record.copies, 1, "{job} is copied once");
+            return;
+        }
         assert!(attempt.number == record.attempts + 1, "attempts of {job} are numbered without a gap");
         record.attempts = attempt.number;
         record.sent_at = now;
-        assert!(record.resolved.is_none(), "{job} is sent after it was resolved");
     }
 
     /// The number of the run, counted from 0.
@@ -196,7 +207,7 @@ impl Ledger {
         record.runs.push((node, now));
         let runs = record.runs.len() as u32;
         assert!(
-            runs <= record.attempts + record.deaths + record.kills + record.unreported,
+            runs <= record.attempts + record.copies + record.deaths + record.kills + record.unreported,
             "{job} runs for the {runs}th time after {} attempts were sent",
             record.attempts
         );
@@ -207,7 +218,7 @@ impl Ledger {
     pub(super) fn worker_died(&mut self, job: JobName, losses: u32) {
         let record = self.job_mut(job);
         record.deaths += 1;
-        let (deaths, most) = (record.deaths, record.spec.max_attempts() + losses);
+        let (deaths, most) = (record.deaths, record.spec.max_attempts() + record.copies + losses);
         let is_poison = record.spec.fate == Fate::Poison;
         assert!(
             !is_poison || deaths <= most,
@@ -266,7 +277,7 @@ impl Ledger {
                 Fate::Panics if job.spec.retry_panics => job.spec.max_attempts() as usize,
                 _ => 1,
             };
-            let most = most + (job.kills + job.unreported) as usize;
+            let most = most + (job.kills + job.unreported + job.copies) as usize;
             let runs = job.runs.len();
             assert!(runs <= most, "job {number} ran {runs} times although nothing but connections broke");
         }
@@ -284,7 +295,8 @@ impl JobRecord {
                 let (node, at) = run.and_then(|run| self.runs.get(run as usize).copied()).unwrap_or_default();
                 let named = resolution.node.map(node_of);
                 assert_eq!(Some(node), named, "the result of {job} is of the node its current attempt is at");
-                assert!(at >= self.sent_at, "the result of {job} is of its current attempt");
+                let is_current = at >= self.sent_at || self.copies > 0;
+                assert!(is_current, "the result of {job} is of its current attempt");
             }
             JobOutcome::Panicked(panic) => {
                 assert_eq!(spec.fate, Fate::Panics, "{job} panicked");

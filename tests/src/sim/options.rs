@@ -131,6 +131,7 @@ impl Options {
             time_limit: (is_clear && random.percent(30)).then_some(limit),
             max_attempts: random.percent(10).then(|| random.within(1..=4) as u32),
             retry_panics: random.percent(20),
+            idempotent: random.percent(20),
             priority: if random.percent(20) { random.within(0..=4) as i32 - 2 } else { 0 },
             weight: if random.percent(20) { 100 } else { 0 },
             prints: random.percent(20),

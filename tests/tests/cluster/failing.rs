@@ -98,6 +98,24 @@ pub(crate) fn a_frozen_node_loses_its_jobs_to_others_and_is_used_again_when_it_t
     assert!(node(&dispatcher, &servers[0]).expect("it is known").jobs_ended > before, "it is used again");
 }
 
+pub(crate) fn a_job_that_may_run_twice_is_copied_where_a_slot_idles() {
+    let mut servers = [Server::start(1), Server::start(1)];
+    let dispatcher = dispatcher(&servers);
+    let jobs = [3, 4].map(|n| dispatcher.job(slow_square, (n, 300)).idempotent(true).submit());
+    wait_until("one to run on each", || {
+        dispatcher.nodes().iter().filter(|node| node.jobs_at_node == 1).count() == 2
+    });
+    servers[0].process().signal(Signal::STOP);
+    let frozen = Instant::now();
+    assert_eq!(jobs.map(|job| job.wait()), [Ok(9), Ok(16)]);
+    assert!(
+        frozen.elapsed() < Duration::from_secs(4),
+        "nobody waited for the node to be lost: {:?}",
+        frozen.elapsed()
+    );
+    servers[0].process().signal(Signal::CONT);
+}
+
 pub(crate) fn shutting_down_does_not_wait_for_a_frozen_node() {
     let mut servers = [Server::start(1), Server::start(1)];
     let dispatcher = dispatcher(&servers);

@@ -29,6 +29,7 @@ fn main() {
         running::a_lost_worker_on_a_node_is_told_with_its_last_words,
         failing::a_killed_node_costs_nothing_and_is_used_again_when_it_is_back,
         failing::a_frozen_node_loses_its_jobs_to_others_and_is_used_again_when_it_thaws,
+        failing::a_job_that_may_run_twice_is_copied_where_a_slot_idles,
         failing::shutting_down_does_not_wait_for_a_frozen_node,
         failing::a_drained_node_finishes_what_runs_and_the_rest_goes_elsewhere,
         failing::a_second_signal_ends_a_drain_at_once,

@@ -161,7 +161,7 @@ pub(crate) fn a_dispatcher_without_a_secret_says_where_to_get_one() {
         .env("PP_LOCAL_WORKERS", "0")
         .env("PP_NODES", "127.0.0.1:9");
     let fib = Process::start(&mut command);
-    let line = fib.wait_for_stderr("wait and no node can run them");
+    let line = fib.wait_for_stderr("a job waits and no node can run it");
     assert!(line.contains("no secret here") && line.contains(".config/ppserver/secret"), "{line}");
     assert!(!fib.stdout().contains("fib 3"), "nothing ran");
 }

@@ -1,0 +1,109 @@
+//! Copies of stragglers: when nothing waits and slots idle, an attempt that takes long gets a second one elsewhere.
+//!
+//! Only jobs whose submitter said that they may run twice are copied. A copy is a job of its own that nobody waits for:
+//! if it succeeds first, the original is resolved with its result and cancelled where it runs; whatever else becomes of
+//! it is of no interest. (Zaharia et al., "Improving MapReduce Performance in Heterogeneous Environments", 2008.)
+
+use std::time::Duration;
+
+use pp_protocol::{AttemptId, JobId, Moment, ToNode};
+
+use super::jobs::{Job, Rare};
+use super::{Action, Core, JobOutcome, NodeKey, Resolution};
+
+/// Attempts that have not run for so long are never copied: it would hardly be worth the message.
+const WORTH_COPYING: Duration = Duration::from_millis(20);
+/// So many of the attempts that are out longest are looked at.
+const LOOKED_AT: usize = 16;
+
+impl<T> Core<T> {
+    /// Gives idle slots copies of what takes long. To be called when nothing waits.
+    pub(super) fn copy_stragglers(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        while let Some(idle) = self.idle_node() {
+            let Some(id) = self.straggler(now, idle) else { return };
+            self.copy(id, idle, actions);
+        }
+    }
+
+    /// A node with a slot that has nothing to do.
+    fn idle_node(&self) -> Option<NodeKey> {
+        let (load, key) = self.takers.first()?;
+        (*load < 256).then_some(*key)
+    }
+
+    /// The job whose attempt has been out longest, of those that a copy at `idle` may overtake.
+    fn straggler(&mut self, now: Moment, idle: NodeKey) -> Option<JobId> {
+        let mut stale = Vec::new();
+        let mut found = None;
+        for (sent, id) in self.copyable.iter().take(LOOKED_AT) {
+            let out = self.jobs.find(*id).filter(|job| job.ticket.is_some() && job.sent_at() == Some(*sent));
+            let Some(at) = out.and_then(|job| job.node) else {
+                stale.push((*sent, *id));
+                continue;
+            };
+            let usual = self.nodes.get(&at).and_then(|node| node.mean_ns).map(Duration::from_nanos);
+            let due = *sent + usual.unwrap_or(WORTH_COPYING).max(WORTH_COPYING);
+            if due > now {
+                self.copy_due = Some(self.copy_due.map_or(due, |known| known.min(due)));
+            } else if at != idle {
+                found = Some(*id);
+                break;
+            }
+        }
+        for entry in stale {
+            self.copyable.remove(&entry);
+        }
+        found
+    }
+
+    fn copy(&mut self, id: JobId, idle: NodeKey, actions: &mut Vec<Action<T>>) {
+        let Some(original) = self.jobs.find_mut(id) else { return };
+        let sent = original.rare.as_deref_mut().and_then(|rare| rare.sent_at.take());
+        let mut options = original.options().cloned().unwrap_or_default();
+        options.max_attempts = Some(1);
+        let rare = Rare { options, copy_of: Some(id), ..Rare::default() };
+        let copy = Job::new(None, original.function, original.args.clone(), Some(Box::new(rare)));
+        if let Some(sent) = sent {
+            self.copyable.remove(&(sent, id));
+        }
+        let copy = self.jobs.insert(copy);
+        if let Some(original) = self.jobs.find_mut(id) {
+            original.rare().copy = Some(copy);
+        }
+        let (Some(node), Some(job)) = (self.nodes.get_mut(&idle), self.jobs.find_mut(copy)) else { return };
+        let attempt = node.take_on(idle, copy, job);
+        actions.push(Action::Send(idle, ToNode::Run(vec![attempt])));
+        self.update_taker(idle);
+    }
+
+    /// The copy of a job was faster: the job ends with its result, and the attempt under way is cancelled.
+    pub(super) fn resolve_by_copy(
+        &mut self,
+        id: JobId,
+        outcome: JobOutcome,
+        node: Option<NodeKey>,
+        run_time: Duration,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let Some(job) = self.jobs.find(id).filter(|job| job.ticket.is_some()) else { return };
+        let (at, number, args_bytes) = (job.node, job.attempt, job.args.len());
+        let Some(at) = at else {
+            self.queue.forget_one();
+            return self.resolve(id, outcome, node, run_time, actions);
+        };
+        if let Some(ticket) = self.jobs.take_ticket(id) {
+            let resolution = Resolution { outcome, job: id, node, run_time, args_bytes };
+            actions.push(Action::Resolve(ticket, resolution));
+            self.send_if_connected(at, ToNode::Cancel(vec![AttemptId { job: id, number }]), actions);
+        }
+    }
+
+    /// Nobody needs a copy any more.
+    pub(super) fn cancel_copy(&mut self, copy: Option<JobId>, actions: &mut Vec<Action<T>>) {
+        let Some((copy, job)) = copy.and_then(|copy| Some((copy, self.jobs.find(copy)?))) else { return };
+        let attempt = AttemptId { job: copy, number: job.attempt };
+        if let Some(at) = job.node {
+            self.send_if_connected(at, ToNode::Cancel(vec![attempt]), actions);
+        }
+    }
+}
