@@ -22,7 +22,8 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     let best = lengths.iter().sum::<u64>() as f64 / 1e3 / speed;
     let makespan = || {
         let started = Instant::now();
-        let jobs: Vec<_> = lengths.iter().map(|length| dispatcher.submit(take, (*length,))).collect();
+        let jobs: Vec<_> =
+            lengths.iter().map(|length| dispatcher.job(take, (*length,)).idempotent(true).submit()).collect();
         for job in jobs {
             job.wait()?;
         }

@@ -225,6 +225,13 @@ impl fmt::Display for Statistics {
                 session.ended, session.slots_used, session.name
             )?;
         }
+        if self.late_outcomes > 0 {
+            writeln!(
+                f,
+                " {:>10} outcomes came too late for their dispatchers, and were dropped",
+                self.late_outcomes
+            )?;
+        }
         Ok(())
     }
 }

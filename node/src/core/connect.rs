@@ -271,9 +271,8 @@ impl Core {
 
     /// Ends a session for good: its attempts are killed, its queue is dropped, its program is let go.
     pub(super) fn end_session(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
-        if self.sessions.remove(&key).is_none() {
-            return;
-        }
+        let Some(session) = self.sessions.remove(&key) else { return };
+        self.late_outcomes += session.kept().count() as u64;
         self.program_source_lost(key, actions);
         self.kill_workers_of(key, actions);
         self.retire_unused_programs(actions);

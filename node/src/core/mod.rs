@@ -212,6 +212,8 @@ pub struct Statistics {
     pub workers: [usize; 3],
     /// Each session, in the order they came.
     pub sessions: Vec<SessionStatistics>,
+    /// Outcomes dropped because their dispatcher had given up the session, or ended, before they arrived there.
+    pub late_outcomes: u64,
 }
 
 /// The state of a node. See the [module documentation](self) for how to drive it.
@@ -233,6 +235,8 @@ pub struct Core {
     heartbeat: Option<Moment>,
     /// When to look for workers that sit on work while others idle.
     rebalance: Option<Moment>,
+    /// Outcomes that nobody acknowledged before their session was over.
+    late_outcomes: u64,
     /// Counts the heartbeats that ask peers for an answer.
     questions: u64,
     next_worker: u32,
@@ -267,6 +271,7 @@ impl Core {
             idle: BTreeSet::new(),
             heartbeat: None,
             rebalance: None,
+            late_outcomes: 0,
             questions: 0,
             next_worker: 0,
             next_session: 0,
@@ -361,6 +366,7 @@ impl Core {
             status: self.status(),
             workers,
             sessions: self.sessions.values().map(Session::statistics).collect(),
+            late_outcomes: self.late_outcomes,
         }
     }
 

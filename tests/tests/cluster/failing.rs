@@ -96,6 +96,9 @@ pub(crate) fn a_frozen_node_loses_its_jobs_to_others_and_is_used_again_when_it_t
     });
     Counted::submit(&dispatcher, 50, 10).check(&dispatcher);
     assert!(node(&dispatcher, &servers[0]).expect("it is known").jobs_ended > before, "it is used again");
+    // Its workers went on while it was frozen: what they ended was done elsewhere by then.
+    servers[0].process().signal(Signal::USR1);
+    servers[0].process().wait_for_stdout("outcomes came too late for their dispatchers, and were dropped");
 }
 
 pub(crate) fn a_job_that_may_run_twice_is_copied_where_a_slot_idles() {

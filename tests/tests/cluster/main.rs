@@ -24,6 +24,7 @@ fn main() {
         running::two_dispatchers_share_a_node_slot_by_slot,
         running::ppctl_resizes_a_node_during_a_run_without_losing_a_job,
         running::a_dispatcher_resizes_a_node_down_to_none_and_back,
+        running::with_restart_every_job_has_a_worker_of_its_own,
         running::what_a_job_prints_on_a_node_arrives_with_its_name,
         running::a_job_on_a_node_is_cancelled_or_killed_at_its_limit,
         running::a_lost_worker_on_a_node_is_told_with_its_last_words,

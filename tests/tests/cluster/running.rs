@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use pp_dispatcher::{Dispatcher, Event, JobError};
-use pp_tests::process::{Process, SECRET, Server, binary, command, is_alive};
+use pp_tests::process::{Process, SECRET, Server, ServerOptions, binary, command, is_alive};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 
 use crate::jobs::{abort, builder, dispatcher, greet, hang, nap, node, slow_square, square};
@@ -99,6 +99,16 @@ pub(crate) fn a_dispatcher_resizes_a_node_down_to_none_and_back() {
     for (n, job) in (0..).zip(jobs) {
         assert_eq!(job.wait(), Ok(n * n));
     }
+}
+
+pub(crate) fn with_restart_every_job_has_a_worker_of_its_own() {
+    let mut options = ServerOptions { workers: 1, ..ServerOptions::default() };
+    options.arguments.push("--restart".into());
+    let server = Server::start_with(options);
+    let dispatcher = dispatcher([&server]);
+    let jobs: Vec<_> = (0..10).map(|_| dispatcher.submit(nap, (1,))).collect();
+    let workers: BTreeSet<_> = jobs.into_iter().map(|job| job.wait().expect("it naps")).collect();
+    assert_eq!(workers.len(), 10, "what one leaks, the next does not have");
 }
 
 pub(crate) fn what_a_job_prints_on_a_node_arrives_with_its_name() {
