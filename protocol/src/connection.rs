@@ -2,7 +2,7 @@
 //!
 //! A [`Transport`] is what a dispatcher and a node speak over; neither knows which of the two kinds it has.
 //! Messages are taken as they queue up and sealed together: batches come from draining, never from waiting.
-//! A message larger than [`BULK_BYTES`] travels in segments, and everything small that is
+//! A message larger than [`BULK_BYTES`](crate::limits::BULK_BYTES) travels in segments, and everything small that is
 //! queued meanwhile passes it, except what makes no sense before it ([`Message::follows_bulk`]): orders about attempts, the
 //! last piece of a program, a farewell.
 
