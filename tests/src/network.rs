@@ -95,6 +95,25 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Loses everything that is sent to it; what it sends arrives.
+    pub fn deafen(&self) {
+        // A bucket too small for any packet lets none through (tc-tbf(8)).
+        self.tc("add", " tbf rate 8bit burst 1 limit 1");
+    }
+
+    /// Lets it hear again.
+    pub fn undeafen(&self) {
+        self.tc("del", "");
+    }
+
+    fn tc(&self, order: &str, what: &str) {
+        let arguments = format!("-n {} qdisc {order} dev {} root{what}", self.switch, self.socket);
+        let status = Command::new("tc").args(arguments.split_whitespace()).status();
+        assert!(status.is_ok_and(|status| status.success()), "`tc {arguments}` (iproute2) failed");
+    }
+}
+
 /// A network namespace; removed when dropped, with everything in it.
 #[derive(Debug)]
 struct Namespace(String);

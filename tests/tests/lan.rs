@@ -402,6 +402,28 @@ fn a_cable_pulled_for_eight_seconds_has_jobs_run_elsewhere_and_the_node_is_used_
     println!("    {} outcomes came too late and were dropped", ended.late_outcomes());
 }
 
+fn a_node_that_hears_nothing_gets_no_new_jobs_and_its_own_run_elsewhere() {
+    let network = Network::start(3);
+    let [one, two, three] = network.hosts() else { panic!("there are three hosts") };
+    let (_first, _second) = (server(one, "one"), server(two, "two"));
+    let story = Story::begin(three, 4, 8_000);
+    wait_until("every job to run", || story.runs().len() == 4);
+    one.deafen();
+    // What it says still arrives, and so it is not silent; but it answers nothing.
+    story.wait_for_event("one is silent");
+    story.wait_for_event("one is lost");
+    wait_until("its jobs to run elsewhere", || story.runs().values().map(Vec::len).sum::<usize>() == 6);
+    one.undeafen();
+    story.wait_for(r#""long""#);
+    story.wait_for_worker("one", 1);
+
+    let (runs, ended) = (story.runs(), story.end());
+    ended.judge();
+    let mut histories: Vec<_> = runs.values().map(|hosts| hosts.join(", ")).collect();
+    histories.sort();
+    assert_eq!(histories, ["one, two", "one, two", "two", "two"], "{runs:?}");
+}
+
 /// Lets a fault last.
 fn hold(fault: Duration) {
     std::thread::sleep(fault);
@@ -422,5 +444,6 @@ fn main() {
         nodes_are_found_and_one_that_is_killed_loses_nothing_and_is_used_again,
         a_cable_pulled_for_three_seconds_costs_nothing,
         a_cable_pulled_for_eight_seconds_has_jobs_run_elsewhere_and_the_node_is_used_again,
+        a_node_that_hears_nothing_gets_no_new_jobs_and_its_own_run_elsewhere,
     ]);
 }
