@@ -1,7 +1,8 @@
 //! The floor: the same work passed along by nothing but sockets.
 //!
-//! `dispatcher -> TCP -> relay -> Unix socket -> worker` and back: three processes, frames of many messages, the same
-//! encoding; no encryption, no bookkeeping, no recovery. And bare round trips between two processes or threads.
+//! `dispatcher -> TCP -> relay -> Unix socket -> worker` and back: three processes, frames of many messages, attempts there
+//! and outcomes back as bincode makes them; no encryption, no bookkeeping, no recovery. And bare round trips between two
+//! processes or threads.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,21 +13,21 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Instant;
 
 use bytes::Bytes;
-use pp_protocol::{Payload, codec};
-use serde::{Deserialize, Serialize};
+use pp_protocol::{Attempt, AttemptId, Ended, FunctionId, JobId, Outcome, Payload, codec};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Makes this program a part of the chain: what it is, and the port it connects to.
 const ROLE: &str = "PP_BENCH_ROLE";
-/// Messages in one frame.
-const FRAME_MESSAGES: usize = 512;
+/// Jobs in one frame.
+const FRAME_JOBS: usize = 512;
 /// Blocks that the far end holds at once, so that it receives one while it sends back another.
 const BLOCKS: usize = 4;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Message {
-    id: u64,
-    function: u64,
-    payload: Payload,
+/// A job that does nothing, or has a few bytes to do nothing with.
+fn attempt(place: u32, args: &'static [u8]) -> Attempt {
+    let id = AttemptId { job: JobId::new(place, 0), number: 1 };
+    Attempt { id, function: FunctionId(7 << 40), time_limit_ns: 0, args: Payload(Bytes::from_static(args)) }
 }
 
 /// True if this process was started as a part of the chain, which has ended.
@@ -75,31 +76,28 @@ pub(crate) fn start_and_exit() -> io::Result<f64> {
     Ok(started.elapsed().as_secs_f64() * 1e3)
 }
 
-fn write_frame(stream: &mut impl Write, frame: &mut Vec<u8>, messages: &[Message]) -> io::Result<()> {
+fn write_frame<T: Serialize>(stream: &mut impl Write, frame: &mut Vec<u8>, messages: &[T]) -> io::Result<()> {
     frame.clear();
     frame.extend_from_slice(&[0; 4]);
-    for message in messages {
-        codec::encode(message, frame).map_err(io::Error::other)?;
-    }
+    codec::encode(messages, frame).map_err(io::Error::other)?;
     let length = u32::try_from(frame.len() - 4).map_err(io::Error::other)?;
     frame[..4].copy_from_slice(&length.to_le_bytes());
     stream.write_all(frame)
 }
 
-fn read_frame(stream: &mut impl Read, messages: &mut Vec<Message>) -> io::Result<()> {
+fn read_frame<T: DeserializeOwned>(stream: &mut impl Read, frame: &mut Vec<u8>) -> io::Result<Vec<T>> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
-    let mut frame = vec![0; u32::from_le_bytes(length) as usize];
-    stream.read_exact(&mut frame)?;
-    codec::decode_sequence(&Bytes::from(frame), messages).map_err(io::Error::other)
+    frame.resize(u32::from_le_bytes(length) as usize, 0);
+    stream.read_exact(frame)?;
+    codec::decode(frame).map_err(io::Error::other)
 }
 
 /// Passes frames on, decoded and encoded again, until there are no more.
-fn pass_on(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
-    let (mut messages, mut frame) = (Vec::new(), Vec::new());
+fn pass_on<T: Serialize + DeserializeOwned>(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+    let mut frame = Vec::new();
     loop {
-        messages.clear();
-        read_frame(&mut from, &mut messages)?;
+        let messages = read_frame::<T>(&mut from, &mut frame)?;
         write_frame(&mut to, &mut frame, &messages)?;
     }
 }
@@ -109,17 +107,21 @@ fn relay(port: &str) -> io::Result<()> {
     let (near, far) = UnixStream::pair()?;
     let _worker = Part(start("work", Stdio::from(OwnedFd::from(far)))?);
     let (from_dispatcher, to_worker) = (dispatcher.try_clone()?, near.try_clone()?);
-    std::thread::spawn(move || pass_on(from_dispatcher, to_worker));
-    pass_on(near, dispatcher)
+    std::thread::spawn(move || pass_on::<Attempt>(from_dispatcher, to_worker));
+    pass_on::<Outcome>(near, dispatcher)
 }
 
 fn work(mut node: UnixStream) -> io::Result<()> {
-    let (mut messages, mut frame) = (Vec::new(), Vec::new());
+    let mut frame = Vec::new();
     loop {
-        messages.clear();
-        read_frame(&mut node, &mut messages)?;
-        std::hint::black_box(&mut messages);
-        write_frame(&mut node, &mut frame, &messages)?;
+        let attempts: Vec<Attempt> = read_frame(&mut node, &mut frame)?;
+        let run = |attempt: Attempt| Outcome {
+            id: attempt.id,
+            run_time_ns: 100,
+            ended: Ended::Succeeded(std::hint::black_box(attempt.args)),
+        };
+        let outcomes: Vec<_> = attempts.into_iter().map(run).collect();
+        write_frame(&mut node, &mut frame, &outcomes)?;
     }
 }
 
@@ -165,25 +167,24 @@ fn far_end(role: &str) -> io::Result<(TcpStream, Part)> {
     Ok((stream, part))
 }
 
-/// Messages a second through the chain.
-pub(crate) fn messages_per_second(count: u64) -> anyhow::Result<f64> {
+/// Jobs a second through the chain.
+pub(crate) fn jobs_per_second(count: u64) -> anyhow::Result<f64> {
     let (mut stream, _relay) = far_end("relay PORT")?;
     let mut answers = stream.try_clone()?;
     let started = Instant::now();
     let writing = std::thread::spawn(move || -> io::Result<()> {
         let mut frame = Vec::new();
-        let message = |id| Message { id, function: 7, payload: Payload::default() };
-        for first in (0..count).step_by(FRAME_MESSAGES) {
-            let batch: Vec<_> = (first..count.min(first + FRAME_MESSAGES as u64)).map(message).collect();
+        for first in (0..count).step_by(FRAME_JOBS) {
+            let places = first..count.min(first + FRAME_JOBS as u64);
+            let batch: Vec<_> = places.map(|place| attempt(place as u32, &[])).collect();
             write_frame(&mut stream, &mut frame, &batch)?;
         }
         Ok(())
     });
-    let (mut messages, mut received) = (Vec::new(), 0);
+    let (mut frame, mut received) = (Vec::new(), 0);
     while received < count {
-        messages.clear();
-        read_frame(&mut answers, &mut messages)?;
-        received += messages.len() as u64;
+        let outcomes: Vec<Outcome> = read_frame(&mut answers, &mut frame)?;
+        received += outcomes.len() as u64;
     }
     let rate = count as f64 / started.elapsed().as_secs_f64();
     writing.join().expect("it does not panic")?;
@@ -237,13 +238,12 @@ pub(crate) fn tcp_round_trip(times: u32) -> io::Result<f64> {
 pub(crate) fn unix_round_trip(times: u32) -> io::Result<f64> {
     let (mut near, far) = UnixStream::pair()?;
     let _worker = Part(start("work", Stdio::from(OwnedFd::from(far)))?);
-    let message = Message { id: 1, function: 7, payload: Payload(Bytes::from_static(&[7; 40])) };
-    let (mut messages, mut frame, mut trips) = (Vec::new(), Vec::new(), Vec::new());
+    let attempts = [attempt(1, &[7; 40])];
+    let (mut frame, mut trips) = (Vec::new(), Vec::new());
     for _ in 0..times {
         let started = Instant::now();
-        write_frame(&mut near, &mut frame, std::slice::from_ref(&message))?;
-        messages.clear();
-        read_frame(&mut near, &mut messages)?;
+        write_frame(&mut near, &mut frame, &attempts)?;
+        let _: Vec<Outcome> = read_frame(&mut near, &mut frame)?;
         trips.push(started.elapsed().as_secs_f64() * 1e6);
     }
     Ok(crate::report::median(trips))

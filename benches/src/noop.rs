@@ -20,7 +20,7 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     server::each_way(report, |report, way, dispatcher| {
         let figure = || handles(dispatcher, jobs);
         figure()?;
-        let floor = || chain::messages_per_second(jobs);
+        let floor = || chain::jobs_per_second(jobs);
         report.measure(&format!("noop {way}"), "jobs/s", Better::More, figure, floor)?;
         Ok(())
     })
@@ -32,7 +32,7 @@ pub(crate) fn run_callbacks(report: &mut Report) -> anyhow::Result<()> {
     server::each_way(report, |report, way, dispatcher| {
         let figure = || callbacks(dispatcher, jobs);
         figure()?;
-        let floor = || chain::messages_per_second(jobs);
+        let floor = || chain::jobs_per_second(jobs);
         report.measure(&format!("callbacks {way}"), "jobs/s", Better::More, figure, floor)?;
         Ok(())
     })
@@ -45,7 +45,7 @@ pub(crate) fn run_map(report: &mut Report) -> anyhow::Result<()> {
         memory::forget_peak()?;
         let rate = map(dispatcher, inputs)?;
         let peak = memory::peak()? as f64 / f64::from(1 << 20);
-        let floor = Some((chain::messages_per_second(inputs)?, Better::More));
+        let floor = Some((chain::jobs_per_second(inputs)?, Better::More));
         report.show(&format!("map {way}, {inputs} inputs"), rate, "jobs/s", floor);
         report.show(&format!("map {way}, peak memory"), peak, "MiB", None);
         Ok(())

@@ -1,14 +1,13 @@
 //! The one place that knows how values become bytes: bincode 2, variable-length integers, little endian.
 //!
-//! bincode is no longer developed; replacing it means rewriting this file (and a new protocol version).
+//! bincode is no longer developed; replacing it means rewriting this file (and a new protocol version). What most bytes
+//! on a wire belong to, lists of attempts and outcomes, has a form of its own: [`packed`](crate::packed).
 
 use bincode::config::{Configuration, Limit, LittleEndian, NoLimit, Varint};
-use bytes::Bytes;
 use serde::Serialize;
-use serde::de::{Deserialize, DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
-use crate::payload::{apart, with_frame};
 
 const ENCODING: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
 /// What a decoder may claim to hold in memory: lengths that announce more are an error before anything is allocated.
@@ -29,6 +28,12 @@ pub enum DecodeError {
     /// They parse, and some are left over.
     #[error("cannot decode: {0} bytes are left over")]
     LeftOver(usize),
+    /// They end in the middle, or announce more than can follow.
+    #[error("cannot decode: there is less than was announced")]
+    TooShort,
+    /// A number larger than what it counts can be.
+    #[error("cannot decode: a number is out of its range")]
+    NotANumber,
     /// A record of a kind this release does not know.
     #[error("cannot decode: a record of unknown kind {0}")]
     UnknownKind(u8),
@@ -42,86 +47,27 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(),
     bincode::serde::encode_into_std_write(value, out, ENCODING).map(|_| ()).map_err(EncodeError)
 }
 
-/// Appends the bytes of `value` to `out`, but for a payload of at least `least` bytes that they end with: that is yielded,
-/// to be sent from where it is.
-///
-/// # Errors
-/// As [`encode`].
-///
-/// # Panics
-/// When the message has anything after such a payload: it is one of ours, and made otherwise.
-pub fn encode_apart<T: Serialize + ?Sized>(
-    value: &T,
-    least: usize,
-    out: &mut Vec<u8>,
-) -> Result<Option<Bytes>, EncodeError> {
-    let (encoded, left_out) = apart(least, || encode(value, out));
-    encoded?;
-    if let Some(payload) = &left_out {
-        let mut length = Vec::new();
-        encode(&(payload.len() as u64), &mut length)?;
-        assert!(out.ends_with(&length), "a large payload is the last thing in its message");
-    }
-    Ok(left_out)
-}
-
 /// Decodes all of `bytes` into a value that owns its data.
 ///
 /// # Errors
 /// When the bytes do not parse or some are left over.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    decode_borrowed(bytes)
+    let mut rest = bytes;
+    let value = decode_first(&mut rest)?;
+    if rest.is_empty() { Ok(value) } else { Err(DecodeError::LeftOver(rest.len())) }
 }
 
-/// Decodes all of `frame`; every [`Payload`](crate::Payload) in the value is a slice of it, not a copy.
-///
-/// # Errors
-/// When the bytes do not parse or some are left over.
-pub fn decode_frame<T: DeserializeOwned>(frame: &Bytes) -> Result<T, DecodeError> {
-    with_frame(frame, |bytes| decode_borrowed(bytes))
-}
-
-/// Decodes `frame`, which holds values one after the other, appending them to `values`; payloads are slices of it.
-///
-/// # Errors
-/// When the bytes do not parse.
-pub fn decode_sequence<T: DeserializeOwned>(frame: &Bytes, values: &mut Vec<T>) -> Result<(), DecodeError> {
-    with_frame(frame, |mut bytes| {
-        while !bytes.is_empty() {
-            let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, DECODING)
-                .map_err(|error| DecodeError::Malformed(Box::new(error)))?;
-            values.push(value);
-            bytes = &bytes[used..];
-        }
-        Ok(())
-    })
-}
-
-fn decode_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
-    match bincode::serde::borrow_decode_from_slice(bytes, DECODING) {
-        Ok((value, used)) if used == bytes.len() => Ok(value),
-        Ok((_, used)) => Err(DecodeError::LeftOver(bytes.len() - used)),
-        Err(error) => Err(DecodeError::Malformed(Box::new(error))),
-    }
+/// Takes the value that `bytes` begin with off them.
+pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, DECODING)
+        .map_err(|error| DecodeError::Malformed(Box::new(error)))?;
+    *bytes = &bytes[used..];
+    Ok(value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::{ToWorker, Work};
-    use crate::{FunctionId, Payload};
-
-    #[test]
-    fn payloads_are_slices_of_the_frame_they_came_in() {
-        let work = Work { number: 1, function: FunctionId(9), args: Payload::from(vec![7; 100]) };
-        let mut bytes = Vec::new();
-        encode(&ToWorker::Run(vec![work]), &mut bytes).unwrap();
-        let frame = Bytes::from(bytes);
-        let ToWorker::Run(works) = decode_frame(&frame).unwrap();
-        assert_eq!(works[0].args.0, vec![7; 100]);
-        assert!(frame.as_ptr_range().contains(&works[0].args.0.as_ptr()));
-    }
-
     #[test]
     fn a_length_beyond_the_input_is_an_error_not_an_allocation() {
         let mut bytes = Vec::new();

@@ -20,7 +20,7 @@ use crate::codec::DecodeError;
 use crate::record::{Keys, RecordError};
 use crate::{FromNode, ToNode};
 
-pub use self::messages::Message;
+pub use self::messages::{EndPiece, Message};
 pub use self::receive::Reader;
 pub use self::send::{SendError, Writer};
 
@@ -141,7 +141,7 @@ async fn write_all<O: Message>(
             batch.push(message);
         }
         for message in batch.drain(..) {
-            if writer.queue(message).is_err() {
+            if writer.queue(&message).is_err() {
                 // What was queued cannot be serialised: nothing after it would make sense to the peer.
                 return;
             }
@@ -275,7 +275,7 @@ mod tests {
         );
         let mut sealed = Vec::new();
         let mut writer = Writer::new(&mut sealed, near_keys.unwrap().keys);
-        writer.queue(ToNode::Ping(1)).unwrap();
+        writer.queue(&ToNode::Ping(1)).unwrap();
         writer.write_some().await.unwrap();
         (sealed, far_keys.unwrap().keys)
     }

@@ -18,6 +18,8 @@ pub mod limits;
 mod message;
 mod moment;
 mod outcome;
+#[cfg(any(feature = "net", feature = "codec"))]
+pub mod packed;
 mod payload;
 mod version;
 pub mod worker;

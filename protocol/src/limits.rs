@@ -26,6 +26,9 @@ pub const HANDSHAKES_AT_ONCE: usize = 256;
 /// Largest serialised argument or result of one job.
 pub const PAYLOAD_BYTES: usize = 1 << 30;
 
+/// Attempts or outcomes in one message, at most.
+pub const LIST_ITEMS: usize = 4_096;
+
 /// What a message may need beyond its payload.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
 

@@ -14,15 +14,8 @@ pub const WORKER_VERSION: u16 = 1;
 /// inode of the socket that is its standard input.
 pub const WORKER_ENVIRONMENT: &str = "PP_WORKER";
 
-/// From a node to a worker. One frame carries one of these.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ToWorker {
-    /// Run these, in order.
-    Run(Vec<Work>),
-}
-
-/// From a worker to a node. One frame carries one of these.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// From a worker to a node. One frame carries one of these; what a node sends is pieces of work, as many as fit a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromWorker {
     /// The worker runs and waits for work.
     Ready {
@@ -31,14 +24,14 @@ pub enum FromWorker {
         /// How many functions its program has.
         functions: u32,
     },
-    /// Work that ended, in order.
-    Finished(Vec<Finished>),
     /// Work before this number that was not claimed has been thrown away, as the node asked through the page.
     Skipped(u32),
+    /// Work that ended, in order.
+    Finished(Vec<Finished>),
 }
 
 /// One attempt as a worker sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Counts this worker's attempts, wrapping around.
     pub number: u32,

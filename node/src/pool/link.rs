@@ -38,7 +38,7 @@ impl Link {
 
     /// Writes work to the socket, as far as it takes it at once, and queues the rest.
     pub(super) fn send(&self, works: &[Work]) -> Sent {
-        let pieces = frames::encode_work(works).expect("numbers and bytes of known length can be encoded");
+        let pieces = frames::encode_work(works);
         let mut queued = self.lock();
         let is_being_written = !queued.is_empty();
         queued.extend(pieces);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use pp_protocol::limits::LAST_STDERR_LINES;
 use pp_protocol::worker::{FromWorker, WORKER_VERSION};
-use pp_protocol::{Death, Stream, WorkerDeath, codec};
+use pp_protocol::{Death, Stream, WorkerDeath};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
@@ -25,7 +25,7 @@ use super::start::{Body, Plan};
 use super::{Order, WorkerEvent, WorkerEvents};
 use crate::core::{StartFailure, WorkerKey};
 use crate::page::Page;
-use crate::worker::frames::{self, FrameError};
+use crate::worker::frames;
 
 /// How long a program may take to call `init()`.
 const START_TIME: Duration = Duration::from_secs(10);
@@ -237,7 +237,7 @@ impl Supervisor {
         loop {
             let message = match frames::split_frame(&mut self.received) {
                 Ok(None) => return,
-                Ok(Some(frame)) => codec::decode_frame(&frame).map_err(FrameError::from),
+                Ok(Some(frame)) => frames::decode(&frame),
                 Err(error) => Err(error),
             };
             match message {

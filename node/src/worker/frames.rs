@@ -1,17 +1,18 @@
-//! Frames between a node and a worker: a length (four bytes, little endian) and one message of
-//! [`pp_protocol::worker`].
+//! Frames between a node and a worker: a length (four bytes, little endian), and what the length is of. From the node,
+//! pieces of work; from the worker, a byte that tells the kind of message, and the message. Lists are
+//! [packed](pp_protocol::packed).
 //!
 //! Large payloads are neither copied into a frame nor out of it, and outcomes are written into a frame one by one as
-//! jobs end. For both, the first bytes of a message are put together here by hand, in the form that the codec gives
-//! the message types; the tests compare the two.
+//! jobs end.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
 use bytes::{Bytes, BytesMut};
-use pp_protocol::codec::{self, DecodeError, EncodeError};
+use pp_protocol::codec::{self, DecodeError};
 use pp_protocol::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
-use pp_protocol::worker::{Finished, Work};
+use pp_protocol::packed::{self, Input};
+use pp_protocol::worker::{FromWorker, Work};
 use serde::Serialize;
 
 /// Bytes of the length before a frame.
@@ -24,15 +25,16 @@ pub(crate) const LARGE_BYTES: usize = 16 * 1024;
 const RUN_FRAME_BYTES: usize = 32 * 1024;
 /// Memory for large payloads is kept from job to job up to this size.
 pub(crate) const LARGE_BYTES_KEPT: usize = 128 << 20;
+/// How many bytes a piece of work without arguments has, and an outcome without result at least.
+const WORK_BYTES: usize = 13;
+const FINISHED_BYTES: usize = 7;
 /// What a worker reads at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// The place of `ToWorker::Run` among its variants.
-const RUN: u32 = 0;
-/// The place of `FromWorker::Finished` among its variants.
-const FINISHED: u32 = 1;
-/// The place of `WorkResult::Succeeded` among its variants.
-const SUCCEEDED: u32 = 0;
+/// Kinds of messages from a worker. The first one, with its version, is what every release says first.
+const READY: u8 = 0;
+const SKIPPED: u8 = 1;
+const FINISHED: u8 = 2;
 
 /// What arrived is not a frame.
 #[derive(Debug, thiserror::Error)]
@@ -45,76 +47,92 @@ pub enum FrameError {
     Malformed(#[from] DecodeError),
 }
 
-/// Appends a frame with `message` to `out`.
-pub(crate) fn encode_frame<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let start = out.len();
-    out.extend_from_slice(&[0; LENGTH_BYTES]);
-    codec::encode(message, out)?;
-    let length = length_prefix(out.len() - start - LENGTH_BYTES);
-    out[start..start + LENGTH_BYTES].copy_from_slice(&length);
-    Ok(())
-}
-
 /// Node: the frames that give this work to a worker, in pieces to be sent one after the other.
-pub(crate) fn encode_work(works: &[Work]) -> Result<Vec<Bytes>, EncodeError> {
+pub(crate) fn encode_work(works: &[Work]) -> Vec<Bytes> {
     let mut pieces = Vec::new();
-    let mut small = Vec::new();
-    let mut rest = works;
-    while let Some(first) = rest.first() {
-        if first.args.len() >= LARGE_BYTES {
-            encode_large_work(first, &mut small)?;
-            pieces.push(Bytes::from(std::mem::take(&mut small)));
-            pieces.push(first.args.0.clone());
-            rest = &rest[1..];
-            continue;
+    let mut small = Vec::with_capacity(works.len() * WORK_BYTES);
+    let mut frame = begin(&mut small);
+    for Work { number, function, args } in works {
+        let is_large = args.len() >= LARGE_BYTES;
+        if is_large || small.len() - frame >= RUN_FRAME_BYTES {
+            end(&mut small, frame, 0);
+            frame = begin(&mut small);
         }
-        let mut bytes = 0;
-        let fits = |work: &&Work| {
-            bytes += work.args.len();
-            work.args.len() < LARGE_BYTES && bytes <= RUN_FRAME_BYTES
-        };
-        let count = rest.iter().take_while(fits).count();
-        let (frame, after) = rest.split_at(count);
-        encode_frame(&(RUN, frame), &mut small)?;
-        rest = after;
+        packed::put_work(*number, *function, args.len(), &mut small);
+        if is_large {
+            end(&mut small, frame, args.len());
+            pieces.extend([Bytes::from(std::mem::take(&mut small)), args.0.clone()]);
+            frame = begin(&mut small);
+        } else {
+            small.extend_from_slice(&args.0);
+        }
     }
+    end(&mut small, frame, 0);
     if !small.is_empty() {
         pieces.push(Bytes::from(small));
     }
-    Ok(pieces)
+    pieces
 }
 
-/// Appends a frame with one piece of work, but for its arguments, which must follow.
-fn encode_large_work(work: &Work, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    const WORKS: u64 = 1;
-    let start = out.len();
-    encode_frame(&(RUN, WORKS, work.number, work.function, work.args.len() as u64), out)?;
-    let length = length_prefix(out.len() - start - LENGTH_BYTES + work.args.len());
-    out[start..start + LENGTH_BYTES].copy_from_slice(&length);
-    Ok(())
-}
-
-/// Worker: appends one outcome, but for its result, which must follow.
-pub(crate) fn encode_succeeded(number: u32, run_time_ns: u64, result_bytes: usize, out: &mut Vec<u8>) {
-    encode_plain(&(number, run_time_ns, SUCCEEDED, result_bytes as u64), out);
-}
-
-/// Worker: appends one outcome.
-pub(crate) fn encode_finished(finished: &Finished, out: &mut Vec<u8>) {
-    encode_plain(finished, out);
-}
-
-/// Worker: writes to `out` what comes before `count` outcomes that have `bytes` bytes together.
-pub(crate) fn encode_finished_head(count: u32, bytes: usize, out: &mut Vec<u8>) {
-    out.clear();
+/// Begins a frame, and yields where.
+fn begin(out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(&[0; LENGTH_BYTES]);
-    encode_plain(&(FINISHED, u64::from(count)), out);
-    let length = length_prefix(out.len() - LENGTH_BYTES + bytes);
-    out[..LENGTH_BYTES].copy_from_slice(&length);
+    out.len() - LENGTH_BYTES
 }
 
-fn encode_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    codec::encode(value, out).expect("numbers, text and bytes of known length can be encoded");
+/// Ends the frame that begins at `start`; so many bytes of it follow apart. One with nothing in it is taken away.
+fn end(out: &mut Vec<u8>, start: usize, apart: usize) {
+    let length = out.len() - start - LENGTH_BYTES + apart;
+    if length == 0 {
+        return out.truncate(start);
+    }
+    out[start..start + LENGTH_BYTES].copy_from_slice(&length_prefix(length));
+}
+
+/// Worker: the frame that says that it is ready.
+pub(crate) fn encode_ready(version: u16, functions: u32) -> Vec<u8> {
+    encode_frame(READY, &(version, functions))
+}
+
+/// Worker: the frame that says how far it has thrown away work.
+pub(crate) fn encode_skipped(number: u32) -> Vec<u8> {
+    encode_frame(SKIPPED, &number)
+}
+
+fn encode_frame<T: Serialize>(kind: u8, message: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    let start = begin(&mut out);
+    out.push(kind);
+    codec::encode(message, &mut out).expect("numbers can be encoded");
+    end(&mut out, start, 0);
+    out
+}
+
+/// Worker: what comes before outcomes that have `bytes` bytes together.
+pub(crate) fn finished_head(bytes: usize) -> [u8; LENGTH_BYTES + 1] {
+    let mut head = [FINISHED; LENGTH_BYTES + 1];
+    head[..LENGTH_BYTES].copy_from_slice(&length_prefix(1 + bytes));
+    head
+}
+
+/// Node: the message in a frame.
+pub(crate) fn decode(frame: &Bytes) -> Result<FromWorker, FrameError> {
+    let mut input = Input::new(frame);
+    match input.byte()? {
+        READY => {
+            let (version, functions) = input.value()?;
+            Ok(FromWorker::Ready { version, functions })
+        }
+        SKIPPED => Ok(FromWorker::Skipped(input.value()?)),
+        FINISHED => {
+            let mut all = Vec::with_capacity(frame.len() / FINISHED_BYTES);
+            while !input.is_empty() {
+                all.push(packed::finished(&mut input)?);
+            }
+            Ok(FromWorker::Finished(all))
+        }
+        kind => Err(DecodeError::UnknownKind(kind).into()),
+    }
 }
 
 fn length_prefix(length: usize) -> [u8; LENGTH_BYTES] {
@@ -219,7 +237,7 @@ impl<'a> FrameReader<'a> {
 mod tests {
     use std::io::Write;
 
-    use pp_protocol::worker::{FromWorker, ToWorker, WorkResult};
+    use pp_protocol::worker::{Finished, WorkResult};
     use pp_protocol::{FunctionId, Payload};
 
     use super::*;
@@ -228,27 +246,19 @@ mod tests {
         Work { number, function: FunctionId(u64::MAX - 1), args: Payload::from(vec![number as u8; bytes]) }
     }
 
+    fn works_in(frame: &Bytes) -> Vec<Work> {
+        let mut input = Input::new(frame);
+        std::iter::from_fn(|| (!input.is_empty()).then(|| packed::work(&mut input).unwrap())).collect()
+    }
+
     fn works_of(works: &[Work]) -> Vec<Vec<Work>> {
-        let mut received = BytesMut::from(&encode_work(works).unwrap().concat()[..]);
+        let mut received = BytesMut::from(&encode_work(works).concat()[..]);
         let mut frames = Vec::new();
         while let Some(frame) = split_frame(&mut received).unwrap() {
-            let ToWorker::Run(works) = codec::decode_frame(&frame).unwrap();
-            frames.push(works);
+            frames.push(works_in(&frame));
         }
         assert!(received.is_empty());
         frames
-    }
-
-    #[test]
-    fn work_put_together_by_hand_is_what_the_codec_would_make() {
-        let works = vec![work(0, 0), work(300, 10), work(70_000, 200)];
-        let mut by_codec = Vec::new();
-        encode_frame(&ToWorker::Run(works.clone()), &mut by_codec).unwrap();
-        assert_eq!(encode_work(&works).unwrap().concat(), by_codec);
-        by_codec.clear();
-        let large = work(1 << 20, LARGE_BYTES);
-        encode_frame(&ToWorker::Run(vec![large.clone()]), &mut by_codec).unwrap();
-        assert_eq!(encode_work(&[large]).unwrap().concat(), by_codec);
     }
 
     #[test]
@@ -267,33 +277,27 @@ mod tests {
     #[test]
     fn large_arguments_are_not_copied() {
         let large = work(0, LARGE_BYTES);
-        let pieces = encode_work(std::slice::from_ref(&large)).unwrap();
+        let pieces = encode_work(std::slice::from_ref(&large));
         assert_eq!(pieces[1].as_ptr(), large.args.0.as_ptr());
     }
 
     #[test]
-    fn outcomes_put_together_by_hand_are_what_the_codec_would_make() {
-        let succeeded = |number: u32, bytes: usize| Finished {
-            number,
-            run_time_ns: u64::from(number) << 20,
-            result: WorkResult::Succeeded(Payload::from(vec![3; bytes])),
-        };
-        let failed = Finished { number: 9, run_time_ns: 1, result: WorkResult::UnknownFunction };
-        for count in [1, 250, 300] {
-            let mut outcomes: Vec<_> = (0..count).map(|number| succeeded(number, number as usize)).collect();
-            let mut body = Vec::new();
-            for outcome in &outcomes {
-                encode_succeeded(outcome.number, outcome.run_time_ns, outcome.number as usize, &mut body);
-                body.extend(vec![3; outcome.number as usize]);
-            }
-            encode_finished(&failed, &mut body);
-            outcomes.push(failed.clone());
-            let mut frame = Vec::new();
-            encode_finished_head(count + 1, body.len(), &mut frame);
-            frame.extend(body);
-            let mut by_codec = Vec::new();
-            encode_frame(&FromWorker::Finished(outcomes), &mut by_codec).unwrap();
-            assert_eq!(frame, by_codec);
+    fn what_a_worker_says_comes_back() {
+        let said = |bytes: &[u8]| decode(&split_frame(&mut BytesMut::from(bytes)).unwrap().unwrap()).unwrap();
+        assert_eq!(said(&encode_ready(7, 9)), FromWorker::Ready { version: 7, functions: 9 });
+        assert_eq!(said(&encode_skipped(u32::MAX)), FromWorker::Skipped(u32::MAX));
+        let finished = |number| Finished { number, run_time_ns: 1, result: WorkResult::UnknownFunction };
+        let all: Vec<_> = (0..3).map(finished).collect();
+        let mut body = Vec::new();
+        all.iter().for_each(|one| packed::put_finished(one, &mut body).unwrap());
+        let frame = [&finished_head(body.len())[..], &body].concat();
+        assert_eq!(said(&frame), FromWorker::Finished(all));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for frame in [&[][..], &[9], &[FINISHED, 0, 1], &[READY, 255]] {
+            assert!(decode(&Bytes::from_static(frame)).is_err());
         }
     }
 
@@ -301,7 +305,7 @@ mod tests {
     fn frames_are_read_whole_however_they_arrive() {
         let (node_end, worker_end) = UnixStream::pair().unwrap();
         let works: Vec<_> = (0..50).map(|number| work(number, number as usize * 1_500)).collect();
-        let bytes = encode_work(&works).unwrap().concat();
+        let bytes = encode_work(&works).concat();
         let writer = std::thread::spawn(move || {
             for piece in bytes.chunks(4_999) {
                 (&node_end).write_all(piece).unwrap();
@@ -310,8 +314,7 @@ mod tests {
         let mut reader = FrameReader::new(&worker_end);
         let mut read = Vec::new();
         while let Some(frame) = reader.next().unwrap() {
-            let ToWorker::Run(mut works) = codec::decode_frame(&frame).unwrap();
-            read.append(&mut works);
+            read.extend(works_in(&frame));
         }
         writer.join().unwrap();
         assert_eq!(read, works);

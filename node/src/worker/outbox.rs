@@ -9,7 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pp_protocol::worker::{Finished, FromWorker};
+use pp_protocol::packed;
+use pp_protocol::worker::Finished;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
 
 use super::frames;
@@ -40,8 +41,6 @@ struct Pending {
     count: u32,
     /// When the first of them ended, in nanoseconds of the monotonic clock.
     oldest_ns: u64,
-    /// Scratch space for what comes before them.
-    head: Vec<u8>,
     /// Whether the watcher looks here again by itself. While it does, adding costs no system call.
     is_watched: bool,
     is_closed: bool,
@@ -89,14 +88,16 @@ impl Outbox {
         more_follows: bool,
     ) -> bool {
         self.add(now, more_follows, |outcomes| {
-            frames::encode_succeeded(number, run_time_ns, result.len(), outcomes);
+            packed::put_succeeded(number, run_time_ns, result.len(), outcomes);
             outcomes.extend_from_slice(result);
         })
     }
 
     /// As [`add_succeeded`](Self::add_succeeded), for any outcome.
     pub(super) fn add_finished(&self, finished: &Finished, now: u64, more_follows: bool) -> bool {
-        self.add(now, more_follows, |outcomes| frames::encode_finished(finished, outcomes))
+        self.add(now, more_follows, |outcomes| {
+            packed::put_finished(finished, outcomes).expect("numbers and text can be encoded");
+        })
     }
 
     fn add(&self, now: u64, more_follows: bool, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
@@ -119,7 +120,7 @@ impl Outbox {
     pub(super) fn send_large(&self, number: u32, run_time_ns: u64, result: &[u8]) -> io::Result<()> {
         let mut pending = self.lock();
         self.write(&mut pending, &[])?;
-        frames::encode_succeeded(number, run_time_ns, result.len(), &mut pending.outcomes);
+        packed::put_succeeded(number, run_time_ns, result.len(), &mut pending.outcomes);
         pending.count = 1;
         self.write(&mut pending, result)
     }
@@ -129,12 +130,10 @@ impl Outbox {
         self.write(&mut self.lock(), &[])
     }
 
-    /// Writes a message that is not an outcome. Whatever is pending must have been flushed.
-    pub(super) fn send(&self, message: &FromWorker) -> io::Result<()> {
-        let mut frame = Vec::new();
-        frames::encode_frame(message, &mut frame).map_err(io::Error::other)?;
+    /// Writes a frame that holds no outcomes. Whatever is pending must have been flushed.
+    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
         let _pending = self.lock();
-        write_all(&self.socket, &mut [IoSlice::new(&frame)])
+        write_all(&self.socket, &mut [IoSlice::new(frame)])
     }
 
     /// Watcher: writes what has been pending for too long.
@@ -178,10 +177,10 @@ impl Outbox {
         if pending.count == 0 {
             return Ok(());
         }
-        let Pending { outcomes, count, head, .. } = pending;
-        frames::encode_finished_head(*count, outcomes.len() + tail.len(), head);
+        let Pending { outcomes, count, .. } = pending;
+        let head = frames::finished_head(outcomes.len() + tail.len());
         let written =
-            write_all(&self.socket, &mut [IoSlice::new(head), IoSlice::new(outcomes), IoSlice::new(tail)]);
+            write_all(&self.socket, &mut [IoSlice::new(&head), IoSlice::new(outcomes), IoSlice::new(tail)]);
         outcomes.clear();
         *count = 0;
         written
@@ -207,14 +206,13 @@ fn write_all(socket: &UnixStream, mut pieces: &mut [IoSlice<'_>]) -> io::Result<
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use pp_protocol::codec;
-    use pp_protocol::worker::WorkResult;
+    use pp_protocol::worker::{FromWorker, WorkResult};
 
     use super::*;
 
     fn outcomes_in(received: &mut BytesMut) -> Vec<Finished> {
         let frame = frames::split_frame(received).unwrap().unwrap();
-        match codec::decode_frame(&frame).unwrap() {
+        match frames::decode(&frame).unwrap() {
             FromWorker::Finished(outcomes) => outcomes,
             other => panic!("{other:?}"),
         }

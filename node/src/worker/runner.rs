@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use pp_protocol::codec;
+use bytes::Bytes;
 use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
-use pp_protocol::worker::{Finished, FromWorker, ToWorker, WORKER_VERSION, Work, WorkResult};
+use pp_protocol::packed::{self, Input};
+use pp_protocol::worker::{Finished, WORKER_VERSION, Work, WorkResult};
 
-use super::frames::{FrameError, FrameReader, LARGE_BYTES, LARGE_BYTES_KEPT};
+use super::frames::{self, FrameError, FrameReader, LARGE_BYTES, LARGE_BYTES_KEPT};
 use super::outbox::Outbox;
 use super::{WorkerError, panics};
 use crate::functions::{Call, CallError, FunctionMap, Registry};
@@ -47,27 +48,29 @@ impl<'a> Runner<'a> {
     /// Runs whatever the node sends until the node closes the socket.
     pub(super) fn run(mut self) -> Result<(), WorkerError> {
         let functions = u32::try_from(self.functions.len()).unwrap_or(u32::MAX);
-        self.outbox.send(&FromWorker::Ready { version: WORKER_VERSION, functions })?;
+        self.outbox.send(&frames::encode_ready(WORKER_VERSION, functions))?;
         let mut reader = FrameReader::new(self.outbox.socket());
         while let Some(frame) = reader.next()? {
-            let ToWorker::Run(works) = codec::decode_frame(&frame).map_err(FrameError::from)?;
-            let ended = self.run_all(works, reader.has_next());
+            let ended = self.run_all(&frame, reader.has_next());
             reader.recycle(frame);
-            // Writing fails when the node is gone, which reading would find out next.
-            if ended.is_err() {
-                break;
+            match ended {
+                Ok(()) => {}
+                // Writing fails when the node is gone, which reading would find out next.
+                Err(WorkerError::Io(_)) => break,
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
     /// Runs one frame of work. `more_follows` tells whether the next frame is at hand.
-    fn run_all(&mut self, works: Vec<Work>, more_follows: bool) -> io::Result<()> {
-        let count = works.len();
+    fn run_all(&mut self, frame: &Bytes, more_follows: bool) -> Result<(), WorkerError> {
         let mut thrown_away = None;
+        let mut works = Input::new(frame);
         self.now = monotonic_ns();
-        for (place, work) in works.into_iter().enumerate() {
-            match self.run_one(&work, more_follows || place + 1 < count)? {
+        while !works.is_empty() {
+            let work = packed::work(&mut works).map_err(FrameError::from)?;
+            match self.run_one(&work, more_follows || !works.is_empty())? {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(Revoked) => thrown_away = Some(work.number.wrapping_add(1)),
             }
@@ -77,7 +80,7 @@ impl<'a> Runner<'a> {
         }
         if let Some(next) = thrown_away {
             self.page.skip_to(next);
-            self.outbox.send(&FromWorker::Skipped(next))?;
+            self.outbox.send(&frames::encode_skipped(next))?;
         }
         self.give_back_space();
         Ok(())

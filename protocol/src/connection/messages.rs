@@ -1,15 +1,40 @@
-//! How messages are divided, and which of them may overtake which.
+//! How messages are divided and put into bytes, and which of them may overtake which.
+//!
+//! The first byte of a message tells its kind: a list in its [packed](crate::packed) form, or one of the others in the form
+//! of the codec, which begins with the variant's place among its siblings.
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::limits::BULK_BYTES;
-use crate::{FromNode, ToNode};
+use super::SendError;
+use crate::codec::{self, DecodeError};
+use crate::limits::{BULK_BYTES, LIST_ITEMS};
+use crate::packed::{self, Input};
+use crate::{Attempt, Digest, FromNode, Outcome, ToNode};
+
+/// First bytes of the lists. No enum here has so many variants.
+const RUN: u8 = 0xf0;
+const OUTCOMES: u8 = 0xf1;
+const PROGRAM_CHUNK: u8 = 0xf2;
+
+/// What happens to a piece of a message that was just appended to `out`; a large payload that belongs at its end was left
+/// out, and is the second argument.
+pub type EndPiece<'a> = &'a mut dyn FnMut(&mut Vec<u8>, Option<Bytes>) -> Result<(), SendError>;
 
 /// What can be sent over a [`Transport`](super::Transport).
-pub trait Message: Serialize + DeserializeOwned + Send + 'static {
-    /// Hands the message to `each` in pieces that are small, as far as it can be divided.
-    fn divide(self, each: &mut dyn FnMut(Self));
+pub trait Message: Sized + Send + 'static {
+    /// Appends the message to `out` in pieces that are small, as far as it can be divided.
+    ///
+    /// # Errors
+    /// When something in it cannot be serialised, and what `end_piece` comes to.
+    fn encode(&self, out: &mut Vec<u8>, end_piece: EndPiece<'_>) -> Result<(), SendError>;
+
+    /// Takes the next message, or piece of one, off `input`.
+    ///
+    /// # Errors
+    /// When what arrived is none.
+    fn decode(input: &mut Input<'_>) -> Result<Self, DecodeError>;
 
     /// Whether this message must not overtake a large one queued before it.
     fn follows_bulk(&self) -> bool;
@@ -19,33 +44,72 @@ pub trait Message: Serialize + DeserializeOwned + Send + 'static {
 }
 
 /// Cuts `items` into runs whose weights add up to at most `BULK_BYTES / 2`; an item heavier than that stands alone.
-fn runs<T>(items: Vec<T>, weight: impl Fn(&T) -> usize, mut each: impl FnMut(Vec<T>)) {
+fn runs<T>(mut items: &[T], weight: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     const RUN_BYTES: usize = BULK_BYTES / 2;
-    if items.iter().map(&weight).sum::<usize>() <= RUN_BYTES {
-        return each(items);
-    }
-    let mut run = Vec::new();
-    let mut bytes = 0;
-    for item in items {
-        let item_bytes = weight(&item);
-        if bytes + item_bytes > RUN_BYTES && !run.is_empty() {
-            each(std::mem::take(&mut run));
-            bytes = 0;
-        }
-        bytes += item_bytes;
-        run.push(item);
-    }
-    each(run);
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |item: &&T| {
+            bytes += weight(item);
+            bytes <= RUN_BYTES
+        };
+        let count = items.iter().take(LIST_ITEMS).take_while(fits).count().max(1);
+        let (run, rest) = items.split_at_checked(count)?;
+        items = rest;
+        Some(run)
+    })
 }
 
+fn encode_whole<T: Serialize>(
+    message: &T,
+    out: &mut Vec<u8>,
+    end_piece: EndPiece<'_>,
+) -> Result<(), SendError> {
+    codec::encode(message, out)?;
+    end_piece(out, None)
+}
+
+fn decode_whole<T: DeserializeOwned>(input: &mut Input<'_>) -> Result<T, DecodeError> {
+    input.value()
+}
+
+/// How many bytes an attempt usually takes on a wire, or a few more, beyond its arguments.
+const ATTEMPT_BYTES: usize = 8;
+
 impl Message for ToNode {
-    fn divide(self, each: &mut dyn FnMut(Self)) {
+    fn encode(&self, out: &mut Vec<u8>, end_piece: EndPiece<'_>) -> Result<(), SendError> {
         match self {
-            // Identifiers, numbers and lengths need at most 33 bytes.
             Self::Run(attempts) => {
-                runs(attempts, |attempt| 33 + attempt.args.len(), |run| each(Self::Run(run)));
+                let weight = |attempt: &Attempt| ATTEMPT_BYTES + attempt.args.len();
+                runs(attempts, weight).try_for_each(|run| {
+                    out.push(RUN);
+                    let left_out = packed::put_attempts(run, BULK_BYTES, out);
+                    end_piece(out, left_out)
+                })
             }
-            other => each(other),
+            Self::ProgramChunk { digest, last, bytes } => {
+                out.push(PROGRAM_CHUNK);
+                out.extend_from_slice(&digest.0);
+                out.push(u8::from(*last));
+                let left_out = packed::put_payload(bytes, BULK_BYTES, out);
+                end_piece(out, left_out)
+            }
+            other => encode_whole(other, out, end_piece),
+        }
+    }
+
+    fn decode(input: &mut Input<'_>) -> Result<Self, DecodeError> {
+        match input.peek() {
+            Some(RUN) => {
+                input.byte()?;
+                Ok(Self::Run(packed::attempts(input)?))
+            }
+            Some(PROGRAM_CHUNK) => {
+                input.byte()?;
+                let digest = Digest(input.fixed()?);
+                let last = input.byte()? != 0;
+                Ok(Self::ProgramChunk { digest, last, bytes: input.payload()? })
+            }
+            _ => decode_whole(input),
         }
     }
 
@@ -66,15 +130,28 @@ impl Message for ToNode {
 }
 
 impl Message for FromNode {
-    fn divide(self, each: &mut dyn FnMut(Self)) {
+    fn encode(&self, out: &mut Vec<u8>, end_piece: EndPiece<'_>) -> Result<(), SendError> {
         match self {
-            Self::Outcomes(mut first, outcomes) => runs(outcomes, crate::Outcome::weight, |run| {
-                let count = run.len() as u64;
-                each(Self::Outcomes(first, run));
-                first += count;
-            }),
-            other => each(other),
+            Self::Outcomes(first, outcomes) => {
+                let mut first = *first;
+                runs(outcomes, Outcome::weight).try_for_each(|run| {
+                    out.push(OUTCOMES);
+                    let left_out = packed::put_outcomes(first, run, BULK_BYTES, out)?;
+                    first += run.len() as u64;
+                    end_piece(out, left_out)
+                })
+            }
+            other => encode_whole(other, out, end_piece),
         }
+    }
+
+    fn decode(input: &mut Input<'_>) -> Result<Self, DecodeError> {
+        if input.peek() != Some(OUTCOMES) {
+            return decode_whole(input);
+        }
+        input.byte()?;
+        let (first, outcomes) = packed::outcomes(input)?;
+        Ok(Self::Outcomes(first, outcomes))
     }
 
     fn follows_bulk(&self) -> bool {

@@ -3,13 +3,13 @@
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
 
-use super::{Kind, LinkError};
-use crate::codec::{self, DecodeError};
+use super::{Kind, LinkError, Message};
+use crate::codec::DecodeError;
 use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
+use crate::packed::Input;
 use crate::record::{Keys, Opener};
 
 /// How much is asked for in one read.
@@ -41,7 +41,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     ///
     /// # Errors
     /// When the connection ended, or what arrives is not what the peer should send. Nothing more can be received then.
-    pub async fn receive<M: DeserializeOwned>(&mut self, messages: &mut Vec<M>) -> Result<(), LinkError> {
+    pub async fn receive<M: Message>(&mut self, messages: &mut Vec<M>) -> Result<(), LinkError> {
         loop {
             while let Some(record) = self.opener.decode(&mut self.received).map_err(LinkError::Record)? {
                 self.take_record(record, messages)?;
@@ -61,14 +61,16 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    fn take_record<M: DeserializeOwned>(
-        &mut self,
-        mut record: Bytes,
-        messages: &mut Vec<M>,
-    ) -> Result<(), LinkError> {
+    fn take_record<M: Message>(&mut self, mut record: Bytes, messages: &mut Vec<M>) -> Result<(), LinkError> {
         const LARGEST: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
         match record.get_u8() {
-            kind if kind == Kind::Batch as u8 => Ok(codec::decode_sequence(&record, messages)?),
+            kind if kind == Kind::Batch as u8 => {
+                let mut input = Input::new(&record);
+                while !input.is_empty() {
+                    messages.push(M::decode(&mut input)?);
+                }
+                Ok(())
+            }
             kind if kind == Kind::FirstSegment as u8
                 && self.bulk_missing == 0
                 && record.len() > LENGTH_BYTES =>
@@ -88,11 +90,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 }
 
 impl<R> Reader<R> {
-    fn take_segment<M: DeserializeOwned>(
-        &mut self,
-        segment: &[u8],
-        messages: &mut Vec<M>,
-    ) -> Result<(), LinkError> {
+    fn take_segment<M: Message>(&mut self, segment: &[u8], messages: &mut Vec<M>) -> Result<(), LinkError> {
         let Some(missing) = self.bulk_missing.checked_sub(segment.len()) else {
             return Err(DecodeError::LeftOver(segment.len() - self.bulk_missing).into());
         };
@@ -100,7 +98,9 @@ impl<R> Reader<R> {
         self.bulk_missing = missing;
         if missing == 0 {
             let whole = Bytes::from(std::mem::take(&mut self.bulk));
-            messages.push(codec::decode_frame(&whole)?);
+            let mut input = Input::new(&whole);
+            messages.push(M::decode(&mut input)?);
+            input.end()?;
         }
         Ok(())
     }

@@ -59,32 +59,26 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     ///
     /// # Errors
     /// When it cannot be serialised.
-    pub fn queue<M: Message>(&mut self, message: M) -> Result<(), SendError> {
-        let mut result = Ok(());
-        message.divide(&mut |piece| {
-            if result.is_ok() {
-                result = self.queue_piece(&piece);
+    pub fn queue<M: Message>(&mut self, message: &M) -> Result<(), SendError> {
+        let (follows_bulk, is_greeting) = (message.follows_bulk(), message.is_greeting());
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut start = batch.len();
+        let queued = message.encode(&mut batch, &mut |batch, payload| {
+            let large = payload.is_some() || batch.len() - start > BULK_BYTES;
+            let waits = self.bulk.front().is_some_and(|first| first.is_greeting || follows_bulk);
+            if large || waits {
+                let head = Bytes::copy_from_slice(&batch[start..]);
+                batch.truncate(start);
+                let payload = payload.unwrap_or_default();
+                self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting });
+            } else if batch.len() > BATCH_BYTES {
+                seal(&mut self.sealer, batch, &mut self.sealed)?;
             }
+            start = batch.len();
+            Ok(())
         });
-        result
-    }
-
-    fn queue_piece<M: Message>(&mut self, message: &M) -> Result<(), SendError> {
-        let start = self.batch.len();
-        let payload = codec::encode_apart(message, BULK_BYTES, &mut self.batch)?;
-        let large = payload.is_some() || self.batch.len() - start > BULK_BYTES;
-        let waits = match self.bulk.front() {
-            None => false,
-            Some(first) => first.is_greeting || message.follows_bulk(),
-        };
-        if large || waits {
-            let head = self.batch.split_off(start).into();
-            let (payload, is_greeting) = (payload.unwrap_or_default(), message.is_greeting());
-            self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting });
-        } else if self.batch.len() > BATCH_BYTES {
-            self.seal_batch()?;
-        }
-        Ok(())
+        self.batch = batch;
+        queued
     }
 
     /// Writes all small messages, and a piece of the large ones.
@@ -100,11 +94,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn seal_batch(&mut self) -> Result<(), RecordError> {
-        if self.batch.len() > 1 {
-            self.sealer.encode(&self.batch, &mut self.sealed)?;
-            self.batch.truncate(1);
-        }
-        Ok(())
+        seal(&mut self.sealer, &mut self.batch, &mut self.sealed)
     }
 
     fn seal_segment(&mut self) -> Result<bool, RecordError> {
@@ -129,6 +119,15 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.batch.push(Kind::Batch as u8);
         Ok(true)
     }
+}
+
+/// Seals a batch, if there is anything in it behind its first byte.
+fn seal(sealer: &mut Sealer, batch: &mut Vec<u8>, sealed: &mut BytesMut) -> Result<(), RecordError> {
+    if batch.len() > 1 {
+        sealer.encode(batch, sealed)?;
+        batch.truncate(1);
+    }
+    Ok(())
 }
 
 /// A message could not be sent.

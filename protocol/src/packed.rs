@@ -1,0 +1,472 @@
+//! The form on a wire of what nearly everything on it is: lists of attempts and of outcomes.
+//!
+//! A no-op job and its outcome take a few bytes here and a few nanoseconds; [`codec`] does the rest of every message. A
+//! list is packed item by item, each behind a byte that says what it has in common with the one before it:
+//!
+//! ```text
+//! attempt:  flags, [place], [generation], [number], [function], [time limit], length of arguments, arguments
+//! outcome:  flags, [place], [generation], [number], run time, length of result, result (or another end, by the codec)
+//! work:     number (four bytes), function (eight bytes), length of arguments, arguments
+//! finished: 0, number (four bytes), run time, length of result, result; or 1, and the rest by the codec
+//! ```
+//!
+//! What is in brackets is left out if its flag is set. Numbers are LEB128: seven bits a byte, the low ones first. A place
+//! is told by its distance from the one expected, with the sign in the lowest bit.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::codec::{self, DecodeError, EncodeError};
+use crate::limits::LIST_ITEMS;
+use crate::worker::{Finished, Work, WorkResult};
+use crate::{Attempt, AttemptId, Ended, FunctionId, JobId, Outcome, Payload};
+
+/// The job's place is the one after that of the item before.
+const NEXT_PLACE: u8 = 1;
+/// The place was used as often as that of the item before.
+const SAME_GENERATION: u8 = 2;
+/// It is the job's first attempt.
+const FIRST_ATTEMPT: u8 = 4;
+/// The function is that of the item before.
+const SAME_FUNCTION: u8 = 8;
+/// There is no time limit.
+const NO_TIME_LIMIT: u8 = 16;
+/// The outcome is a result.
+const SUCCEEDED: u8 = 32;
+
+const MOST_ITEMS: u64 = LIST_ITEMS as u64;
+
+/// What has arrived and is being read. Payloads taken from it are slices of it, not copies.
+#[derive(Debug)]
+pub struct Input<'a> {
+    frame: &'a Bytes,
+    rest: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    /// Reads `frame` from its beginning.
+    pub fn new(frame: &'a Bytes) -> Self {
+        Self { frame, rest: frame }
+    }
+
+    /// Whether all of it has been read.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Nothing may be left.
+    pub(crate) fn end(&self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::LeftOver(self.rest.len())) }
+    }
+
+    /// The next byte, which stays.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
+    /// The next byte.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn byte(&mut self) -> Result<u8, DecodeError> {
+        let (first, rest) = self.rest.split_first().ok_or(DecodeError::TooShort)?;
+        self.rest = rest;
+        Ok(*first)
+    }
+
+    pub(crate) fn fixed<const BYTES: usize>(&mut self) -> Result<[u8; BYTES], DecodeError> {
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(DecodeError::TooShort)?;
+        self.rest = rest;
+        Ok(*bytes)
+    }
+
+    /// A number of any size.
+    pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
+        let first = self.byte()?;
+        if first < 0x80 { Ok(u64::from(first)) } else { self.long_number(first) }
+    }
+
+    fn long_number(&mut self, first: u8) -> Result<u64, DecodeError> {
+        let mut number = u64::from(first & 0x7f);
+        for shift in (7..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(DecodeError::NotANumber)
+    }
+
+    fn small_number(&mut self) -> Result<u32, DecodeError> {
+        u32::try_from(self.number()?).map_err(|_| DecodeError::NotANumber)
+    }
+
+    /// A length, and so many bytes.
+    fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+        let length = usize::try_from(self.number()?).map_err(|_| DecodeError::TooShort)?;
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::TooShort)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    pub(crate) fn payload(&mut self) -> Result<Payload, DecodeError> {
+        let bytes = self.bytes()?;
+        Ok(Payload(if bytes.is_empty() { Bytes::new() } else { self.frame.slice_ref(bytes) }))
+    }
+
+    /// A value in the form of the codec.
+    ///
+    /// # Errors
+    /// When what follows is none.
+    pub fn value<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
+        codec::decode_first(&mut self.rest)
+    }
+
+    /// How many items follow, and room for them.
+    fn list<T>(&mut self) -> Result<(Range<u64>, Vec<T>), DecodeError> {
+        match self.number()? {
+            count @ 0..=MOST_ITEMS => Ok((0..count, Vec::with_capacity(count as usize))),
+            _ => Err(DecodeError::NotANumber),
+        }
+    }
+}
+
+pub(crate) fn put_number(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Appends the length of `payload`, and `payload` unless it is left out for having at least `least` bytes.
+pub(crate) fn put_payload(payload: &Payload, least: usize, out: &mut Vec<u8>) -> Option<Bytes> {
+    put_number(payload.len() as u64, out);
+    if payload.len() >= least {
+        return Some(payload.0.clone());
+    }
+    out.extend_from_slice(&payload.0);
+    None
+}
+
+/// What an item is told apart from: the attempt before it, and its function.
+struct Before {
+    id: AttemptId,
+    function: FunctionId,
+}
+
+impl Before {
+    /// What the first item of a list is told apart from.
+    const NOTHING: Self =
+        Self { id: AttemptId { job: JobId::new(u32::MAX, 0), number: 0 }, function: FunctionId(0) };
+
+    fn next_place(&self) -> u32 {
+        self.id.job.place().wrapping_add(1)
+    }
+
+    fn flags(&self, id: AttemptId) -> u8 {
+        let flag = |flag, is_set| if is_set { flag } else { 0 };
+        flag(NEXT_PLACE, id.job.place() == self.next_place())
+            | flag(SAME_GENERATION, id.job.generation() == self.id.job.generation())
+            | flag(FIRST_ATTEMPT, id.number == 1)
+    }
+
+    fn put_id(&mut self, flags: u8, id: AttemptId, out: &mut Vec<u8>) {
+        if flags & NEXT_PLACE == 0 {
+            let distance = id.job.place().wrapping_sub(self.next_place()).cast_signed();
+            put_number(u64::from((distance << 1 ^ distance >> 31).cast_unsigned()), out);
+        }
+        if flags & SAME_GENERATION == 0 {
+            put_number(id.job.generation().into(), out);
+        }
+        if flags & FIRST_ATTEMPT == 0 {
+            put_number(id.number.into(), out);
+        }
+        self.id = id;
+    }
+
+    fn id(&mut self, flags: u8, input: &mut Input<'_>) -> Result<AttemptId, DecodeError> {
+        let mut place = self.next_place();
+        if flags & NEXT_PLACE == 0 {
+            let told = input.small_number()?;
+            place = place.wrapping_add(told >> 1 ^ (told & 1).wrapping_neg());
+        }
+        let same = flags & SAME_GENERATION != 0;
+        let generation = if same { self.id.job.generation() } else { input.small_number()? };
+        let number = if flags & FIRST_ATTEMPT != 0 { 1 } else { input.small_number()? };
+        self.id = AttemptId { job: JobId::new(place, generation), number };
+        Ok(self.id)
+    }
+}
+
+/// Appends `attempts`. The arguments of the last one are left out and yielded if they have at least `least` bytes: they
+/// must follow.
+pub(crate) fn put_attempts(attempts: &[Attempt], least: usize, out: &mut Vec<u8>) -> Option<Bytes> {
+    let (mut before, mut left_out) = (Before::NOTHING, None);
+    put_number(attempts.len() as u64, out);
+    for (place, Attempt { id, function, time_limit_ns, args }) in attempts.iter().enumerate() {
+        let same_function = if *function == before.function { SAME_FUNCTION } else { 0 };
+        let no_limit = if *time_limit_ns == 0 { NO_TIME_LIMIT } else { 0 };
+        let flags = before.flags(*id) | same_function | no_limit;
+        out.push(flags);
+        before.put_id(flags, *id, out);
+        if same_function == 0 {
+            out.extend_from_slice(&function.0.to_le_bytes());
+            before.function = *function;
+        }
+        if no_limit == 0 {
+            put_number(*time_limit_ns, out);
+        }
+        let is_last = place + 1 == attempts.len();
+        left_out = put_payload(args, if is_last { least } else { usize::MAX }, out);
+    }
+    left_out
+}
+
+pub(crate) fn attempts(input: &mut Input<'_>) -> Result<Vec<Attempt>, DecodeError> {
+    let (count, mut attempts) = input.list()?;
+    let mut before = Before::NOTHING;
+    for _ in count {
+        let flags = input.byte()?;
+        let id = before.id(flags, input)?;
+        if flags & SAME_FUNCTION == 0 {
+            before.function = FunctionId(u64::from_le_bytes(input.fixed()?));
+        }
+        let time_limit_ns = if flags & NO_TIME_LIMIT != 0 { 0 } else { input.number()? };
+        attempts.push(Attempt { id, function: before.function, time_limit_ns, args: input.payload()? });
+    }
+    Ok(attempts)
+}
+
+/// Appends `outcomes`, of which the first one has the sequence number `first`. The result of the last one is left out and
+/// yielded if it has at least `least` bytes: it must follow.
+pub(crate) fn put_outcomes(
+    first: u64,
+    outcomes: &[Outcome],
+    least: usize,
+    out: &mut Vec<u8>,
+) -> Result<Option<Bytes>, EncodeError> {
+    let (mut before, mut left_out) = (Before::NOTHING, None);
+    put_number(first, out);
+    put_number(outcomes.len() as u64, out);
+    for (place, Outcome { id, run_time_ns, ended }) in outcomes.iter().enumerate() {
+        let succeeded = if matches!(ended, Ended::Succeeded(_)) { SUCCEEDED } else { 0 };
+        let flags = before.flags(*id) | succeeded;
+        out.push(flags);
+        before.put_id(flags, *id, out);
+        put_number(*run_time_ns, out);
+        let is_last = place + 1 == outcomes.len();
+        left_out = match ended {
+            Ended::Succeeded(result) => put_payload(result, if is_last { least } else { usize::MAX }, out),
+            other => codec::encode(other, out).map(|()| None)?,
+        };
+    }
+    Ok(left_out)
+}
+
+pub(crate) fn outcomes(input: &mut Input<'_>) -> Result<(u64, Vec<Outcome>), DecodeError> {
+    let first = input.number()?;
+    let (count, mut outcomes) = input.list()?;
+    let mut before = Before::NOTHING;
+    for _ in count {
+        let flags = input.byte()?;
+        let id = before.id(flags, input)?;
+        let run_time_ns = input.number()?;
+        let succeeded = flags & SUCCEEDED != 0;
+        let ended = if succeeded { Ended::Succeeded(input.payload()?) } else { input.value()? };
+        outcomes.push(Outcome { id, run_time_ns, ended });
+    }
+    Ok((first, outcomes))
+}
+
+/// Appends a piece of work but for its arguments, which must follow.
+pub fn put_work(number: u32, function: FunctionId, args_bytes: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(&function.0.to_le_bytes());
+    put_number(args_bytes as u64, out);
+}
+
+/// The next piece of work.
+///
+/// # Errors
+/// When what follows is none.
+pub fn work(input: &mut Input<'_>) -> Result<Work, DecodeError> {
+    let number = u32::from_le_bytes(input.fixed()?);
+    let function = FunctionId(u64::from_le_bytes(input.fixed()?));
+    Ok(Work { number, function, args: input.payload()? })
+}
+
+/// Appends the end of a piece of work that yielded a result, but for the result, which must follow.
+pub fn put_succeeded(number: u32, run_time_ns: u64, result_bytes: usize, out: &mut Vec<u8>) {
+    out.push(0);
+    out.extend_from_slice(&number.to_le_bytes());
+    put_number(run_time_ns, out);
+    put_number(result_bytes as u64, out);
+}
+
+/// Appends the end of a piece of work.
+///
+/// # Errors
+/// Never, as far as the types of this crate go.
+pub fn put_finished(finished: &Finished, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    out.push(1);
+    codec::encode(finished, out)
+}
+
+/// The next end of a piece of work.
+///
+/// # Errors
+/// When what follows is none.
+pub fn finished(input: &mut Input<'_>) -> Result<Finished, DecodeError> {
+    if input.byte()? != 0 {
+        return input.value();
+    }
+    let number = u32::from_le_bytes(input.fixed()?);
+    let run_time_ns = input.number()?;
+    Ok(Finished { number, run_time_ns, result: WorkResult::Succeeded(input.payload()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Panic;
+
+    const EDGES: [u64; 8] = [0, 1, 127, 128, 16_383, 16_384, u32::MAX as u64, u64::MAX];
+
+    fn id(place: u32, generation: u32, number: u32) -> AttemptId {
+        AttemptId { job: JobId::new(place, generation), number }
+    }
+
+    fn attempts_of_all_kinds() -> Vec<Attempt> {
+        let ids = [
+            id(0, 0, 1),
+            id(1, 0, 1),
+            id(1, 1, 2),
+            id(u32::MAX, 7, u32::MAX),
+            id(0, u32::MAX, 1),
+            id(40_000, 0, 1),
+            id(2, 0, 3),
+        ];
+        let attempt = |(place, id): (usize, AttemptId)| Attempt {
+            id,
+            function: FunctionId(EDGES[place / 2]),
+            time_limit_ns: EDGES[place],
+            args: Payload::from(vec![place as u8; place * 60]),
+        };
+        ids.into_iter().enumerate().map(attempt).collect()
+    }
+
+    fn outcomes_of_all_kinds() -> Vec<Outcome> {
+        let ends = [
+            Ended::Succeeded(Payload::default()),
+            Ended::Cancelled,
+            Ended::Succeeded(Payload::from(vec![1; 200])),
+            Ended::Panicked(Box::new(Panic { message: "no".into(), place: None, backtrace: None })),
+            Ended::TooLarge(1, u64::MAX),
+            Ended::Returned,
+            Ended::Succeeded(Payload::from(vec![1])),
+        ];
+        let ids = attempts_of_all_kinds().into_iter().map(|attempt| attempt.id);
+        let outcomes = ids.zip(ends).zip(EDGES);
+        outcomes.map(|((id, ended), run_time_ns)| Outcome { id, run_time_ns, ended }).collect()
+    }
+
+    #[test]
+    fn numbers_of_any_size_come_back() {
+        for number in EDGES {
+            let mut out = Vec::new();
+            put_number(number, &mut out);
+            let frame = Bytes::from(out);
+            let mut input = Input::new(&frame);
+            assert_eq!(input.number().unwrap(), number);
+            assert!(input.is_empty());
+        }
+    }
+
+    #[test]
+    fn attempts_and_outcomes_come_back_as_they_were() {
+        for count in 0..=attempts_of_all_kinds().len() {
+            let (attempts_sent, outcomes_sent) =
+                (&attempts_of_all_kinds()[..count], &outcomes_of_all_kinds()[..count]);
+            let mut out = Vec::new();
+            assert_eq!(put_attempts(attempts_sent, usize::MAX, &mut out), None);
+            assert_eq!(put_outcomes(9, outcomes_sent, usize::MAX, &mut out).unwrap(), None);
+            let frame = Bytes::from(out);
+            let mut input = Input::new(&frame);
+            assert_eq!(attempts(&mut input).unwrap(), attempts_sent);
+            assert_eq!(outcomes(&mut input).unwrap(), (9, outcomes_sent.to_vec()));
+            assert!(input.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_large_payload_at_the_end_is_left_out_and_belongs_there() {
+        let large = Payload::from(vec![5; 1_000]);
+        let mut attempt = attempts_of_all_kinds().remove(3);
+        attempt.args = large.clone();
+        let (mut whole, mut head) = (Vec::new(), Vec::new());
+        put_attempts(std::slice::from_ref(&attempt), usize::MAX, &mut whole);
+        let left_out = put_attempts(&[attempt], 1_000, &mut head).unwrap();
+        assert_eq!(left_out.as_ptr(), large.0.as_ptr(), "it is not copied");
+        assert_eq!([head, left_out.to_vec()].concat(), whole);
+    }
+
+    #[test]
+    fn payloads_are_slices_of_the_frame_they_came_in() {
+        let mut out = Vec::new();
+        put_attempts(&attempts_of_all_kinds(), usize::MAX, &mut out);
+        let frame = Bytes::from(out);
+        let attempts = attempts(&mut Input::new(&frame)).unwrap();
+        assert!(frame.as_ptr_range().contains(&attempts[6].args.0.as_ptr()));
+    }
+
+    #[test]
+    fn whatever_is_cut_off_is_an_error() {
+        let mut out = Vec::new();
+        put_attempts(&attempts_of_all_kinds(), usize::MAX, &mut out);
+        for length in 0..out.len() {
+            let frame = Bytes::copy_from_slice(&out[..length]);
+            assert!(attempts(&mut Input::new(&frame)).is_err(), "{length} bytes of {}", out.len());
+        }
+        out.clear();
+        put_outcomes(1, &outcomes_of_all_kinds(), usize::MAX, &mut out).unwrap();
+        for length in 0..out.len() {
+            let frame = Bytes::copy_from_slice(&out[..length]);
+            assert!(outcomes(&mut Input::new(&frame)).is_err(), "{length} bytes of {}", out.len());
+        }
+    }
+
+    #[test]
+    fn a_count_or_length_beyond_what_arrived_allocates_nothing() {
+        let mut out = Vec::new();
+        put_number(u64::MAX, &mut out);
+        out.resize(100, 0xff);
+        let frame = Bytes::from(out);
+        assert!(matches!(attempts(&mut Input::new(&frame)), Err(DecodeError::NotANumber)));
+        assert!(matches!(Input::new(&frame).payload(), Err(DecodeError::TooShort)));
+        let frame = Bytes::from_static(&[0xff; 20]);
+        assert!(matches!(Input::new(&frame).number(), Err(DecodeError::NotANumber)));
+    }
+
+    #[test]
+    fn work_and_its_end_come_back_as_they_were() {
+        let sent = Work { number: u32::MAX, function: FunctionId(7), args: Payload::from(vec![1; 300]) };
+        let ends = [
+            Finished { number: 0, run_time_ns: u64::MAX, result: WorkResult::Succeeded(sent.args.clone()) },
+            Finished { number: 1 << 31, run_time_ns: 0, result: WorkResult::UnknownFunction },
+        ];
+        let mut out = Vec::new();
+        put_work(sent.number, sent.function, sent.args.len(), &mut out);
+        out.extend_from_slice(&sent.args.0);
+        put_succeeded(ends[0].number, ends[0].run_time_ns, sent.args.len(), &mut out);
+        out.extend_from_slice(&sent.args.0);
+        put_finished(&ends[1], &mut out).unwrap();
+        let frame = Bytes::from(out);
+        let mut input = Input::new(&frame);
+        assert_eq!(work(&mut input).unwrap(), sent);
+        assert_eq!([finished(&mut input).unwrap(), finished(&mut input).unwrap()], ends);
+        assert!(input.is_empty());
+    }
+}
