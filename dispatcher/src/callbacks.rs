@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use bytes::Bytes;
+use pp_protocol::Payload;
 
 use crate::error::JobError;
 use crate::shared::{JobTicket, Shared};
@@ -23,7 +23,7 @@ pub(crate) fn inside_callback() -> bool {
 /// A job that ended, and whose callback is to be called with its outcome.
 pub(crate) struct Due {
     pub(crate) ticket: JobTicket,
-    pub(crate) outcome: Result<Bytes, JobError>,
+    pub(crate) outcome: Result<Payload, JobError>,
 }
 
 /// Callbacks that wait for their turn. There are never more than jobs that were pending, which are limited.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use pp_protocol::Panic;
+use pp_protocol::Payload;
 
 pub use crate::core::Failure;
 use crate::core::JobOutcome;
@@ -58,9 +58,9 @@ pub enum JobError {
 }
 
 /// An outcome of the core as the submitter is told it.
-pub(crate) fn result_of(outcome: JobOutcome, function: &'static str) -> Result<Bytes, JobError> {
+pub(crate) fn result_of(outcome: JobOutcome, function: &'static str) -> Result<Payload, JobError> {
     Err(match outcome {
-        JobOutcome::Succeeded(result) => return Ok(result.0),
+        JobOutcome::Succeeded(result) => return Ok(result),
         JobOutcome::Panicked(panic) => JobError::Panicked(*panic),
         JobOutcome::TimedOut(limit) => JobError::TimedOut(limit),
         JobOutcome::Cancelled => JobError::Cancelled,

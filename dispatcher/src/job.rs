@@ -11,7 +11,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pp_protocol::{JobId, codec};
+use pp_protocol::{JobId, Payload, codec};
 use serde::de::DeserializeOwned;
 
 use crate::completions::Completions;
@@ -76,15 +76,15 @@ enum Value {
 }
 
 impl Value {
-    fn new(bytes: Bytes) -> Self {
-        match bytes.len() {
+    fn new(result: Payload) -> Self {
+        match result.len() {
             length @ 0..=INLINE_BYTES => {
                 let mut kept = [0; INLINE_BYTES];
-                kept[..length].copy_from_slice(&bytes);
+                kept[..length].copy_from_slice(&result);
                 Self::Inline(length as u8, kept)
             }
-            0..=COPIED_BYTES => Self::Copied(bytes[..].into()),
-            _ => Self::Shared(Box::new(bytes)),
+            0..=COPIED_BYTES => Self::Copied(result[..].into()),
+            _ => Self::Shared(Box::new(result.to_bytes())),
         }
     }
 
@@ -159,12 +159,12 @@ impl<R: DeserializeOwned + Send> Settle for JobCell<R> {
         self.function
     }
 
-    fn settle(&self, outcome: Result<Bytes, JobError>) -> Option<Result<Bytes, JobError>> {
+    fn settle(&self, outcome: Result<Payload, JobError>) -> Option<Result<Payload, JobError>> {
         self.end(outcome.map(Value::new).map_err(Box::new));
         None
     }
 
-    fn call_back(&self, _outcome: Result<Bytes, JobError>) {}
+    fn call_back(&self, _outcome: Result<Payload, JobError>) {}
 }
 
 impl<R: DeserializeOwned> JobCell<R> {

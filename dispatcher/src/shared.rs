@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use pp_protocol::JobId;
+use pp_protocol::{JobId, Payload};
 use tokio::sync::Notify;
 
 use crate::callbacks::{Callbacks, Due, inside_callback};
@@ -25,10 +24,10 @@ pub(crate) trait Settle: Send + Sync {
     fn function(&self) -> &'static str;
 
     /// The job ended. Gives the outcome back if a callback is to be called with it, which makes it outstanding still.
-    fn settle(&self, outcome: Result<Bytes, JobError>) -> Option<Result<Bytes, JobError>>;
+    fn settle(&self, outcome: Result<Payload, JobError>) -> Option<Result<Payload, JobError>>;
 
     /// Calls the callback, on the thread of callbacks.
-    fn call_back(&self, outcome: Result<Bytes, JobError>);
+    fn call_back(&self, outcome: Result<Payload, JobError>);
 }
 
 /// What the core hands back when a job ends.
@@ -135,7 +134,7 @@ impl Shared {
             return Err(job);
         }
         self.pending.add(1);
-        self.pending_bytes.add(job.args.0.len());
+        self.pending_bytes.add(job.args.len());
         self.outstanding.add(1);
         if let Some(group) = group {
             group.add(1);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use pp_protocol::{JobId, Payload, codec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,7 +28,7 @@ type Callback<R> = Box<dyn FnOnce(Result<R, JobError>) + Send>;
 #[must_use = "nothing happens before submit() is called"]
 pub struct JobBuilder<R> {
     shared: Arc<Shared>,
-    call: Result<(KnownFunction, Bytes), JobError>,
+    call: Result<(KnownFunction, Payload), JobError>,
     options: JobOptions,
     callback: Option<Callback<R>>,
     group: Option<Arc<Count>>,
@@ -128,7 +128,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         };
         let usual = self.options == JobOptions::default();
         let options = (!usual).then(|| Box::new(self.options));
-        let new = NewJob { ticket, function: function.id, args: Payload(args), options };
+        let new = NewJob { ticket, function: function.id, args, options };
         if let Err(new) = self.shared.submit(new, self.group.as_deref()) {
             self.shared.refuse(new.ticket, self.group.as_deref(), JobError::ShutDown);
         }
@@ -152,7 +152,7 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
         self.cell.function()
     }
 
-    fn settle(&self, outcome: Result<Bytes, JobError>) -> Option<Result<Bytes, JobError>> {
+    fn settle(&self, outcome: Result<Payload, JobError>) -> Option<Result<Payload, JobError>> {
         let has_callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         // Without a handle there is nobody to decode the result for.
         if Arc::strong_count(&self.cell) > 1 {
@@ -164,7 +164,7 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
         has_callback.then_some(outcome)
     }
 
-    fn call_back(&self, outcome: Result<Bytes, JobError>) {
+    fn call_back(&self, outcome: Result<Payload, JobError>) {
         let _left = Leave(self.group.as_deref());
         let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(callback) = callback {
@@ -185,7 +185,7 @@ impl Drop for Leave<'_> {
 }
 
 /// Serialises arguments; small ones share memory, so that a job costs no allocation for them.
-fn encode<A: Serialize>(args: &A) -> Result<Bytes, codec::EncodeError> {
+fn encode<A: Serialize>(args: &A) -> Result<Payload, codec::EncodeError> {
     thread_local! {
         static SCRATCH: RefCell<(Vec<u8>, BytesMut)> = RefCell::default();
     }
@@ -196,11 +196,13 @@ fn encode<A: Serialize>(args: &A) -> Result<Bytes, codec::EncodeError> {
     if scratch.len() > LARGE_BYTES {
         return Ok(scratch.into());
     }
-    if arena.capacity() < scratch.len() {
-        arena = BytesMut::with_capacity(ARENA_BYTES);
-    }
-    arena.extend_from_slice(&scratch);
-    let args = arena.split().freeze();
+    let args = Payload::inline(&scratch).unwrap_or_else(|| {
+        if arena.capacity() < scratch.len() {
+            arena = BytesMut::with_capacity(ARENA_BYTES);
+        }
+        arena.extend_from_slice(&scratch);
+        arena.split().freeze().into()
+    });
     SCRATCH.replace((scratch, arena));
     Ok(args)
 }

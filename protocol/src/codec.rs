@@ -59,7 +59,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 
 /// Takes the value that `bytes` begin with off them.
 pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, DECODING)
+    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, DECODING)
         .map_err(|error| DecodeError::Malformed(Box::new(error)))?;
     *bytes = &bytes[used..];
     Ok(value)

@@ -45,7 +45,7 @@ pub const PROGRAM_OFFERS: usize = 16;
 pub const WINDOW_ATTEMPTS: u32 = 16_384;
 
 /// Attempts a worker is given at once, at most.
-pub const WORKER_ATTEMPTS: usize = 1_024;
+pub const WORKER_ATTEMPTS: usize = 4_096;
 
 /// Unacknowledged outcomes a node keeps for one session before it stops starting its attempts.
 pub const OUTCOMES_KEPT: usize = 4 * WINDOW_ATTEMPTS as usize;

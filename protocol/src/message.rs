@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, SessionId};
@@ -285,10 +284,4 @@ pub enum ProgramRefusal {
 
 fn stderr_text(lines: &[String]) -> String {
     if lines.is_empty() { String::new() } else { format!("; it wrote: {}", lines.join(" | ")) }
-}
-
-impl From<Bytes> for Payload {
-    fn from(bytes: Bytes) -> Self {
-        Self(bytes)
-    }
 }

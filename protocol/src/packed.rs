@@ -112,8 +112,7 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn payload(&mut self) -> Result<Payload, DecodeError> {
-        let bytes = self.bytes()?;
-        Ok(Payload(if bytes.is_empty() { Bytes::new() } else { self.frame.slice_ref(bytes) }))
+        self.bytes().map(|bytes| Payload::part_of(self.frame, bytes))
     }
 
     /// A value in the form of the codec.
@@ -145,9 +144,9 @@ pub(crate) fn put_number(mut number: u64, out: &mut Vec<u8>) {
 pub(crate) fn put_payload(payload: &Payload, least: usize, out: &mut Vec<u8>) -> Option<Bytes> {
     put_number(payload.len() as u64, out);
     if payload.len() >= least {
-        return Some(payload.0.clone());
+        return Some(payload.to_bytes());
     }
-    out.extend_from_slice(&payload.0);
+    out.extend_from_slice(payload);
     None
 }
 
@@ -409,7 +408,7 @@ mod tests {
         let (mut whole, mut head) = (Vec::new(), Vec::new());
         put_attempts(std::slice::from_ref(&attempt), usize::MAX, &mut whole);
         let left_out = put_attempts(&[attempt], 1_000, &mut head).unwrap();
-        assert_eq!(left_out.as_ptr(), large.0.as_ptr(), "it is not copied");
+        assert_eq!(left_out.as_ptr(), large.as_ptr(), "it is not copied");
         assert_eq!([head, left_out.to_vec()].concat(), whole);
     }
 
@@ -419,7 +418,7 @@ mod tests {
         put_attempts(&attempts_of_all_kinds(), usize::MAX, &mut out);
         let frame = Bytes::from(out);
         let attempts = attempts(&mut Input::new(&frame)).unwrap();
-        assert!(frame.as_ptr_range().contains(&attempts[6].args.0.as_ptr()));
+        assert!(frame.as_ptr_range().contains(&attempts[6].args.as_ptr()));
     }
 
     #[test]
@@ -459,9 +458,9 @@ mod tests {
         ];
         let mut out = Vec::new();
         put_work(sent.number, sent.function, sent.args.len(), &mut out);
-        out.extend_from_slice(&sent.args.0);
+        out.extend_from_slice(&sent.args);
         put_succeeded(ends[0].number, ends[0].run_time_ns, sent.args.len(), &mut out);
-        out.extend_from_slice(&sent.args.0);
+        out.extend_from_slice(&sent.args);
         put_finished(&ends[1], &mut out).unwrap();
         let frame = Bytes::from(out);
         let mut input = Input::new(&frame);

@@ -1,31 +1,102 @@
-//! Serialised arguments and results: opaque bytes that are forwarded, never decoded, and not copied on arrival.
+//! Serialised arguments and results: opaque bytes that are forwarded, never decoded.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
+/// Payloads up to this size are kept in place: most are small, and handing them on costs neither a count nor memory
+/// elsewhere. As many as make no payload larger than one that is kept elsewhere.
+const INLINE_BYTES: usize = 23;
+
 /// A serialised argument tuple or result: cheap to clone, opaque to everything but the worker that runs the job and
-/// the handle that yields its result.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Payload(pub Bytes);
+/// the handle that yields its result. A large one shares memory with its clones, or with the frame it came in.
+#[derive(Clone)]
+pub struct Payload(Kept);
+
+#[derive(Clone)]
+enum Kept {
+    Inline(u8, [u8; INLINE_BYTES]),
+    Shared(Bytes),
+}
+
+const _: () =
+    assert!(size_of::<Payload>() == size_of::<Bytes>(), "the inline form fits beside the shared one");
 
 impl Payload {
-    /// How many bytes it holds.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// A part of `frame`, sharing its memory unless it is small.
+    ///
+    /// # Panics
+    /// When it is no part of it.
+    pub(crate) fn part_of(frame: &Bytes, part: &[u8]) -> Self {
+        Self::inline(part).unwrap_or_else(|| Self(Kept::Shared(frame.slice_ref(part))))
     }
 
-    /// Whether it holds no byte at all.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// A copy of `bytes` that takes no memory of its own; `None` if they are too many for that.
+    pub fn inline(bytes: &[u8]) -> Option<Self> {
+        let mut kept = [0; INLINE_BYTES];
+        kept.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Self(Kept::Inline(bytes.len() as u8, kept)))
+    }
+
+    /// The same bytes, in shared memory if there are many.
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.0 {
+            Kept::Inline(..) => Bytes::copy_from_slice(self),
+            Kept::Shared(bytes) => bytes.clone(),
+        }
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self(Kept::Inline(0, [0; INLINE_BYTES]))
+    }
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Kept::Inline(length, kept) => &kept[..usize::from(*length)],
+            Kept::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self::inline(&bytes).unwrap_or(Self(Kept::Shared(bytes)))
     }
 }
 
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes.into())
+        Self::inline(&bytes).unwrap_or_else(|| Self(Kept::Shared(bytes.into())))
+    }
+}
+
+impl From<&[u8]> for Payload {
+    fn from(bytes: &[u8]) -> Self {
+        Self::inline(bytes).unwrap_or_else(|| Self(Kept::Shared(Bytes::copy_from_slice(bytes))))
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Payload {}
+
+impl Hash for Payload {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 
@@ -37,7 +108,7 @@ impl fmt::Debug for Payload {
 
 impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        serializer.serialize_bytes(self)
     }
 }
 
@@ -52,13 +123,44 @@ impl<'de> Deserialize<'de> for Payload {
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Payload, E> {
-                Ok(Payload(Bytes::copy_from_slice(bytes)))
+                Ok(bytes.into())
             }
 
             fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Payload, E> {
-                Ok(Payload(bytes.into()))
+                Ok(bytes.into())
             }
         }
         deserializer.deserialize_bytes(PayloadVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_of_every_size_hold_what_they_were_made_of() {
+        let frame = Bytes::from((0..100).collect::<Vec<u8>>());
+        for length in [0, 1, INLINE_BYTES, INLINE_BYTES + 1, 100] {
+            let part = &frame[100 - length..];
+            let made = [
+                Payload::part_of(&frame, part),
+                part.into(),
+                part.to_vec().into(),
+                Bytes::copy_from_slice(part).into(),
+            ];
+            for payload in made {
+                assert_eq!(&*payload, part);
+                assert_eq!(payload.to_bytes(), part);
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_part_shares_memory_with_its_frame_and_a_small_one_does_not() {
+        let frame = Bytes::from(vec![7; 100]);
+        let shares = |payload: &Payload| frame.as_ptr_range().contains(&payload.as_ptr());
+        assert!(shares(&Payload::part_of(&frame, &frame[1..])));
+        assert!(!shares(&Payload::part_of(&frame, &frame[90..])));
     }
 }

@@ -76,10 +76,15 @@ impl<T> Job<T> {
 
 #[derive(Debug)]
 pub(super) struct Jobs<T> {
-    places: Vec<Place<T>>,
+    /// Places, so many in each block: more of them are made without moving those in use.
+    blocks: Vec<Vec<Place<T>>>,
+    /// How many places there are.
+    places: u32,
     free: Vec<u32>,
     unresolved: usize,
 }
+
+const BLOCK_PLACES: usize = 1 << 10;
 
 #[derive(Debug)]
 struct Place<T> {
@@ -89,14 +94,14 @@ struct Place<T> {
 
 impl<T> Default for Jobs<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), free: Vec::new(), unresolved: 0 }
+        Self { blocks: Vec::new(), places: 0, free: Vec::new(), unresolved: 0 }
     }
 }
 
 impl<T> Jobs<T> {
     /// Jobs kept, the cancelled ones whose node has not answered among them.
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.places as usize - self.free.len()
     }
 
     pub(super) fn unresolved(&self) -> usize {
@@ -105,44 +110,55 @@ impl<T> Jobs<T> {
 
     pub(super) fn insert(&mut self, job: Job<T>) -> JobId {
         self.unresolved += usize::from(job.ticket.is_some());
-        if let Some(place) = self.free.pop() {
-            let kept = &mut self.places[place as usize];
+        if let Some(place) = self.free.pop()
+            && let Some(kept) = self.place_mut(place)
+        {
             kept.job = Some(job);
             return JobId::new(place, kept.generation);
         }
-        let place = u32::try_from(self.places.len()).expect("fewer than four billion jobs at once");
-        self.places.push(Place { generation: 0, job: Some(job) });
+        let place = self.places;
+        self.places = place.checked_add(1).expect("fewer than four billion jobs at once");
+        if place as usize % BLOCK_PLACES == 0 {
+            self.blocks.push(Vec::with_capacity(BLOCK_PLACES));
+        }
+        let block = self.blocks.last_mut().expect("there is room in the last block");
+        block.push(Place { generation: 0, job: Some(job) });
         JobId::new(place, 0)
     }
 
+    fn place(&self, place: u32) -> Option<&Place<T>> {
+        self.blocks.get(place as usize / BLOCK_PLACES)?.get(place as usize % BLOCK_PLACES)
+    }
+
+    fn place_mut(&mut self, place: u32) -> Option<&mut Place<T>> {
+        self.blocks.get_mut(place as usize / BLOCK_PLACES)?.get_mut(place as usize % BLOCK_PLACES)
+    }
+
     pub(super) fn find(&self, id: JobId) -> Option<&Job<T>> {
-        self.places.get(id.place() as usize).filter(|place| place.generation == id.generation())?.job.as_ref()
+        self.place(id.place()).filter(|place| place.generation == id.generation())?.job.as_ref()
     }
 
     pub(super) fn find_mut(&mut self, id: JobId) -> Option<&mut Job<T>> {
-        self.places
-            .get_mut(id.place() as usize)
-            .filter(|place| place.generation == id.generation())?
-            .job
-            .as_mut()
+        self.place_mut(id.place()).filter(|place| place.generation == id.generation())?.job.as_mut()
     }
 
     pub(super) fn at(&self, place: u32) -> Option<&Job<T>> {
-        self.places.get(place as usize)?.job.as_ref()
+        self.place(place)?.job.as_ref()
     }
 
     pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Job<T>> {
-        self.places.get_mut(place as usize)?.job.as_mut()
+        self.place_mut(place)?.job.as_mut()
     }
 
-    /// The identifier of the job at `place`.
+    /// The identifier of the job at `place`, which is one that was used.
     pub(super) fn id(&self, place: u32) -> JobId {
-        JobId::new(place, self.places[place as usize].generation)
+        JobId::new(place, self.place(place).map_or(0, |place| place.generation))
     }
 
     /// Every identifier, in order of place.
     pub(super) fn ids(&self) -> Vec<JobId> {
-        let taken = self.places.iter().zip(0..).filter(|(place, _)| place.job.is_some());
+        let places = self.blocks.iter().flatten().zip(0..);
+        let taken = places.filter(|(place, _)| place.job.is_some());
         taken.map(|(place, index)| JobId::new(index, place.generation)).collect()
     }
 
@@ -154,8 +170,7 @@ impl<T> Jobs<T> {
 
     /// Forgets a job; its place is used again under another identifier.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job<T>> {
-        let place =
-            self.places.get_mut(id.place() as usize).filter(|place| place.generation == id.generation())?;
+        let place = self.place_mut(id.place()).filter(|place| place.generation == id.generation())?;
         let job = place.job.take()?;
         place.generation = place.generation.wrapping_add(1);
         self.free.push(id.place());
@@ -190,7 +205,7 @@ impl<T> Core<T> {
                 self.resolve(id, JobOutcome::Cancelled, None, Duration::ZERO, actions);
             }
             Some(node) => {
-                let args_bytes = job.args.0.len();
+                let args_bytes = job.args.len();
                 if let Some(ticket) = self.jobs.take_ticket(id) {
                     let resolution = Resolution {
                         outcome: JobOutcome::Cancelled,
@@ -228,7 +243,7 @@ impl<T> Core<T> {
             return;
         }
         self.cancel_copy(copy, actions);
-        let resolution = Resolution { outcome, job: id, node, run_time, args_bytes: args.0.len() };
+        let resolution = Resolution { outcome, job: id, node, run_time, args_bytes: args.len() };
         actions.extend(ticket.map(|ticket| Action::Resolve(ticket, resolution)));
     }
 

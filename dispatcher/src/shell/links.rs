@@ -178,7 +178,11 @@ impl Links {
             Ok(chunks) => {
                 for (index, bytes) in chunks.iter().enumerate() {
                     let last = index + 1 == chunks.len();
-                    let _ = sender.send(ToNode::ProgramChunk { digest, bytes: Payload(bytes.clone()), last });
+                    let _ = sender.send(ToNode::ProgramChunk {
+                        digest,
+                        bytes: Payload::from(bytes.clone()),
+                        last,
+                    });
                 }
             }
             Err(reason) => {

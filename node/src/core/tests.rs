@@ -325,7 +325,7 @@ fn dispatchers_share_the_slots_one_by_one() {
             .collect(),
     ));
     let given = actions.iter().find_map(|action| match action {
-        Action::Assign(WorkerKey(0), works) => Some(works[0].args.0[0]),
+        Action::Assign(WorkerKey(0), works) => Some(works[0].args[0]),
         _ => None,
     });
     assert_eq!(given, Some(30), "{actions:?}");

@@ -61,10 +61,10 @@ pub(crate) fn encode_work(works: &[Work]) -> Vec<Bytes> {
         packed::put_work(*number, *function, args.len(), &mut small);
         if is_large {
             end(&mut small, frame, args.len());
-            pieces.extend([Bytes::from(std::mem::take(&mut small)), args.0.clone()]);
+            pieces.extend([Bytes::from(std::mem::take(&mut small)), args.to_bytes()]);
             frame = begin(&mut small);
         } else {
-            small.extend_from_slice(&args.0);
+            small.extend_from_slice(args);
         }
     }
     end(&mut small, frame, 0);
@@ -278,7 +278,7 @@ mod tests {
     fn large_arguments_are_not_copied() {
         let large = work(0, LARGE_BYTES);
         let pieces = encode_work(std::slice::from_ref(&large));
-        assert_eq!(pieces[1].as_ptr(), large.args.0.as_ptr());
+        assert_eq!(pieces[1].as_ptr(), large.args.as_ptr());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::page::monotonic_ns;
 /// Outcomes are written once they fill this much.
 const PENDING_BYTES: usize = 64 * 1024;
 /// Outcomes are written once there are so many.
-const PENDING_OUTCOMES: u32 = 256;
+const PENDING_OUTCOMES: u32 = 1_024;
 /// Outcomes are written, between two jobs, once the oldest has waited for so long.
 const PENDING_NS: u64 = 500_000;
 /// Outcomes are written, while a job runs, once the oldest has waited for so long.

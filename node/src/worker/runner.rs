@@ -100,7 +100,7 @@ impl<'a> Runner<'a> {
         self.result.clear();
         let result = &mut self.result;
         let failure = match &function {
-            Some(function) => call(function.call, &work.args.0, result).err(),
+            Some(function) => call(function.call, &work.args, result).err(),
             None => Some(WorkResult::UnknownFunction),
         };
         self.page.finish(work.number);

@@ -41,7 +41,7 @@ impl JobName {
 
     pub(super) fn of(args: &Payload) -> Self {
         let word = |at: usize| {
-            let bytes = args.0.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            let bytes = args.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
             u32::from_le_bytes(bytes.expect("arguments name their job"))
         };
         Self { site: word(0), number: word(4) }
@@ -237,7 +237,7 @@ impl Ledger {
 
     /// A result that tells which run it is of.
     pub(super) fn result(&self, job: JobName, run: u32) -> Payload {
-        let mut bytes = job.args(0).0.to_vec();
+        let mut bytes = job.args(0).to_vec();
         bytes.extend(run.to_le_bytes());
         bytes.resize(bytes.len() + self.job(job).spec.weight, 0);
         bytes.into()
@@ -291,7 +291,7 @@ impl JobRecord {
             JobOutcome::Succeeded(result) => {
                 assert_eq!(spec.fate, Fate::Returns, "{job} succeeded");
                 assert_eq!(JobName::of(result), job, "the result of a job is its own");
-                let run = result.0.get(8..12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+                let run = result.get(8..12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
                 let (node, at) = run.and_then(|run| self.runs.get(run as usize).copied()).unwrap_or_default();
                 let named = resolution.node.map(node_of);
                 assert_eq!(Some(node), named, "the result of {job} is of the node its current attempt is at");

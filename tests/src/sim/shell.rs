@@ -36,7 +36,7 @@ impl World {
             }
             Action::StoreProgram { digest, piece, last, .. } => {
                 let pieces = machine.arriving.entry(digest).or_default();
-                pieces.extend(piece.0);
+                pieces.extend_from_slice(&piece);
                 if last {
                     let pieces = machine.arriving.remove(&digest);
                     assert_eq!(pieces.as_deref(), Some(PROGRAM), "a program arrives as it was sent");
