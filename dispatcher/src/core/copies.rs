@@ -13,6 +13,8 @@ use super::{Action, Core, JobOutcome, NodeKey, Resolution};
 
 /// Attempts that have not run for so long are never copied: it would hardly be worth the message.
 const WORTH_COPYING: Duration = Duration::from_millis(20);
+/// A node whose attempts take at most so many percent of the time gets copies even of what does not take long.
+const MUCH_FASTER_PERCENT: u64 = 67;
 /// So many of the attempts that are out longest are looked at.
 const LOOKED_AT: usize = 16;
 
@@ -35,14 +37,19 @@ impl<T> Core<T> {
     fn straggler(&mut self, now: Moment, idle: NodeKey) -> Option<JobId> {
         let mut stale = Vec::new();
         let mut found = None;
+        let usual_at = |key| self.nodes.get(&key).and_then(|node| node.mean_ns);
+        let usual_at_idle = usual_at(idle);
         for (sent, id) in self.copyable.iter().take(LOOKED_AT) {
             let out = self.jobs.find(*id).filter(|job| job.ticket.is_some() && job.sent_at() == Some(*sent));
             let Some(at) = out.and_then(|job| job.node) else {
                 stale.push((*sent, *id));
                 continue;
             };
-            let usual = self.nodes.get(&at).and_then(|node| node.mean_ns).map(Duration::from_nanos);
-            let due = *sent + usual.unwrap_or(WORTH_COPYING).max(WORTH_COPYING);
+            let usual = usual_at(at).unwrap_or(0);
+            // Where jobs take much less time, a copy is likely to win however soon it is made.
+            let is_much_faster = usual_at_idle.is_some_and(|idle| idle < usual / 100 * MUCH_FASTER_PERCENT);
+            let patience = if is_much_faster { Duration::ZERO } else { Duration::from_nanos(usual) };
+            let due = *sent + patience.max(WORTH_COPYING);
             if due > now {
                 self.copy_due = Some(self.copy_due.map_or(due, |known| known.min(due)));
             } else if at != idle {

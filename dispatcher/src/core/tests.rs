@@ -243,6 +243,24 @@ fn what_becomes_of_a_copy_is_no_failure_of_the_job() {
 }
 
 #[test]
+fn a_much_faster_node_gets_a_copy_of_what_does_not_take_long_yet() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.connect(B, 1, 1);
+    assert_eq!(dispatcher.submit(2), [run(A, &[(0, 1)]), run(B, &[(1, 1)])]);
+    let took =
+        |job, milliseconds: u64| Outcome { run_time_ns: milliseconds * 1_000_000, ..succeeded(job, 1) };
+    dispatcher.outcomes(A, 0, vec![took(0, 100)]);
+    dispatcher.outcomes(B, 0, vec![took(1, 60)]);
+    let options = JobOptions { idempotent: true, ..JobOptions::default() };
+    let sent = dispatcher.on(Event::Submit(vec![with_options(2, options)]));
+    assert!(matches!(sent[..], [Action::Send(A, ToNode::Run(_))]), "{sent:?}");
+    assert_eq!(dispatcher.pass(Duration::from_millis(19)), []);
+    let sent = dispatcher.pass(Duration::from_millis(1));
+    assert!(matches!(sent[..], [Action::Send(B, ToNode::Run(_))]), "{sent:?}");
+}
+
+#[test]
 fn a_job_that_may_not_run_twice_is_not_copied() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
