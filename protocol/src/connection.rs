@@ -29,17 +29,19 @@ const BATCHES_RECEIVED: usize = 16;
 /// How long what is still queued may take to be written once the connection is being closed.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 
-/// First byte of an opened record.
+/// Last byte of an opened record: what comes before it is then where it belongs.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Kind {
     /// Whole messages, one after the other.
     Batch = 0,
-    /// The first piece of a large message, behind its length (eight bytes, little endian).
+    /// The first piece of a large message, behind the length of all of it (eight bytes, little endian).
     FirstSegment = 1,
     /// A further piece of it.
     Segment = 2,
 }
+
+const KIND_BYTES: usize = 1;
 
 /// Two directions of messages. Dropping the sending half closes the connection once everything queued is written.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ mod outcome;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod packed;
 mod payload;
+pub mod room;
 mod version;
 pub mod worker;
 

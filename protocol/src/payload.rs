@@ -31,11 +31,13 @@ impl Payload {
     ///
     /// # Panics
     /// When it is no part of it.
+    #[inline]
     pub(crate) fn part_of(frame: &Bytes, part: &[u8]) -> Self {
         Self::inline(part).unwrap_or_else(|| Self(Kept::Shared(frame.slice_ref(part))))
     }
 
     /// A copy of `bytes` that takes no memory of its own; `None` if they are too many for that.
+    #[inline]
     pub fn inline(bytes: &[u8]) -> Option<Self> {
         let mut kept = [0; INLINE_BYTES];
         kept.get_mut(..bytes.len())?.copy_from_slice(bytes);
@@ -43,6 +45,7 @@ impl Payload {
     }
 
     /// The same bytes, in shared memory if there are many.
+    #[inline]
     pub fn to_bytes(&self) -> Bytes {
         match &self.0 {
             Kept::Inline(..) => Bytes::copy_from_slice(self),
@@ -52,6 +55,7 @@ impl Payload {
 }
 
 impl Default for Payload {
+    #[inline]
     fn default() -> Self {
         Self(Kept::Inline(0, [0; INLINE_BYTES]))
     }
@@ -60,6 +64,7 @@ impl Default for Payload {
 impl Deref for Payload {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Kept::Inline(length, kept) => &kept[..usize::from(*length)],
@@ -69,18 +74,21 @@ impl Deref for Payload {
 }
 
 impl From<Bytes> for Payload {
+    #[inline]
     fn from(bytes: Bytes) -> Self {
         Self::inline(&bytes).unwrap_or(Self(Kept::Shared(bytes)))
     }
 }
 
 impl From<Vec<u8>> for Payload {
+    #[inline]
     fn from(bytes: Vec<u8>) -> Self {
         Self::inline(&bytes).unwrap_or_else(|| Self(Kept::Shared(bytes.into())))
     }
 }
 
 impl From<&[u8]> for Payload {
+    #[inline]
     fn from(bytes: &[u8]) -> Self {
         Self::inline(bytes).unwrap_or_else(|| Self(Kept::Shared(Bytes::copy_from_slice(bytes))))
     }

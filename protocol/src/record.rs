@@ -1,19 +1,22 @@
 //! Sealed records: what a connection carries after the handshake.
 //!
 //! A record is a length (two bytes, little endian) and one Noise transport message. Opened, it holds either a batch of
-//! whole messages or a segment of one large message; see [`connection`](crate::connection) for what is made of them.
+//! whole messages or a segment of one large message, and which of them in its last byte; see
+//! [`connection`](crate::connection) for what is made of them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
 use snow::TransportState;
-use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::codec::Decoder;
 
 use crate::limits::{RECORD_BYTES, RECORD_PLAIN_BYTES};
 
 /// Bytes of the tag that proves a record unaltered.
 const TAG_BYTES: usize = 16;
 const LENGTH_BYTES: usize = 2;
+/// How much longer a record is than what it holds.
+pub const SEALED_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
 /// Both directions change their key after so many records: at most 64 GiB are sealed under one key.
 const RECORDS_PER_KEY: u64 = 1 << 20;
 
@@ -59,24 +62,27 @@ impl Sealer {
     }
 }
 
-impl Encoder<&[u8]> for Sealer {
-    type Error = RecordError;
-
-    /// Appends one record that holds `plain`, which is at most [`RECORD_PLAIN_BYTES`] long.
-    fn encode(&mut self, plain: &[u8], out: &mut BytesMut) -> Result<(), RecordError> {
+impl Sealer {
+    /// Writes one record that holds `plain` to the beginning of `out`, and yields how long it is.
+    ///
+    /// # Errors
+    /// When the keys are used up.
+    ///
+    /// # Panics
+    /// When `plain` is longer than [`RECORD_PLAIN_BYTES`], or `out` has less than [`SEALED_BYTES`] more than that.
+    pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, RecordError> {
         assert!(plain.len() <= RECORD_PLAIN_BYTES, "a record holds at most {RECORD_PLAIN_BYTES} bytes");
         let sealed_bytes = plain.len() + TAG_BYTES;
-        out.extend_from_slice(&(sealed_bytes as u16).to_le_bytes());
-        let start = out.len();
-        out.resize(start + sealed_bytes, 0);
+        out[..LENGTH_BYTES].copy_from_slice(&(sealed_bytes as u16).to_le_bytes());
         self.sealed += 1;
         let change_key = self.sealed.is_multiple_of(RECORDS_PER_KEY);
         self.keys.with(|state| {
-            state.write_message(plain, &mut out[start..]).map_err(|_| RecordError::Altered)?;
+            let sealed = &mut out[LENGTH_BYTES..LENGTH_BYTES + sealed_bytes];
+            state.write_message(plain, sealed).map_err(|_| RecordError::Altered)?;
             if change_key {
                 state.rekey_outgoing();
             }
-            Ok(())
+            Ok(LENGTH_BYTES + sealed_bytes)
         })
     }
 }
@@ -95,6 +101,48 @@ impl Opener {
     pub fn new(keys: Keys) -> Self {
         Self { keys, opened: 0, plain: BytesMut::new() }
     }
+
+    /// Takes the next record off `received`, writes its plain text to the beginning of `out` and yields how long that is;
+    /// `None` if the record is not complete yet. So much of `out` is overwritten as the sealed record is long.
+    ///
+    /// # Errors
+    /// When it is none of the peer's.
+    ///
+    /// # Panics
+    /// When `out` is shorter than [`RECORD_BYTES`].
+    pub fn open(&mut self, received: &mut BytesMut, out: &mut [u8]) -> Result<Option<usize>, RecordError> {
+        let Some(length) = announced_length(received)? else { return Ok(None) };
+        let opened = self.open_next(&received[LENGTH_BYTES..LENGTH_BYTES + length], &mut out[..length])?;
+        received.advance(LENGTH_BYTES + length);
+        Ok(Some(opened))
+    }
+
+    /// `out` is as long as `sealed`: that spares the cipher memory of its own.
+    fn open_next(&mut self, sealed: &[u8], out: &mut [u8]) -> Result<usize, RecordError> {
+        self.opened += 1;
+        let change_key = self.opened.is_multiple_of(RECORDS_PER_KEY);
+        self.keys.with(|state| {
+            let opened = state.read_message(sealed, out).map_err(|_| RecordError::Altered)?;
+            if change_key {
+                state.rekey_incoming();
+            }
+            Ok(opened)
+        })
+    }
+}
+
+/// The length of the record that `received` begins with, if all of it is there. If not, there is room for the rest.
+fn announced_length(received: &mut BytesMut) -> Result<Option<usize>, RecordError> {
+    let Some(length) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let length = usize::from(u16::from_le_bytes(*length));
+    if length <= TAG_BYTES {
+        return Err(RecordError::TooShort(length));
+    }
+    if received.len() < LENGTH_BYTES + length {
+        received.reserve(LENGTH_BYTES + RECORD_BYTES);
+        return Ok(None);
+    }
+    Ok(Some(length))
 }
 
 impl Decoder for Opener {
@@ -103,30 +151,16 @@ impl Decoder for Opener {
 
     /// Takes the next record off `received` and yields its plain text, or `None` if it is not complete yet.
     fn decode(&mut self, received: &mut BytesMut) -> Result<Option<Bytes>, RecordError> {
-        let Some(length) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-        let length = usize::from(u16::from_le_bytes(*length));
-        if length <= TAG_BYTES {
-            return Err(RecordError::TooShort(length));
-        }
-        if received.len() < LENGTH_BYTES + length {
-            received.reserve(LENGTH_BYTES + RECORD_BYTES);
-            return Ok(None);
-        }
-        if self.plain.capacity() < length - TAG_BYTES {
+        let Some(length) = announced_length(received)? else { return Ok(None) };
+        if self.plain.capacity() < length {
             self.plain.reserve(RECORD_BYTES);
         }
-        self.plain.resize(length - TAG_BYTES, 0);
-        self.opened += 1;
-        let change_key = self.opened.is_multiple_of(RECORDS_PER_KEY);
-        self.keys.with(|state| {
-            let sealed = &received[LENGTH_BYTES..LENGTH_BYTES + length];
-            state.read_message(sealed, &mut self.plain).map_err(|_| RecordError::Altered)?;
-            if change_key {
-                state.rekey_incoming();
-            }
-            Ok::<_, RecordError>(())
-        })?;
+        let mut plain = self.plain.split();
+        plain.resize(length, 0);
+        let opened = self.open_next(&received[LENGTH_BYTES..LENGTH_BYTES + length], &mut plain)?;
         received.advance(LENGTH_BYTES + length);
-        Ok(Some(self.plain.split().freeze()))
+        self.plain = plain.split_off(opened);
+        self.plain.clear();
+        Ok(Some(plain.freeze()))
     }
 }

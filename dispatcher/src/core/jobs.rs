@@ -118,7 +118,7 @@ impl<T> Jobs<T> {
         }
         let place = self.places;
         self.places = place.checked_add(1).expect("fewer than four billion jobs at once");
-        if place as usize % BLOCK_PLACES == 0 {
+        if (place as usize).is_multiple_of(BLOCK_PLACES) {
             self.blocks.push(Vec::with_capacity(BLOCK_PLACES));
         }
         let block = self.blocks.last_mut().expect("there is room in the last block");

@@ -11,6 +11,7 @@
 //!     └── not ready in time, exited, wrong version ──> FailedToStart
 //! ```
 
+mod inbound;
 mod link;
 mod memory;
 mod output;

@@ -7,17 +7,16 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use pp_protocol::limits::LAST_STDERR_LINES;
 use pp_protocol::worker::{FromWorker, WORKER_VERSION};
 use pp_protocol::{Death, Stream, WorkerDeath};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::inbound::Inbound;
 use super::link::Link;
 use super::memory;
 use super::output::OutputReader;
@@ -44,8 +43,7 @@ pub(super) struct Supervisor {
     orders: mpsc::UnboundedReceiver<Order>,
     page: Arc<Page>,
     link: Arc<Link>,
-    reader: OwnedReadHalf,
-    received: BytesMut,
+    inbound: Inbound,
     last_stderr: VecDeque<String>,
     /// How many jobs had been started when the first of these was written.
     stderr_since: u32,
@@ -94,8 +92,7 @@ impl Supervisor {
             orders,
             page,
             link,
-            reader,
-            received: BytesMut::new(),
+            inbound: Inbound::new(reader),
             last_stderr: VecDeque::new(),
             stderr_since: 0,
             group: None,
@@ -150,7 +147,7 @@ impl Supervisor {
                 order = self.orders.recv(), if !self.is_killed => self.obey(order),
                 lines = output.stdout.read() => self.print(Stream::Stdout, lines),
                 lines = output.stderr.read() => self.print(Stream::Stderr, lines),
-                read = self.reader.read_buf(&mut self.received), if !self.is_cut_off => self.take(read),
+                read = self.inbound.read(), if !self.is_cut_off => self.take(read),
                 () = self.link.write_queued(), if has_queued => {}
                 status = ended(body, self.is_cut_off) => return status,
                 () = sleep_until(wakes_at.unwrap_or_else(Instant::now)), if wakes_at.is_some() => {
@@ -169,7 +166,7 @@ impl Supervisor {
                 biased;
                 lines = output.stdout.read() => self.print(Stream::Stdout, lines),
                 lines = output.stderr.read() => self.print(Stream::Stderr, lines),
-                read = self.reader.read_buf(&mut self.received), if !self.is_cut_off => self.take(read),
+                read = self.inbound.read(), if !self.is_cut_off => self.take(read),
             }
         }
     }
@@ -235,7 +232,7 @@ impl Supervisor {
             return;
         }
         loop {
-            let message = match frames::split_frame(&mut self.received) {
+            let message = match self.inbound.next_frame() {
                 Ok(None) => return,
                 Ok(Some(frame)) => frames::decode(&frame),
                 Err(error) => Err(error),

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use pp_protocol::codec::{self, DecodeError};
 use pp_protocol::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
 use pp_protocol::packed::{self, Input};
+use pp_protocol::room;
 use pp_protocol::worker::{FromWorker, Work};
 use serde::Serialize;
 
@@ -140,7 +141,7 @@ fn length_prefix(length: usize) -> [u8; LENGTH_BYTES] {
 }
 
 /// The length of the frame that `received` begins with, if that much has arrived.
-fn announced_length(received: &[u8]) -> Result<Option<usize>, FrameError> {
+pub(crate) fn announced_length(received: &[u8]) -> Result<Option<usize>, FrameError> {
     let Some(length) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     match u32::from_le_bytes(*length) as usize {
         length if length > LARGEST_FRAME_BYTES => Err(FrameError::TooLarge(length)),
@@ -173,13 +174,11 @@ pub(crate) struct FrameReader<'a> {
     buffer: Box<[u8]>,
     /// What has been read and not been taken.
     unread: std::ops::Range<usize>,
-    /// The memory of the last large frame, for the next one: fresh memory costs as much as reading into it.
-    large: Vec<u8>,
 }
 
 impl<'a> FrameReader<'a> {
     pub(crate) fn new(socket: &'a UnixStream) -> Self {
-        Self { socket, buffer: vec![0; READ_BYTES].into(), unread: 0..0, large: Vec::new() }
+        Self { socket, buffer: vec![0; READ_BYTES].into(), unread: 0..0 }
     }
 
     /// Whether the next frame has been read already.
@@ -213,23 +212,18 @@ impl<'a> FrameReader<'a> {
         }
     }
 
-    /// Takes back the memory of a frame that is not needed any more. It is kept if the frame was large, and until one
-    /// is not.
-    pub(crate) fn recycle(&mut self, frame: Bytes) {
-        let is_kept = (READ_BYTES..=LARGE_BYTES_KEPT).contains(&frame.len()) && frame.is_unique();
-        self.large = if is_kept { frame.into() } else { Vec::new() };
-    }
-
     /// The rest of a large frame goes straight to where it will stay.
     fn read_large(&mut self, length: usize) -> io::Result<Option<Bytes>> {
-        let mut frame = std::mem::take(&mut self.large);
-        frame.clear();
-        frame.reserve_exact(length);
-        frame.extend_from_slice(&self.buffer[self.unread.start + LENGTH_BYTES..self.unread.end]);
+        let mut frame = room::take(length);
+        let begun = &self.buffer[self.unread.start + LENGTH_BYTES..self.unread.end];
+        frame[..begun.len()].copy_from_slice(begun);
+        let begun = begun.len();
         self.unread = 0..0;
-        let missing = length - frame.len();
-        let read = self.socket.take(missing as u64).read_to_end(&mut frame)?;
-        Ok((read == missing).then(|| frame.into()))
+        match self.socket.read_exact(&mut frame[begun..length]) {
+            Ok(()) => Ok(Some(room::filled(frame, length))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

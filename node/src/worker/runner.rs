@@ -52,7 +52,7 @@ impl<'a> Runner<'a> {
         let mut reader = FrameReader::new(self.outbox.socket());
         while let Some(frame) = reader.next()? {
             let ended = self.run_all(&frame, reader.has_next());
-            reader.recycle(frame);
+            drop(frame);
             match ended {
                 Ok(()) => {}
                 // Writing fails when the node is gone, which reading would find out next.

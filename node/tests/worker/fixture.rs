@@ -132,7 +132,7 @@ pub(crate) fn run(case: impl Future<Output = ()>) {
 
 pub(crate) fn result_of<R: DeserializeOwned>(finished: &Finished) -> R {
     match &finished.result {
-        WorkResult::Succeeded(result) => codec::decode(&result).unwrap(),
+        WorkResult::Succeeded(result) => codec::decode(result).unwrap(),
         other => panic!("{other:?}"),
     }
 }

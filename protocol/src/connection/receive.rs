@@ -1,23 +1,25 @@
 //! The receiving side: records opened, large messages put together.
 
+use std::cmp::Ordering;
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
 
-use super::{Kind, LinkError, Message};
+use super::{KIND_BYTES, Kind, LinkError, Message};
 use crate::codec::DecodeError;
-use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
+use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES, RECORD_BYTES};
 use crate::packed::Input;
 use crate::record::{Keys, Opener};
+use crate::room;
 
 /// How much is asked for in one read.
 const READ_BYTES: usize = 256 * 1024;
 /// Bytes of the length before a large message.
 const LENGTH_BYTES: usize = 8;
-/// Memory that is made ready for a large message because its length was announced, before it arrives.
-const BELIEVED_BYTES: usize = 4 << 20;
+/// Room that is taken for a large message because its length was announced, before it arrives. More is taken as it does.
+const BELIEVED_BYTES: usize = 16 << 20;
 
 /// Receives messages.
 #[derive(Debug)]
@@ -26,15 +28,21 @@ pub struct Reader<R> {
     opener: Opener,
     received: BytesMut,
     /// The large message being put together.
-    bulk: Vec<u8>,
-    /// What is missing of it.
-    bulk_missing: usize,
+    bulk: Option<Bulk>,
+}
+
+/// A large message of which a part has arrived.
+#[derive(Debug)]
+struct Bulk {
+    room: Vec<u8>,
+    arrived: usize,
+    announced: usize,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads from `io` what was sealed for `keys`.
     pub fn new(io: R, keys: Keys) -> Self {
-        Self { io, opener: Opener::new(keys), received: BytesMut::new(), bulk: Vec::new(), bulk_missing: 0 }
+        Self { io, opener: Opener::new(keys), received: BytesMut::new(), bulk: None }
     }
 
     /// Waits for at least one message and appends it, and all that arrived with it, to `messages`.
@@ -43,9 +51,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// When the connection ended, or what arrives is not what the peer should send. Nothing more can be received then.
     pub async fn receive<M: Message>(&mut self, messages: &mut Vec<M>) -> Result<(), LinkError> {
         loop {
-            while let Some(record) = self.opener.decode(&mut self.received).map_err(LinkError::Record)? {
-                self.take_record(record, messages)?;
-            }
+            while self.take_record(messages)? {}
             if !messages.is_empty() {
                 return Ok(());
             }
@@ -61,47 +67,94 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    fn take_record<M: Message>(&mut self, mut record: Bytes, messages: &mut Vec<M>) -> Result<(), LinkError> {
-        const LARGEST: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
-        match record.get_u8() {
-            kind if kind == Kind::Batch as u8 => {
-                let mut input = Input::new(&record);
-                while !input.is_empty() {
-                    messages.push(M::decode(&mut input)?);
-                }
-                Ok(())
-            }
-            kind if kind == Kind::FirstSegment as u8
-                && self.bulk_missing == 0
-                && record.len() > LENGTH_BYTES =>
-            {
-                self.bulk_missing = usize::try_from(record.get_u64_le()).unwrap_or(usize::MAX);
-                if self.bulk_missing > LARGEST {
-                    return Err(LinkError::TooLarge(LARGEST));
-                }
-                // Much is believed only once it arrives.
-                self.bulk.reserve_exact(self.bulk_missing.min(BELIEVED_BYTES));
-                self.take_segment(&record, messages)
-            }
-            kind if kind == Kind::Segment as u8 => self.take_segment(&record, messages),
-            kind => Err(DecodeError::UnknownKind(kind).into()),
+    /// Takes the next record. False if it has not arrived.
+    fn take_record<M: Message>(&mut self, messages: &mut Vec<M>) -> Result<bool, LinkError> {
+        let Some(mut bulk) = self.bulk.take() else {
+            let Some(record) = self.opener.decode(&mut self.received).map_err(LinkError::Record)? else {
+                return Ok(false);
+            };
+            self.bulk = take_plain(record, messages)?;
+            return Ok(true);
+        };
+        // Most likely it is the next segment, which is thus opened to where it belongs.
+        bulk.make_room();
+        let opened = self.opener.open(&mut self.received, &mut bulk.room[bulk.arrived..]);
+        let Some(opened) = opened.map_err(LinkError::Record)? else {
+            self.bulk = Some(bulk);
+            return Ok(false);
+        };
+        let record = &bulk.room[bulk.arrived..bulk.arrived + opened];
+        if record.last() != Some(&(Kind::Segment as u8)) {
+            let record = Bytes::copy_from_slice(record);
+            self.bulk = Some(bulk);
+            // A large message that begins within another is none.
+            return match take_plain(record, messages)? {
+                None => Ok(true),
+                Some(second) => Err(DecodeError::LeftOver(second.announced).into()),
+            };
         }
+        bulk.arrived += opened - KIND_BYTES;
+        match bulk.arrived.cmp(&bulk.announced) {
+            Ordering::Less => self.bulk = Some(bulk),
+            Ordering::Equal => messages.push(bulk.message()?),
+            Ordering::Greater => return Err(DecodeError::LeftOver(bulk.arrived - bulk.announced).into()),
+        }
+        Ok(true)
     }
 }
 
-impl<R> Reader<R> {
-    fn take_segment<M: Message>(&mut self, segment: &[u8], messages: &mut Vec<M>) -> Result<(), LinkError> {
-        let Some(missing) = self.bulk_missing.checked_sub(segment.len()) else {
-            return Err(DecodeError::LeftOver(segment.len() - self.bulk_missing).into());
-        };
-        self.bulk.extend_from_slice(segment);
-        self.bulk_missing = missing;
-        if missing == 0 {
-            let whole = Bytes::from(std::mem::take(&mut self.bulk));
-            let mut input = Input::new(&whole);
-            messages.push(M::decode(&mut input)?);
-            input.end()?;
+/// Takes a record that is no further segment, and yields the large message that it begins.
+fn take_plain<M: Message>(mut record: Bytes, messages: &mut Vec<M>) -> Result<Option<Bulk>, LinkError> {
+    const LARGEST: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
+    let kind = record.split_off(record.len().saturating_sub(KIND_BYTES));
+    match kind.first() {
+        Some(kind) if *kind == Kind::Batch as u8 => {
+            let mut input = Input::new(&record);
+            while !input.is_empty() {
+                messages.push(M::decode(&mut input)?);
+            }
+            Ok(None)
         }
-        Ok(())
+        Some(kind) if *kind == Kind::FirstSegment as u8 && record.len() > LENGTH_BYTES => {
+            let announced = usize::try_from(record.get_u64_le()).unwrap_or(usize::MAX);
+            if announced > LARGEST {
+                return Err(LinkError::TooLarge(LARGEST));
+            }
+            match record.len().cmp(&announced) {
+                Ordering::Less => return Ok(Some(Bulk::begin(announced, &record))),
+                Ordering::Equal => messages.push(whole_message(&record)?),
+                Ordering::Greater => return Err(DecodeError::LeftOver(record.len() - announced).into()),
+            }
+            Ok(None)
+        }
+        kind => Err(DecodeError::UnknownKind(kind.copied().unwrap_or(u8::MAX)).into()),
     }
+}
+
+impl Bulk {
+    fn begin(announced: usize, segment: &[u8]) -> Self {
+        let mut room = room::take(announced.min(BELIEVED_BYTES) + RECORD_BYTES);
+        room[..segment.len()].copy_from_slice(segment);
+        Self { room, arrived: segment.len(), announced }
+    }
+
+    /// Makes sure that whatever record comes next can be opened behind what has arrived.
+    fn make_room(&mut self) {
+        if self.room.len() < self.arrived + RECORD_BYTES {
+            let mut larger = room::take(self.announced.min(2 * self.arrived) + RECORD_BYTES);
+            larger[..self.arrived].copy_from_slice(&self.room[..self.arrived]);
+            room::give_back(std::mem::replace(&mut self.room, larger));
+        }
+    }
+
+    fn message<M: Message>(self) -> Result<M, DecodeError> {
+        whole_message(&room::filled(self.room, self.announced))
+    }
+}
+
+fn whole_message<M: Message>(bytes: &Bytes) -> Result<M, DecodeError> {
+    let mut input = Input::new(bytes);
+    let message = M::decode(&mut input)?;
+    input.end()?;
+    Ok(message)
 }

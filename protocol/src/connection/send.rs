@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio_util::codec::Encoder;
 
-use super::{Kind, Message};
+use super::{KIND_BYTES, Kind, Message};
 use crate::codec;
-use crate::limits::{BATCH_BYTES, BULK_BYTES, RECORD_PLAIN_BYTES};
-use crate::record::{Keys, RecordError, Sealer};
+use crate::limits::{BATCH_BYTES, BULK_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
+use crate::record::{Keys, RecordError, SEALED_BYTES, Sealer};
 
 /// How much is sealed before it is written out.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -35,24 +34,31 @@ impl Large {
 pub struct Writer<W> {
     pub(super) io: W,
     sealer: Sealer,
-    /// Small messages not yet sealed, behind the byte of [`Kind::Batch`].
+    /// Small messages not yet sealed.
     batch: Vec<u8>,
     /// Large messages not yet sealed.
     bulk: VecDeque<Large>,
-    /// Sealed and not yet written.
-    sealed: BytesMut,
+    sealed: Sealed,
+}
+
+/// What is sealed and not yet written.
+#[derive(Debug, Default)]
+struct Sealed {
+    /// Room that is used again, longer than what is in it.
+    room: Vec<u8>,
+    length: usize,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes to `io` what is sealed with `keys`.
     pub fn new(io: W, keys: Keys) -> Self {
-        let sealer = Sealer::new(keys);
-        Self { io, sealer, batch: vec![Kind::Batch as u8], bulk: VecDeque::new(), sealed: BytesMut::new() }
+        let (sealer, sealed) = (Sealer::new(keys), Sealed::default());
+        Self { io, sealer, batch: Vec::new(), bulk: VecDeque::new(), sealed }
     }
 
     /// Whether anything waits to be written.
     pub fn has_queued(&self) -> bool {
-        self.batch.len() > 1 || !self.bulk.is_empty() || !self.sealed.is_empty()
+        !self.batch.is_empty() || !self.bulk.is_empty() || self.sealed.length > 0
     }
 
     /// Queues a message.
@@ -72,7 +78,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 let payload = payload.unwrap_or_default();
                 self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting });
             } else if batch.len() > BATCH_BYTES {
-                seal(&mut self.sealer, batch, &mut self.sealed)?;
+                self.sealed.add(Kind::Batch, batch, &mut self.sealer)?;
             }
             start = batch.len();
             Ok(())
@@ -86,48 +92,55 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// # Errors
     /// When the connection broke.
     pub async fn write_some(&mut self) -> Result<(), SendError> {
-        self.seal_batch()?;
-        while self.sealed.len() < WRITE_BYTES && self.seal_segment()? {}
-        self.io.write_all(&self.sealed).await?;
+        if !self.batch.is_empty() {
+            self.sealed.add(Kind::Batch, &mut self.batch, &mut self.sealer)?;
+        }
+        while self.sealed.length < WRITE_BYTES && self.seal_segment()? {}
+        self.io.write_all(&self.sealed.room[..self.sealed.length]).await?;
         self.sealed.clear();
         Ok(())
     }
 
-    fn seal_batch(&mut self) -> Result<(), RecordError> {
-        seal(&mut self.sealer, &mut self.batch, &mut self.sealed)
-    }
-
     fn seal_segment(&mut self) -> Result<bool, RecordError> {
         let Some(large) = self.bulk.front_mut() else { return Ok(false) };
-        self.batch.clear();
-        if large.is_begun {
-            self.batch.push(Kind::Segment as u8);
-        } else {
-            self.batch.push(Kind::FirstSegment as u8);
-            self.batch.extend_from_slice(&(large.remaining() as u64).to_le_bytes());
+        let kind = if large.is_begun { Kind::Segment } else { Kind::FirstSegment };
+        let segment = &mut self.batch;
+        if !large.is_begun {
+            segment.extend_from_slice(&(large.remaining() as u64).to_le_bytes());
             large.is_begun = true;
         }
         for part in [&mut large.head, &mut large.payload] {
-            let room = RECORD_PLAIN_BYTES - self.batch.len();
-            self.batch.extend_from_slice(&part.split_to(part.len().min(room)));
+            let room = RECORD_PLAIN_BYTES - KIND_BYTES - segment.len();
+            segment.extend_from_slice(&part.split_to(part.len().min(room)));
         }
         if large.remaining() == 0 {
             self.bulk.pop_front();
         }
-        self.sealer.encode(&self.batch, &mut self.sealed)?;
-        self.batch.clear();
-        self.batch.push(Kind::Batch as u8);
+        self.sealed.add(kind, segment, &mut self.sealer)?;
         Ok(true)
     }
 }
 
-/// Seals a batch, if there is anything in it behind its first byte.
-fn seal(sealer: &mut Sealer, batch: &mut Vec<u8>, sealed: &mut BytesMut) -> Result<(), RecordError> {
-    if batch.len() > 1 {
-        sealer.encode(batch, sealed)?;
-        batch.truncate(1);
+impl Sealed {
+    /// Seals what is in `plain`, emptying it.
+    fn add(&mut self, kind: Kind, plain: &mut Vec<u8>, sealer: &mut Sealer) -> Result<(), RecordError> {
+        plain.push(kind as u8);
+        let end = self.length + plain.len() + SEALED_BYTES;
+        if self.room.len() < end {
+            self.room.resize(end.max(WRITE_BYTES + RECORD_BYTES), 0);
+        }
+        self.length += sealer.seal(plain, &mut self.room[self.length..])?;
+        plain.clear();
+        Ok(())
     }
-    Ok(())
+
+    /// It has been written. Much room is not kept.
+    fn clear(&mut self) {
+        self.length = 0;
+        if self.room.len() > 4 * WRITE_BYTES {
+            self.room = Vec::new();
+        }
+    }
 }
 
 /// A message could not be sent.

@@ -1,0 +1,97 @@
+//! What a worker writes, on its way to the node.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use pp_protocol::room;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::OwnedReadHalf;
+
+use crate::worker::frames::{self, FrameError};
+
+/// The receiving half of a worker's socket.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    reader: OwnedReadHalf,
+    /// What has been read and not been taken.
+    received: BytesMut,
+    /// The large frame that is being read: it goes straight to where it will stay.
+    large: Option<Large>,
+}
+
+#[derive(Debug)]
+struct Large {
+    room: Vec<u8>,
+    arrived: usize,
+    length: usize,
+}
+
+impl Inbound {
+    pub(super) fn new(reader: OwnedReadHalf) -> Self {
+        Self { reader, received: BytesMut::new(), large: None }
+    }
+
+    /// Waits for more. Zero bytes are the end. Nothing is lost if it is not waited for to the end.
+    pub(super) async fn read(&mut self) -> io::Result<usize> {
+        match &mut self.large {
+            None => self.reader.read_buf(&mut self.received).await,
+            Some(Large { room, arrived, length }) => {
+                let count = self.reader.read(&mut room[*arrived..*length]).await?;
+                *arrived += count;
+                Ok(count)
+            }
+        }
+    }
+
+    /// The next frame, if all of it has arrived.
+    pub(super) fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        if let Some(large) = self.large.take_if(|large| large.arrived == large.length) {
+            return Ok(Some(room::filled(large.room, large.length)));
+        }
+        if self.large.is_some() {
+            return Ok(None);
+        }
+        let frame = frames::split_frame(&mut self.received)?;
+        if frame.is_none()
+            && let Some(length) = frames::announced_length(&self.received)?
+            && length >= room::SMALLEST_BYTES
+        {
+            let (mut room, arrived) = (room::take(length), self.received.len() - frames::LENGTH_BYTES);
+            room[..arrived].copy_from_slice(&self.received[frames::LENGTH_BYTES..]);
+            self.received.clear();
+            self.large = Some(Large { room, arrived, length });
+        }
+        Ok(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_of_every_size_are_read_whole_however_they_arrive() {
+        let (mut worker_end, node_end) = std::os::unix::net::UnixStream::pair().unwrap();
+        node_end.set_nonblocking(true).unwrap();
+        let sizes = [0, 1, 70_000, 5, 65_535, 65_536, 1_000_000, 2];
+        let frame = |size: usize| [&(size as u32).to_le_bytes()[..], &vec![size as u8; size]].concat();
+        let bytes: Vec<_> = sizes.into_iter().flat_map(frame).collect();
+        let writer = std::thread::spawn(move || {
+            bytes.chunks(4_999).for_each(|piece| worker_end.write_all(piece).unwrap());
+        });
+        let mut inbound = Inbound::new(UnixStream::from_std(node_end).unwrap().into_split().0);
+        let mut frames = Vec::new();
+        while inbound.read().await.unwrap() > 0 {
+            while let Some(frame) = inbound.next_frame().unwrap() {
+                frames.push(frame);
+            }
+        }
+        writer.join().unwrap();
+        assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), sizes);
+        assert!(frames.iter().all(|frame| frame.iter().all(|byte| *byte == frame.len() as u8)));
+    }
+}
