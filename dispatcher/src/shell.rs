@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use pp_node::page::monotonic_ns;
 use pp_node::{Node, NodeConfig, Workers};
+use pp_protocol::room;
 use pp_protocol::secret::Secret;
 use pp_protocol::{JobId, Moment, SessionId};
 use tokio::sync::mpsc;
@@ -169,6 +170,7 @@ impl Actor {
             self.take_inbox(&mut jobs, &mut orders);
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
+                room::tidy();
             }
         }
         self.leave().await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pp_protocol::connection::Transport;
 use pp_protocol::handshake::Role;
+use pp_protocol::room;
 use pp_protocol::{FromNode, Moment, NodeId, NodeStatus, Outcome, Target, ToNode};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -314,6 +315,7 @@ impl Actor {
             }
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
+                room::tidy();
             }
             let status = self.core.status();
             self.status.send_if_modified(|seen| std::mem::replace(seen, status) != status);

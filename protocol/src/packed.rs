@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use crate::codec::{self, DecodeError, EncodeError};
 use crate::limits::LIST_ITEMS;
-use crate::worker::{Finished, Work, WorkResult};
+use crate::worker::{Finished, WorkResult};
 use crate::{Attempt, AttemptId, Ended, FunctionId, JobId, Outcome, Payload};
 
 /// The job's place is the one after that of the item before.
@@ -37,17 +37,25 @@ const SUCCEEDED: u8 = 32;
 
 const MOST_ITEMS: u64 = LIST_ITEMS as u64;
 
-/// What has arrived and is being read. Payloads taken from it are slices of it, not copies.
+/// What has arrived and is being read.
 #[derive(Debug)]
 pub struct Input<'a> {
-    frame: &'a Bytes,
+    frame: &'a [u8],
     rest: &'a [u8],
+    /// The frame again, in memory that payloads share; made for the first that needs it.
+    shared: Option<Bytes>,
 }
 
 impl<'a> Input<'a> {
-    /// Reads `frame` from its beginning.
-    pub fn new(frame: &'a Bytes) -> Self {
-        Self { frame, rest: frame }
+    /// Reads `frame`, whose memory is used for something else after that: it is copied once if it holds a payload that is
+    /// not small.
+    pub fn new(frame: &'a [u8]) -> Self {
+        Self { frame, rest: frame, shared: None }
+    }
+
+    /// Reads `frame`. Payloads that are not small share its memory.
+    pub fn shared(frame: &'a Bytes) -> Self {
+        Self { frame, rest: frame, shared: Some(frame.clone()) }
     }
 
     /// Whether all of it has been read.
@@ -112,7 +120,12 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn payload(&mut self) -> Result<Payload, DecodeError> {
-        self.bytes().map(|bytes| Payload::part_of(self.frame, bytes))
+        let bytes = self.bytes()?;
+        Ok(Payload::inline(bytes).unwrap_or_else(|| {
+            let end = self.frame.len() - self.rest.len();
+            let shared = self.shared.get_or_insert_with(|| Bytes::copy_from_slice(self.frame));
+            shared.slice(end - bytes.len()..end).into()
+        }))
     }
 
     /// A value in the form of the codec.
@@ -287,14 +300,14 @@ pub fn put_work(number: u32, function: FunctionId, args_bytes: usize, out: &mut 
     put_number(args_bytes as u64, out);
 }
 
-/// The next piece of work.
+/// The next piece of work: its number, the function to call, the arguments.
 ///
 /// # Errors
 /// When what follows is none.
-pub fn work(input: &mut Input<'_>) -> Result<Work, DecodeError> {
+pub fn work<'a>(input: &mut Input<'a>) -> Result<(u32, FunctionId, &'a [u8]), DecodeError> {
     let number = u32::from_le_bytes(input.fixed()?);
     let function = FunctionId(u64::from_le_bytes(input.fixed()?));
-    Ok(Work { number, function, args: input.payload()? })
+    Ok((number, function, input.bytes()?))
 }
 
 /// Appends the end of a piece of work that yielded a result, but for the result, which must follow.
@@ -331,6 +344,7 @@ pub fn finished(input: &mut Input<'_>) -> Result<Finished, DecodeError> {
 mod tests {
     use super::*;
     use crate::Panic;
+    use crate::worker::Work;
 
     const EDGES: [u64; 8] = [0, 1, 127, 128, 16_383, 16_384, u32::MAX as u64, u64::MAX];
 
@@ -417,8 +431,12 @@ mod tests {
         let mut out = Vec::new();
         put_attempts(&attempts_of_all_kinds(), usize::MAX, &mut out);
         let frame = Bytes::from(out);
-        let attempts = attempts(&mut Input::new(&frame)).unwrap();
-        assert!(frame.as_ptr_range().contains(&attempts[6].args.as_ptr()));
+        let shared = attempts(&mut Input::shared(&frame)).unwrap();
+        assert!(frame.as_ptr_range().contains(&shared[6].args.as_ptr()));
+        let copied = attempts(&mut Input::new(&frame)).unwrap();
+        assert_eq!(copied, shared);
+        let apart = copied[6].args.as_ptr() as usize - copied[5].args.as_ptr() as usize;
+        assert!((300..400).contains(&apart), "the frame is copied once");
     }
 
     #[test]
@@ -464,7 +482,7 @@ mod tests {
         put_finished(&ends[1], &mut out).unwrap();
         let frame = Bytes::from(out);
         let mut input = Input::new(&frame);
-        assert_eq!(work(&mut input).unwrap(), sent);
+        assert_eq!(work(&mut input).unwrap(), (sent.number, sent.function, &sent.args[..]));
         assert_eq!([finished(&mut input).unwrap(), finished(&mut input).unwrap()], ends);
         assert!(input.is_empty());
     }

@@ -27,15 +27,6 @@ const _: () =
     assert!(size_of::<Payload>() == size_of::<Bytes>(), "the inline form fits beside the shared one");
 
 impl Payload {
-    /// A part of `frame`, sharing its memory unless it is small.
-    ///
-    /// # Panics
-    /// When it is no part of it.
-    #[inline]
-    pub(crate) fn part_of(frame: &Bytes, part: &[u8]) -> Self {
-        Self::inline(part).unwrap_or_else(|| Self(Kept::Shared(frame.slice_ref(part))))
-    }
-
     /// A copy of `bytes` that takes no memory of its own; `None` if they are too many for that.
     #[inline]
     pub fn inline(bytes: &[u8]) -> Option<Self> {
@@ -151,8 +142,8 @@ mod tests {
         let frame = Bytes::from((0..100).collect::<Vec<u8>>());
         for length in [0, 1, INLINE_BYTES, INLINE_BYTES + 1, 100] {
             let part = &frame[100 - length..];
-            let made = [
-                Payload::part_of(&frame, part),
+            let made: [Payload; 4] = [
+                frame.slice(100 - length..).into(),
                 part.into(),
                 part.to_vec().into(),
                 Bytes::copy_from_slice(part).into(),
@@ -168,7 +159,7 @@ mod tests {
     fn a_large_part_shares_memory_with_its_frame_and_a_small_one_does_not() {
         let frame = Bytes::from(vec![7; 100]);
         let shares = |payload: &Payload| frame.as_ptr_range().contains(&payload.as_ptr());
-        assert!(shares(&Payload::part_of(&frame, &frame[1..])));
-        assert!(!shares(&Payload::part_of(&frame, &frame[90..])));
+        assert!(shares(&frame.slice(1..).into()));
+        assert!(!shares(&frame.slice(90..).into()));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use snow::TransportState;
 use tokio_util::codec::Decoder;
 
@@ -92,14 +92,19 @@ impl Sealer {
 pub struct Opener {
     keys: Keys,
     opened: u64,
-    /// Room for plain text, used again once nobody holds what was in it.
-    plain: BytesMut,
+    /// Room for plain text, longer than what is in it.
+    plain: Vec<u8>,
 }
 
 impl Opener {
     /// Opens with the incoming key of `keys`.
     pub fn new(keys: Keys) -> Self {
-        Self { keys, opened: 0, plain: BytesMut::new() }
+        Self { keys, opened: 0, plain: vec![0; RECORD_BYTES] }
+    }
+
+    /// The first `length` bytes of what was opened last.
+    pub fn plain(&self, length: usize) -> &[u8] {
+        &self.plain[..length]
     }
 
     /// Takes the next record off `received`, writes its plain text to the beginning of `out` and yields how long that is;
@@ -112,22 +117,19 @@ impl Opener {
     /// When `out` is shorter than [`RECORD_BYTES`].
     pub fn open(&mut self, received: &mut BytesMut, out: &mut [u8]) -> Result<Option<usize>, RecordError> {
         let Some(length) = announced_length(received)? else { return Ok(None) };
-        let opened = self.open_next(&received[LENGTH_BYTES..LENGTH_BYTES + length], &mut out[..length])?;
-        received.advance(LENGTH_BYTES + length);
-        Ok(Some(opened))
-    }
-
-    /// `out` is as long as `sealed`: that spares the cipher memory of its own.
-    fn open_next(&mut self, sealed: &[u8], out: &mut [u8]) -> Result<usize, RecordError> {
         self.opened += 1;
         let change_key = self.opened.is_multiple_of(RECORDS_PER_KEY);
-        self.keys.with(|state| {
-            let opened = state.read_message(sealed, out).map_err(|_| RecordError::Altered)?;
+        let opened = self.keys.with(|state| {
+            // With as much room as the sealed record has, the cipher needs no memory of its own.
+            let sealed = &received[LENGTH_BYTES..LENGTH_BYTES + length];
+            let opened = state.read_message(sealed, &mut out[..length]).map_err(|_| RecordError::Altered)?;
             if change_key {
                 state.rekey_incoming();
             }
-            Ok(opened)
-        })
+            Ok::<_, RecordError>(opened)
+        })?;
+        received.advance(LENGTH_BYTES + length);
+        Ok(Some(opened))
     }
 }
 
@@ -146,21 +148,15 @@ fn announced_length(received: &mut BytesMut) -> Result<Option<usize>, RecordErro
 }
 
 impl Decoder for Opener {
-    type Item = Bytes;
+    /// The length of what was opened: [`Opener::plain`] yields it.
+    type Item = usize;
     type Error = RecordError;
 
-    /// Takes the next record off `received` and yields its plain text, or `None` if it is not complete yet.
-    fn decode(&mut self, received: &mut BytesMut) -> Result<Option<Bytes>, RecordError> {
-        let Some(length) = announced_length(received)? else { return Ok(None) };
-        if self.plain.capacity() < length {
-            self.plain.reserve(RECORD_BYTES);
-        }
-        let mut plain = self.plain.split();
-        plain.resize(length, 0);
-        let opened = self.open_next(&received[LENGTH_BYTES..LENGTH_BYTES + length], &mut plain)?;
-        received.advance(LENGTH_BYTES + length);
-        self.plain = plain.split_off(opened);
-        self.plain.clear();
-        Ok(Some(plain.freeze()))
+    /// Takes the next record off `received` and opens it here; `None` if it is not complete yet.
+    fn decode(&mut self, received: &mut BytesMut) -> Result<Option<usize>, RecordError> {
+        let mut plain = std::mem::take(&mut self.plain);
+        let opened = self.open(received, &mut plain);
+        self.plain = plain;
+        opened
     }
 }

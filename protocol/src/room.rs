@@ -45,9 +45,11 @@ pub fn filled(room: Vec<u8>, length: usize) -> Bytes {
     Bytes::from_owner(Filled { room, length })
 }
 
-/// Gives the system what has been kept for long. To be called now and then while there is nothing else to do.
-pub fn tidy() {
-    kept().tidy(Instant::now());
+/// Gives the system what has been kept for long, and tells after how long there is more to do. To be called now and then.
+pub fn tidy() -> Option<Duration> {
+    let mut kept = kept();
+    kept.tidy(Instant::now());
+    (!kept.rooms.is_empty()).then_some(KEPT_FOR)
 }
 
 /// Keeps `room` for others.

@@ -118,7 +118,7 @@ pub(crate) fn finished_head(bytes: usize) -> [u8; LENGTH_BYTES + 1] {
 
 /// Node: the message in a frame.
 pub(crate) fn decode(frame: &Bytes) -> Result<FromWorker, FrameError> {
-    let mut input = Input::new(frame);
+    let mut input = Input::shared(frame);
     match input.byte()? {
         READY => {
             let (version, functions) = input.value()?;
@@ -167,6 +167,22 @@ pub(crate) fn split_frame(received: &mut BytesMut) -> Result<Option<Bytes>, Fram
     }
 }
 
+/// Worker: a frame, either still where it was read to, or in room of its own.
+#[derive(Debug)]
+pub(crate) enum Frame<'a> {
+    Small(&'a [u8]),
+    Large(Bytes),
+}
+
+impl Frame<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
+}
+
 /// Worker: reads frames from a socket, blocking.
 #[derive(Debug)]
 pub(crate) struct FrameReader<'a> {
@@ -181,23 +197,20 @@ impl<'a> FrameReader<'a> {
         Self { socket, buffer: vec![0; READ_BYTES].into(), unread: 0..0 }
     }
 
-    /// Whether the next frame has been read already.
-    pub(crate) fn has_next(&self) -> bool {
-        let received = &self.buffer[self.unread.clone()];
-        matches!(announced_length(received), Ok(Some(length)) if received.len() >= LENGTH_BYTES + length)
-    }
-
-    /// The next frame; `None` once the node has closed the socket.
-    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, super::WorkerError> {
+    /// The next frame, and whether one more is at hand; `None` once the node has closed the socket.
+    pub(crate) fn next(&mut self) -> Result<Option<(Frame<'_>, bool)>, super::WorkerError> {
         loop {
             let received = &self.buffer[self.unread.clone()];
             match announced_length(received)? {
                 Some(length) if received.len() >= LENGTH_BYTES + length => {
-                    let frame = Bytes::copy_from_slice(&received[LENGTH_BYTES..LENGTH_BYTES + length]);
-                    self.unread.start += LENGTH_BYTES + length;
-                    return Ok(Some(frame));
+                    let begin = self.unread.start + LENGTH_BYTES;
+                    self.unread.start = begin + length;
+                    let more = self.has_next();
+                    return Ok(Some((Frame::Small(&self.buffer[begin..begin + length]), more)));
                 }
-                Some(length) if LENGTH_BYTES + length > READ_BYTES => return Ok(self.read_large(length)?),
+                Some(length) if LENGTH_BYTES + length > READ_BYTES => {
+                    return Ok(self.read_large(length)?.map(|frame| (Frame::Large(frame), false)));
+                }
                 _ => {}
             }
             self.buffer.copy_within(self.unread.clone(), 0);
@@ -210,6 +223,11 @@ impl<'a> FrameReader<'a> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn has_next(&self) -> bool {
+        let received = &self.buffer[self.unread.clone()];
+        matches!(announced_length(received), Ok(Some(length)) if received.len() >= LENGTH_BYTES + length)
     }
 
     /// The rest of a large frame goes straight to where it will stay.
@@ -240,9 +258,10 @@ mod tests {
         Work { number, function: FunctionId(u64::MAX - 1), args: Payload::from(vec![number as u8; bytes]) }
     }
 
-    fn works_in(frame: &Bytes) -> Vec<Work> {
+    fn works_in(frame: &[u8]) -> Vec<Work> {
         let mut input = Input::new(frame);
-        std::iter::from_fn(|| (!input.is_empty()).then(|| packed::work(&mut input).unwrap())).collect()
+        let works = std::iter::from_fn(|| (!input.is_empty()).then(|| packed::work(&mut input).unwrap()));
+        works.map(|(number, function, args)| Work { number, function, args: args.into() }).collect()
     }
 
     fn works_of(works: &[Work]) -> Vec<Vec<Work>> {
@@ -307,8 +326,8 @@ mod tests {
         });
         let mut reader = FrameReader::new(&worker_end);
         let mut read = Vec::new();
-        while let Some(frame) = reader.next().unwrap() {
-            read.extend(works_in(&frame));
+        while let Some((frame, _)) = reader.next().unwrap() {
+            read.extend(works_in(frame.bytes()));
         }
         writer.join().unwrap();
         assert_eq!(read, works);

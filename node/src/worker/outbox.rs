@@ -167,7 +167,8 @@ impl Outbox {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Has the watcher look whether there is something to do.
+    pub(super) fn wake(&self) {
         // A full pipe wakes the watcher as well.
         let _ = (&self.wake).write(&[0]);
     }

@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
+use pp_protocol::FunctionId;
 use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
 use pp_protocol::packed::{self, Input};
-use pp_protocol::worker::{Finished, WORKER_VERSION, Work, WorkResult};
+use pp_protocol::worker::{Finished, WORKER_VERSION, WorkResult};
 
-use super::frames::{self, FrameError, FrameReader, LARGE_BYTES, LARGE_BYTES_KEPT};
+use super::frames::{self, Frame, FrameError, FrameReader, LARGE_BYTES, LARGE_BYTES_KEPT};
 use super::outbox::Outbox;
 use super::{WorkerError, panics};
 use crate::functions::{Call, CallError, FunctionMap, Registry};
@@ -50,9 +50,13 @@ impl<'a> Runner<'a> {
         let functions = u32::try_from(self.functions.len()).unwrap_or(u32::MAX);
         self.outbox.send(&frames::encode_ready(WORKER_VERSION, functions))?;
         let mut reader = FrameReader::new(self.outbox.socket());
-        while let Some(frame) = reader.next()? {
-            let ended = self.run_all(&frame, reader.has_next());
+        while let Some((frame, more_follows)) = reader.next()? {
+            let is_large = matches!(frame, Frame::Large(_));
+            let ended = self.run_all(frame.bytes(), more_follows);
             drop(frame);
+            if is_large {
+                self.outbox.wake();
+            }
             match ended {
                 Ok(()) => {}
                 // Writing fails when the node is gone, which reading would find out next.
@@ -64,15 +68,15 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs one frame of work. `more_follows` tells whether the next frame is at hand.
-    fn run_all(&mut self, frame: &Bytes, more_follows: bool) -> Result<(), WorkerError> {
+    fn run_all(&mut self, frame: &[u8], more_follows: bool) -> Result<(), WorkerError> {
         let mut thrown_away = None;
         let mut works = Input::new(frame);
         self.now = monotonic_ns();
         while !works.is_empty() {
-            let work = packed::work(&mut works).map_err(FrameError::from)?;
-            match self.run_one(&work, more_follows || !works.is_empty())? {
+            let (number, function, args) = packed::work(&mut works).map_err(FrameError::from)?;
+            match self.run_one(number, function, args, more_follows || !works.is_empty())? {
                 ControlFlow::Continue(()) => {}
-                ControlFlow::Break(Revoked) => thrown_away = Some(work.number.wrapping_add(1)),
+                ControlFlow::Break(Revoked) => thrown_away = Some(number.wrapping_add(1)),
             }
         }
         if thrown_away.is_some() || !more_follows {
@@ -86,30 +90,36 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn run_one(&mut self, work: &Work, more_follows: bool) -> io::Result<ControlFlow<Revoked>> {
-        let mut function = self.functions.get_mut(&work.function);
+    fn run_one(
+        &mut self,
+        number: u32,
+        id: FunctionId,
+        args: &[u8],
+        more_follows: bool,
+    ) -> io::Result<ControlFlow<Revoked>> {
+        let mut function = self.functions.get_mut(&id);
         let is_long = |function: &Function| function.average_ns.is_none_or(|average| average > LONG_NS);
         if self.has_pending && function.as_deref().is_some_and(is_long) {
             self.flush()?;
-            function = self.functions.get_mut(&work.function);
+            function = self.functions.get_mut(&id);
         }
         let started = self.now;
-        if !self.page.claim(work.number, started) {
+        if !self.page.claim(number, started) {
             return Ok(ControlFlow::Break(Revoked));
         }
         self.result.clear();
         let result = &mut self.result;
         let failure = match &function {
-            Some(function) => call(function.call, &work.args, result).err(),
+            Some(function) => call(function.call, args, result).err(),
             None => Some(WorkResult::UnknownFunction),
         };
-        self.page.finish(work.number);
+        self.page.finish(number);
         self.now = monotonic_ns();
         let run_time_ns = self.now - started;
         if let Some(function) = function {
             function.learn(run_time_ns);
         }
-        self.report(work.number, run_time_ns, failure, more_follows)?;
+        self.report(number, run_time_ns, failure, more_follows)?;
         Ok(ControlFlow::Continue(()))
     }
 

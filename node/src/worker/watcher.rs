@@ -1,8 +1,10 @@
 //! The second thread of a worker: it writes outcomes that wait too long, and notices that the node is gone while a
 //! job keeps the first thread busy.
 //!
-//! It sleeps in poll(2) without a time limit while nothing is pending, so an idle worker costs no processor time.
+//! It sleeps in poll(2) without a time limit while nothing is pending, so an idle worker costs no processor time; and after
+//! something large, until the memory for that has been given back.
 
+use pp_protocol::room;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -30,7 +32,7 @@ pub(super) fn watch(outbox: &Outbox, node_gone: NodeGone) {
         }
         timeout = match outbox.flush_late() {
             Ok(NextLook::After(time)) => Timespec::try_from(time).ok(),
-            Ok(NextLook::WhenWoken) => None,
+            Ok(NextLook::WhenWoken) => room::tidy().and_then(|time| Timespec::try_from(time).ok()),
             Ok(NextLook::Never) => return,
             Err(_) => return act_on(node_gone),
         };

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::io;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
 
@@ -70,10 +70,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Takes the next record. False if it has not arrived.
     fn take_record<M: Message>(&mut self, messages: &mut Vec<M>) -> Result<bool, LinkError> {
         let Some(mut bulk) = self.bulk.take() else {
-            let Some(record) = self.opener.decode(&mut self.received).map_err(LinkError::Record)? else {
-                return Ok(false);
-            };
-            self.bulk = take_plain(record, messages)?;
+            let opened = self.opener.decode(&mut self.received).map_err(LinkError::Record)?;
+            let Some(opened) = opened else { return Ok(false) };
+            self.bulk = take_plain(self.opener.plain(opened), messages)?;
             return Ok(true);
         };
         // Most likely it is the next segment, which is thus opened to where it belongs.
@@ -85,13 +84,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         };
         let record = &bulk.room[bulk.arrived..bulk.arrived + opened];
         if record.last() != Some(&(Kind::Segment as u8)) {
-            let record = Bytes::copy_from_slice(record);
-            self.bulk = Some(bulk);
             // A large message that begins within another is none.
-            return match take_plain(record, messages)? {
-                None => Ok(true),
-                Some(second) => Err(DecodeError::LeftOver(second.announced).into()),
-            };
+            if let Some(second) = take_plain(record, messages)? {
+                return Err(DecodeError::LeftOver(second.announced).into());
+            }
+            self.bulk = Some(bulk);
+            return Ok(true);
         }
         bulk.arrived += opened - KIND_BYTES;
         match bulk.arrived.cmp(&bulk.announced) {
@@ -104,30 +102,30 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 }
 
 /// Takes a record that is no further segment, and yields the large message that it begins.
-fn take_plain<M: Message>(mut record: Bytes, messages: &mut Vec<M>) -> Result<Option<Bulk>, LinkError> {
+fn take_plain<M: Message>(record: &[u8], messages: &mut Vec<M>) -> Result<Option<Bulk>, LinkError> {
     const LARGEST: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
-    let kind = record.split_off(record.len().saturating_sub(KIND_BYTES));
-    match kind.first() {
-        Some(kind) if *kind == Kind::Batch as u8 => {
-            let mut input = Input::new(&record);
+    let (kind, mut record) = record.split_last().ok_or(DecodeError::TooShort)?;
+    match *kind {
+        kind if kind == Kind::Batch as u8 => {
+            let mut input = Input::new(record);
             while !input.is_empty() {
                 messages.push(M::decode(&mut input)?);
             }
             Ok(None)
         }
-        Some(kind) if *kind == Kind::FirstSegment as u8 && record.len() > LENGTH_BYTES => {
+        kind if kind == Kind::FirstSegment as u8 && record.len() > LENGTH_BYTES => {
             let announced = usize::try_from(record.get_u64_le()).unwrap_or(usize::MAX);
             if announced > LARGEST {
                 return Err(LinkError::TooLarge(LARGEST));
             }
             match record.len().cmp(&announced) {
-                Ordering::Less => return Ok(Some(Bulk::begin(announced, &record))),
-                Ordering::Equal => messages.push(whole_message(&record)?),
+                Ordering::Less => return Ok(Some(Bulk::begin(announced, record))),
+                Ordering::Equal => messages.push(whole_message(Input::new(record))?),
                 Ordering::Greater => return Err(DecodeError::LeftOver(record.len() - announced).into()),
             }
             Ok(None)
         }
-        kind => Err(DecodeError::UnknownKind(kind.copied().unwrap_or(u8::MAX)).into()),
+        kind => Err(DecodeError::UnknownKind(kind).into()),
     }
 }
 
@@ -148,12 +146,11 @@ impl Bulk {
     }
 
     fn message<M: Message>(self) -> Result<M, DecodeError> {
-        whole_message(&room::filled(self.room, self.announced))
+        whole_message(Input::shared(&room::filled(self.room, self.announced)))
     }
 }
 
-fn whole_message<M: Message>(bytes: &Bytes) -> Result<M, DecodeError> {
-    let mut input = Input::new(bytes);
+fn whole_message<M: Message>(mut input: Input<'_>) -> Result<M, DecodeError> {
     let message = M::decode(&mut input)?;
     input.end()?;
     Ok(message)

@@ -16,17 +16,16 @@ pub(super) fn run(at_once: u32, jobs: u32) -> anyhow::Result<()> {
             put_work(number, FUNCTION, args.len(), &mut frame);
             frame.extend_from_slice(args);
         }
-        let frame = Bytes::from(frame);
         let mut input = Input::new(&frame);
         let mut answer = Vec::new();
         while !input.is_empty() {
-            let work = work(&mut input)?;
-            let result = payload_bytes(work.number);
-            put_succeeded(work.number, RUN_TIME_NS, result.len(), &mut answer);
+            let (number, ..) = work(&mut input)?;
+            let result = payload_bytes(number);
+            put_succeeded(number, RUN_TIME_NS, result.len(), &mut answer);
             answer.extend_from_slice(result);
         }
         let answer = Bytes::from(answer);
-        let mut input = Input::new(&answer);
+        let mut input = Input::shared(&answer);
         let mut all = Vec::with_capacity(at_once as usize);
         while !input.is_empty() {
             all.push(finished(&mut input)?);
