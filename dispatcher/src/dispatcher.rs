@@ -120,7 +120,7 @@ impl Dispatcher {
         submit: impl Fn(&Self, I::Item) -> Job<R> + Send + Sync + 'static,
     ) -> Map<I::IntoIter, R> {
         let inputs = Some(inputs.into_iter());
-        Map::new(Feed { dispatcher: self.clone(), inputs, submit: Box::new(submit) })
+        Map::new(Feed { dispatcher: self.clone(), inputs, submit: Box::new(submit), is_full: false })
     }
 
     /// Waits until every job has ended and every callback has returned, those that callbacks submit included.

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::completions::Completions;
 use crate::core::JobStatus as CoreStatus;
 use crate::error::JobError;
-use crate::shared::{Settle, Shared};
+use crate::shared::{Settle, Shared, Wakes};
 
 /// Results up to this size are kept in the cell itself.
 const INLINE_BYTES: usize = 22;
@@ -127,15 +127,13 @@ impl<R> JobCell<R> {
         !matches!(*self.lock(), State::Pending(_))
     }
 
-    /// Notes that the job ended, and wakes whoever waits for it. Only the first call counts.
-    fn end(&self, outcome: Result<Value, Box<JobError>>) {
+    /// Notes that the job ended, and yields whoever waits for it. Only the first call counts.
+    fn end(&self, outcome: Result<Value, Box<JobError>>) -> Waiter {
         let mut state = self.lock();
-        if let State::Pending(waiter) = &mut *state {
-            let waiter = std::mem::replace(waiter, Waiter::Nobody);
-            *state = State::Ended(outcome);
-            drop(state);
-            waiter.wake();
-        }
+        let State::Pending(waiter) = &mut *state else { return Waiter::Nobody };
+        let waiter = std::mem::replace(waiter, Waiter::Nobody);
+        *state = State::Ended(outcome);
+        waiter
     }
 
     /// Has `waiter` told when the job ends. False if it has ended.
@@ -159,8 +157,12 @@ impl<R: DeserializeOwned + Send> Settle for JobCell<R> {
         self.function
     }
 
-    fn settle(&self, outcome: Result<Payload, JobError>) -> Option<Result<Payload, JobError>> {
-        self.end(outcome.map(Value::new).map_err(Box::new));
+    fn settle(
+        &self,
+        outcome: Result<Payload, JobError>,
+        wakes: &mut Wakes,
+    ) -> Option<Result<Payload, JobError>> {
+        wakes.add(self.end(outcome.map(Value::new).map_err(Box::new)));
         None
     }
 
@@ -185,7 +187,7 @@ impl<R: DeserializeOwned> JobCell<R> {
 }
 
 impl Waiter {
-    fn wake(self) {
+    pub(crate) fn wake(self) {
         match self {
             Self::Nobody => {}
             Self::Thread(thread) => thread.unpark(),

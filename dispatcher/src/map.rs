@@ -19,12 +19,17 @@ use crate::job::{Job, Waiter};
 const FEWEST: usize = 64;
 const MOST: usize = 16 * 1024;
 
+/// Jobs are submitted again once this part of them has ended: some at once cost less than one by one.
+const REFILL_PART: usize = 8;
+
 /// Where the jobs of a map come from.
 pub(crate) struct Feed<I: Iterator, R> {
     pub(crate) dispatcher: Dispatcher,
     /// None once it has no more.
     pub(crate) inputs: Option<I>,
     pub(crate) submit: Submit<I::Item, R>,
+    /// As many as may be were in flight, and not many fewer are by now.
+    pub(crate) is_full: bool,
 }
 
 /// Submits the job of an input.
@@ -36,6 +41,11 @@ impl<I: Iterator, R> Feed<I, R> {
         // Twice what the nodes take at once keeps them busy while results are taken.
         let limit = (2 * self.dispatcher.shared.capacity.load(Ordering::Relaxed)).clamp(FEWEST, MOST);
         if in_flight >= limit {
+            self.is_full = true;
+        } else if in_flight <= limit - limit / REFILL_PART {
+            self.is_full = false;
+        }
+        if self.is_full {
             return None;
         }
         match self.inputs.as_mut()?.next() {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
 use std::time::{Duration, Instant};
 
 use pp_protocol::{JobId, Payload};
@@ -13,6 +13,7 @@ use crate::callbacks::{Callbacks, Due, inside_callback};
 use crate::core::{NewJob, Ticket};
 use crate::error::JobError;
 use crate::events::Listeners;
+use crate::job::Waiter;
 use crate::shell::Actor;
 
 /// Told how a job ended, on the dispatcher's thread.
@@ -23,8 +24,13 @@ pub(crate) trait Settle: Send + Sync {
     /// The name of its function.
     fn function(&self) -> &'static str;
 
-    /// The job ended. Gives the outcome back if a callback is to be called with it, which makes it outstanding still.
-    fn settle(&self, outcome: Result<Payload, JobError>) -> Option<Result<Payload, JobError>>;
+    /// The job ended. Whoever waits for it is added to `wakes`. Gives the outcome back if a callback is to be called with
+    /// it, which makes it outstanding still.
+    fn settle(
+        &self,
+        outcome: Result<Payload, JobError>,
+        wakes: &mut Wakes,
+    ) -> Option<Result<Payload, JobError>>;
 
     /// Calls the callback, on the thread of callbacks.
     fn call_back(&self, outcome: Result<Payload, JobError>);
@@ -43,8 +49,30 @@ impl Drop for JobTicket {
     fn drop(&mut self) {
         // The dispatcher's thread is taking everything down with it.
         if std::thread::panicking() {
-            self.0.settle(Err(JobError::ShutDown));
+            self.0.settle(Err(JobError::ShutDown), &mut Wakes::default());
         }
+    }
+}
+
+/// Those to be woken once all jobs that ended together are settled: who waits for them in turn is then woken once.
+#[derive(Default)]
+pub(crate) struct Wakes(Vec<Waiter>);
+
+impl Wakes {
+    pub(crate) fn add(&mut self, waiter: Waiter) {
+        if !matches!(waiter, Waiter::Nobody) {
+            self.0.push(waiter);
+        }
+    }
+
+    pub(crate) fn wake_all(&mut self) {
+        self.0.drain(..).for_each(Waiter::wake);
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.wake_all();
     }
 }
 
@@ -159,7 +187,7 @@ impl Shared {
         if let Some(group) = group {
             group.add(1);
         }
-        match ticket.0.settle(Err(error)) {
+        match ticket.0.settle(Err(error), &mut Wakes::default()) {
             Some(outcome) => self.call_back(&mut vec![Due { ticket, outcome }]),
             None => self.outstanding.subtract(1),
         }
@@ -200,9 +228,20 @@ impl Shared {
         answered.recv().ok()
     }
 
-    /// Takes everything out of the inbox.
-    pub(crate) fn take_inbox(&self, jobs: &mut Vec<NewJob<JobTicket>>, orders: &mut Vec<Order>) {
-        let mut inbox = self.lock();
+    /// Takes everything out of the inbox. If somebody is just putting something in, that is waited for only if there is
+    /// nothing else to do.
+    pub(crate) fn take_inbox(
+        &self,
+        jobs: &mut Vec<NewJob<JobTicket>>,
+        orders: &mut Vec<Order>,
+        may_wait: bool,
+    ) {
+        let mut inbox = match self.inbox.try_lock() {
+            Err(TryLockError::WouldBlock) if !may_wait => return,
+            Err(TryLockError::WouldBlock) => self.lock(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Ok(inbox) => inbox,
+        };
         std::mem::swap(&mut inbox.jobs, jobs);
         std::mem::swap(&mut inbox.orders, orders);
     }
@@ -220,7 +259,7 @@ impl Shared {
         drop(inbox);
         drop(orders);
         for job in jobs {
-            job.ticket.0.settle(Err(JobError::ShutDown));
+            job.ticket.0.settle(Err(JobError::ShutDown), &mut Wakes::default());
         }
         self.callbacks.close();
         self.listeners.close();

@@ -32,7 +32,7 @@ use crate::core::{
 use crate::error::{ResizeError, result_of};
 use crate::events;
 use crate::printer::Printer;
-use crate::shared::{JobTicket, Order, Resolved, Shared};
+use crate::shared::{JobTicket, Order, Resolved, Shared, Wakes};
 use crate::stats::{NodeInfo, Stats};
 
 /// Link events taken in before the inbox is looked at again.
@@ -106,6 +106,8 @@ pub(crate) struct Actor {
     actions: Vec<Action<JobTicket>>,
     /// Callbacks of what was resolved by the event at hand.
     callbacks_due: Vec<Due>,
+    /// Who waited for it.
+    wakes: Wakes,
     /// Who is to be told when nodes are in use.
     waiting_for_nodes: Vec<WaitForNodes>,
     ended: bool,
@@ -138,6 +140,7 @@ impl Actor {
             known: BTreeMap::new(),
             actions: Vec::new(),
             callbacks_due: Vec::new(),
+            wakes: Wakes::default(),
             waiting_for_nodes: Vec::new(),
             ended: false,
             setup,
@@ -154,9 +157,11 @@ impl Actor {
         let (mut jobs, mut orders) = (Vec::new(), Vec::new());
         while !self.ended {
             let deadline = self.core.next_deadline();
+            let mut is_busy = false;
             tokio::select! {
                 biased;
                 Some(event) = self.link_events.recv() => {
+                    is_busy = true;
                     self.link_event(event);
                     for _ in 0..LINK_EVENTS_AT_ONCE {
                         let Ok(event) = self.link_events.try_recv() else { break };
@@ -167,7 +172,8 @@ impl Actor {
                 Some(found) = self.found.recv() => self.find(found),
                 () = sleep_until(deadline) => {}
             }
-            self.take_inbox(&mut jobs, &mut orders);
+            // What is left there is looked for again: word of it has not been taken.
+            self.take_inbox(&mut jobs, &mut orders, !is_busy);
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
                 room::tidy();
@@ -176,9 +182,8 @@ impl Actor {
         self.leave().await;
     }
 
-    fn take_inbox(&mut self, jobs: &mut Vec<NewJob<JobTicket>>, orders: &mut Vec<Order>) {
-        let shared = Arc::clone(&self.shared);
-        shared.take_inbox(jobs, orders);
+    fn take_inbox(&mut self, jobs: &mut Vec<NewJob<JobTicket>>, orders: &mut Vec<Order>, may_wait: bool) {
+        self.shared.take_inbox(jobs, orders, may_wait);
         if !jobs.is_empty() {
             // Submitting goes on meanwhile, into the list that was taken in before.
             let submitted = std::mem::replace(jobs, Vec::with_capacity(jobs.len()));
@@ -199,8 +204,9 @@ impl Actor {
                     resolved.jobs += 1;
                     resolved.args_bytes += resolution.args_bytes;
                     let outcome = result_of(resolution.outcome, ticket.0.function());
-                    self.callbacks_due
-                        .extend(ticket.0.settle(outcome).map(|outcome| Due { ticket, outcome }));
+                    self.callbacks_due.extend(
+                        ticket.0.settle(outcome, &mut self.wakes).map(|outcome| Due { ticket, outcome }),
+                    );
                 }
                 Action::Dial(node, resume) => self.links.dial(node, resume),
                 Action::Send(node, message) => self.links.send(node, message),
@@ -215,6 +221,7 @@ impl Actor {
             self.shared.call_back(&mut self.callbacks_due);
         }
         self.shared.resolved(resolved);
+        self.wakes.wake_all();
         let capacity = self.core.nodes().map(|node| node.window as usize).sum();
         self.shared.capacity.store(capacity, Ordering::Relaxed);
         if !self.waiting_for_nodes.is_empty() {
@@ -385,7 +392,7 @@ impl Actor {
         self.shared.close();
         // What was submitted while this was on its way ends like everything else.
         let (mut jobs, mut orders) = (Vec::new(), Vec::new());
-        self.shared.take_inbox(&mut jobs, &mut orders);
+        self.shared.take_inbox(&mut jobs, &mut orders, true);
         drop(orders);
         if !jobs.is_empty() {
             self.handle(Event::Submit(jobs));

@@ -15,7 +15,7 @@ use crate::dispatcher::check_size;
 use crate::error::JobError;
 use crate::function::{JobFunction, KnownFunction, find};
 use crate::job::{Job, JobCell, decode};
-use crate::shared::{Count, JobTicket, Settle, Shared};
+use crate::shared::{Count, JobTicket, Settle, Shared, Wakes};
 
 /// Arguments of many jobs share a piece of memory of this size.
 const ARENA_BYTES: usize = 64 * 1024;
@@ -152,11 +152,15 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
         self.cell.function()
     }
 
-    fn settle(&self, outcome: Result<Payload, JobError>) -> Option<Result<Payload, JobError>> {
+    fn settle(
+        &self,
+        outcome: Result<Payload, JobError>,
+        wakes: &mut Wakes,
+    ) -> Option<Result<Payload, JobError>> {
         let has_callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         // Without a handle there is nobody to decode the result for.
         if Arc::strong_count(&self.cell) > 1 {
-            self.cell.settle(outcome.clone());
+            self.cell.settle(outcome.clone(), wakes);
         }
         if !has_callback {
             drop(Leave(self.group.as_deref()));
