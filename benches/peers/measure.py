@@ -1,13 +1,13 @@
 """What is measured, the same way for every system. Each function yields (bench, value, unit)."""
 
-import os
 import time
 
 import work
+from systems import processes
 
 MIB = 1 << 20
 # A measurement takes at least so many seconds, or as many jobs as are allowed.
-ENOUGH = 1.0
+ENOUGH = 0.8
 
 
 def growing(one_round, at_most):
@@ -104,49 +104,32 @@ def cpu(system, jobs):
     for job_ms in (10, 1):
         steps = 20_000
         steps = max(1, int(steps * job_ms / 1e3 / seconds_of(lambda: work.spin(steps))))
-        at_most = max(1, jobs // job_ms)
-        count, seconds = growing(all_at_once(system, work.spin, steps), at_most)
-        # Some before and some after would be better still; the rounds before have warmed this process up, too.
-        alone = seconds_of(lambda: [work.spin(steps) for _ in range(at_most)]) / at_most
-        yield f"cpu {job_ms} ms", alone * count / seconds, "x one thread"
+        ratios, with_system = [], all_at_once(system, work.spin, steps)
+
+        def one_round(count):
+            alone = seconds_of(lambda: [work.spin(steps) for _ in range(count)])
+            together = with_system(count)
+            ratios.append(alone / together)
+            return together
+
+        growing(one_round, max(1, jobs // job_ms))
+        yield f"cpu {job_ms} ms", ratios[-1], "x one thread"
 
 
 def memory(system, jobs):
     """Bytes that a job takes while it waits behind others, in all processes of the system together."""
     system.results([system.submit(work.nothing) for _ in range(100)])
-    in_the_way = [system.submit(work.sleep, 20) for _ in range(2)]
+    in_the_way = [system.submit(work.sleep, 30) for _ in range(2)]
     time.sleep(1)
-    before = resident()
-    submitted, started = [], time.perf_counter()
-    while len(submitted) < jobs and time.perf_counter() - started < 3 * ENOUGH:
-        submitted += [system.submit(work.nothing) for _ in range(1000)]
+    before = processes.resident()
+    waiting, started = [], time.perf_counter()
+    while len(waiting) < jobs and time.perf_counter() - started < 3 * ENOUGH:
+        waiting += [system.submit(work.nothing) for _ in range(100)]
     # What is on its way has arrived by then.
     time.sleep(1)
-    each = (resident() - before) / len(submitted)
+    each = (processes.resident() - before) / len(waiting)
     assert in_the_way
     yield "memory", each, "bytes"
-
-
-def resident():
-    """Memory in use by this process and its descendants, in bytes; what they share is counted in parts (Pss)."""
-    children = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/stat") as stat:
-                parent = int(stat.read().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(pid))
-    total, waiting = 0, [os.getpid()]
-    while waiting:
-        pid = waiting.pop()
-        waiting += children.get(pid, [])
-        try:
-            with open(f"/proc/{pid}/smaps_rollup") as rollup:
-                total += next(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) * 1024
-        except (OSError, StopIteration):
-            continue
-    return total
 
 
 BENCHES = {

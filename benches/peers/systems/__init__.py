@@ -1,7 +1,8 @@
 """The systems that are measured, each with two workers on this machine.
 
-A system has submit(function, *args) -> handle, results(handles) -> list, stop(), and, where it knows chunks,
-map_in_chunks(function, inputs) -> iterable. It is imported only when it is measured: each has an environment of its own.
+A system has submit(function, *args) -> handle, results(handles) -> list and, where it knows chunks,
+map_in_chunks(function, inputs) -> iterable. Its module is imported only when it is measured: each has an environment of
+its own. Whatever processes it starts are ended by driver.py.
 """
 
 import importlib

@@ -22,7 +22,3 @@ class Dask:
 
     def results(self, handles):
         return self.client.gather(handles)
-
-    def stop(self):
-        self.client.close(timeout=2)
-        self.cluster.close(timeout=2)

@@ -15,22 +15,18 @@ def local(package):
 def through_ppserver(package, command):
     port = processes.free_port()
     options = ["-i", "127.0.0.1", "-p", str(port), "-w", str(WORKERS), "-s", SECRET]
-    daemon = processes.start_listening([sys.executable, *command, *options], port)
-    try:
-        address = f"127.0.0.1:{port}"
-        server = importlib.import_module(package).Server(ncpus=0, ppservers=(address,), secret=SECRET)
-        processes.wait_until(
-            lambda: server.get_active_nodes().get(address) == WORKERS, f"{package} to use its ppserver"
-        )
-    except BaseException:
-        processes.end(daemon)
-        raise
-    return ParallelPython(server, daemon)
+    processes.start_listening([sys.executable, *command, *options], port)
+    address = f"127.0.0.1:{port}"
+    server = importlib.import_module(package).Server(ncpus=0, ppservers=(address,), secret=SECRET)
+    processes.wait_until(
+        lambda: server.get_active_nodes().get(address) == WORKERS, f"{package} to use its ppserver"
+    )
+    return ParallelPython(server)
 
 
 class ParallelPython:
-    def __init__(self, server, daemon=None):
-        self.server, self.daemon = server, daemon
+    def __init__(self, server):
+        self.server = server
 
     def submit(self, function, *args):
         modules = ("time",) if function.__name__ == "sleep" else ()
@@ -38,8 +34,3 @@ class ParallelPython:
 
     def results(self, handles):
         return [handle() for handle in handles]
-
-    def stop(self):
-        if self.daemon:
-            processes.end(self.daemon)
-        self.server.destroy()

@@ -19,12 +19,6 @@ class ConcurrentFutures:
     def map_in_chunks(self, function, inputs):
         return self.pool.map(function, inputs, chunksize=5_000)
 
-    def stop(self):
-        # Jobs may be left that nobody waits for any more.
-        for process in list(self.pool._processes.values()):
-            process.kill()
-        self.pool.shutdown(wait=False, cancel_futures=True)
-
 
 class Multiprocessing:
     def __init__(self):
@@ -38,6 +32,3 @@ class Multiprocessing:
 
     def map_in_chunks(self, function, inputs):
         return self.pool.map(function, inputs, chunksize=1_000)
-
-    def stop(self):
-        self.pool.terminate()

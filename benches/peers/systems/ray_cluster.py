@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import tempfile
 
 from systems import WORKERS
 
@@ -22,6 +23,7 @@ class Ray:
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
             object_store_memory=1 << 30,
+            _temp_dir=tempfile.gettempdir(),
         )
         self.remote = functools.lru_cache(ray.remote)
 
@@ -30,6 +32,3 @@ class Ray:
 
     def results(self, handles):
         return self.ray.get(handles)
-
-    def stop(self):
-        self.ray.shutdown()
