@@ -20,6 +20,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// About how many bytes it takes on a wire.
+    #[inline]
     pub fn weight(&self) -> usize {
         const FIXED_BYTES: usize = 32;
         FIXED_BYTES

@@ -49,16 +49,19 @@ pub struct Input<'a> {
 impl<'a> Input<'a> {
     /// Reads `frame`, whose memory is used for something else after that: it is copied once if it holds a payload that is
     /// not small.
+    #[inline]
     pub fn new(frame: &'a [u8]) -> Self {
         Self { frame, rest: frame, shared: None }
     }
 
     /// Reads `frame`. Payloads that are not small share its memory.
+    #[inline]
     pub fn shared(frame: &'a Bytes) -> Self {
         Self { frame, rest: frame, shared: Some(frame.clone()) }
     }
 
     /// Whether all of it has been read.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -77,12 +80,14 @@ impl<'a> Input<'a> {
     ///
     /// # Errors
     /// When there is none.
+    #[inline]
     pub fn byte(&mut self) -> Result<u8, DecodeError> {
         let (first, rest) = self.rest.split_first().ok_or(DecodeError::TooShort)?;
         self.rest = rest;
         Ok(*first)
     }
 
+    #[inline]
     pub(crate) fn fixed<const BYTES: usize>(&mut self) -> Result<[u8; BYTES], DecodeError> {
         let (bytes, rest) = self.rest.split_first_chunk().ok_or(DecodeError::TooShort)?;
         self.rest = rest;
@@ -90,6 +95,7 @@ impl<'a> Input<'a> {
     }
 
     /// A number of any size.
+    #[inline]
     pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
         let first = self.byte()?;
         if first < 0x80 { Ok(u64::from(first)) } else { self.long_number(first) }
@@ -107,11 +113,13 @@ impl<'a> Input<'a> {
         Err(DecodeError::NotANumber)
     }
 
+    #[inline]
     fn small_number(&mut self) -> Result<u32, DecodeError> {
         u32::try_from(self.number()?).map_err(|_| DecodeError::NotANumber)
     }
 
     /// A length, and so many bytes.
+    #[inline]
     fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = usize::try_from(self.number()?).map_err(|_| DecodeError::TooShort)?;
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::TooShort)?;
@@ -119,6 +127,7 @@ impl<'a> Input<'a> {
         Ok(bytes)
     }
 
+    #[inline]
     pub(crate) fn payload(&mut self) -> Result<Payload, DecodeError> {
         let bytes = self.bytes()?;
         Ok(Payload::inline(bytes).unwrap_or_else(|| {
@@ -145,6 +154,7 @@ impl<'a> Input<'a> {
     }
 }
 
+#[inline]
 pub(crate) fn put_number(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -154,6 +164,7 @@ pub(crate) fn put_number(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends the length of `payload`, and `payload` unless it is left out for having at least `least` bytes.
+#[inline]
 pub(crate) fn put_payload(payload: &Payload, least: usize, out: &mut Vec<u8>) -> Option<Bytes> {
     put_number(payload.len() as u64, out);
     if payload.len() >= least {
@@ -174,10 +185,12 @@ impl Before {
     const NOTHING: Self =
         Self { id: AttemptId { job: JobId::new(u32::MAX, 0), number: 0 }, function: FunctionId(0) };
 
+    #[inline]
     fn next_place(&self) -> u32 {
         self.id.job.place().wrapping_add(1)
     }
 
+    #[inline]
     fn flags(&self, id: AttemptId) -> u8 {
         let flag = |flag, is_set| if is_set { flag } else { 0 };
         flag(NEXT_PLACE, id.job.place() == self.next_place())
@@ -185,6 +198,7 @@ impl Before {
             | flag(FIRST_ATTEMPT, id.number == 1)
     }
 
+    #[inline]
     fn put_id(&mut self, flags: u8, id: AttemptId, out: &mut Vec<u8>) {
         if flags & NEXT_PLACE == 0 {
             let distance = id.job.place().wrapping_sub(self.next_place()).cast_signed();
@@ -199,6 +213,7 @@ impl Before {
         self.id = id;
     }
 
+    #[inline]
     fn id(&mut self, flags: u8, input: &mut Input<'_>) -> Result<AttemptId, DecodeError> {
         let mut place = self.next_place();
         if flags & NEXT_PLACE == 0 {
@@ -294,6 +309,7 @@ pub(crate) fn outcomes(input: &mut Input<'_>) -> Result<(u64, Vec<Outcome>), Dec
 }
 
 /// Appends a piece of work but for its arguments, which must follow.
+#[inline]
 pub fn put_work(number: u32, function: FunctionId, args_bytes: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&number.to_le_bytes());
     out.extend_from_slice(&function.0.to_le_bytes());
@@ -304,6 +320,7 @@ pub fn put_work(number: u32, function: FunctionId, args_bytes: usize, out: &mut 
 ///
 /// # Errors
 /// When what follows is none.
+#[inline]
 pub fn work<'a>(input: &mut Input<'a>) -> Result<(u32, FunctionId, &'a [u8]), DecodeError> {
     let number = u32::from_le_bytes(input.fixed()?);
     let function = FunctionId(u64::from_le_bytes(input.fixed()?));
@@ -311,6 +328,7 @@ pub fn work<'a>(input: &mut Input<'a>) -> Result<(u32, FunctionId, &'a [u8]), De
 }
 
 /// Appends the end of a piece of work that yielded a result, but for the result, which must follow.
+#[inline]
 pub fn put_succeeded(number: u32, run_time_ns: u64, result_bytes: usize, out: &mut Vec<u8>) {
     out.push(0);
     out.extend_from_slice(&number.to_le_bytes());
@@ -331,6 +349,7 @@ pub fn put_finished(finished: &Finished, out: &mut Vec<u8>) -> Result<(), Encode
 ///
 /// # Errors
 /// When what follows is none.
+#[inline]
 pub fn finished(input: &mut Input<'_>) -> Result<Finished, DecodeError> {
     if input.byte()? != 0 {
         return input.value();

@@ -155,6 +155,7 @@ impl Session {
     }
 
     /// Learns from one attempt. Rises fast and falls slowly: taking a job for shorter than it is costs more.
+    #[inline]
     pub(super) fn learn(&mut self, function: FunctionId, run_time_ns: u64) {
         let learnt = |known: u64| {
             if run_time_ns > known { known.midpoint(run_time_ns) } else { known - (known - run_time_ns) / 8 }
@@ -177,6 +178,7 @@ impl Session {
     }
 
     /// Notes how an attempt ended; it is sent by [`Core::flush_sessions`].
+    #[inline]
     pub(super) fn ended(&mut self, id: AttemptId, run_time_ns: u64, ended: Ended) {
         let outcome = Outcome { id, run_time_ns, ended };
         self.outcome_bytes += outcome.weight();
