@@ -19,15 +19,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// About how many bytes it takes on a wire.
+    /// What every outcome weighs.
+    pub(crate) const FIXED_BYTES: usize = 32;
+
+    /// About how many bytes it takes, on a wire or in memory.
     #[inline]
     pub fn weight(&self) -> usize {
-        const FIXED_BYTES: usize = 32;
-        FIXED_BYTES
+        Self::FIXED_BYTES
             + match &self.ended {
                 Ended::Succeeded(result) => result.len(),
                 Ended::Panicked(panic) => {
-                    panic.message.len() + panic.backtrace.as_ref().map_or(0, String::len) + FIXED_BYTES
+                    panic.message.len() + panic.backtrace.as_ref().map_or(0, String::len) + Self::FIXED_BYTES
                 }
                 Ended::WorkerDied(death) => death.stderr.iter().map(String::len).sum(),
                 Ended::BadArguments(text) | Ended::BadResult(text) => text.len(),

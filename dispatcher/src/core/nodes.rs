@@ -6,7 +6,7 @@ use std::time::Duration;
 use pp_protocol::{Attempt, AttemptId, JobId, Moment, NodeId, NodeStatus, Welcome};
 
 use super::NodeKey;
-use super::jobs::Job;
+use super::jobs::{Job, Jobs};
 
 /// A node is sent nothing more while the arguments of what it has are so large together.
 pub(super) const ARGS_AT_NODE: usize = 256 << 20;
@@ -282,6 +282,17 @@ impl Node {
     pub(super) fn backlog(&self) -> Option<Duration> {
         let slots = u64::from(self.status.slots.max(1));
         self.mean_ns.map(|mean| Duration::from_nanos(mean.saturating_mul(self.excess() as u64) / slots))
+    }
+
+    /// The attempt at this position of its list, with so many bytes of arguments, is no longer there.
+    pub(super) fn forget<T>(&mut self, position: u32, args_bytes: usize, jobs: &mut Jobs<T>) {
+        self.args_bytes -= args_bytes;
+        self.attempts.swap_remove(position as usize);
+        if let Some(moved) = self.attempts.get(position as usize)
+            && let Some(moved) = jobs.at_mut(*moved)
+        {
+            moved.position = position;
+        }
     }
 
     /// Learns from an attempt that ran. Rises fast and falls slowly.

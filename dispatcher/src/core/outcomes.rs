@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pp_protocol::{AttemptId, Ended, FromNode, Moment, Outcome, ProgramRefusal, ToNode};
+use pp_protocol::{AttemptId, Ended, FromNode, Moment, Outcome, Payload, ProgramRefusal, ToNode};
 
-use super::{Action, Core, Failure, JobOutcome, NodeKey, NodeKind, Report};
+use super::{Action, Core, Failure, JobOutcome, NodeKey, NodeKind, Report, Resolution};
 
 impl<T> Core<T> {
     pub(super) fn received(
@@ -15,12 +15,18 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         self.heard(now, key);
+        let mut any_outcomes = false;
         for message in messages {
             // A message before this one may have ended the connection.
             if self.nodes.get(&key).is_none_or(|node| !node.is_connected()) {
                 return;
             }
+            any_outcomes |= matches!(message, FromNode::Outcomes(..));
             self.message(now, key, message, actions);
+        }
+        // Once for all of them.
+        if any_outcomes && let Some(node) = self.nodes.get(&key).filter(|node| node.is_connected()) {
+            actions.push(Action::Send(key, ToNode::Ack(node.outcomes.without_gap())));
         }
         self.update_taker(key);
     }
@@ -30,11 +36,9 @@ impl<T> Core<T> {
         match message {
             FromNode::Outcomes(first, outcomes) => {
                 node.outcomes.note(first, outcomes.len() as u64);
-                let received = node.outcomes.without_gap();
                 for outcome in outcomes {
                     self.outcome(key, outcome, actions);
                 }
-                actions.push(Action::Send(key, ToNode::Ack(received)));
             }
             FromNode::Window(window) => node.window = window,
             FromNode::Status(status) => {
@@ -72,12 +76,54 @@ impl<T> Core<T> {
 
     fn outcome(&mut self, key: NodeKey, outcome: Outcome, actions: &mut Vec<Action<T>>) {
         let Outcome { id, run_time_ns, ended } = outcome;
-        let current =
-            self.jobs.find(id.job).is_some_and(|job| job.attempt == id.number && job.node == Some(key));
-        if !current {
+        let current = self.jobs.find(id.job).filter(|job| job.attempt == id.number && job.node == Some(key));
+        let Some(job) = current else {
             self.late_outcomes += 1;
             return;
+        };
+        let is_usual = job.rare.is_none();
+        match ended {
+            Ended::Succeeded(result) if is_usual => self.succeeded(key, id, run_time_ns, result, actions),
+            other => self.ended(key, id, run_time_ns, other, actions),
         }
+    }
+
+    /// What nearly every attempt comes to, of a job about which there is nothing else to be done.
+    fn succeeded(
+        &mut self,
+        key: NodeKey,
+        id: AttemptId,
+        run_time_ns: u64,
+        result: Payload,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let Some(job) = self.jobs.remove(id.job) else { return };
+        let args_bytes = job.args.len();
+        if let Some(node) = self.nodes.get_mut(&key) {
+            node.jobs += 1;
+            node.learn(run_time_ns);
+            node.forget(job.position, args_bytes, &mut self.jobs);
+        }
+        if let Some(ticket) = job.ticket {
+            let resolution = Resolution {
+                outcome: JobOutcome::Succeeded(result),
+                job: id.job,
+                node: Some(key),
+                run_time: Duration::from_nanos(run_time_ns),
+                args_bytes,
+            };
+            actions.push(Action::Resolve(ticket, resolution));
+        }
+    }
+
+    fn ended(
+        &mut self,
+        key: NodeKey,
+        id: AttemptId,
+        run_time_ns: u64,
+        ended: Ended,
+        actions: &mut Vec<Action<T>>,
+    ) {
         self.take_from_node(id);
         if let Some(node) = self.nodes.get_mut(&key)
             && !matches!(ended, Ended::Returned | Ended::Cancelled)
@@ -133,15 +179,9 @@ impl<T> Core<T> {
         if let Some(sent) = job.rare.as_deref_mut().and_then(|rare| rare.sent_at.take()) {
             self.copyable.remove(&(sent, id.job));
         }
-        let args_bytes = job.args.len();
-        let Some(node) = job.node.take().and_then(|key| self.nodes.get_mut(&key)) else { return };
-        let position = job.position as usize;
-        node.args_bytes -= args_bytes;
-        node.attempts.swap_remove(position);
-        if let Some(moved) = node.attempts.get(position).copied()
-            && let Some(moved) = self.jobs.at_mut(moved)
-        {
-            moved.position = position as u32;
+        let (position, args_bytes) = (job.position, job.args.len());
+        if let Some(node) = job.node.take().and_then(|key| self.nodes.get_mut(&key)) {
+            node.forget(position, args_bytes, &mut self.jobs);
         }
     }
 

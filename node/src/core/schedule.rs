@@ -137,9 +137,20 @@ impl Core {
         };
         let most = if self.config.fresh_worker_per_job { 1 } else { most };
         let mut works = Vec::new();
-        while works.len() < most && may_take(session, worker) {
+        // Jobs of one function follow each other: what is known of it is looked up once.
+        let mut known = None;
+        while works.len() < most {
+            let Some(function) = session.queue.front().map(|attempt| attempt.function) else { break };
+            let estimate = match known {
+                Some((known, estimate)) if known == function => estimate,
+                _ => session.estimate_ns(function),
+            };
+            known = Some((function, estimate));
+            if !may_take(estimate, worker) {
+                break;
+            }
             let Some(attempt) = session.queue.pop_front() else { break };
-            let estimate_ns = session.estimate_ns(attempt.function).unwrap_or(WORKER_PLAN.as_nanos() as u64);
+            let estimate_ns = estimate.unwrap_or(WORKER_PLAN.as_nanos() as u64);
             if let Some(limit) = attempt.time_limit() {
                 let ends = now + limit;
                 worker.watch = Some(worker.watch.map_or(ends, |at| at.min(ends)));
@@ -269,11 +280,10 @@ impl Core {
     }
 }
 
-/// Whether the worker may be given the next attempt of the session's queue.
-fn may_take(session: &Session, worker: &Worker) -> bool {
-    let Some(next) = session.queue.front() else { return false };
+/// Whether the worker may be given an attempt that should take so long, as far as known.
+fn may_take(estimate_ns: Option<u64>, worker: &Worker) -> bool {
     let plan = WORKER_PLAN.as_nanos() as u64;
-    match (worker.work.len(), session.estimate_ns(next.function)) {
+    match (worker.work.len(), estimate_ns) {
         (0, _) => true,
         (WORKER_ATTEMPTS.., _) | (_, None) => false,
         (1, Some(estimate)) if u128::from(estimate.max(worker.planned_ns)) <= WORTH_HIDING.as_nanos() => true,

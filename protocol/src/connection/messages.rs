@@ -74,6 +74,8 @@ fn decode_whole<T: DeserializeOwned>(input: &mut Input<'_>) -> Result<T, DecodeE
 
 /// How many bytes an attempt usually takes on a wire, or a few more, beyond its arguments.
 const ATTEMPT_BYTES: usize = 8;
+/// The same for an outcome.
+const OUTCOME_BYTES: usize = 10;
 
 impl Message for ToNode {
     fn encode(&self, out: &mut Vec<u8>, end_piece: EndPiece<'_>) -> Result<(), SendError> {
@@ -134,7 +136,8 @@ impl Message for FromNode {
         match self {
             Self::Outcomes(first, outcomes) => {
                 let mut first = *first;
-                runs(outcomes, Outcome::weight).try_for_each(|run| {
+                let weight = |outcome: &Outcome| outcome.weight() - Outcome::FIXED_BYTES + OUTCOME_BYTES;
+                runs(outcomes, weight).try_for_each(|run| {
                     out.push(OUTCOMES);
                     let left_out = packed::put_outcomes(first, run, BULK_BYTES, out)?;
                     first += run.len() as u64;
