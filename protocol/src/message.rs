@@ -11,7 +11,7 @@ use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, SessionId};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToNode {
     /// Always first: who speaks, and with which program.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// Attempts to run, in this order, within the window the node granted.
     Run(Vec<Attempt>),
     /// Give these up, killing the worker of one that runs. Each is answered by an outcome.

@@ -321,7 +321,7 @@ async fn greet(
     address: SocketLabel,
 ) -> Result<Greeted, DialFailure> {
     let Transport { sender, mut receiver } = transport;
-    let _ = sender.send(ToNode::Hello(hello));
+    let _ = sender.send(ToNode::Hello(Box::new(hello)));
     let answer = timeout(HANDSHAKE_TIME, receiver.recv()).await;
     let mut messages = match answer {
         Err(_) => return Err(unreachable("it did not answer the greeting; is it frozen?")),

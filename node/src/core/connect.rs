@@ -70,7 +70,7 @@ impl Core {
         // The connection may have been closed by a message before this one in the same batch.
         let Some(connection) = self.connections.get(&key) else { return };
         match (connection.peer, message) {
-            (Peer::Unknown, ToNode::Hello(hello)) => self.greeted(now, key, hello, actions),
+            (Peer::Unknown, ToNode::Hello(hello)) => self.greeted(now, key, *hello, actions),
             (Peer::Unknown, _) => {
                 self.refuse(key, Refusal::BadHello("the first message was no greeting".into()), actions);
             }

@@ -19,6 +19,8 @@ use super::{Action, Core, Program, SessionKey, WorkerKey};
 const WORKER_PLAN: Duration = Duration::from_millis(1);
 /// A worker that runs an attempt no longer than this gets the next one ahead, to hide the way to it.
 const WORTH_HIDING: Duration = Duration::from_millis(50);
+/// Room that is made for work to be given at once; there may be more.
+const WORKS_EXPECTED: usize = 256;
 /// A worker that has not reported for so long, while others idle, has the rest of its work taken back.
 const STUCK: Duration = Duration::from_millis(2);
 
@@ -136,7 +138,7 @@ impl Core {
             return;
         };
         let most = if self.config.fresh_worker_per_job { 1 } else { most };
-        let mut works = Vec::new();
+        let mut works = Vec::with_capacity(most.min(session.queue.len()).min(WORKS_EXPECTED));
         // Jobs of one function follow each other: what is known of it is looked up once.
         let mut known = None;
         while works.len() < most {

@@ -62,7 +62,7 @@ impl Node {
     /// A dispatcher that runs the node's own program.
     fn connect(&mut self, connection: u32) {
         assert_eq!(self.on(Event::Connected(ConnectionKey(connection))), []);
-        assert_eq!(self.tell(connection, ToNode::Hello(hello(connection))), []);
+        assert_eq!(self.tell(connection, ToNode::Hello(Box::new(hello(connection)))), []);
     }
 
     /// A connected dispatcher, and workers 0 to `workers` that wait for work.
@@ -379,7 +379,7 @@ fn a_session_that_comes_back_in_time_goes_on_and_one_that_does_not_is_killed() {
     assert_eq!(node.finish(0, 1, 5), [], "the outcome is kept");
     node.on(Event::Connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
-    let resumed = node.tell(2, ToNode::Hello(Hello { resume: Some(resume), ..hello(1) }));
+    let resumed = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert_eq!(resumed, [outcomes(2, 1, vec![done])], "nothing is run again, what was kept is sent");
 
     assert_eq!(node.on(Event::Disconnected(ConnectionKey(2))), []);
@@ -394,7 +394,7 @@ fn on_resuming_the_node_gives_up_what_the_dispatcher_has_given_up() {
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(Event::Connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
-    let resumed = node.tell(2, ToNode::Hello(Hello { resume: Some(resume), ..hello(1) }));
+    let resumed = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert_eq!(resumed, [outcomes(2, 1, vec![outcome(12, 0, Ended::Cancelled)])]);
 }
 
@@ -406,10 +406,10 @@ fn a_greeting_that_was_overtaken_by_that_of_a_younger_connection_changes_nothing
     node.on(Event::Connected(ConnectionKey(3)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: Vec::new() };
     let again = Hello { resume: Some(resume), ..hello(1) };
-    assert_eq!(node.tell(3, ToNode::Hello(again.clone())), []);
+    assert_eq!(node.tell(3, ToNode::Hello(Box::new(again.clone()))), []);
     let second = ConnectionKey(2);
     assert_eq!(
-        node.tell(2, ToNode::Hello(again)),
+        node.tell(2, ToNode::Hello(Box::new(again))),
         [Action::Send(second, FromNode::Refused(Refusal::AlreadyConnected)), Action::Close(second)]
     );
     assert_eq!(
@@ -427,7 +427,7 @@ fn a_dispatcher_that_means_an_earlier_session_begins_a_new_one() {
     // This session has made one outcome.
     let resume = Resume { node: NodeId(1), outcomes_received: 2, held: vec![attempt(10).id] };
     let greeting = Hello { resume: Some(resume), ..hello(1) };
-    assert_eq!(node.tell(2, ToNode::Hello(greeting)), [Action::Kill(WorkerKey(0))]);
+    assert_eq!(node.tell(2, ToNode::Hello(Box::new(greeting))), [Action::Kill(WorkerKey(0))]);
 }
 
 #[test]
@@ -435,7 +435,7 @@ fn a_second_connection_of_the_same_dispatcher_is_refused_and_changes_nothing() {
     let mut node = Node::ready(1);
     node.on(Event::Connected(ConnectionKey(2)));
     assert_eq!(
-        node.tell(2, ToNode::Hello(hello(1))),
+        node.tell(2, ToNode::Hello(Box::new(hello(1)))),
         [
             Action::Send(ConnectionKey(2), FromNode::Refused(Refusal::AlreadyConnected)),
             Action::Close(ConnectionKey(2))
@@ -451,7 +451,7 @@ fn a_program_that_is_missing_is_asked_for_stored_and_run() {
     let key = ConnectionKey(1);
     node.on(Event::Connected(key));
     let greeting = Hello { programs: vec![offer], ..hello(1) };
-    assert_eq!(node.tell(1, ToNode::Hello(greeting)), [Action::LocateProgram(digest)]);
+    assert_eq!(node.tell(1, ToNode::Hello(Box::new(greeting))), [Action::LocateProgram(digest)]);
     assert_eq!(node.tell(1, ToNode::Run(vec![attempt(1)])), []);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [Action::Send(key, FromNode::ProgramNeeded(digest))]);
     let piece = Payload::from(vec![9; 10]);
@@ -474,16 +474,16 @@ fn a_program_whose_connection_broke_off_is_asked_for_again_on_the_next_one() {
 
     let mut node = Node::with_slots(1);
     node.on(Event::Connected(first));
-    assert_eq!(node.tell(1, ToNode::Hello(greeting)), [Action::LocateProgram(digest)]);
+    assert_eq!(node.tell(1, ToNode::Hello(Box::new(greeting))), [Action::LocateProgram(digest)]);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(first)]);
     assert_eq!(node.on(Event::Disconnected(first)), [Action::AbandonProgram(digest)]);
     node.on(Event::Connected(second));
-    assert_eq!(node.tell(2, ToNode::Hello(again.clone())), [Action::LocateProgram(digest)]);
+    assert_eq!(node.tell(2, ToNode::Hello(Box::new(again.clone()))), [Action::LocateProgram(digest)]);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(second)]);
     // The node has not noticed that the second connection is gone, too.
     node.on(Event::Connected(third));
     let asked = [Action::Close(second), Action::AbandonProgram(digest), needed(third)];
-    assert_eq!(node.tell(3, ToNode::Hello(again)), asked);
+    assert_eq!(node.tell(3, ToNode::Hello(Box::new(again))), asked);
 }
 
 #[test]
@@ -497,7 +497,7 @@ fn a_program_for_another_architecture_is_refused_with_both_named() {
     let text = refusal.to_string();
     assert!(text.contains("linux/x86_64") && text.contains("linux/aarch64"), "{text}");
     assert_eq!(
-        node.tell(1, ToNode::Hello(Hello { programs: vec![offer], ..hello(1) })),
+        node.tell(1, ToNode::Hello(Box::new(Hello { programs: vec![offer], ..hello(1) }))),
         [Action::Send(ConnectionKey(1), FromNode::ProgramRefused(digest, refusal))]
     );
     assert_eq!(
@@ -618,12 +618,12 @@ fn a_draining_node_takes_no_new_session_and_brings_the_ones_it_has_to_their_end(
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(Event::Connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id] };
-    assert_eq!(node.tell(2, ToNode::Hello(Hello { resume: Some(resume), ..hello(1) })), []);
+    assert_eq!(node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) }))), []);
     let done = outcome(10, 3, Ended::Succeeded(Payload::from(vec![1])));
     assert_eq!(node.finish(0, 1, 3), [outcomes(2, 1, vec![done])]);
     node.on(Event::Connected(ConnectionKey(3)));
     assert_eq!(
-        node.tell(3, ToNode::Hello(hello(3))),
+        node.tell(3, ToNode::Hello(Box::new(hello(3)))),
         [
             Action::Send(ConnectionKey(3), FromNode::Refused(Refusal::Draining)),
             Action::Close(ConnectionKey(3))

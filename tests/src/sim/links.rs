@@ -80,7 +80,7 @@ impl World {
             (Stage::Shaking, Packet::HandshakeDone) => {
                 self.reach(id, Stage::Greeting);
                 let hello = self.hello(site, id);
-                self.send(id, Message::ToNode(ToNode::Hello(hello)));
+                self.send(id, Message::ToNode(ToNode::Hello(Box::new(hello))));
             }
             (Stage::Greeting, Packet::Batch(batch)) => self.greeted(site, id, batch),
             (Stage::Up, Packet::Batch(batch)) => {

@@ -75,7 +75,7 @@ pub(crate) fn a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_serv
                     resume: None,
                     operator: false,
                 };
-                sender.send(ToNode::Hello(hello)).expect("it is connected");
+                sender.send(ToNode::Hello(Box::new(hello))).expect("it is connected");
                 let started = Instant::now();
                 // It neither answers nor asks: the node hears nothing, and closes.
                 while !sender.is_closed() && started.elapsed() < Duration::from_secs(20) {

@@ -89,7 +89,7 @@ pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
         let (reader, writer) = stream.into_split();
         let Transport { sender, mut receiver } =
             connection::over::<_, _, ToNode, FromNode>(reader, writer, established.keys);
-        sender.send(ToNode::Hello(hello)).expect("it is connected");
+        sender.send(ToNode::Hello(Box::new(hello))).expect("it is connected");
         while let Some(Ok(messages)) = receiver.recv().await {
             for message in messages {
                 if let FromNode::ProgramRefused(_, refusal) = message {

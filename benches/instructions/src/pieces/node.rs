@@ -79,7 +79,7 @@ impl Node {
             resume: None,
             operator: false,
         };
-        node.handle(Event::Received(CONNECTION, vec![ToNode::Hello(hello)]));
+        node.handle(Event::Received(CONNECTION, vec![ToNode::Hello(Box::new(hello))]));
         node
     }
 
