@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pp_protocol::{JobId, Payload, codec};
+use pp_protocol::{JobId, Payload, codec, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -191,14 +191,20 @@ impl Drop for Leave<'_> {
 /// Serialises arguments; small ones share memory, so that a job costs no allocation for them.
 fn encode<A: Serialize>(args: &A) -> Result<Payload, codec::EncodeError> {
     thread_local! {
-        static SCRATCH: RefCell<(Vec<u8>, BytesMut)> = RefCell::default();
+        /// Where arguments are serialised, where small ones stay, and how large the last ones were.
+        static SCRATCH: RefCell<(Vec<u8>, BytesMut, usize)> = RefCell::default();
     }
     // Taken out while it is used, since serialising runs the user's code, which may submit jobs itself.
-    let (mut scratch, mut arena) = SCRATCH.take();
+    let (mut scratch, mut arena, last) = SCRATCH.take();
+    if last >= room::SMALLEST_BYTES {
+        scratch = room::take(last);
+    }
     scratch.clear();
     codec::encode(args, &mut scratch)?;
-    if scratch.len() > LARGE_BYTES {
-        return Ok(scratch.into());
+    let length = scratch.len();
+    if length > LARGE_BYTES {
+        SCRATCH.replace((Vec::new(), arena, length));
+        return Ok(room::full(scratch).into());
     }
     let args = Payload::inline(&scratch).unwrap_or_else(|| {
         if arena.capacity() < scratch.len() {
@@ -207,7 +213,7 @@ fn encode<A: Serialize>(args: &A) -> Result<Payload, codec::EncodeError> {
         arena.extend_from_slice(&scratch);
         arena.split().freeze().into()
     });
-    SCRATCH.replace((scratch, arena));
+    SCRATCH.replace((scratch, arena, length));
     Ok(args)
 }
 

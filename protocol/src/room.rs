@@ -45,6 +45,17 @@ pub fn filled(room: Vec<u8>, length: usize) -> Bytes {
     Bytes::from_owner(Filled { room, length })
 }
 
+/// All of `bytes`. Their memory is kept for others when they are dropped.
+pub fn full(mut bytes: Vec<u8>) -> Bytes {
+    let length = bytes.len();
+    if length < SMALLEST_BYTES {
+        return bytes.into();
+    }
+    // What is kept is as long as it can be.
+    bytes.resize(bytes.capacity(), 0);
+    filled(bytes, length)
+}
+
 /// Gives the system what has been kept for long, and tells after how long there is more to do. To be called now and then.
 pub fn tidy() -> Option<Duration> {
     let mut kept = kept();

@@ -18,8 +18,9 @@ use crate::room;
 const READ_BYTES: usize = 256 * 1024;
 /// Bytes of the length before a large message.
 const LENGTH_BYTES: usize = 8;
-/// Room that is taken for a large message because its length was announced, before it arrives. More is taken as it does.
-const BELIEVED_BYTES: usize = 16 << 20;
+/// Room that is taken for a large message because its length was announced, before it arrives; more as it does. What has
+/// not arrived is address space, not memory.
+const BELIEVED_BYTES: usize = 64 << 20;
 
 /// Receives messages.
 #[derive(Debug)]
