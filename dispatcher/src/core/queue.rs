@@ -10,7 +10,11 @@ const PASSED_OVER: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    lanes: BTreeMap<Reverse<i32>, Lane>,
+    /// Jobs of the usual priority, which is 0.
+    usual: Lane,
+    /// Jobs of other priorities.
+    urgent: BTreeMap<Reverse<i32>, Lane>,
+    patient: BTreeMap<Reverse<i32>, Lane>,
     /// Jobs in all lanes, without those that were cancelled while they waited.
     waiting: usize,
 }
@@ -32,13 +36,21 @@ impl Queue {
     /// Adds a job behind all others of its priority.
     pub(super) fn push(&mut self, priority: i32, job: JobId) {
         self.waiting += 1;
-        self.lanes.entry(Reverse(priority)).or_default().fresh.push_back(job);
+        self.lane(priority).fresh.push_back(job);
     }
 
     /// Adds a job in front of all others of its priority.
     pub(super) fn push_front(&mut self, priority: i32, job: JobId) {
         self.waiting += 1;
-        self.lanes.entry(Reverse(priority)).or_default().again.push_front(job);
+        self.lane(priority).again.push_front(job);
+    }
+
+    fn lane(&mut self, priority: i32) -> &mut Lane {
+        match priority {
+            0 => &mut self.usual,
+            1.. => self.urgent.entry(Reverse(priority)).or_default(),
+            _ => self.patient.entry(Reverse(priority)).or_default(),
+        }
     }
 
     /// A job that was in the queue is gone; its entry is dropped when its turn comes.
@@ -48,19 +60,9 @@ impl Queue {
 
     /// Takes the first job that `verdict` accepts.
     pub(super) fn take(&mut self, mut verdict: impl FnMut(JobId) -> Verdict) -> Option<JobId> {
-        let mut taken = None;
-        for lane in self.lanes.values_mut() {
-            taken = lane.take(&mut verdict);
-            if taken.is_some() {
-                break;
-            }
-        }
-        while let Some(lane) = self.lanes.first_entry()
-            && lane.get().again.is_empty()
-            && lane.get().fresh.is_empty()
-        {
-            lane.remove();
-        }
+        let taken = take_from(&mut self.urgent, &mut verdict)
+            .or_else(|| self.usual.take(&mut verdict))
+            .or_else(|| take_from(&mut self.patient, &mut verdict));
         self.waiting -= usize::from(taken.is_some());
         taken
     }
@@ -75,6 +77,20 @@ pub(super) enum Verdict {
     Leave,
     /// It ended while it waited.
     Drop,
+}
+
+fn take_from(
+    lanes: &mut BTreeMap<Reverse<i32>, Lane>,
+    verdict: &mut impl FnMut(JobId) -> Verdict,
+) -> Option<JobId> {
+    let taken = lanes.values_mut().find_map(|lane| lane.take(verdict));
+    while let Some(lane) = lanes.first_entry()
+        && lane.get().again.is_empty()
+        && lane.get().fresh.is_empty()
+    {
+        lane.remove();
+    }
+    taken
 }
 
 impl Lane {
@@ -112,10 +128,14 @@ mod tests {
         queue.push(0, job(1));
         queue.push(0, job(2));
         queue.push(5, job(3));
+        queue.push(-5, job(5));
+        queue.push(7, job(6));
+        queue.push(-4, job(7));
         queue.push_front(0, job(4));
         let order: Vec<_> = std::iter::from_fn(|| queue.take(|_| Verdict::Take)).collect();
-        assert_eq!(order, [3, 4, 1, 2].map(job));
+        assert_eq!(order, [6, 3, 4, 1, 2, 7, 5].map(job));
         assert_eq!(queue.len(), 0);
+        assert!(queue.urgent.is_empty() && queue.patient.is_empty());
     }
 
     #[test]
