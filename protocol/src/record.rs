@@ -1,8 +1,8 @@
 //! Sealed records: what a connection carries after the handshake.
 //!
 //! A record is a length (two bytes, little endian) and one Noise transport message. Opened, it holds either a batch of
-//! whole messages or a segment of one large message, and which of them in its last byte; see
-//! [`connection`](crate::connection) for what is made of them.
+//! whole messages or a segment of one large message; see [`connection`](crate::connection) for how they are told
+//! apart.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

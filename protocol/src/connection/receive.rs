@@ -9,7 +9,7 @@ use tokio_util::codec::Decoder;
 
 use super::{KIND_BYTES, Kind, LinkError, Message};
 use crate::codec::DecodeError;
-use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES, RECORD_BYTES};
+use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
 use crate::packed::Input;
 use crate::record::{Keys, Opener};
 use crate::room;
@@ -84,7 +84,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return Ok(false);
         };
         let record = &bulk.room[bulk.arrived..bulk.arrived + opened];
-        if record.last() != Some(&(Kind::Segment as u8)) {
+        let is_full = opened == RECORD_PLAIN_BYTES;
+        if !is_full && record.last() != Some(&(Kind::Segment as u8)) {
             // A large message that begins within another is none.
             if let Some(second) = take_plain(record, messages)? {
                 return Err(DecodeError::LeftOver(second.announced).into());
@@ -92,7 +93,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             self.bulk = Some(bulk);
             return Ok(true);
         }
-        bulk.arrived += opened - KIND_BYTES;
+        bulk.arrived += if is_full { opened } else { opened - KIND_BYTES };
         match bulk.arrived.cmp(&bulk.announced) {
             Ordering::Less => self.bulk = Some(bulk),
             Ordering::Equal => messages.push(bulk.message()?),

@@ -78,7 +78,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 let payload = payload.unwrap_or_default();
                 self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting });
             } else if batch.len() > BATCH_BYTES {
-                self.sealed.add(Kind::Batch, batch, &mut self.sealer)?;
+                self.sealed.add_kind(Kind::Batch, batch, &mut self.sealer)?;
             }
             start = batch.len();
             Ok(())
@@ -93,7 +93,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// When the connection broke.
     pub async fn write_some(&mut self) -> Result<(), SendError> {
         if !self.batch.is_empty() {
-            self.sealed.add(Kind::Batch, &mut self.batch, &mut self.sealer)?;
+            self.sealed.add_kind(Kind::Batch, &mut self.batch, &mut self.sealer)?;
         }
         while self.sealed.length < WRITE_BYTES && self.seal_segment()? {}
         self.io.write_all(&self.sealed.room[..self.sealed.length]).await?;
@@ -103,6 +103,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     fn seal_segment(&mut self) -> Result<bool, RecordError> {
         let Some(large) = self.bulk.front_mut() else { return Ok(false) };
+        if large.head.is_empty() && large.payload.len() > RECORD_PLAIN_BYTES {
+            // A full record is a segment and nothing else, so that it is sealed from where it is.
+            let segment = large.payload.split_to(RECORD_PLAIN_BYTES);
+            self.sealed.add(&segment, &mut self.sealer)?;
+            return Ok(true);
+        }
         let kind = if large.is_begun { Kind::Segment } else { Kind::FirstSegment };
         let segment = &mut self.batch;
         if !large.is_begun {
@@ -110,27 +116,32 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             large.is_begun = true;
         }
         for part in [&mut large.head, &mut large.payload] {
-            let room = RECORD_PLAIN_BYTES - KIND_BYTES - segment.len();
+            let room = RECORD_PLAIN_BYTES - 1 - KIND_BYTES - segment.len();
             segment.extend_from_slice(&part.split_to(part.len().min(room)));
         }
         if large.remaining() == 0 {
             self.bulk.pop_front();
         }
-        self.sealed.add(kind, segment, &mut self.sealer)?;
+        self.sealed.add_kind(kind, segment, &mut self.sealer)?;
         Ok(true)
     }
 }
 
 impl Sealed {
-    /// Seals what is in `plain`, emptying it.
-    fn add(&mut self, kind: Kind, plain: &mut Vec<u8>, sealer: &mut Sealer) -> Result<(), RecordError> {
+    /// Seals what is in `plain`, which is less than a full record, and its kind; empties it.
+    fn add_kind(&mut self, kind: Kind, plain: &mut Vec<u8>, sealer: &mut Sealer) -> Result<(), RecordError> {
         plain.push(kind as u8);
+        let sealed = self.add(plain, sealer);
+        plain.clear();
+        sealed
+    }
+
+    fn add(&mut self, plain: &[u8], sealer: &mut Sealer) -> Result<(), RecordError> {
         let end = self.length + plain.len() + SEALED_BYTES;
         if self.room.len() < end {
             self.room.resize(end.max(WRITE_BYTES + RECORD_BYTES), 0);
         }
         self.length += sealer.seal(plain, &mut self.room[self.length..])?;
-        plain.clear();
         Ok(())
     }
 
