@@ -153,6 +153,10 @@ async fn write_all<O: Message>(
             // The reading side sees the broken connection too, and reports it.
             return;
         }
+        if writer.has_queued() {
+            // Everybody else of this thread has a turn between two pieces of something large.
+            tokio::task::yield_now().await;
+        }
     }
     let _ = tokio::time::timeout(FAREWELL_TIME, writer.io.shutdown()).await;
 }

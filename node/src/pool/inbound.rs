@@ -36,6 +36,8 @@ impl Inbound {
         match &mut self.large {
             None => self.reader.read_buf(&mut self.received).await,
             Some(Large { room, arrived, length }) => {
+                // Everybody else of this thread has a turn between two pieces of something large.
+                tokio::task::yield_now().await;
                 let count = self.reader.read(&mut room[*arrived..*length]).await?;
                 *arrived += count;
                 Ok(count)

@@ -14,6 +14,9 @@ use crate::worker::frames;
 /// Pieces handed to one system call. Fewer than any system's limit.
 const PIECES_AT_ONCE: usize = 64;
 
+/// What is written before others of this thread have a turn, although the socket takes more.
+const BYTES_AT_ONCE: usize = 512 * 1024;
+
 /// The sending half of a worker's socket.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -55,6 +58,8 @@ impl Link {
 
     /// Waits until the socket takes more, and writes that much of the queue.
     pub(super) async fn write_queued(&self) {
+        // Everybody else of this thread has a turn between two pieces of something large.
+        tokio::task::yield_now().await;
         // An error of the socket shows when it is written to.
         let _ = self.writer.writable().await;
         self.write_some(&mut self.lock());
@@ -68,11 +73,15 @@ impl Link {
     }
 
     fn write_some(&self, queued: &mut VecDeque<Bytes>) {
-        while !queued.is_empty() {
+        let mut written = 0;
+        while !queued.is_empty() && written < BYTES_AT_ONCE {
             let slices: Vec<_> =
                 queued.iter().take(PIECES_AT_ONCE).map(|piece| IoSlice::new(piece)).collect();
             match self.writer.try_write_vectored(&slices) {
-                Ok(count) => advance(queued, count),
+                Ok(count) => {
+                    written += count;
+                    advance(queued, count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The worker is gone, which the reading side finds out and reports.
                 Err(_) => queued.clear(),

@@ -56,6 +56,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             if !messages.is_empty() {
                 return Ok(());
             }
+            if self.bulk.is_some() {
+                // Everybody else of this thread has a turn between two pieces of something large.
+                tokio::task::yield_now().await;
+            }
             self.received.reserve(READ_BYTES);
             match self.io.read_buf(&mut self.received).await {
                 Ok(0) => return Err(LinkError::Closed),
