@@ -13,21 +13,23 @@ use crate::server;
 const SERIAL_MS: u64 = 2_000;
 
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
-    let dispatcher = server::local(2)?;
-    dispatcher.map(spin, [1, 1]).for_each(drop);
-    for job_ms in [100, 10, 1] {
-        let (mut ours, mut bare) = (Vec::new(), Vec::new());
-        for _ in 0..report.runs {
-            let jobs = SERIAL_MS / job_ms;
-            let steps = steps_in(job_ms);
-            let serial = seconds(|| one_after_the_other(steps, jobs));
-            bare.push(serial / seconds(|| two_threads(steps, jobs)));
-            ours.push(serial / with_dispatcher(&dispatcher, steps, jobs)?);
+    server::each_way(report, |report, way, dispatcher| {
+        dispatcher.map(spin, [1, 1]).for_each(drop);
+        for job_ms in [100, 10, 1] {
+            let (mut ours, mut bare) = (Vec::new(), Vec::new());
+            for _ in 0..report.runs {
+                let jobs = SERIAL_MS / job_ms;
+                let steps = steps_in(job_ms);
+                let serial = seconds(|| one_after_the_other(steps, jobs));
+                bare.push(serial / seconds(|| two_threads(steps, jobs)));
+                ours.push(serial / with_dispatcher(dispatcher, steps, jobs)?);
+            }
+            let (ours, bare) = (median(ours), median(bare));
+            let name = format!("cpu {way}, {job_ms} ms jobs");
+            report.show(&name, ours, "x one thread, on 2 workers", Some((bare, Better::More)));
         }
-        let name = format!("cpu, {job_ms} ms jobs on 2 workers");
-        report.show(&name, median(ours), "x one thread", Some((median(bare), Better::More)));
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// How much `spin` does in so many milliseconds, now.

@@ -13,6 +13,12 @@ pub(crate) fn add_one(n: u64) -> u64 {
     n + 1
 }
 
+/// A chunk of calls of [`add_one`] as one job.
+#[job]
+pub(crate) fn add_one_to_each(numbers: Vec<u64>) -> Vec<u64> {
+    numbers.into_iter().map(|n| n + 1).collect()
+}
+
 #[job]
 pub(crate) fn echo(bytes: Bytes) -> Bytes {
     bytes

@@ -4,6 +4,7 @@
 //! run, is what changes are judged by.
 
 mod chain;
+mod compare;
 mod cpu;
 mod jobs;
 mod latency;
@@ -28,12 +29,12 @@ struct Arguments {
     /// What to measure
     #[arg(value_enum, default_value_t = Bench::All)]
     bench: Bench,
-    /// One JSON object a line: {"bench","value","unit","floor","ratio"}
+    /// One JSON object a line: {"bench","value","unit","floor","ratio","better"}
     #[arg(long)]
     json: bool,
-    /// Measure so often, and report the median
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..1_000))]
-    runs: u32,
+    /// Measure so often, and report the median [default: 5; 3 to compare, which takes a quarter of an hour]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..1_000))]
+    runs: Option<u32>,
     /// Measure with so many jobs, where their number can be chosen
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Option<u32>,
@@ -46,6 +47,8 @@ struct Arguments {
 enum Bench {
     /// By map over ten million inputs: jobs a second, and memory
     Map,
+    /// By map over as many inputs, a thousand in each job
+    Chunks,
     /// No-op jobs a second, one handle each
     Noop,
     /// The same with a callback on every job
@@ -70,6 +73,8 @@ enum Bench {
     Recovery,
     /// All of these
     All,
+    /// All of these, and the peers that benches/peers/setup installs; written to benches/RESULTS.md
+    Compare,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -78,11 +83,18 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let arguments = Arguments::parse();
-    let mut report = Report::new(arguments.json, arguments.runs, arguments.jobs, arguments.way);
+    let runs = arguments.runs.unwrap_or(if arguments.bench == Bench::Compare { 3 } else { 5 });
+    let mut report = Report::new(arguments.json, runs, arguments.jobs, arguments.way);
+    if arguments.bench == Bench::Compare {
+        return compare::run(&report);
+    }
     let wanted = |bench| arguments.bench == bench || arguments.bench == Bench::All;
     // First, while this process is small: its peak is measured.
     if wanted(Bench::Map) {
         noop::run_map(&mut report)?;
+    }
+    if wanted(Bench::Chunks) {
+        noop::run_chunks(&mut report)?;
     }
     if wanted(Bench::Noop) {
         noop::run(&mut report)?;

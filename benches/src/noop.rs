@@ -7,12 +7,14 @@ use std::time::Instant;
 use anyhow::ensure;
 use pp_dispatcher::Dispatcher;
 
-use crate::jobs::{add_one, nothing};
-use crate::report::{Better, Report};
+use crate::jobs::{add_one, add_one_to_each, nothing};
+use crate::report::{Better, Report, median};
 use crate::{chain, memory, server};
 
 const JOBS: u32 = 1_000_000;
 const MAPPED: u32 = 10_000_000;
+/// Calls in a job, where calls are put together by hand.
+const CHUNK: u64 = 1_000;
 
 /// One handle each.
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
@@ -52,6 +54,19 @@ pub(crate) fn run_map(report: &mut Report) -> anyhow::Result<()> {
     })
 }
 
+/// As many inputs, in chunks, each of which is one job: what other systems do where they have a chunk size. There is no
+/// floor: what is left is encoding, and adding.
+pub(crate) fn run_chunks(report: &mut Report) -> anyhow::Result<()> {
+    let inputs = report.jobs(MAPPED).into();
+    server::each_way(report, |report, way, dispatcher| {
+        map_in_chunks(dispatcher, inputs)?;
+        let rates = (0..report.runs).map(|_| map_in_chunks(dispatcher, inputs));
+        let rate = median(rates.collect::<anyhow::Result<_>>()?);
+        report.show(&format!("chunks {way}, of {CHUNK}"), rate, "calls/s", None);
+        Ok(())
+    })
+}
+
 fn handles(dispatcher: &Dispatcher, count: u64) -> anyhow::Result<f64> {
     let started = Instant::now();
     let jobs: Vec<_> = (0..count).map(|_| dispatcher.submit(nothing, ())).collect();
@@ -82,6 +97,18 @@ fn map(dispatcher: &Dispatcher, count: u64) -> anyhow::Result<f64> {
     let mut sum = 0_u64;
     for result in dispatcher.map(add_one, 0..count) {
         sum += result?;
+    }
+    ensure!(sum == count * (count + 1) / 2, "the sum is right");
+    Ok(count as f64 / started.elapsed().as_secs_f64())
+}
+
+fn map_in_chunks(dispatcher: &Dispatcher, count: u64) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    let mut sum = 0_u64;
+    let chunk_from = |first: u64| (first..count.min(first + CHUNK)).collect();
+    let chunks = (0..count).step_by(CHUNK as usize).map(chunk_from);
+    for result in dispatcher.map(add_one_to_each, chunks) {
+        sum += result?.into_iter().sum::<u64>();
     }
     ensure!(sum == count * (count + 1) / 2, "the sum is right");
     Ok(count as f64 / started.elapsed().as_secs_f64())

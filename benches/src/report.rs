@@ -1,6 +1,6 @@
 //! Figures, their floors, and how they are shown.
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::server::Way;
 
@@ -17,10 +17,45 @@ pub(crate) struct Report {
 }
 
 /// Which way a figure is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Better {
     More,
     Less,
+}
+
+/// A figure as it is shown, and as one run of the benches tells it to another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) bench: String,
+    pub(crate) value: f64,
+    pub(crate) unit: String,
+    pub(crate) floor: Option<f64>,
+    /// How much of what is possible was reached, or how much more was used.
+    pub(crate) ratio: Option<f64>,
+    pub(crate) better: Option<Better>,
+}
+
+impl Row {
+    pub(crate) fn new(bench: &str, value: f64, unit: &str, floor: Option<(f64, Better)>) -> Self {
+        Self {
+            bench: bench.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            floor: floor.map(|(floor, _)| floor),
+            ratio: floor.map(|(floor, _)| value / floor),
+            better: floor.map(|(_, better)| better),
+        }
+    }
+
+    /// The middle of several measurements of the same: of their figures, and of their floors.
+    pub(crate) fn middle(rows: &[Self]) -> Option<Self> {
+        let first = rows.first()?;
+        let value = median(rows.iter().map(|row| row.value).collect());
+        let floors: Vec<_> = rows.iter().filter_map(|row| row.floor).collect();
+        let floor = first.better.filter(|_| !floors.is_empty()).map(|better| (median(floors), better));
+        Some(Self::new(&first.bench, value, &first.unit, floor))
+    }
 }
 
 impl Report {
@@ -57,22 +92,43 @@ impl Report {
 
     /// Shows a figure. Its ratio to the floor is how much of what is possible was reached, or how much more was used.
     pub(crate) fn show(&self, bench: &str, value: f64, unit: &str, floor: Option<(f64, Better)>) {
-        let ratio = floor.map(|(floor, _)| value / floor);
-        let (limit, wanted) = match floor {
-            Some((floor, better)) => (Some(floor), if better == Better::More { "more" } else { "less" }),
-            None => (None, ""),
-        };
+        self.show_row(&Row::new(bench, value, unit, floor));
+    }
+
+    /// Shows a figure that was measured by another process.
+    pub(crate) fn show_row(&self, row: &Row) {
         if self.json {
-            println!(
-                "{}",
-                json!({ "bench": bench, "value": value, "unit": unit, "floor": limit, "ratio": ratio })
-            );
+            println!("{}", serde_json::json!(row));
         } else {
             let text = |number: Option<f64>| number.map_or_else(|| "-".into(), readable);
-            let ratio = ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"));
-            let note = if wanted.is_empty() { String::new() } else { format!(" ({wanted} is better)") };
-            println!("{bench:34} {:>14} {:>14} {ratio:>7}  {unit}{note}", readable(value), text(limit));
+            let ratio = row.ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"));
+            let note = match row.better {
+                Some(Better::More) => " (more is better)",
+                Some(Better::Less) => " (less is better)",
+                None => "",
+            };
+            let Row { bench, value, unit, floor, .. } = row;
+            println!("{bench:34} {:>14} {:>14} {ratio:>7}  {unit}{note}", readable(*value), text(*floor));
         }
+    }
+
+    /// Says why there is no figure.
+    pub(crate) fn show_reason(&self, bench: &str, reason: &str) {
+        if self.json {
+            println!("{}", serde_json::json!({ "bench": bench, "reason": reason }));
+        } else {
+            println!("{bench:34} {reason}");
+        }
+    }
+}
+
+/// With three digits that count, or all before the point.
+pub(crate) fn short(number: f64) -> String {
+    match number.abs() {
+        1_000.0.. => grouped(number),
+        100.0.. => format!("{number:.0}"),
+        10.0.. => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
     }
 }
 

@@ -1,0 +1,122 @@
+//! What was measured of each system, and what could not be.
+
+use std::collections::BTreeMap;
+
+use super::benches::{Bench, Line};
+use super::systems::{Kind, SYSTEMS, System};
+use crate::report::{Better, Row};
+
+/// A peer is called faster beyond this; what is less, one run or another would show.
+const NOTABLE: f64 = 1.05;
+
+/// Every measurement of every system.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    /// By the system's name and the row's, in the order in which they came.
+    measured: Vec<((&'static str, String), Vec<Row>)>,
+    /// Why there is no figure, by the system's name and the bench's.
+    missing: BTreeMap<(&'static str, &'static str), String>,
+}
+
+/// What a table or plot has for a system in a line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Figure {
+    Measured(f64),
+    /// Why not is told elsewhere.
+    Missing,
+    /// It has no such thing.
+    Absent,
+}
+
+/// A peer that does better than we do.
+#[derive(Debug)]
+pub(crate) struct Faster {
+    pub(crate) ours: &'static System,
+    pub(crate) peer: &'static System,
+    /// How many times better.
+    pub(crate) times: f64,
+    /// In how many of the runs it was better at all.
+    pub(crate) runs: usize,
+}
+
+impl Figures {
+    pub(crate) fn add(&mut self, system: &'static System, row: Row) {
+        let key = (system.name, row.bench.clone());
+        match self.measured.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, rows)) => rows.push(row),
+            None => self.measured.push((key, vec![row])),
+        }
+    }
+
+    pub(crate) fn lacks(&mut self, system: &'static System, bench: &Bench, reason: String) {
+        self.missing.insert((system.name, bench.name), reason);
+    }
+
+    /// Why there is no figure of a bench.
+    pub(crate) fn missing(&self, system: &'static System, bench: &'static str) -> Option<&str> {
+        self.missing.get(&(system.name, bench)).map(String::as_str)
+    }
+
+    /// What was measured of a system, run by run.
+    fn rows(&self, system: &'static System, line: &Line) -> &[Row] {
+        let row = match system.kind {
+            Kind::Ours(way) => line.our_row.replace("WAY", way),
+            Kind::Peer(_) => line.peer_row.to_owned(),
+        };
+        let is_it = |(name, bench): &(&str, String)| *name == system.name && *bench == row;
+        self.measured.iter().find(|(key, _)| is_it(key)).map_or(&[], |(_, rows)| rows)
+    }
+
+    /// The median of what was measured of a system.
+    pub(crate) fn figure(&self, system: &'static System, line: &Line) -> Figure {
+        match (Row::middle(self.rows(system, line)), self.missing(system, line.bench)) {
+            (Some(row), _) => Figure::Measured(row.value),
+            (None, Some(_)) => Figure::Missing,
+            (None, None) => Figure::Absent,
+        }
+    }
+
+    /// What was measured of peers in a line, the best first.
+    pub(crate) fn peers(&self, line: &Line) -> Vec<(&'static System, f64)> {
+        let measured = |system: &'static System| match self.figure(system, line) {
+            Figure::Measured(value) if !system.is_ours() => Some((system, value)),
+            _ => None,
+        };
+        let mut peers: Vec<_> = SYSTEMS.iter().filter_map(measured).collect();
+        peers.sort_by(|one, other| {
+            let order = other.1.total_cmp(&one.1);
+            if line.better == Better::More { order } else { order.reverse() }
+        });
+        peers
+    }
+
+    /// Every peer that does notably better than one of ours in a line.
+    pub(crate) fn faster_peers(&self, line: &'static Line) -> Vec<Faster> {
+        let mut found = Vec::new();
+        for ours in SYSTEMS.iter().filter(|system| system.is_ours()) {
+            let Figure::Measured(own) = self.figure(ours, line) else { continue };
+            for (peer, value) in self.peers(line) {
+                let times = times_better(line.better, value, own);
+                if times > NOTABLE {
+                    let runs = self.rows(peer, line).iter().zip(self.rows(ours, line));
+                    let better =
+                        runs.filter(|(peer, ours)| times_better(line.better, peer.value, ours.value) > 1.0);
+                    found.push(Faster { ours, peer, times, runs: better.count() });
+                }
+            }
+        }
+        found
+    }
+
+    /// Our rows, each the middle of its measurements, with their floors.
+    pub(crate) fn our_rows(&self) -> Vec<Row> {
+        let is_ours = |name| SYSTEMS.iter().any(|system| system.is_ours() && system.name == name);
+        let ours = self.measured.iter().filter(|((name, _), _)| is_ours(*name));
+        ours.filter_map(|(_, rows)| Row::middle(rows)).collect()
+    }
+}
+
+/// How many times better one figure is than another.
+pub(crate) fn times_better(better: Better, one: f64, other: f64) -> f64 {
+    if better == Better::More { one / other } else { other / one }
+}
