@@ -474,6 +474,41 @@ mod tests {
         }
     }
 
+    /// What is altered is an error or another list; it is never a panic, and never more than a list may be.
+    #[test]
+    fn whatever_is_altered_is_decoded_within_bounds() {
+        let (mut attempts_sent, mut outcomes_sent) = (Vec::new(), Vec::new());
+        put_attempts(&attempts_of_all_kinds(), usize::MAX, &mut attempts_sent);
+        put_outcomes(1, &outcomes_of_all_kinds(), usize::MAX, &mut outcomes_sent).unwrap();
+        // splitmix64: each number is the seed of what follows it.
+        let mut state = 1_u64;
+        let mut random = move |below: usize| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            ((mixed ^ (mixed >> 27)) % below as u64) as usize
+        };
+        let (mut right, mut wrong) = (0, 0);
+        for _ in 0..50_000 {
+            let mut frame = if random(2) == 0 { attempts_sent.clone() } else { outcomes_sent.clone() };
+            for _ in 0..=random(3) {
+                let place = random(frame.len().min(64));
+                frame[place] = random(256) as u8;
+            }
+            let lengths = [
+                attempts(&mut Input::new(&frame)).map(|list| list.len()),
+                outcomes(&mut Input::new(&frame)).map(|(_, list)| list.len()),
+            ];
+            for length in lengths {
+                match length {
+                    Ok(length) => right += usize::from(length <= LIST_ITEMS),
+                    Err(_) => wrong += 1,
+                }
+            }
+        }
+        assert_eq!(right + wrong, 100_000, "no list is longer than one may be");
+        assert!(right > 1_000 && wrong > 1_000, "{right} lists, {wrong} errors");
+    }
+
     #[test]
     fn a_count_or_length_beyond_what_arrived_allocates_nothing() {
         let mut out = Vec::new();
