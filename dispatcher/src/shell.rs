@@ -171,12 +171,12 @@ impl Actor {
                 () = shared.wake.notified() => {}
                 Some(found) = self.found.recv() => self.find(found),
                 () = sleep_until(deadline) => {}
+                () = room::tidied() => {}
             }
             // What is left there is looked for again: word of it has not been taken.
             self.take_inbox(&mut jobs, &mut orders, !is_busy);
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
-                room::tidy();
             }
         }
         self.leave().await;

@@ -312,10 +312,10 @@ impl Actor {
                 Some(input) = self.inputs.recv() => self.input(input),
                 Some(event) = self.programs.event() => self.handle(event),
                 () = sleep_until(deadline) => {}
+                () = room::tidied() => {}
             }
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
-                room::tidy();
             }
             let status = self.core.status();
             self.status.send_if_modified(|seen| std::mem::replace(seen, status) != status);

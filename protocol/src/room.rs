@@ -56,11 +56,24 @@ pub fn full(mut bytes: Vec<u8>) -> Bytes {
     filled(bytes, length)
 }
 
-/// Gives the system what has been kept for long, and tells after how long there is more to do. To be called now and then.
-pub fn tidy() -> Option<Duration> {
-    let mut kept = kept();
-    kept.tidy(Instant::now());
-    (!kept.rooms.is_empty()).then_some(KEPT_FOR)
+/// Gives the system what has been kept for long. To be called when [`due`] says so.
+pub fn tidy() {
+    kept().tidy(Instant::now());
+}
+
+/// Waits until something has been kept for long, and gives it to the system. Waits for ever while nothing is kept.
+#[cfg(feature = "net")]
+pub async fn tidied() {
+    match due() {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+    tidy();
+}
+
+/// When something will have been kept for long; `None` while nothing is kept.
+pub fn due() -> Option<Instant> {
+    kept().rooms.first().map(|(since, _)| *since + KEPT_FOR)
 }
 
 /// Keeps `room` for others.
@@ -109,7 +122,7 @@ impl Kept {
     }
 
     fn tidy(&mut self, now: Instant) {
-        let old = self.rooms.partition_point(|(since, _)| now.duration_since(*since) > KEPT_FOR);
+        let old = self.rooms.partition_point(|(since, _)| now.duration_since(*since) >= KEPT_FOR);
         let freed: usize = self.rooms.drain(..old).map(|(_, room)| room.len()).sum();
         self.bytes -= freed;
     }
@@ -137,9 +150,9 @@ mod tests {
             kept.give_back(vec![0; KEPT_BYTES / 4], now);
         }
         assert_eq!((kept.rooms.len(), kept.bytes), (4, KEPT_BYTES));
-        kept.tidy(now + KEPT_FOR);
+        kept.tidy(now + KEPT_FOR - Duration::from_millis(1));
         assert_eq!(kept.rooms.len(), 4);
-        kept.tidy(now + KEPT_FOR + Duration::from_millis(1));
+        kept.tidy(now + KEPT_FOR);
         assert_eq!((kept.rooms.len(), kept.bytes), (0, 0));
     }
 

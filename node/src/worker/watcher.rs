@@ -4,6 +4,8 @@
 //! It sleeps in poll(2) without a time limit while nothing is pending, so an idle worker costs no processor time; and after
 //! something large, until the memory for that has been given back.
 
+use std::time::Instant;
+
 use pp_protocol::room;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -32,7 +34,11 @@ pub(super) fn watch(outbox: &Outbox, node_gone: NodeGone) {
         }
         timeout = match outbox.flush_late() {
             Ok(NextLook::After(time)) => Timespec::try_from(time).ok(),
-            Ok(NextLook::WhenWoken) => room::tidy().and_then(|time| Timespec::try_from(time).ok()),
+            Ok(NextLook::WhenWoken) => {
+                room::tidy();
+                let due = room::due().map(|due| due.saturating_duration_since(Instant::now()));
+                due.and_then(|time| Timespec::try_from(time).ok())
+            }
             Ok(NextLook::Never) => return,
             Err(_) => return act_on(node_gone),
         };
