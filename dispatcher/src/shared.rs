@@ -331,7 +331,7 @@ impl Count {
 
     /// The same, at a fraction of the cost, where no two threads add at the same time.
     fn add_alone(&self, number: usize) {
-        self.added.store(self.added.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
+        self.added.store(self.added.load(Ordering::Relaxed) + number, Ordering::Relaxed);
     }
 
     pub(crate) fn subtract(&self, number: usize) {
@@ -347,9 +347,10 @@ impl Count {
     }
 
     pub(crate) fn now(&self) -> usize {
-        // In this order: what is removed was added before, so that there never seem to be fewer than none.
+        // In this order: what is removed was added before. Fewer than none there are only where the dispatcher's thread
+        // has failed, and everything was removed at once.
         let removed = self.removed.load(Ordering::SeqCst);
-        self.added.load(Ordering::SeqCst).wrapping_sub(removed)
+        self.added.load(Ordering::SeqCst).saturating_sub(removed)
     }
 
     /// Waits until the number is below `limit`; false if that took too long.

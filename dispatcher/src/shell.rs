@@ -148,6 +148,7 @@ impl Actor {
     }
 
     async fn run(mut self) {
+        let _keeper = room::Keeper::new();
         let shared = Arc::clone(&self.shared);
         self.find(Found::local());
         // The nodes named are known from the start, so that they are seen by whoever asks at once.

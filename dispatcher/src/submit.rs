@@ -196,15 +196,19 @@ fn encode<A: Serialize>(args: &A) -> Result<Payload, codec::EncodeError> {
     }
     // Taken out while it is used, since serialising runs the user's code, which may submit jobs itself.
     let (mut scratch, mut arena, last) = SCRATCH.take();
-    if last >= room::SMALLEST_BYTES {
-        scratch = room::take(last);
-    }
     scratch.clear();
+    if last >= room::SMALLEST_BYTES {
+        let mut large = room::Writer::with_room(last);
+        codec::encode(args, &mut large)?;
+        SCRATCH.replace((scratch, arena, large.len()));
+        return Ok(large.into_bytes().into());
+    }
     codec::encode(args, &mut scratch)?;
     let length = scratch.len();
     if length > LARGE_BYTES {
         SCRATCH.replace((Vec::new(), arena, length));
-        return Ok(room::full(scratch).into());
+        scratch.shrink_to_fit();
+        return Ok(scratch.into());
     }
     let args = Payload::inline(&scratch).unwrap_or_else(|| {
         if arena.capacity() < scratch.len() {

@@ -293,6 +293,7 @@ impl Actor {
     }
 
     async fn run(mut self) {
+        let _keeper = room::Keeper::new();
         while !self.ended {
             let deadline = self.core.next_deadline();
             tokio::select! {

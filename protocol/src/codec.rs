@@ -3,6 +3,8 @@
 //! bincode is no longer developed; replacing it means rewriting this file (and a new protocol version). What most bytes
 //! on a wire belong to, lists of attempts and outcomes, has a form of its own: [`packed`](crate::packed).
 
+use std::io::Write;
+
 use bincode::config::{Configuration, Limit, LittleEndian, NoLimit, Varint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,7 +45,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// When the value's own `Serialize` fails, or it holds something of unknown length.
-pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut impl Write) -> Result<(), EncodeError> {
     bincode::serde::encode_into_std_write(value, out, ENCODING).map(|_| ()).map_err(EncodeError)
 }
 

@@ -3,6 +3,8 @@
 //! Memory fresh from the system costs as much to touch as to copy into: each page is cleared first. So the room of a
 //! payload that nobody needs any more is kept for a moment for the next one of about its size.
 
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,15 +47,87 @@ pub fn filled(room: Vec<u8>, length: usize) -> Bytes {
     Bytes::from_owner(Filled { room, length })
 }
 
-/// All of `bytes`. Their memory is kept for others when they are dropped.
-pub fn full(mut bytes: Vec<u8>) -> Bytes {
-    let length = bytes.len();
-    if length < SMALLEST_BYTES {
-        return bytes.into();
+/// Room that is filled by writing to it, and grows with what is written.
+#[derive(Debug)]
+pub struct Writer {
+    room: Vec<u8>,
+    length: usize,
+}
+
+impl Writer {
+    /// Expects about so many bytes.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { room: take(bytes), length: 0 }
     }
-    // What is kept is as long as it can be.
-    bytes.resize(bytes.capacity(), 0);
-    filled(bytes, length)
+
+    /// How many bytes were written.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// What was written. It does not hold on to much more memory than it takes.
+    pub fn into_bytes(mut self) -> Bytes {
+        let room = std::mem::take(&mut self.room);
+        if room.len() <= 2 * self.length {
+            return filled(room, self.length);
+        }
+        let bytes = Bytes::copy_from_slice(&room[..self.length]);
+        give_back(room);
+        bytes
+    }
+}
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let end = self.length + bytes.len();
+        if self.room.len() < end {
+            let mut larger = take(end.max(2 * self.length));
+            larger[..self.length].copy_from_slice(&self.room[..self.length]);
+            give_back(std::mem::replace(&mut self.room, larger));
+        }
+        self.room[self.length..end].copy_from_slice(bytes);
+        self.length = end;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.room));
+    }
+}
+
+/// While there is one of these, memory is kept; with the last one goes what was.
+#[derive(Debug)]
+pub struct Keeper(());
+
+static KEEPERS: AtomicUsize = AtomicUsize::new(0);
+
+impl Keeper {
+    /// From now on, memory is kept.
+    #[expect(clippy::new_without_default, reason = "it has an effect")]
+    pub fn new() -> Self {
+        KEEPERS.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if KEEPERS.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let mut kept = kept();
+            *kept = Kept { rooms: Vec::new(), bytes: 0 };
+        }
+    }
 }
 
 /// Gives the system what has been kept for long. To be called when [`due`] says so.
@@ -78,7 +152,7 @@ pub fn due() -> Option<Instant> {
 
 /// Keeps `room` for others.
 pub fn give_back(room: Vec<u8>) {
-    if room.len() >= SMALLEST_BYTES {
+    if room.len() >= SMALLEST_BYTES && KEEPERS.load(Ordering::Relaxed) > 0 {
         kept().give_back(room, Instant::now());
     }
 }
@@ -157,7 +231,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_holds_on_to_little_more_than_it_takes() {
+        let written = |room: usize, bytes: usize| {
+            let mut writer = Writer::with_room(room);
+            let chunk = vec![7; 1_000];
+            let mut left = bytes;
+            while left > 0 {
+                let count = left.min(chunk.len());
+                io::Write::write_all(&mut writer, &chunk[..count]).unwrap();
+                left -= count;
+            }
+            assert_eq!((writer.len(), writer.is_empty()), (bytes, bytes == 0));
+            writer.into_bytes()
+        };
+        for (room, bytes) in
+            [(0, 0), (0, 5), (0, 300_000), (70_000, 70_000), (1 << 20, 10), (100_000, 250_001)]
+        {
+            assert_eq!(written(room, bytes), vec![7; bytes], "{bytes} bytes in room for {room}");
+        }
+    }
+
+    #[test]
     fn filled_room_comes_back_when_it_is_dropped() {
+        let _keeper = Keeper::new();
         let length = 3 * SMALLEST_BYTES + 17;
         let mut room = take(length);
         room[..5].copy_from_slice(b"bytes");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{FunctionId, Panic, Payload};
 
-/// Version of the messages in this module. It changes with any change to them.
+/// Version of the messages in this module. It changes with any change to them after a release.
 pub const WORKER_VERSION: u16 = 1;
 
 /// Environment variable that makes a program a worker: [`WORKER_VERSION`] of the node that started it, a space, and the

@@ -53,17 +53,17 @@ impl Inbound {
         if self.large.is_some() {
             return Ok(None);
         }
-        let frame = frames::split_frame(&mut self.received)?;
-        if frame.is_none()
-            && let Some(length) = frames::announced_length(&self.received)?
-            && length >= room::SMALLEST_BYTES
-        {
-            let (mut room, arrived) = (room::take(length), self.received.len() - frames::LENGTH_BYTES);
-            room[..arrived].copy_from_slice(&self.received[frames::LENGTH_BYTES..]);
-            self.received.clear();
-            self.large = Some(Large { room, arrived, length });
-        }
-        Ok(frame)
+        let announced = frames::announced_length(&self.received)?;
+        let Some(length) = announced.filter(|length| *length >= room::SMALLEST_BYTES) else {
+            return frames::split_frame(&mut self.received);
+        };
+        let mut begun = self.received.split_off(frames::LENGTH_BYTES);
+        let rest = begun.split_off(length.min(begun.len()));
+        let (mut room, arrived) = (room::take(length), begun.len());
+        room[..arrived].copy_from_slice(&begun);
+        self.received = rest;
+        self.large = Some(Large { room, arrived, length });
+        self.next_frame()
     }
 }
 
@@ -93,6 +93,7 @@ mod tests {
             }
         }
         writer.join().unwrap();
+        assert!(inbound.received.capacity() < 512 * 1024, "a large frame leaves no large buffer behind");
         assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), sizes);
         assert!(frames.iter().all(|frame| frame.iter().all(|byte| *byte == frame.len() as u8)));
     }

@@ -29,6 +29,8 @@ pub(crate) const LARGE_BYTES_KEPT: usize = 128 << 20;
 /// How many bytes a piece of work without arguments has, and an outcome without result at least.
 const WORK_BYTES: usize = 13;
 const FINISHED_BYTES: usize = 7;
+/// Room that is made for outcomes in one frame; there may be more.
+const FINISHED_EXPECTED: usize = 1_024;
 /// What a worker reads at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -126,7 +128,8 @@ pub(crate) fn decode(frame: &Bytes) -> Result<FromWorker, FrameError> {
         }
         SKIPPED => Ok(FromWorker::Skipped(input.value()?)),
         FINISHED => {
-            let mut all = Vec::with_capacity(frame.len() / FINISHED_BYTES);
+            // Large results make a frame long, not the list in it.
+            let mut all = Vec::with_capacity((frame.len() / FINISHED_BYTES).min(FINISHED_EXPECTED));
             while !input.is_empty() {
                 all.push(packed::finished(&mut input)?);
             }
@@ -305,6 +308,17 @@ mod tests {
         all.iter().for_each(|one| packed::put_finished(one, &mut body).unwrap());
         let frame = [&finished_head(body.len())[..], &body].concat();
         assert_eq!(said(&frame), FromWorker::Finished(all));
+    }
+
+    #[test]
+    fn a_large_result_makes_no_large_list() {
+        let mut frame = vec![FINISHED];
+        packed::put_succeeded(0, 1, 1 << 20, &mut frame);
+        frame.extend(vec![7; 1 << 20]);
+        let FromWorker::Finished(all) = decode(&Bytes::from(frame)).unwrap() else {
+            panic!("it is an outcome")
+        };
+        assert!(all.len() == 1 && all.capacity() <= FINISHED_EXPECTED, "{}", all.capacity());
     }
 
     #[test]

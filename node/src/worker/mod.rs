@@ -26,6 +26,7 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pp_protocol::room;
 use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group, kill_process};
 
 pub use self::frames::FrameError;
@@ -88,6 +89,7 @@ pub fn started_as_worker() -> bool {
 /// When the connection breaks, the node sends what is not work, or this program's functions are not in order.
 pub fn run(socket: UnixStream, page: Arc<Page>, node_gone: NodeGone) -> Result<(), WorkerError> {
     let registry = Registry::of_this_program()?;
+    let _keeper = room::Keeper::new();
     panics::record_on_this_thread();
     let outbox = Arc::new(Outbox::new(socket)?);
     let watched = Arc::clone(&outbox);

@@ -8,6 +8,8 @@ use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
 use pp_protocol::packed::{self, Input};
 use pp_protocol::worker::{Finished, WORKER_VERSION, WorkResult};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::frames::{self, Frame, FrameError, FrameReader, LARGE_BYTES, LARGE_BYTES_KEPT};
 use super::outbox::Outbox;
 use super::{WorkerError, panics};
@@ -20,6 +22,8 @@ const LONG_NS: u64 = 100_000;
 const AVERAGE_DIVISOR: u64 = 8;
 /// Space for results up to this size is kept whatever the results that follow.
 const RESULT_BYTES_KEPT: usize = 1 << 20;
+/// How long more is kept while there is no work.
+const IDLE_SPACE_KEPT: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 pub(super) struct Runner<'a> {
     outbox: &'a Outbox,
@@ -50,7 +54,13 @@ impl<'a> Runner<'a> {
         let functions = u32::try_from(self.functions.len()).unwrap_or(u32::MAX);
         self.outbox.send(&frames::encode_ready(WORKER_VERSION, functions))?;
         let mut reader = FrameReader::new(self.outbox.socket());
-        while let Some((frame, more_follows)) = reader.next()? {
+        let mut is_at_hand = false;
+        loop {
+            if !is_at_hand {
+                self.give_back_idle_space();
+            }
+            let Some((frame, more_follows)) = reader.next()? else { break };
+            is_at_hand = more_follows;
             let is_large = matches!(frame, Frame::Large(_));
             let ended = self.run_all(frame.bytes(), more_follows);
             drop(frame);
@@ -156,6 +166,16 @@ impl<'a> Runner<'a> {
             self.now = monotonic_ns();
         }
         Ok(())
+    }
+
+    /// Before waiting for work: much space is not kept for long while there is none.
+    fn give_back_idle_space(&mut self) {
+        if self.result.capacity() > RESULT_BYTES_KEPT {
+            let mut socket = [PollFd::new(self.outbox.socket(), PollFlags::IN)];
+            if poll(&mut socket, Some(&IDLE_SPACE_KEPT)) == Ok(0) {
+                self.result = Vec::new();
+            }
+        }
     }
 
     /// Large space is kept only while it is used: results of one size often follow each other.

@@ -21,6 +21,8 @@ struct Large {
     payload: Bytes,
     is_begun: bool,
     is_greeting: bool,
+    /// It is a small message that waits here because of a greeting.
+    is_held: bool,
 }
 
 impl Large {
@@ -38,6 +40,8 @@ pub struct Writer<W> {
     batch: Vec<u8>,
     /// Large messages not yet sealed.
     bulk: VecDeque<Large>,
+    /// How many small ones are among them because of a greeting: no small one may overtake these.
+    held: usize,
     sealed: Sealed,
 }
 
@@ -53,7 +57,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes to `io` what is sealed with `keys`.
     pub fn new(io: W, keys: Keys) -> Self {
         let (sealer, sealed) = (Sealer::new(keys), Sealed::default());
-        Self { io, sealer, batch: Vec::new(), bulk: VecDeque::new(), sealed }
+        Self { io, sealer, batch: Vec::new(), bulk: VecDeque::new(), held: 0, sealed }
     }
 
     /// Whether anything waits to be written.
@@ -71,12 +75,15 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let mut start = batch.len();
         let queued = message.encode(&mut batch, &mut |batch, payload| {
             let large = payload.is_some() || batch.len() - start > BULK_BYTES;
-            let waits = self.bulk.front().is_some_and(|first| first.is_greeting || follows_bulk);
+            let is_held = self.held > 0 || self.bulk.front().is_some_and(|first| first.is_greeting);
+            let waits = is_held || follows_bulk && !self.bulk.is_empty();
             if large || waits {
                 let head = Bytes::copy_from_slice(&batch[start..]);
                 batch.truncate(start);
                 let payload = payload.unwrap_or_default();
-                self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting });
+                let is_held = is_held && !large;
+                self.held += usize::from(is_held);
+                self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting, is_held });
             } else if batch.len() > BATCH_BYTES {
                 self.sealed.add_kind(Kind::Batch, batch, &mut self.sealer)?;
             }
@@ -120,6 +127,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             segment.extend_from_slice(&part.split_to(part.len().min(room)));
         }
         if large.remaining() == 0 {
+            self.held -= usize::from(large.is_held);
             self.bulk.pop_front();
         }
         self.sealed.add_kind(kind, segment, &mut self.sealer)?;
