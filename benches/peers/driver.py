@@ -13,6 +13,9 @@ import sys
 import tempfile
 import traceback
 
+# Seconds that a measurement may take.
+LIMIT = 90
+
 
 def measure_and_print(system_name, bench_name, jobs):
     import measure
@@ -32,6 +35,8 @@ def measure_in_child(arguments, home):
     if child:
         return child
     os.environ["TMPDIR"] = tempfile.tempdir = home
+    # It ends even where nobody is left who would end it.
+    signal.alarm(LIMIT)
     try:
         measure_and_print(arguments[0], arguments[1], int(arguments[2]))
         os._exit(0)

@@ -120,3 +120,31 @@ impl Figures {
 pub(crate) fn times_better(better: Better, one: f64, other: f64) -> f64 {
     if better == Better::More { one / other } else { other / one }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::benches::LINES;
+    use super::*;
+
+    /// Figures of ours and of the first peer in the first line, run by run.
+    fn figures(ours: &[f64], peers: &[f64]) -> Figures {
+        let mut figures = Figures::default();
+        let peer = SYSTEMS.iter().find(|system| !system.is_ours()).expect("there are peers");
+        for (system, name, values) in [(&SYSTEMS[0], "noop local", ours), (peer, "noop", peers)] {
+            values.iter().for_each(|value| figures.add(system, Row::new(name, *value, "jobs/s", None)));
+        }
+        figures
+    }
+
+    #[test]
+    fn a_peer_is_faster_if_its_median_is_notably_better() {
+        let faster = figures(&[100.0, 90.0, 300.0], &[120.0, 200.0, 110.0]).faster_peers(&LINES[0]);
+        let told: Vec<_> = faster.iter().map(|faster| (faster.times, faster.runs)).collect();
+        assert_eq!(told, [(1.2, 2)]);
+    }
+
+    #[test]
+    fn a_peer_that_is_better_by_chance_is_not_faster() {
+        assert!(figures(&[100.0; 3], &[104.0, 90.0, 200.0]).faster_peers(&LINES[0]).is_empty());
+    }
+}

@@ -34,7 +34,7 @@ pub(crate) fn rows(mut command: Command, limit: Duration) -> anyhow::Result<Vec<
     };
     // Nothing is left of most.
     let _ = kill_process_group(id, Signal::KILL);
-    ensure!(in_time, "not done within {} s", limit.as_secs());
+    ensure!(in_time, "not done within {} s", limit.as_secs_f64());
     let output = output.context("nothing came of it")??;
     if !output.status.success() {
         bail!("{}", reason(&String::from_utf8_lossy(&output.stderr)));
@@ -49,4 +49,40 @@ fn reason(said: &str) -> String {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines().rfind(|line| line.contains("Error")).or_else(|| lines().next_back());
     line.unwrap_or("it said nothing").chars().take(REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn error(script: &str, limit: Duration) -> String {
+        format!("{:#}", rows(shell(script), limit).expect_err("it fails"))
+    }
+
+    #[test]
+    fn rows_are_read_with_a_floor_or_without() {
+        let script = r#"echo '{"bench":"a","value":2,"unit":"s","floor":1,"ratio":2,"better":"less"}'
+            echo '{"bench":"b","value":3.5,"unit":"us"}'"#;
+        let rows = rows(shell(script), GRACE).expect("it tells rows");
+        let told: Vec<_> = rows.iter().map(|row| (row.bench.as_str(), row.value, row.floor)).collect();
+        assert_eq!(told, [("a", 2.0, Some(1.0)), ("b", 3.5, None)]);
+    }
+
+    #[test]
+    fn a_failure_is_told_by_its_error_and_not_by_what_is_said_after() {
+        let script = "echo 'TimeoutError: waited 30 s' >&2; echo 'semaphores were left' >&2; exit 1";
+        assert_eq!(error(script, GRACE), "TimeoutError: waited 30 s");
+    }
+
+    #[test]
+    fn what_takes_too_long_is_ended() {
+        let limit = Duration::from_millis(100);
+        assert_eq!(error("exec sleep 600", limit), "not done within 0.1 s");
+    }
 }
