@@ -58,6 +58,10 @@ def main():
     child = measure_in_child(sys.argv[1:], home.name)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status < 0:
+        print(f"Error: ended by {signal.Signals(-status).name}", file=sys.stderr)
+    elif status > 1:
+        print(f"Error: ended by itself with status {status}", file=sys.stderr)
     processes.end_descendants()
     home.cleanup()
     sys.exit(status and 1)

@@ -14,8 +14,8 @@ const NOTABLE: f64 = 1.05;
 pub(crate) struct Figures {
     /// By the system's name and the row's, in the order in which they came.
     measured: Vec<((&'static str, String), Vec<Row>)>,
-    /// Why there is no figure, by the system's name and the bench's.
-    missing: BTreeMap<(&'static str, &'static str), String>,
+    /// Why something was not measured, each time, by the system's name and the bench's.
+    missing: BTreeMap<(&'static str, &'static str), Vec<String>>,
 }
 
 /// What a table or plot has for a system in a line.
@@ -49,12 +49,12 @@ impl Figures {
     }
 
     pub(crate) fn lacks(&mut self, system: &'static System, bench: &Bench, reason: String) {
-        self.missing.insert((system.name, bench.name), reason);
+        self.missing.entry((system.name, bench.name)).or_default().push(reason);
     }
 
-    /// Why there is no figure of a bench.
-    pub(crate) fn missing(&self, system: &'static System, bench: &'static str) -> Option<&str> {
-        self.missing.get(&(system.name, bench)).map(String::as_str)
+    /// Why a bench was not measured, each time that it was not.
+    pub(crate) fn missing(&self, system: &'static System, bench: &'static str) -> &[String] {
+        self.missing.get(&(system.name, bench)).map_or(&[], Vec::as_slice)
     }
 
     /// What was measured of a system, run by run.
@@ -71,8 +71,8 @@ impl Figures {
     pub(crate) fn figure(&self, system: &'static System, line: &Line) -> Figure {
         match (Row::middle(self.rows(system, line)), self.missing(system, line.bench)) {
             (Some(row), _) => Figure::Measured(row.value),
-            (None, Some(_)) => Figure::Missing,
-            (None, None) => Figure::Absent,
+            (None, [_, ..]) => Figure::Missing,
+            (None, []) => Figure::Absent,
         }
     }
 

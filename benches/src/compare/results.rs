@@ -102,7 +102,9 @@ fn faster_peers(text: &mut String, figures: &Figures, runs: u32) -> std::fmt::Re
             writeln!(text, "* {}: {}.{note}", line.title, faster.join("; "))?;
         }
     }
-    if nowhere {
+    if LINES.iter().all(|line| figures.peers(line).is_empty()) {
+        writeln!(text, "No peer was measured.")?;
+    } else if nowhere {
         writeln!(text, "Nowhere, beyond the 5 % that one run or another would show.")?;
     }
     writeln!(text)
@@ -118,11 +120,20 @@ fn every_system(text: &mut String, figures: &Figures) -> std::fmt::Result {
         let name = if system.is_ours() { format!("**{}**", system.name) } else { system.name.to_owned() };
         writeln!(text, "| {name} | {} |", cells.join(" | "))?;
     }
-    writeln!(text, "\n\"-\": it has no such thing, or it is measured in its other way.")?;
+    writeln!(
+        text,
+        "\n\"-\": it has no such thing, or it is measured in its other way. \"n/a\": it was never measured."
+    )?;
     for system in SYSTEMS.iter().filter(|system| system.installed().is_ok()) {
         for bench in benches::BENCHES {
-            if let Some(reason) = figures.missing(system, bench.name) {
-                writeln!(text, "\n\"n/a\": {}, {}: {reason}", system.name, bench.name)?;
+            let (reasons, name) = (figures.missing(system, bench.name), system.name);
+            if let Some(last) = reasons.last() {
+                writeln!(
+                    text,
+                    "\n{name}, {}: not measured {} times, at last: {last}",
+                    bench.name,
+                    reasons.len()
+                )?;
             }
         }
     }
