@@ -18,24 +18,26 @@ const CHUNK: u64 = 1_000;
 
 /// One handle each.
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
-    let jobs = report.jobs(JOBS).into();
-    server::each_way(report, |report, way, dispatcher| {
-        let figure = || handles(dispatcher, jobs);
-        figure()?;
-        let floor = || chain::jobs_per_second(jobs);
-        report.measure(&format!("noop {way}"), "jobs/s", Better::More, figure, floor)?;
-        Ok(())
-    })
+    measure(report, "noop", handles)
 }
 
 /// No handles; a callback for each.
 pub(crate) fn run_callbacks(report: &mut Report) -> anyhow::Result<()> {
+    measure(report, "callbacks", callbacks)
+}
+
+/// So many jobs each way, after as many that are not counted.
+fn measure(
+    report: &mut Report,
+    name: &str,
+    jobs_per_second: fn(&Dispatcher, u64) -> anyhow::Result<f64>,
+) -> anyhow::Result<()> {
     let jobs = report.jobs(JOBS).into();
     server::each_way(report, |report, way, dispatcher| {
-        let figure = || callbacks(dispatcher, jobs);
+        let figure = || jobs_per_second(dispatcher, jobs);
         figure()?;
         let floor = || chain::jobs_per_second(jobs);
-        report.measure(&format!("callbacks {way}"), "jobs/s", Better::More, figure, floor)?;
+        report.measure(&format!("{name} {way}"), "jobs/s", Better::More, figure, floor)?;
         Ok(())
     })
 }

@@ -98,11 +98,8 @@ impl<T> Core<T> {
             self.queue.forget_one();
             return self.resolve(id, outcome, node, run_time, actions);
         };
-        if let Some(ticket) = self.jobs.take_ticket(id) {
-            let resolution = Resolution { outcome, job: id, node, run_time, args_bytes };
-            actions.push(Action::Resolve(ticket, resolution));
-            self.send_if_connected(at, ToNode::Cancel(vec![AttemptId { job: id, number }]), actions);
-        }
+        let resolution = Resolution { outcome, job: id, node, run_time, args_bytes };
+        self.resolve_early(at, AttemptId { job: id, number }, resolution, actions);
     }
 
     /// Nobody needs a copy any more.

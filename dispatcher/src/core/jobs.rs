@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{FunctionId, JobId, Moment, Payload};
+use pp_protocol::{AttemptId, FunctionId, JobId, Moment, Payload, ToNode};
 
 use super::{Action, Core, Failure, JobOptions, JobOutcome, NewJob, NodeKey, Resolution, Ticket};
 
@@ -205,24 +205,36 @@ impl<T> Core<T> {
                 self.resolve(id, JobOutcome::Cancelled, None, Duration::ZERO, actions);
             }
             Some(node) => {
-                let args_bytes = job.args.len();
-                if let Some(ticket) = self.jobs.take_ticket(id) {
-                    let resolution = Resolution {
-                        outcome: JobOutcome::Cancelled,
-                        job: id,
-                        node: Some(node),
-                        run_time: Duration::ZERO,
-                        args_bytes,
-                    };
-                    actions.push(Action::Resolve(ticket, resolution));
-                    let attempt = pp_protocol::AttemptId { job: id, number: attempt };
-                    self.send_if_connected(node, pp_protocol::ToNode::Cancel(vec![attempt]), actions);
+                let resolution = Resolution {
+                    outcome: JobOutcome::Cancelled,
+                    job: id,
+                    node: Some(node),
+                    run_time: Duration::ZERO,
+                    args_bytes: job.args.len(),
+                };
+                let attempt = AttemptId { job: id, number: attempt };
+                if self.resolve_early(node, attempt, resolution, actions) {
                     let copy =
                         self.jobs.find(id).and_then(|job| job.rare.as_deref()).and_then(|rare| rare.copy);
                     self.cancel_copy(copy, actions);
                 }
             }
         }
+    }
+
+    /// Tells the submitter how its job ended, and cancels the attempt that is at `node`; the job is forgotten when that
+    /// has answered. False if the submitter has been told.
+    pub(super) fn resolve_early(
+        &mut self,
+        node: NodeKey,
+        attempt: AttemptId,
+        resolution: Resolution,
+        actions: &mut Vec<Action<T>>,
+    ) -> bool {
+        let Some(ticket) = self.jobs.take_ticket(attempt.job) else { return false };
+        actions.push(Action::Resolve(ticket, resolution));
+        self.send_if_connected(node, ToNode::Cancel(vec![attempt]), actions);
+        true
     }
 
     /// Tells the submitter how its job ended, and forgets it. It must be neither queued nor at a node any more.

@@ -5,7 +5,6 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::SendError;
 use crate::codec::{self, DecodeError};
@@ -68,10 +67,6 @@ fn encode_whole<T: Serialize>(
     end_piece(out, None)
 }
 
-fn decode_whole<T: DeserializeOwned>(input: &mut Input<'_>) -> Result<T, DecodeError> {
-    input.value()
-}
-
 /// How many bytes an attempt usually takes on a wire, or a few more, beyond its arguments.
 const ATTEMPT_BYTES: usize = 8;
 /// The same for an outcome.
@@ -111,7 +106,7 @@ impl Message for ToNode {
                 let last = input.byte()? != 0;
                 Ok(Self::ProgramChunk { digest, last, bytes: input.payload()? })
             }
-            _ => decode_whole(input),
+            _ => input.value(),
         }
     }
 
@@ -150,7 +145,7 @@ impl Message for FromNode {
 
     fn decode(input: &mut Input<'_>) -> Result<Self, DecodeError> {
         if input.peek() != Some(OUTCOMES) {
-            return decode_whole(input);
+            return input.value();
         }
         input.byte()?;
         let (first, outcomes) = packed::outcomes(input)?;
