@@ -18,6 +18,8 @@ use crate::job::{Job, Waiter};
 /// Jobs that a map keeps in flight at least, and at most.
 const FEWEST: usize = 64;
 const MOST: usize = 16 * 1024;
+/// Once the arguments of what is in flight are so large together, it is no more than the nodes take at once, twice.
+const LARGE_BYTES: usize = 16 << 20;
 
 /// Jobs are submitted again once this part of them has ended: some at once cost less than one by one.
 const REFILL_PART: usize = 8;
@@ -39,7 +41,10 @@ impl<I: Iterator, R> Feed<I, R> {
     /// The next job, unless so many are in flight that results have to be taken first.
     fn next(&mut self, in_flight: usize) -> Option<Job<R>> {
         // Twice what the nodes take at once keeps them busy while results are taken.
-        let limit = (2 * self.dispatcher.shared.capacity.load(Ordering::Relaxed)).clamp(FEWEST, MOST);
+        let shared = &self.dispatcher.shared;
+        let limit = (2 * shared.capacity.load(Ordering::Relaxed)).min(MOST);
+        let is_large = || shared.pending_bytes() >= LARGE_BYTES;
+        let limit = if limit < FEWEST && !is_large() { FEWEST } else { limit.max(2) };
         if in_flight >= limit {
             self.is_full = true;
         } else if in_flight <= limit - limit / REFILL_PART {

@@ -177,6 +177,11 @@ impl Shared {
         Ok(())
     }
 
+    /// How large the arguments of all that is not resolved are together.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending_bytes.now()
+    }
+
     /// Whether as much is pending as may be.
     pub(crate) fn is_full(&self) -> bool {
         self.pending.now() >= self.limits.jobs || self.pending_bytes.now() >= self.limits.bytes

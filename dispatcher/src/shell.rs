@@ -223,7 +223,7 @@ impl Actor {
         }
         self.shared.resolved(resolved);
         self.wakes.wake_all();
-        let capacity = self.core.nodes().map(|node| node.window as usize).sum();
+        let capacity = self.core.nodes().map(|node| node.takes as usize).sum();
         self.shared.capacity.store(capacity, Ordering::Relaxed);
         if !self.waiting_for_nodes.is_empty() {
             let nodes = self.nodes_in_use();

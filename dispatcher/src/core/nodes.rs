@@ -8,8 +8,11 @@ use pp_protocol::{Attempt, AttemptId, JobId, Moment, NodeId, NodeStatus, Welcome
 use super::NodeKey;
 use super::jobs::{Job, Jobs};
 
-/// A node is sent nothing more while the arguments of what it has are so large together.
-pub(super) const ARGS_AT_NODE: usize = 256 << 20;
+/// A node is sent nothing ahead of its slots while the arguments of what it has are so large together. A fast network
+/// carries less in the time for which work is sent ahead; and what is sent soon after it was made is still in a cache.
+const ARGS_AHEAD: usize = 16 << 20;
+/// A node is sent nothing more, even if slots idle, while these are so large.
+const ARGS_AT_NODE: usize = 4 << 30;
 /// A life of a node that ends sooner is short.
 const SHORT_LIFE: Duration = Duration::from_secs(60);
 /// Short lives in a row before a node has to rest.
@@ -45,8 +48,8 @@ pub struct NodeView<'a> {
     pub status: &'a NodeStatus,
     /// Attempts at it.
     pub attempts: usize,
-    /// Attempts it takes at once.
-    pub window: u32,
+    /// Attempts it takes at once, as things are.
+    pub takes: u32,
     /// Jobs it finished for this dispatcher.
     pub jobs: u64,
     /// How long they ran together.
@@ -250,13 +253,22 @@ impl Node {
             && !self.status.draining
     }
 
+    /// How many attempts it takes in all: as many as its window says, unless their arguments are large.
+    pub(super) fn takes_attempts(&self) -> u32 {
+        let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        match self.args_bytes {
+            ..ARGS_AHEAD => self.window,
+            ARGS_AHEAD..ARGS_AT_NODE => attempts.max(self.status.slots).min(self.window),
+            _ => attempts.min(self.window),
+        }
+    }
+
     /// How loaded it is, in 256ths of its slots, if it would take another attempt now.
     pub(super) fn takes_at_load(&self) -> Option<u32> {
         let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         match self.state {
             State::Connected { suspect: false, .. }
-                if attempts < self.window
-                    && self.args_bytes < ARGS_AT_NODE
+                if attempts < self.takes_attempts()
                     && self.may_take_work()
                     && self.resting_until.is_none() =>
             {
@@ -339,7 +351,7 @@ impl Node {
             reason,
             status: &self.status,
             attempts: self.attempts.len(),
-            window: self.window,
+            takes: self.takes_attempts(),
             jobs: self.jobs,
             run_time: self.run_time,
         }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use pp_protocol::{Moment, ToNode};
 
-use super::nodes::ARGS_AT_NODE;
 use super::queue::Verdict;
 use super::{Action, Core, NodeKey};
 
@@ -46,7 +45,7 @@ impl<T> Core<T> {
         let most = self.share(key);
         let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
         let Some(node) = self.nodes.get_mut(&key) else { return false };
-        while attempts.len() < most && node.args_bytes < ARGS_AT_NODE {
+        while attempts.len() < most && node.attempts.len() < node.takes_attempts() as usize {
             let jobs = &self.jobs;
             let taken = self.queue.take(|id| match jobs.find(id) {
                 Some(job) if job.node.is_some() => Verdict::Drop,

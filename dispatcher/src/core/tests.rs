@@ -175,10 +175,9 @@ fn free_slots_are_filled_before_work_is_sent_ahead() {
 }
 
 #[test]
-fn a_node_gets_no_more_than_so_many_bytes_of_arguments() {
+fn large_arguments_are_sent_for_slots_that_idle_and_hardly_ahead() {
     let mut dispatcher = Dispatcher::new();
-    dispatcher.connect(A, 4, 8);
-    let large = || NewJob { args: Payload::from(vec![0; 200 << 20]), ..new_job(0) };
+    dispatcher.connect(A, 2, 8);
     let sent = |actions: &[Action<Number>]| {
         let runs = actions.iter().filter_map(|action| match action {
             Action::Send(_, ToNode::Run(attempts)) => Some(attempts.len()),
@@ -186,9 +185,14 @@ fn a_node_gets_no_more_than_so_many_bytes_of_arguments() {
         });
         runs.sum::<usize>()
     };
-    let actions = dispatcher.on(Event::Submit((0..4).map(|_| large()).collect()));
-    assert_eq!(sent(&actions), 2, "the second makes it too much");
+    let of =
+        |bytes: usize| (0..4).map(|_| NewJob { args: Payload::from(vec![0; bytes]), ..new_job(0) }).collect();
+    let actions = dispatcher.on(Event::Submit(of(6 << 20)));
+    assert_eq!(sent(&actions), 3, "the third makes it too much to send ahead");
     assert_eq!(sent(&dispatcher.outcomes(A, 0, vec![succeeded(0, 1)])), 1);
+    dispatcher.connect(B, 2, 8);
+    let actions = dispatcher.on(Event::Submit(of(40 << 20)));
+    assert_eq!(sent(&actions), 2, "the first one is too much to send ahead, and yet no slot idles");
 }
 
 #[test]
