@@ -191,33 +191,27 @@ impl Drop for Leave<'_> {
 /// Serialises arguments; small ones share memory, so that a job costs no allocation for them.
 fn encode<A: Serialize>(args: &A) -> Result<Payload, codec::EncodeError> {
     thread_local! {
-        /// Where arguments are serialised, where small ones stay, and how large the last ones were.
-        static SCRATCH: RefCell<(Vec<u8>, BytesMut, usize)> = RefCell::default();
+        /// Where arguments are serialised, and where small ones stay.
+        static SCRATCH: RefCell<(room::Writer, BytesMut)> = RefCell::default();
     }
     // Taken out while it is used, since serialising runs the user's code, which may submit jobs itself.
-    let (mut scratch, mut arena, last) = SCRATCH.take();
+    let (mut scratch, mut arena) = SCRATCH.take();
     scratch.clear();
-    if last >= room::SMALLEST_BYTES {
-        let mut large = room::Writer::with_room(last);
-        codec::encode(args, &mut large)?;
-        SCRATCH.replace((scratch, arena, large.len()));
-        return Ok(large.into_bytes().into());
-    }
     codec::encode(args, &mut scratch)?;
-    let length = scratch.len();
-    if length > LARGE_BYTES {
-        SCRATCH.replace((Vec::new(), arena, length));
-        scratch.shrink_to_fit();
-        return Ok(scratch.into());
-    }
-    let args = Payload::inline(&scratch).unwrap_or_else(|| {
-        if arena.capacity() < scratch.len() {
-            arena = BytesMut::with_capacity(ARENA_BYTES);
-        }
-        arena.extend_from_slice(&scratch);
-        arena.split().freeze().into()
-    });
-    SCRATCH.replace((scratch, arena, length));
+    let args = match scratch.few() {
+        None => scratch.take_many().unwrap_or_default().into(),
+        Some(few) => Payload::inline(few).unwrap_or_else(|| {
+            if few.len() > LARGE_BYTES {
+                return few.into();
+            }
+            if arena.capacity() < few.len() {
+                arena = BytesMut::with_capacity(ARENA_BYTES);
+            }
+            arena.extend_from_slice(few);
+            arena.split().freeze().into()
+        }),
+    };
+    SCRATCH.replace((scratch, arena));
     Ok(args)
 }
 

@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
-use pp_protocol::{FunctionId, codec};
+use pp_protocol::{FunctionId, codec, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +22,7 @@ pub struct Function {
 }
 
 /// Decodes arguments, calls a function and appends its serialised result to the second parameter.
-pub type Call = fn(&[u8], &mut Vec<u8>) -> Result<(), CallError>;
+pub type Call = fn(&[u8], &mut room::Writer) -> Result<(), CallError>;
 
 inventory::collect!(Function);
 
@@ -139,7 +139,7 @@ impl Registry {
 /// When the arguments do not decode or the result does not encode.
 pub fn invoke<A: DeserializeOwned, R: Serialize>(
     args: &[u8],
-    result: &mut Vec<u8>,
+    result: &mut room::Writer,
     function: impl FnOnce(A) -> R,
 ) -> Result<(), CallError> {
     let args = codec::decode(args).map_err(|error| CallError::BadArguments(error.to_string()))?;
@@ -171,9 +171,11 @@ impl Hasher for IdentityHasher {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
-    fn add(args: &[u8], result: &mut Vec<u8>) -> Result<(), CallError> {
+    fn add(args: &[u8], result: &mut room::Writer) -> Result<(), CallError> {
         invoke(args, result, |(a, b): (u32, u32)| a + b)
     }
 
@@ -185,9 +187,11 @@ mod tests {
         let registry = Registry::new([ADD, ALSO_ADD].into_iter()).unwrap();
         let id = function_id("tests::add");
         assert_eq!((registry.len(), registry.name(id)), (2, Some("tests::add")));
-        let (mut args, mut result) = (Vec::new(), vec![0xee]);
+        let (mut args, mut result) = (Vec::new(), room::Writer::default());
+        result.write_all(&[0xee]).unwrap();
         codec::encode(&(40_u32, 2_u32), &mut args).unwrap();
         registry.call(id).unwrap()(&args, &mut result).unwrap();
+        let result = result.few().unwrap();
         assert_eq!(result[0], 0xee, "the result is appended");
         assert_eq!(codec::decode::<u32>(&result[1..]).unwrap(), 42);
     }
@@ -207,7 +211,7 @@ mod tests {
 
     #[test]
     fn arguments_of_another_shape_are_an_error() {
-        let error = add(&[1], &mut Vec::new()).unwrap_err();
+        let error = add(&[1], &mut room::Writer::default()).unwrap_err();
         assert!(matches!(error, CallError::BadArguments(_)), "{error}");
     }
 }

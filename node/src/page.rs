@@ -8,6 +8,7 @@
 //! | `claim` | both, by compare-and-swap | `limit << 32 \| started` |
 //! | `started_at_ns` | the worker | when the last claimed piece started, on `CLOCK_MONOTONIC` |
 //! | `finished` | the worker | how many pieces have been finished |
+//! | `marks` | the worker sets, the node clears | which of the worker's results the node still reads where they are |
 //!
 //! *Giving work.* The node raises `limit` before it sends the work, so what a worker reads can always be claimed.
 //!
@@ -33,7 +34,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::time::{ClockId, clock_gettime};
@@ -43,6 +44,9 @@ use crate::core::Progress;
 /// How much is mapped. On machines with larger pages the rest of the page stays unused.
 const PAGE_BYTES: usize = 4096;
 
+/// How many results of a worker the node can read where they are at once.
+pub(crate) const MARKS: usize = 256;
+
 /// Nanoseconds of `CLOCK_MONOTONIC`, which is the same for all processes of a machine.
 pub fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
@@ -50,13 +54,17 @@ pub fn monotonic_ns() -> u64 {
     (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(C)]
 struct Words {
     claim: AtomicU64,
     started_at_ns: AtomicU64,
     finished: AtomicU32,
+    /// Anything but zero is set, whoever wrote it.
+    marks: [AtomicU8; MARKS],
 }
+
+const _: () = assert!(size_of::<Words>() <= PAGE_BYTES, "it fits the page");
 
 /// The page, as one side sees it. The module documentation says who may write what.
 pub struct Page {
@@ -103,7 +111,13 @@ impl Page {
 
     /// A page for a worker that is a thread of this process.
     pub fn in_memory() -> Arc<Self> {
-        Arc::new(Self { memory: Memory::Own(Box::default()) })
+        let words = Words {
+            claim: AtomicU64::new(0),
+            started_at_ns: AtomicU64::new(0),
+            finished: AtomicU32::new(0),
+            marks: [const { AtomicU8::new(0) }; MARKS],
+        };
+        Arc::new(Self { memory: Memory::Own(Box::new(words)) })
     }
 
     fn map(file: &OwnedFd) -> io::Result<Self> {
@@ -182,6 +196,26 @@ impl Page {
     /// Worker: piece `number`, claimed last, has ended.
     pub fn finish(&self, number: u32) {
         self.words().finished.store(number.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Worker: the node may read result `number` where it is.
+    ///
+    /// # Panics
+    /// When there is no such mark.
+    pub(crate) fn mark(&self, number: usize) {
+        self.words().marks[number].store(1, Ordering::Release);
+    }
+
+    /// Node: result `number` is read no more. Whatever was read was read before.
+    pub(crate) fn clear_mark(&self, number: usize) {
+        if let Some(mark) = self.words().marks.get(number) {
+            mark.store(0, Ordering::Release);
+        }
+    }
+
+    /// Whether result `number` may be read where it is.
+    pub(crate) fn is_marked(&self, number: usize) -> bool {
+        self.words().marks.get(number).is_some_and(|mark| mark.load(Ordering::Acquire) != 0)
     }
 
     /// Worker: everything before `number` has been claimed and finished, or revoked and thrown away.

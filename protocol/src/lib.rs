@@ -21,7 +21,6 @@ mod outcome;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod packed;
 mod payload;
-pub mod room;
 mod version;
 pub mod worker;
 
@@ -31,6 +30,8 @@ pub mod connection;
 pub mod handshake;
 #[cfg(feature = "net")]
 pub mod record;
+#[cfg(feature = "net")]
+pub mod room;
 #[cfg(feature = "net")]
 pub mod secret;
 #[cfg(feature = "net")]

@@ -6,8 +6,10 @@
 //! ```text
 //! attempt:  flags, [place], [generation], [number], [function], [time limit], length of arguments, arguments
 //! outcome:  flags, [place], [generation], [number], run time, length of result, result (or another end, by the codec)
-//! work:     number (four bytes), function (eight bytes), length of arguments, arguments
-//! finished: 0, number (four bytes), run time, length of result, result; or 1, and the rest by the codec
+//! work:     number (four bytes), function (eight bytes), length of arguments, arguments; or LENT and their length as one
+//!           number, and their place
+//! finished: 0, number (four bytes), run time, length of result, result; or 1, and the rest by the codec; or 2, number
+//!           (four bytes), run time, number of the lending, length of result, its place
 //! ```
 //!
 //! What is in brackets is left out if its flag is set. Numbers are LEB128: seven bits a byte, the low ones first. A place
@@ -34,6 +36,11 @@ const SAME_FUNCTION: u8 = 8;
 const NO_TIME_LIMIT: u8 = 16;
 /// The outcome is a result.
 const SUCCEEDED: u8 = 32;
+
+/// How a piece of work ended: with a result that follows, in another way, with a result that is elsewhere.
+const FINISHED_HERE: u8 = 0;
+const FINISHED_OTHERWISE: u8 = 1;
+const FINISHED_LENT: u8 = 2;
 
 const MOST_ITEMS: u64 = LIST_ITEMS as u64;
 
@@ -121,7 +128,21 @@ impl<'a> Input<'a> {
     /// A length, and so many bytes.
     #[inline]
     fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
-        let length = usize::try_from(self.number()?).map_err(|_| DecodeError::TooShort)?;
+        let length = self.number()?;
+        self.taken(length)
+    }
+
+    /// A place, from which on there are so many bytes.
+    #[cold]
+    fn range(&mut self, length: u64) -> Result<Range<usize>, DecodeError> {
+        let place = self.number()?;
+        let end = place.checked_add(length).and_then(|end| usize::try_from(end).ok());
+        Ok(place as usize..end.ok_or(DecodeError::NotANumber)?)
+    }
+
+    #[inline]
+    fn taken(&mut self, length: u64) -> Result<&'a [u8], DecodeError> {
+        let length = usize::try_from(length).map_err(|_| DecodeError::TooShort)?;
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::TooShort)?;
         self.rest = rest;
         Ok(bytes)
@@ -308,6 +329,27 @@ pub(crate) fn outcomes(input: &mut Input<'_>) -> Result<(u64, Vec<Outcome>), Dec
     Ok((first, outcomes))
 }
 
+/// Where a worker has put a result that the node may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lent {
+    /// Under which number the node says that it has no more use for it.
+    pub number: u32,
+    /// Where it is.
+    pub range: Range<usize>,
+}
+
+/// The arguments of a piece of work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Args<'a> {
+    /// They are here.
+    Here(&'a [u8]),
+    /// They are there in memory that the node shares.
+    Lent(Range<usize>),
+}
+
+/// Added to the length of arguments that are elsewhere. No payload is so long.
+const LENT: u64 = 1 << 40;
+
 /// Appends a piece of work but for its arguments, which must follow.
 #[inline]
 pub fn put_work(number: u32, function: FunctionId, args_bytes: usize, out: &mut Vec<u8>) {
@@ -316,24 +358,48 @@ pub fn put_work(number: u32, function: FunctionId, args_bytes: usize, out: &mut 
     put_number(args_bytes as u64, out);
 }
 
+/// Appends a piece of work whose arguments are so many bytes at that place of memory that the node shares.
+pub fn put_work_lent(number: u32, function: FunctionId, args: Range<usize>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(&function.0.to_le_bytes());
+    put_number(LENT | args.len() as u64, out);
+    put_number(args.start as u64, out);
+}
+
 /// The next piece of work: its number, the function to call, the arguments.
 ///
 /// # Errors
 /// When what follows is none.
 #[inline]
-pub fn work<'a>(input: &mut Input<'a>) -> Result<(u32, FunctionId, &'a [u8]), DecodeError> {
+pub fn work<'a>(input: &mut Input<'a>) -> Result<(u32, FunctionId, Args<'a>), DecodeError> {
     let number = u32::from_le_bytes(input.fixed()?);
     let function = FunctionId(u64::from_le_bytes(input.fixed()?));
-    Ok((number, function, input.bytes()?))
+    let length = input.number()?;
+    let args = if length < LENT {
+        Args::Here(input.taken(length)?)
+    } else {
+        Args::Lent(input.range(length - LENT)?)
+    };
+    Ok((number, function, args))
 }
 
 /// Appends the end of a piece of work that yielded a result, but for the result, which must follow.
 #[inline]
 pub fn put_succeeded(number: u32, run_time_ns: u64, result_bytes: usize, out: &mut Vec<u8>) {
-    out.push(0);
+    out.push(FINISHED_HERE);
     out.extend_from_slice(&number.to_le_bytes());
     put_number(run_time_ns, out);
     put_number(result_bytes as u64, out);
+}
+
+/// Appends the end of a piece of work whose result is in memory that the worker shares.
+pub fn put_succeeded_lent(number: u32, run_time_ns: u64, result: &Lent, out: &mut Vec<u8>) {
+    out.push(FINISHED_LENT);
+    out.extend_from_slice(&number.to_le_bytes());
+    put_number(run_time_ns, out);
+    put_number(result.number.into(), out);
+    put_number(result.range.len() as u64, out);
+    put_number(result.range.start as u64, out);
 }
 
 /// Appends the end of a piece of work.
@@ -341,22 +407,36 @@ pub fn put_succeeded(number: u32, run_time_ns: u64, result_bytes: usize, out: &m
 /// # Errors
 /// Never, as far as the types of this crate go.
 pub fn put_finished(finished: &Finished, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    out.push(1);
+    out.push(FINISHED_OTHERWISE);
     codec::encode(finished, out)
 }
 
-/// The next end of a piece of work.
+/// The next end of a piece of work. `borrow` yields a result that is in memory that the worker shares.
 ///
 /// # Errors
-/// When what follows is none.
+/// When what follows is none, or `borrow` yields nothing.
 #[inline]
-pub fn finished(input: &mut Input<'_>) -> Result<Finished, DecodeError> {
-    if input.byte()? != 0 {
+pub fn finished(
+    input: &mut Input<'_>,
+    borrow: impl FnOnce(Lent) -> Option<Payload>,
+) -> Result<Finished, DecodeError> {
+    let kind = input.byte()?;
+    if kind == FINISHED_OTHERWISE {
         return input.value();
     }
     let number = u32::from_le_bytes(input.fixed()?);
     let run_time_ns = input.number()?;
-    Ok(Finished { number, run_time_ns, result: WorkResult::Succeeded(input.payload()?) })
+    let result = match kind {
+        FINISHED_HERE => input.payload()?,
+        FINISHED_LENT => {
+            let lending = input.small_number()?;
+            let length = input.number()?;
+            let lent = Lent { number: lending, range: input.range(length)? };
+            borrow(lent).ok_or(DecodeError::NotANumber)?
+        }
+        kind => return Err(DecodeError::UnknownKind(kind)),
+    };
+    Ok(Finished { number, run_time_ns, result: WorkResult::Succeeded(result) })
 }
 
 #[cfg(test)]
@@ -536,8 +616,10 @@ mod tests {
         put_finished(&ends[1], &mut out).unwrap();
         let frame = Bytes::from(out);
         let mut input = Input::new(&frame);
-        assert_eq!(work(&mut input).unwrap(), (sent.number, sent.function, &sent.args[..]));
-        assert_eq!([finished(&mut input).unwrap(), finished(&mut input).unwrap()], ends);
+        assert_eq!(work(&mut input).unwrap(), (sent.number, sent.function, Args::Here(&sent.args)));
+        for end in ends {
+            assert_eq!(finished(&mut input, |_| None).unwrap(), end);
+        }
         assert!(input.is_empty());
     }
 }

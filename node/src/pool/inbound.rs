@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use pp_protocol::room;
+use pp_protocol::room::{self, Room};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
 
@@ -21,7 +21,7 @@ pub(super) struct Inbound {
 
 #[derive(Debug)]
 struct Large {
-    room: Vec<u8>,
+    room: Room,
     arrived: usize,
     length: usize,
 }

@@ -11,6 +11,7 @@
 //!     └── not ready in time, exited, wrong version ──> FailedToStart
 //! ```
 
+mod borrowing;
 mod inbound;
 mod link;
 mod memory;
@@ -89,9 +90,9 @@ impl WorkerHandle {
     pub fn spawn(key: WorkerKey, program: WorkerProgram, events: WorkerEvents) -> Self {
         let (orders, order_queue) = mpsc::unbounded_channel();
         match Prepared::new(program) {
-            Ok(Prepared { page, link, reader, plan }) => {
+            Ok(Prepared { page, link, reader, borrowing, plan }) => {
                 let supervisor =
-                    Supervisor::new(key, events, order_queue, Arc::clone(&page), Arc::clone(&link), reader);
+                    Supervisor::new(key, events, order_queue, Arc::clone(&link), reader, borrowing);
                 tokio::spawn(supervisor.run(plan));
                 Self { page, link: Some(link), orders, told_to_end: false }
             }

@@ -1,4 +1,4 @@
-//! Starting a worker: its socket pair and page, then its process or thread.
+//! Starting a worker: its socket pair, page and shared memory, then its process or thread.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pp_protocol::room;
 use pp_protocol::secret::SECRET_VARIABLE;
 use pp_protocol::worker::WORKER_ENVIRONMENT;
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -16,6 +17,7 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::process::{Child, Command};
 
 use super::WorkerProgram;
+use super::borrowing::Borrowing;
 use super::link::Link;
 use crate::core::StartFailure;
 use crate::page::Page;
@@ -35,6 +37,7 @@ pub(super) struct Prepared {
     pub(super) page: Arc<Page>,
     pub(super) link: Arc<Link>,
     pub(super) reader: OwnedReadHalf,
+    pub(super) borrowing: Borrowing,
     pub(super) plan: Plan,
 }
 
@@ -68,20 +71,26 @@ impl Prepared {
             // The system may grant less, which only makes large payloads slower.
             let _ = set_socket_send_buffer_size(end, SOCKET_BYTES);
         }
-        let (page, plan) = match program {
+        let (page, view, plan) = match program {
             WorkerProgram::File(path) => {
                 let (page, file) = Page::shared()?;
-                let environment = handover::give(&node_end, &socket, &file)?;
-                (Arc::new(page), Plan::Process { path, socket, environment })
+                // Without shared memory, large payloads go through the socket.
+                let arenas = room::shared().zip(room::new_arena().ok());
+                let descriptors = arenas.as_ref().map(|(node, (worker, _))| (*node, worker));
+                let environment = handover::give(&node_end, &socket, &file, descriptors)?;
+                let view = arenas.map(|(_, (_, view))| view);
+                (Arc::new(page), view, Plan::Process { path, socket, environment })
             }
             WorkerProgram::ThisProgramInThreads => {
                 let page = Page::in_memory();
-                (Arc::clone(&page), Plan::Thread { socket, page })
+                (Arc::clone(&page), None, Plan::Thread { socket, page })
             }
         };
         node_end.set_nonblocking(true)?;
         let (reader, writer) = tokio::net::UnixStream::from_std(node_end)?.into_split();
-        Ok(Self { page, link: Arc::new(Link::new(writer)), reader, plan })
+        let link = Arc::new(Link::new(writer, view.is_some()));
+        let borrowing = Borrowing { view, page: Arc::clone(&page) };
+        Ok(Self { page, link, reader, borrowing, plan })
     }
 }
 
@@ -127,7 +136,7 @@ fn start_process(path: &Path, socket: UnixStream, environment: &str) -> io::Resu
 
 fn start_thread(socket: UnixStream, page: Arc<Page>) -> io::Result<()> {
     let serve = move || {
-        if let Err(error) = crate::worker::run(socket, page, NodeGone::EndThread) {
+        if let Err(error) = crate::worker::run(socket, page, None, NodeGone::EndThread) {
             tracing::warn!(%error, "a worker thread ended");
         }
     };

@@ -16,6 +16,7 @@ use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::borrowing::Borrowing;
 use super::inbound::Inbound;
 use super::link::Link;
 use super::memory;
@@ -23,7 +24,6 @@ use super::output::OutputReader;
 use super::start::{Body, Plan};
 use super::{Order, WorkerEvent, WorkerEvents};
 use crate::core::{StartFailure, WorkerKey};
-use crate::page::Page;
 use crate::worker::frames;
 
 /// How long a program may take to call `init()`.
@@ -41,9 +41,9 @@ pub(super) struct Supervisor {
     key: WorkerKey,
     events: WorkerEvents,
     orders: mpsc::UnboundedReceiver<Order>,
-    page: Arc<Page>,
     link: Arc<Link>,
     inbound: Inbound,
+    borrowing: Borrowing,
     last_stderr: VecDeque<String>,
     /// How many jobs had been started when the first of these was written.
     stderr_since: u32,
@@ -82,17 +82,17 @@ impl Supervisor {
         key: WorkerKey,
         events: WorkerEvents,
         orders: mpsc::UnboundedReceiver<Order>,
-        page: Arc<Page>,
         link: Arc<Link>,
         reader: OwnedReadHalf,
+        borrowing: Borrowing,
     ) -> Self {
         Self {
             key,
             events,
             orders,
-            page,
             link,
             inbound: Inbound::new(reader),
+            borrowing,
             last_stderr: VecDeque::new(),
             stderr_since: 0,
             group: None,
@@ -124,6 +124,7 @@ impl Supervisor {
         let _ = tokio::time::timeout(LAST_OUTPUT_TIME, self.read_what_is_left(&mut output)).await;
         self.print(Stream::Stdout, output.stdout.rest());
         self.print(Stream::Stderr, output.stderr.rest());
+        self.link.take_back_all();
         self.tell_end(status);
     }
 
@@ -193,7 +194,7 @@ impl Supervisor {
         self.kill_group();
         if self.group.is_none() {
             // A thread goes on with the job it runs; it must not start another one.
-            self.page.revoke();
+            self.borrowing.page.revoke();
             self.link.close();
             self.is_cut_off = true;
         }
@@ -234,7 +235,7 @@ impl Supervisor {
         loop {
             let message = match self.inbound.next_frame() {
                 Ok(None) => return,
-                Ok(Some(frame)) => frames::decode(&frame),
+                Ok(Some(frame)) => frames::decode(&frame, |lent| self.borrowing.borrow(lent)),
                 Err(error) => Err(error),
             };
             match message {
@@ -263,8 +264,16 @@ impl Supervisor {
                 "it was built with a pp_dispatcher whose workers speak version {version}, this node speaks version \
                  {WORKER_VERSION}; build both from the same release"
             )),
-            FromWorker::Finished(finished) if self.is_ready => self.tell(WorkerEvent::Finished(finished)),
-            FromWorker::Skipped(number) if self.is_ready => self.tell(WorkerEvent::Skipped(number)),
+            FromWorker::Finished(finished) if self.is_ready => {
+                if let Some(last) = finished.last() {
+                    self.link.take_back_before(last.number.wrapping_add(1));
+                }
+                self.tell(WorkerEvent::Finished(finished));
+            }
+            FromWorker::Skipped(number) if self.is_ready => {
+                self.link.take_back_before(number);
+                self.tell(WorkerEvent::Skipped(number));
+            }
             FromWorker::Ready { .. } | FromWorker::Finished(_) | FromWorker::Skipped(_) => self.break_off(),
         }
     }
@@ -285,7 +294,7 @@ impl Supervisor {
 
     fn print(&mut self, stream: Stream, lines: impl IntoIterator<Item = String>) {
         // The last words of a job are its own: what those before it wrote says nothing about its end.
-        let started = self.page.progress().started;
+        let started = self.borrowing.page.progress().started;
         if std::mem::replace(&mut self.stderr_since, started) != started {
             self.last_stderr.clear();
         }

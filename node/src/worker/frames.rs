@@ -6,12 +6,14 @@
 //! jobs end.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 
 use bytes::{Bytes, BytesMut};
+use pp_protocol::Payload;
 use pp_protocol::codec::{self, DecodeError};
 use pp_protocol::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
-use pp_protocol::packed::{self, Input};
+use pp_protocol::packed::{self, Input, Lent};
 use pp_protocol::room;
 use pp_protocol::worker::{FromWorker, Work};
 use serde::Serialize;
@@ -24,8 +26,6 @@ const LARGEST_FRAME_BYTES: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
 pub(crate) const LARGE_BYTES: usize = 16 * 1024;
 /// Work is divided into frames of about this size, so that a worker starts on the first while it gets the second.
 const RUN_FRAME_BYTES: usize = 32 * 1024;
-/// Memory for large payloads is kept from job to job up to this size.
-pub(crate) const LARGE_BYTES_KEPT: usize = 128 << 20;
 /// How many bytes a piece of work without arguments has, and an outcome without result at least.
 const WORK_BYTES: usize = 13;
 const FINISHED_BYTES: usize = 7;
@@ -50,13 +50,19 @@ pub enum FrameError {
     Malformed(#[from] DecodeError),
 }
 
-/// Node: the frames that give this work to a worker, in pieces to be sent one after the other.
-pub(crate) fn encode_work(works: &[Work]) -> Vec<Bytes> {
+/// Node: the frames that give this work to a worker, in pieces to be sent one after the other. `lend` is asked for each
+/// piece of work with large arguments where the worker can read these; what it cannot is sent.
+pub(crate) fn encode_work(works: &[Work], mut lend: impl FnMut(&Work) -> Option<Range<usize>>) -> Vec<Bytes> {
     let mut pieces = Vec::new();
     let mut small = Vec::with_capacity(works.len() * WORK_BYTES);
     let mut frame = begin(&mut small);
-    for Work { number, function, args } in works {
+    for work in works {
+        let Work { number, function, args } = work;
         let is_large = args.len() >= LARGE_BYTES;
+        if is_large && let Some(lent) = lend(work) {
+            packed::put_work_lent(*number, *function, lent, &mut small);
+            continue;
+        }
         if is_large || small.len() - frame >= RUN_FRAME_BYTES {
             end(&mut small, frame, 0);
             frame = begin(&mut small);
@@ -118,8 +124,11 @@ pub(crate) fn finished_head(bytes: usize) -> [u8; LENGTH_BYTES + 1] {
     head
 }
 
-/// Node: the message in a frame.
-pub(crate) fn decode(frame: &Bytes) -> Result<FromWorker, FrameError> {
+/// Node: the message in a frame. `borrow` yields results that the worker has not sent.
+pub(crate) fn decode(
+    frame: &Bytes,
+    mut borrow: impl FnMut(Lent) -> Option<Payload>,
+) -> Result<FromWorker, FrameError> {
     let mut input = Input::shared(frame);
     match input.byte()? {
         READY => {
@@ -131,7 +140,7 @@ pub(crate) fn decode(frame: &Bytes) -> Result<FromWorker, FrameError> {
             // Large results make a frame long, not the list in it.
             let mut all = Vec::with_capacity((frame.len() / FINISHED_BYTES).min(FINISHED_EXPECTED));
             while !input.is_empty() {
-                all.push(packed::finished(&mut input)?);
+                all.push(packed::finished(&mut input, &mut borrow)?);
             }
             Ok(FromWorker::Finished(all))
         }
@@ -252,8 +261,9 @@ impl<'a> FrameReader<'a> {
 mod tests {
     use std::io::Write;
 
+    use pp_protocol::FunctionId;
+    use pp_protocol::packed::Args;
     use pp_protocol::worker::{Finished, WorkResult};
-    use pp_protocol::{FunctionId, Payload};
 
     use super::*;
 
@@ -264,11 +274,15 @@ mod tests {
     fn works_in(frame: &[u8]) -> Vec<Work> {
         let mut input = Input::new(frame);
         let works = std::iter::from_fn(|| (!input.is_empty()).then(|| packed::work(&mut input).unwrap()));
-        works.map(|(number, function, args)| Work { number, function, args: args.into() }).collect()
+        let here = |args| match args {
+            Args::Here(args) => args.into(),
+            Args::Lent(_) => panic!("nothing is lent here"),
+        };
+        works.map(|(number, function, args)| Work { number, function, args: here(args) }).collect()
     }
 
     fn works_of(works: &[Work]) -> Vec<Vec<Work>> {
-        let mut received = BytesMut::from(&encode_work(works).concat()[..]);
+        let mut received = BytesMut::from(&encode_work(works, |_| None).concat()[..]);
         let mut frames = Vec::new();
         while let Some(frame) = split_frame(&mut received).unwrap() {
             frames.push(works_in(&frame));
@@ -293,13 +307,15 @@ mod tests {
     #[test]
     fn large_arguments_are_not_copied() {
         let large = work(0, LARGE_BYTES);
-        let pieces = encode_work(std::slice::from_ref(&large));
+        let pieces = encode_work(std::slice::from_ref(&large), |_| None);
         assert_eq!(pieces[1].as_ptr(), large.args.as_ptr());
     }
 
     #[test]
     fn what_a_worker_says_comes_back() {
-        let said = |bytes: &[u8]| decode(&split_frame(&mut BytesMut::from(bytes)).unwrap().unwrap()).unwrap();
+        let said = |bytes: &[u8]| {
+            decode(&split_frame(&mut BytesMut::from(bytes)).unwrap().unwrap(), |_| None).unwrap()
+        };
         assert_eq!(said(&encode_ready(7, 9)), FromWorker::Ready { version: 7, functions: 9 });
         assert_eq!(said(&encode_skipped(u32::MAX)), FromWorker::Skipped(u32::MAX));
         let finished = |number| Finished { number, run_time_ns: 1, result: WorkResult::UnknownFunction };
@@ -315,7 +331,7 @@ mod tests {
         let mut frame = vec![FINISHED];
         packed::put_succeeded(0, 1, 1 << 20, &mut frame);
         frame.extend(vec![7; 1 << 20]);
-        let FromWorker::Finished(all) = decode(&Bytes::from(frame)).unwrap() else {
+        let FromWorker::Finished(all) = decode(&Bytes::from(frame), |_| None).unwrap() else {
             panic!("it is an outcome")
         };
         assert!(all.len() == 1 && all.capacity() <= FINISHED_EXPECTED, "{}", all.capacity());
@@ -324,7 +340,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_refused() {
         for frame in [&[][..], &[9], &[FINISHED, 0, 1], &[READY, 255]] {
-            assert!(decode(&Bytes::from_static(frame)).is_err());
+            assert!(decode(&Bytes::from_static(frame), |_| None).is_err());
         }
     }
 
@@ -332,7 +348,7 @@ mod tests {
     fn frames_are_read_whole_however_they_arrive() {
         let (node_end, worker_end) = UnixStream::pair().unwrap();
         let works: Vec<_> = (0..50).map(|number| work(number, number as usize * 1_500)).collect();
-        let bytes = encode_work(&works).concat();
+        let bytes = encode_work(&works, |_| None).concat();
         let writer = std::thread::spawn(move || {
             for piece in bytes.chunks(4_999) {
                 (&node_end).write_all(piece).unwrap();

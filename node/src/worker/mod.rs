@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! node ──frames──> FrameReader ──> Runner ──> Outbox ──frames──> node
+//!      ──large arguments, read where they are ^   └── Lending: large results, left where the node reads them
 //!                                  │    └── claims on the Page ──> read by the node at any time
 //!                                  Watcher: flushes the Outbox late, notices that the node is gone
 //! ```
@@ -15,6 +16,7 @@
 
 pub(crate) mod frames;
 pub(crate) mod handover;
+pub(crate) mod lending;
 mod outbox;
 mod panics;
 mod runner;
@@ -30,6 +32,8 @@ use pp_protocol::room;
 use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group, kill_process};
 
 pub use self::frames::FrameError;
+use self::handover::Handed;
+use self::lending::{Arenas, Lending};
 use self::outbox::Outbox;
 use self::runner::Runner;
 use crate::functions::{Registry, RegistryError};
@@ -65,9 +69,9 @@ pub enum NodeGone {
 pub fn serve_if_worker() {
     let Some(handed) = handover::take() else { return };
     SERVES.store(true, Ordering::Relaxed);
-    let served = handed.map_err(WorkerError::Io).and_then(|(socket, page)| {
+    let served = handed.map_err(WorkerError::Io).and_then(|Handed { socket, page, arenas }| {
         prefer_to_be_killed();
-        run(socket, Arc::new(page), NodeGone::EndProcess)
+        run(socket, Arc::new(page), arenas, NodeGone::EndProcess)
     });
     if let Err(error) = served {
         // The node keeps the last lines of this stream and shows them to whoever asks why the worker ended.
@@ -87,16 +91,22 @@ pub fn started_as_worker() -> bool {
 ///
 /// # Errors
 /// When the connection breaks, the node sends what is not work, or this program's functions are not in order.
-pub fn run(socket: UnixStream, page: Arc<Page>, node_gone: NodeGone) -> Result<(), WorkerError> {
+pub(crate) fn run(
+    socket: UnixStream,
+    page: Arc<Page>,
+    arenas: Option<Arenas>,
+    node_gone: NodeGone,
+) -> Result<(), WorkerError> {
     let registry = Registry::of_this_program()?;
     let _keeper = room::Keeper::new();
     panics::record_on_this_thread();
     let outbox = Arc::new(Outbox::new(socket)?);
-    let watched = Arc::clone(&outbox);
+    let lending = Arc::new(Lending::new(Arc::clone(&page), arenas)?);
+    let watched = (Arc::clone(&outbox), Arc::clone(&lending));
     std::thread::Builder::new()
         .name("pp-watcher".into())
-        .spawn(move || watcher::watch(&watched, node_gone))?;
-    let ended = Runner::new(&outbox, &page, registry).run();
+        .spawn(move || watcher::watch(&watched.0, &watched.1, node_gone))?;
+    let ended = Runner::new(&outbox, &page, &lending, registry).run();
     // Wakes the watcher, which must not outlive this, and tells the node, which may still hold its end open.
     outbox.close();
     ended

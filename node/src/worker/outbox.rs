@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pp_protocol::packed;
+use pp_protocol::packed::{self, Lent};
 use pp_protocol::worker::Finished;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
 
@@ -125,6 +125,14 @@ impl Outbox {
         self.write(&mut pending, result)
     }
 
+    /// Writes what is pending, and the outcome of a call whose result was lent to the node.
+    pub(super) fn send_lent(&self, number: u32, run_time_ns: u64, result: &Lent) -> io::Result<()> {
+        let mut pending = self.lock();
+        packed::put_succeeded_lent(number, run_time_ns, result, &mut pending.outcomes);
+        pending.count += 1;
+        self.write(&mut pending, &[])
+    }
+
     /// Writes what is pending.
     pub(super) fn flush(&self) -> io::Result<()> {
         self.write(&mut self.lock(), &[])
@@ -213,7 +221,7 @@ mod tests {
 
     fn outcomes_in(received: &mut BytesMut) -> Vec<Finished> {
         let frame = frames::split_frame(received).unwrap().unwrap();
-        match frames::decode(&frame).unwrap() {
+        match frames::decode(&frame, |_| None).unwrap() {
             FromWorker::Finished(outcomes) => outcomes,
             other => panic!("{other:?}"),
         }

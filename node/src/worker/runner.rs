@@ -4,13 +4,14 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use pp_protocol::FunctionId;
+use pp_protocol::codec::DecodeError;
 use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
-use pp_protocol::packed::{self, Input};
+use pp_protocol::packed::{self, Args, Input};
+use pp_protocol::room;
 use pp_protocol::worker::{Finished, WORKER_VERSION, WorkResult};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-use super::frames::{self, Frame, FrameError, FrameReader, LARGE_BYTES, LARGE_BYTES_KEPT};
+use super::frames::{self, FrameError, FrameReader, LARGE_BYTES};
+use super::lending::Lending;
 use super::outbox::Outbox;
 use super::{WorkerError, panics};
 use crate::functions::{Call, CallError, FunctionMap, Registry};
@@ -20,17 +21,14 @@ use crate::page::{Page, monotonic_ns};
 const LONG_NS: u64 = 100_000;
 /// A call adds this fraction of its time to the average of its function.
 const AVERAGE_DIVISOR: u64 = 8;
-/// Space for results up to this size is kept whatever the results that follow.
-const RESULT_BYTES_KEPT: usize = 1 << 20;
-/// How long more is kept while there is no work.
-const IDLE_SPACE_KEPT: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 pub(super) struct Runner<'a> {
     outbox: &'a Outbox,
     page: &'a Page,
+    lending: &'a Lending,
     functions: FunctionMap<Function>,
-    /// Space for the result of the job that runs.
-    result: Vec<u8>,
+    /// The result of the job that runs.
+    result: room::Writer,
     /// When the last job ended, which is when the next one starts: the clock is read once per job.
     now: u64,
     /// Whether outcomes wait in the outbox, as far as this thread knows.
@@ -44,9 +42,10 @@ struct Function {
 }
 
 impl<'a> Runner<'a> {
-    pub(super) fn new(outbox: &'a Outbox, page: &'a Page, registry: &Registry) -> Self {
+    pub(super) fn new(outbox: &'a Outbox, page: &'a Page, lending: &'a Lending, registry: &Registry) -> Self {
         let functions = registry.iter().map(|(id, call)| (id, Function { call, average_ns: None })).collect();
-        Self { outbox, page, functions, result: Vec::new(), now: 0, has_pending: false }
+        let result = room::Writer::default();
+        Self { outbox, page, lending, functions, result, now: 0, has_pending: false }
     }
 
     /// Runs whatever the node sends until the node closes the socket.
@@ -54,20 +53,8 @@ impl<'a> Runner<'a> {
         let functions = u32::try_from(self.functions.len()).unwrap_or(u32::MAX);
         self.outbox.send(&frames::encode_ready(WORKER_VERSION, functions))?;
         let mut reader = FrameReader::new(self.outbox.socket());
-        let mut is_at_hand = false;
-        loop {
-            if !is_at_hand {
-                self.give_back_idle_space();
-            }
-            let Some((frame, more_follows)) = reader.next()? else { break };
-            is_at_hand = more_follows;
-            let is_large = matches!(frame, Frame::Large(_));
-            let ended = self.run_all(frame.bytes(), more_follows);
-            drop(frame);
-            if is_large {
-                self.outbox.wake();
-            }
-            match ended {
+        while let Some((frame, more_follows)) = reader.next()? {
+            match self.run_all(frame.bytes(), more_follows) {
                 Ok(()) => {}
                 // Writing fails when the node is gone, which reading would find out next.
                 Err(WorkerError::Io(_)) => break,
@@ -84,6 +71,12 @@ impl<'a> Runner<'a> {
         self.now = monotonic_ns();
         while !works.is_empty() {
             let (number, function, args) = packed::work(&mut works).map_err(FrameError::from)?;
+            let args = match args {
+                Args::Here(args) => args,
+                Args::Lent(range) => {
+                    self.lending.args(range).ok_or(FrameError::Malformed(DecodeError::TooShort))?
+                }
+            };
             match self.run_one(number, function, args, more_follows || !works.is_empty())? {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(Revoked) => thrown_away = Some(number.wrapping_add(1)),
@@ -96,7 +89,6 @@ impl<'a> Runner<'a> {
             self.page.skip_to(next);
             self.outbox.send(&frames::encode_skipped(next))?;
         }
-        self.give_back_space();
         Ok(())
     }
 
@@ -145,17 +137,34 @@ impl<'a> Runner<'a> {
                 let finished = Finished { number, run_time_ns, result };
                 self.outbox.add_finished(&finished, self.now, more_follows)
             }
-            None if self.result.len() >= LARGE_BYTES => {
-                flush_stdout();
-                self.outbox.send_large(number, run_time_ns, &self.result)?;
-                self.has_pending = false;
-                self.now = monotonic_ns();
-                return Ok(());
-            }
-            None => self.outbox.add_succeeded(number, run_time_ns, &self.result, self.now, more_follows),
+            None => match self.result.few() {
+                Some(result) if result.len() < LARGE_BYTES => {
+                    self.outbox.add_succeeded(number, run_time_ns, result, self.now, more_follows)
+                }
+                _ => return self.report_large(number, run_time_ns),
+            },
         };
         self.has_pending = true;
         if is_due && more_follows { self.flush() } else { Ok(()) }
+    }
+
+    /// A large result is lent to the node, or sent from where it is.
+    fn report_large(&mut self, number: u32, run_time_ns: u64) -> io::Result<()> {
+        flush_stdout();
+        match self.result.take_many().map(|result| self.lending.lend(result)) {
+            None => {
+                let result = self.result.few().unwrap_or_default();
+                self.outbox.send_large(number, run_time_ns, result)?;
+            }
+            Some(Err(result)) => self.outbox.send_large(number, run_time_ns, &result)?,
+            Some(Ok(lent)) => self.outbox.send_lent(number, run_time_ns, &lent)?,
+        }
+        if !self.lending.is_watched() {
+            self.outbox.wake();
+        }
+        self.has_pending = false;
+        self.now = monotonic_ns();
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -166,24 +175,6 @@ impl<'a> Runner<'a> {
             self.now = monotonic_ns();
         }
         Ok(())
-    }
-
-    /// Before waiting for work: much space is not kept for long while there is none.
-    fn give_back_idle_space(&mut self) {
-        if self.result.capacity() > RESULT_BYTES_KEPT {
-            let mut socket = [PollFd::new(self.outbox.socket(), PollFlags::IN)];
-            if poll(&mut socket, Some(&IDLE_SPACE_KEPT)) == Ok(0) {
-                self.result = Vec::new();
-            }
-        }
-    }
-
-    /// Large space is kept only while it is used: results of one size often follow each other.
-    fn give_back_space(&mut self) {
-        let capacity = self.result.capacity();
-        if capacity > LARGE_BYTES_KEPT || capacity > RESULT_BYTES_KEPT && self.result.len() < capacity / 4 {
-            self.result = Vec::new();
-        }
     }
 }
 
@@ -200,7 +191,7 @@ impl Function {
 }
 
 /// Leaves the serialised result in `result`; whatever else comes of the call is the error.
-fn call(function: Call, args: &[u8], result: &mut Vec<u8>) -> Result<(), WorkResult> {
+fn call(function: Call, args: &[u8], result: &mut room::Writer) -> Result<(), WorkResult> {
     let called = panics::catch(|| function(args, result)).map_err(WorkResult::Panicked)?;
     called.map_err(|error| match error {
         CallError::BadArguments(reason) => WorkResult::BadArguments(cut(&reason, TEXT_BYTES).into()),
@@ -208,7 +199,7 @@ fn call(function: Call, args: &[u8], result: &mut Vec<u8>) -> Result<(), WorkRes
     })?;
     if result.len() > PAYLOAD_BYTES {
         let size = result.len() as u64;
-        *result = Vec::new();
+        result.clear();
         return Err(WorkResult::TooLarge(size, PAYLOAD_BYTES as u64));
     }
     Ok(())

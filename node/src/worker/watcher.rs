@@ -4,17 +4,21 @@
 //! It sleeps in poll(2) without a time limit while nothing is pending, so an idle worker costs no processor time; and after
 //! something large, until the memory for that has been given back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pp_protocol::room;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::lending::Lending;
 use super::outbox::{NextLook, Outbox};
 use super::{NodeGone, end_process};
 
+/// How long until what the node has borrowed is looked for again.
+const LENT_LOOK: Duration = Duration::from_secs(1);
+
 /// Runs until the outbox is closed or the node is gone.
-pub(super) fn watch(outbox: &Outbox, node_gone: NodeGone) {
+pub(super) fn watch(outbox: &Outbox, lending: &Lending, node_gone: NodeGone) {
     let mut timeout = None;
     loop {
         // That the other end is closed is reported without being asked for.
@@ -35,9 +39,13 @@ pub(super) fn watch(outbox: &Outbox, node_gone: NodeGone) {
         timeout = match outbox.flush_late() {
             Ok(NextLook::After(time)) => Timespec::try_from(time).ok(),
             Ok(NextLook::WhenWoken) => {
+                lending.set_watched(false);
+                let lent = lending.take_back().then_some(LENT_LOOK);
                 room::tidy();
                 let due = room::due().map(|due| due.saturating_duration_since(Instant::now()));
-                due.and_then(|time| Timespec::try_from(time).ok())
+                let next = lent.into_iter().chain(due).min();
+                lending.set_watched(next.is_some());
+                next.and_then(|time| Timespec::try_from(time).ok())
             }
             Ok(NextLook::Never) => return,
             Err(_) => return act_on(node_gone),

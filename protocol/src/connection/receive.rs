@@ -12,7 +12,7 @@ use crate::codec::DecodeError;
 use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
 use crate::packed::Input;
 use crate::record::{Keys, Opener};
-use crate::room;
+use crate::room::{self, Room};
 
 /// How much is asked for in one read.
 const READ_BYTES: usize = 256 * 1024;
@@ -35,7 +35,7 @@ pub struct Reader<R> {
 /// A large message of which a part has arrived.
 #[derive(Debug)]
 struct Bulk {
-    room: Vec<u8>,
+    room: Room,
     arrived: usize,
     announced: usize,
 }
@@ -145,9 +145,7 @@ impl Bulk {
     /// Makes sure that whatever record comes next can be opened behind what has arrived.
     fn make_room(&mut self) {
         if self.room.len() < self.arrived + RECORD_BYTES {
-            let mut larger = room::take(self.announced.min(2 * self.arrived) + RECORD_BYTES);
-            larger[..self.arrived].copy_from_slice(&self.room[..self.arrived]);
-            room::give_back(std::mem::replace(&mut self.room, larger));
+            self.room.grow(self.announced.min(2 * self.arrived) + RECORD_BYTES, self.arrived);
         }
     }
 

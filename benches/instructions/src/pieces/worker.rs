@@ -28,7 +28,7 @@ pub(super) fn run(at_once: u32, jobs: u32) -> anyhow::Result<()> {
         let mut input = Input::shared(&answer);
         let mut all = Vec::with_capacity(at_once as usize);
         while !input.is_empty() {
-            all.push(finished(&mut input)?);
+            all.push(finished(&mut input, |_| None)?);
         }
         ensure!(all.len() == numbers.len(), "as many end as were given");
         ended = numbers.end;

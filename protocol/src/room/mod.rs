@@ -1,0 +1,372 @@
+//! Memory for large payloads, used again and again, which other processes of this machine can be let read.
+//!
+//! Memory fresh from the system costs as much to touch as to copy into: each page is cleared first. So the room of a
+//! payload that nobody needs any more is kept for a moment for the next one. And where the system can do that, all rooms
+//! of a process are parts of one file in memory, its *arena*: a node hands large arguments to its workers, and they hand
+//! back large results, by telling where these are ([`place_of`], [`View`]).
+
+mod arena;
+mod memory;
+mod ranges;
+
+use std::io;
+use std::ops::{Deref, DerefMut, Range};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use self::arena::{KEPT_FOR, Region};
+use self::memory::Memory;
+
+/// What is smaller has no room of its own.
+pub const SMALLEST_BYTES: usize = 64 * 1024;
+
+/// Memory for one large payload, with anything in it.
+#[derive(Debug)]
+pub struct Room(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// A part of the arena.
+    Region(Region),
+    /// There is no arena, it is full, or this is small.
+    Own(Vec<u8>),
+}
+
+/// Room for at least `bytes` bytes.
+pub fn take(bytes: usize) -> Room {
+    if bytes >= SMALLEST_BYTES
+        && let Some(region) = arena::of_this_process().and_then(|arena| arena.take(bytes))
+    {
+        return Room(Kind::Region(region));
+    }
+    // The system clears it, page by page, when it is first touched.
+    Room(Kind::Own(vec![0; bytes]))
+}
+
+/// The first `length` bytes of a room. It is kept for others when they are dropped.
+///
+/// # Panics
+/// When the room is smaller.
+pub fn filled(mut room: Room, length: usize) -> Bytes {
+    assert!(length <= room.len(), "a room holds no more than it has room for");
+    room.shrink(length);
+    Bytes::from_owner(Filled { room, length })
+}
+
+impl Room {
+    /// Keeps the first `bytes` bytes, and more where less would not save memory.
+    fn shrink(&mut self, bytes: usize) {
+        match &mut self.0 {
+            Kind::Region(region) => region.shrink(bytes),
+            Kind::Own(own) if own.len() / 2 > bytes => {
+                own.truncate(bytes);
+                own.shrink_to_fit();
+            }
+            Kind::Own(_) => {}
+        }
+    }
+
+    /// Grows to at least `bytes` bytes; the first `kept` stay what they are.
+    pub fn grow(&mut self, bytes: usize, kept: usize) {
+        if let Kind::Region(region) = &mut self.0
+            && region.grow(bytes)
+        {
+            return;
+        }
+        let mut larger = take(bytes);
+        larger[..kept].copy_from_slice(&self[..kept]);
+        *self = larger;
+    }
+}
+
+impl Deref for Room {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Region(region) => region,
+            Kind::Own(own) => own,
+        }
+    }
+}
+
+impl DerefMut for Room {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.0 {
+            Kind::Region(region) => region,
+            Kind::Own(own) => own,
+        }
+    }
+}
+
+struct Filled {
+    room: Room,
+    length: usize,
+}
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        &self.room[..self.length]
+    }
+}
+
+/// Bytes that are written one after the other: into a vector while they are few, into a [`Room`] once they are many.
+#[derive(Debug, Default)]
+pub struct Writer {
+    few: Vec<u8>,
+    many: Option<Many>,
+}
+
+#[derive(Debug)]
+struct Many {
+    room: Room,
+    length: usize,
+}
+
+impl Writer {
+    /// How many bytes were written.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.many.as_ref().map_or(self.few.len(), |many| many.length)
+    }
+
+    /// Whether none was.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was written, if it is in no room.
+    #[inline]
+    pub fn few(&self) -> Option<&[u8]> {
+        if self.many.is_none() { Some(&self.few) } else { None }
+    }
+
+    /// What was written, if it is in a room; there is nothing written then.
+    pub fn take_many(&mut self) -> Option<Bytes> {
+        let Many { room, length } = self.many.take()?;
+        Some(filled(room, length))
+    }
+
+    /// Forgets what was written. The vector is kept.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.few.clear();
+        self.many = None;
+    }
+
+    #[cold]
+    fn begin_room(&mut self, bytes: usize) {
+        let mut room = take(bytes);
+        let length = self.few.len();
+        room[..length].copy_from_slice(&self.few);
+        self.few.clear();
+        self.many = Some(Many { room, length });
+    }
+
+    #[cold]
+    fn write_many(&mut self, bytes: &[u8]) {
+        if self.many.is_none() {
+            self.begin_room((self.few.len() + bytes.len()).max(2 * SMALLEST_BYTES));
+        }
+        if let Some(many) = &mut self.many {
+            let end = many.length + bytes.len();
+            if many.room.len() < end {
+                many.room.grow(end.max(2 * many.length), many.length);
+            }
+            many.room[many.length..end].copy_from_slice(bytes);
+            many.length = end;
+        }
+    }
+}
+
+impl io::Write for Writer {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.many.is_none() && self.few.len() + bytes.len() < SMALLEST_BYTES {
+            self.few.extend_from_slice(bytes);
+        } else {
+            self.write_many(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes).map(|_| ())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The descriptor of this process's arena, with which another process can read what is in it; `None` if there is no arena.
+pub fn shared() -> Option<BorrowedFd<'static>> {
+    arena::of_this_process().map(|arena| arena.file())
+}
+
+/// Where in this process's arena `bytes` are; `None` if they are elsewhere.
+pub fn place_of(bytes: &[u8]) -> Option<usize> {
+    arena::made()?.place_of(bytes)
+}
+
+/// Makes an arena that another process made with [`new_arena`] that of this one, which must not have used its own.
+///
+/// # Errors
+/// When it cannot be mapped, or comes too late.
+pub fn adopt(arena: OwnedFd) -> io::Result<()> {
+    arena::adopt(arena)
+}
+
+/// An arena for another process, and what that has in it, to be read here.
+///
+/// # Errors
+/// When the system has nothing of that kind, or no memory or descriptor left.
+pub fn new_arena() -> io::Result<(OwnedFd, Arc<View>)> {
+    let (_, file) = Memory::create(arena::ARENA_BYTES)?;
+    let view = View::new(file.as_fd())?;
+    Ok((file, Arc::new(view)))
+}
+
+/// What another process has in its arena.
+#[derive(Debug)]
+pub struct View(Memory);
+
+impl View {
+    /// Of the arena of this descriptor.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn new(arena: BorrowedFd<'_>) -> io::Result<Self> {
+        Memory::map(arena, false).map(Self)
+    }
+
+    /// What the other process says is there. It must not write to it before it is told that this is no longer used.
+    /// `None` if there is no such place.
+    #[expect(unsafe_code, reason = "the other process keeps to what is said above")]
+    pub fn at(&self, range: Range<usize>) -> Option<&[u8]> {
+        let is_within = range.start <= range.end && range.end <= self.0.len();
+        // SAFETY: the other process lent it, and does not write to what it lends.
+        is_within.then(|| unsafe { self.0.read(range) })
+    }
+}
+
+/// While there is one of these, memory is kept; with the last one goes what was.
+#[derive(Debug)]
+pub struct Keeper(());
+
+static KEEPERS: AtomicUsize = AtomicUsize::new(0);
+
+impl Keeper {
+    /// From now on, memory is kept.
+    #[expect(clippy::new_without_default, reason = "it has an effect")]
+    pub fn new() -> Self {
+        KEEPERS.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if KEEPERS.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Some(arena) = arena::made()
+        {
+            arena.tidy(Instant::now());
+        }
+    }
+}
+
+fn is_kept() -> bool {
+    KEEPERS.load(Ordering::Relaxed) > 0
+}
+
+/// Gives the system what has been kept for long. To be called when [`due`] says so.
+pub fn tidy() {
+    if let (Some(arena), Some(until)) = (arena::made(), Instant::now().checked_sub(KEPT_FOR)) {
+        arena.tidy(until);
+    }
+}
+
+/// Waits until something has been kept for long, and gives it to the system. Waits for ever while nothing is kept.
+pub async fn tidied() {
+    match due() {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+    tidy();
+}
+
+/// When something will have been kept for long; `None` while nothing is kept.
+pub fn due() -> Option<Instant> {
+    arena::made()?.due()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_comes_back_whatever_its_size() {
+        let mut writer = Writer::default();
+        for bytes in [0, 5, 65_535, 65_536, 300_000, 10, 1 << 20] {
+            writer.clear();
+            let all: Vec<u8> = (0..bytes).map(|byte| byte as u8).collect();
+            all.chunks(1_000).for_each(|chunk| writer.write_all(chunk).unwrap());
+            assert_eq!((writer.len(), writer.is_empty()), (bytes, bytes == 0));
+            let few = writer.few().map(<[u8]>::to_vec);
+            assert_eq!(few.is_some(), bytes < SMALLEST_BYTES);
+            assert_eq!(few.unwrap_or_else(|| writer.take_many().unwrap().to_vec()), all);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn another_mapping_reads_what_is_in_a_room() {
+        let view = View::new(shared().unwrap()).unwrap();
+        let mut room = take(SMALLEST_BYTES);
+        room[..5].copy_from_slice(b"bytes");
+        let bytes = filled(room, 5);
+        let place = place_of(&bytes[1..]).unwrap();
+        assert_eq!(view.at(place..place + 4), Some(&b"ytes"[..]));
+        assert_eq!(place_of(&[1, 2, 3]), None);
+        assert_eq!(view.at(usize::MAX - 1..usize::MAX), None);
+        let elsewhere = std::fs::File::open("/dev/null").unwrap();
+        assert!(View::new(elsewhere.as_fd()).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_nobody_keeps_goes_back_to_the_system_and_is_clear() {
+        let (file, view) = new_arena().unwrap();
+        let memory = Memory::map(file.as_fd(), true).unwrap();
+        #[expect(unsafe_code, reason = "nobody else knows of this memory")]
+        // SAFETY: nobody else knows of this memory, and what is read was written before.
+        unsafe {
+            memory.write(0..10).fill(7);
+            assert_eq!(view.at(0..2), Some(&[7, 7][..]));
+            memory.give_back(0..rustix::param::page_size());
+        }
+        assert_eq!(view.at(0..2), Some(&[0, 0][..]));
+    }
+
+    #[test]
+    fn a_room_that_grows_keeps_what_is_in_it() {
+        let mut room = take(SMALLEST_BYTES);
+        let in_the_way = take(SMALLEST_BYTES);
+        room[..3].copy_from_slice(b"abc");
+        for bytes in [2 * SMALLEST_BYTES, 8 * SMALLEST_BYTES] {
+            room.grow(bytes, 3);
+            assert!(room.len() >= bytes && &room[..3] == b"abc");
+        }
+        drop(in_the_way);
+    }
+}
