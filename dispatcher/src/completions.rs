@@ -99,7 +99,7 @@ pub struct AsCompleted<R> {
     completions: Arc<Completions>,
 }
 
-impl<R: DeserializeOwned> Iterator for AsCompleted<R> {
+impl<R: DeserializeOwned + 'static> Iterator for AsCompleted<R> {
     type Item = Job<R>;
 
     fn next(&mut self) -> Option<Job<R>> {

@@ -11,7 +11,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pp_protocol::{JobId, Payload, codec};
+use pp_protocol::{JobId, Payload, codec::Source};
 use serde::de::DeserializeOwned;
 
 use crate::completions::Completions;
@@ -88,17 +88,18 @@ impl Value {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    fn source(&self) -> Source<'_> {
         match self {
-            Self::Inline(length, kept) => &kept[..usize::from(*length)],
-            Self::Copied(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+            Self::Inline(length, kept) => Source::new(&kept[..usize::from(*length)]),
+            Self::Copied(bytes) => Source::new(bytes),
+            Self::Shared(bytes) => Source::shared(bytes),
         }
     }
 }
 
-pub(crate) fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, JobError> {
-    let reason = match catch_unwind(AssertUnwindSafe(|| codec::decode(bytes))) {
+pub(crate) fn decode<R: DeserializeOwned + 'static>(mut source: Source<'_>) -> Result<R, JobError> {
+    let mut decoded = || source.take().and_then(|result| source.end().map(|()| result));
+    let reason = match catch_unwind(AssertUnwindSafe(&mut decoded)) {
         Ok(Ok(result)) => return Ok(result),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "its Deserialize panicked".into(),
@@ -148,7 +149,7 @@ impl<R> JobCell<R> {
     }
 }
 
-impl<R: DeserializeOwned + Send> Settle for JobCell<R> {
+impl<R: DeserializeOwned + Send + 'static> Settle for JobCell<R> {
     fn accepted(&self, id: JobId) {
         self.id.store(id.0, Ordering::Release);
     }
@@ -169,13 +170,13 @@ impl<R: DeserializeOwned + Send> Settle for JobCell<R> {
     fn call_back(&self, _outcome: Result<Payload, JobError>) {}
 }
 
-impl<R: DeserializeOwned> JobCell<R> {
+impl<R: DeserializeOwned + 'static> JobCell<R> {
     fn take(&self) -> Option<Result<R, JobError>> {
         let mut state = self.lock();
         match std::mem::replace(&mut *state, State::Taken) {
             State::Ended(outcome) => {
                 drop(state);
-                Some(outcome.map_err(|error| *error).and_then(|value| decode(value.bytes())))
+                Some(outcome.map_err(|error| *error).and_then(|value| decode(value.source())))
             }
             State::Taken => panic!("a job was polled after it had ended"),
             pending @ State::Pending(_) => {
@@ -197,7 +198,7 @@ impl Waiter {
     }
 }
 
-impl<R: DeserializeOwned> Job<R> {
+impl<R: DeserializeOwned + 'static> Job<R> {
     /// Waits until the job ends, and yields its result.
     ///
     /// # Errors
@@ -281,7 +282,7 @@ impl<R> Job<R> {
     }
 }
 
-impl<R: DeserializeOwned> Future for Job<R> {
+impl<R: DeserializeOwned + 'static> Future for Job<R> {
     type Output = Result<R, JobError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

@@ -172,7 +172,7 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
         let _left = Leave(self.group.as_deref());
         let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(callback) = callback {
-            callback(outcome.and_then(|bytes| decode(&bytes)));
+            callback(outcome.and_then(|bytes| decode(bytes.source())));
         }
     }
 }

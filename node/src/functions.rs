@@ -8,7 +8,8 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
-use pp_protocol::{FunctionId, codec, room};
+use pp_protocol::codec::{self, DecodeError, Source};
+use pp_protocol::{FunctionId, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +23,45 @@ pub struct Function {
 }
 
 /// Decodes arguments, calls a function and appends its serialised result to the second parameter.
-pub type Call = fn(&[u8], &mut room::Writer) -> Result<(), CallError>;
+pub type Call = fn(Source<'_>, &mut room::Writer) -> Result<(), CallError>;
+
+/// The arguments of a function: a tuple of values.
+pub trait Arguments: Sized {
+    /// Takes them from where they are, one by one.
+    ///
+    /// # Errors
+    /// When they are not there.
+    fn take(source: &mut Source<'_>) -> Result<Self, DecodeError>;
+}
+
+macro_rules! arguments {
+    ($($name:ident)*) => {
+        impl<$($name: DeserializeOwned + 'static),*> Arguments for ($($name,)*) {
+            #[inline]
+            fn take(_source: &mut Source<'_>) -> Result<Self, DecodeError> {
+                Ok(($(_source.take::<$name>()?,)*))
+            }
+        }
+    };
+}
+
+arguments!();
+arguments!(A);
+arguments!(A B);
+arguments!(A B C);
+arguments!(A B C D);
+arguments!(A B C D E);
+arguments!(A B C D E F);
+arguments!(A B C D E F G);
+arguments!(A B C D E F G H);
+arguments!(A B C D E F G H I);
+arguments!(A B C D E F G H I J);
+arguments!(A B C D E F G H I J K);
+arguments!(A B C D E F G H I J K L);
+arguments!(A B C D E F G H I J K L M);
+arguments!(A B C D E F G H I J K L M N);
+arguments!(A B C D E F G H I J K L M N O);
+arguments!(A B C D E F G H I J K L M N O P);
 
 inventory::collect!(Function);
 
@@ -137,12 +176,13 @@ impl Registry {
 ///
 /// # Errors
 /// When the arguments do not decode or the result does not encode.
-pub fn invoke<A: DeserializeOwned, R: Serialize>(
-    args: &[u8],
+pub fn invoke<A: Arguments, R: Serialize>(
+    mut args: Source<'_>,
     result: &mut room::Writer,
     function: impl FnOnce(A) -> R,
 ) -> Result<(), CallError> {
-    let args = codec::decode(args).map_err(|error| CallError::BadArguments(error.to_string()))?;
+    let taken = A::take(&mut args).and_then(|taken| args.end().map(|()| taken));
+    let args = taken.map_err(|error| CallError::BadArguments(error.to_string()))?;
     codec::encode(&function(args), result).map_err(|error| CallError::BadResult(error.to_string()))
 }
 
@@ -175,7 +215,7 @@ mod tests {
 
     use super::*;
 
-    fn add(args: &[u8], result: &mut room::Writer) -> Result<(), CallError> {
+    fn add(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
         invoke(args, result, |(a, b): (u32, u32)| a + b)
     }
 
@@ -190,7 +230,7 @@ mod tests {
         let (mut args, mut result) = (Vec::new(), room::Writer::default());
         result.write_all(&[0xee]).unwrap();
         codec::encode(&(40_u32, 2_u32), &mut args).unwrap();
-        registry.call(id).unwrap()(&args, &mut result).unwrap();
+        registry.call(id).unwrap()(Source::new(&args), &mut result).unwrap();
         let result = result.few().unwrap();
         assert_eq!(result[0], 0xee, "the result is appended");
         assert_eq!(codec::decode::<u32>(&result[1..]).unwrap(), 42);
@@ -211,7 +251,7 @@ mod tests {
 
     #[test]
     fn arguments_of_another_shape_are_an_error() {
-        let error = add(&[1], &mut room::Writer::default()).unwrap_err();
+        let error = add(Source::new(&[1]), &mut room::Writer::default()).unwrap_err();
         assert!(matches!(error, CallError::BadArguments(_)), "{error}");
     }
 }

@@ -11,6 +11,7 @@ pub mod core;
 pub mod functions;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
+mod lending;
 pub mod page;
 #[cfg(feature = "shell")]
 #[doc(hidden)]

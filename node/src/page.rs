@@ -8,7 +8,8 @@
 //! | `claim` | both, by compare-and-swap | `limit << 32 \| started` |
 //! | `started_at_ns` | the worker | when the last claimed piece started, on `CLOCK_MONOTONIC` |
 //! | `finished` | the worker | how many pieces have been finished |
-//! | `marks` | the worker sets, the node clears | which of the worker's results the node still reads where they are |
+//! | `arguments` | set by the node, cleared by the worker | marks of arguments that the worker reads where they are |
+//! | `results` | set by the worker, cleared by the node | marks of results that the node reads where they are |
 //!
 //! *Giving work.* The node raises `limit` before it sends the work, so what a worker reads can always be claimed.
 //!
@@ -44,8 +45,17 @@ use crate::core::Progress;
 /// How much is mapped. On machines with larger pages the rest of the page stays unused.
 const PAGE_BYTES: usize = 4096;
 
-/// How many results of a worker the node can read where they are at once.
+/// How many payloads each side can read where the other has them, at once.
 pub(crate) const MARKS: usize = 256;
+
+/// What is marked; see [`lending`](crate::lending).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marks {
+    /// Arguments, lent by the node.
+    Arguments,
+    /// Results, lent by the worker.
+    Results,
+}
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, which is the same for all processes of a machine.
 pub fn monotonic_ns() -> u64 {
@@ -60,8 +70,9 @@ struct Words {
     claim: AtomicU64,
     started_at_ns: AtomicU64,
     finished: AtomicU32,
-    /// Anything but zero is set, whoever wrote it.
-    marks: [AtomicU8; MARKS],
+    /// A mark that is not zero is set, whatever it is.
+    arguments: [AtomicU8; MARKS],
+    results: [AtomicU8; MARKS],
 }
 
 const _: () = assert!(size_of::<Words>() <= PAGE_BYTES, "it fits the page");
@@ -115,7 +126,8 @@ impl Page {
             claim: AtomicU64::new(0),
             started_at_ns: AtomicU64::new(0),
             finished: AtomicU32::new(0),
-            marks: [const { AtomicU8::new(0) }; MARKS],
+            arguments: [const { AtomicU8::new(0) }; MARKS],
+            results: [const { AtomicU8::new(0) }; MARKS],
         };
         Arc::new(Self { memory: Memory::Own(Box::new(words)) })
     }
@@ -198,24 +210,31 @@ impl Page {
         self.words().finished.store(number.wrapping_add(1), Ordering::Release);
     }
 
-    /// Worker: the node may read result `number` where it is.
+    fn marks(&self, marks: Marks) -> &[AtomicU8; MARKS] {
+        match marks {
+            Marks::Arguments => &self.words().arguments,
+            Marks::Results => &self.words().results,
+        }
+    }
+
+    /// The other side may read payload `number` where it is.
     ///
     /// # Panics
     /// When there is no such mark.
-    pub(crate) fn mark(&self, number: usize) {
-        self.words().marks[number].store(1, Ordering::Release);
+    pub(crate) fn mark(&self, marks: Marks, number: usize) {
+        self.marks(marks)[number].store(1, Ordering::Release);
     }
 
-    /// Node: result `number` is read no more. Whatever was read was read before.
-    pub(crate) fn clear_mark(&self, number: usize) {
-        if let Some(mark) = self.words().marks.get(number) {
+    /// Payload `number` is read no more. Whatever was read was read before.
+    pub(crate) fn clear_mark(&self, marks: Marks, number: usize) {
+        if let Some(mark) = self.marks(marks).get(number) {
             mark.store(0, Ordering::Release);
         }
     }
 
-    /// Whether result `number` may be read where it is.
-    pub(crate) fn is_marked(&self, number: usize) -> bool {
-        self.words().marks.get(number).is_some_and(|mark| mark.load(Ordering::Acquire) != 0)
+    /// Whether payload `number` may be read where it is.
+    pub(crate) fn is_marked(&self, marks: Marks, number: usize) -> bool {
+        self.marks(marks).get(number).is_some_and(|mark| mark.load(Ordering::Acquire) != 0)
     }
 
     /// Worker: everything before `number` has been claimed and finished, or revoked and thrown away.

@@ -7,9 +7,9 @@
 //! attempt:  flags, [place], [generation], [number], [function], [time limit], length of arguments, arguments
 //! outcome:  flags, [place], [generation], [number], run time, length of result, result (or another end, by the codec)
 //! work:     number (four bytes), function (eight bytes), length of arguments, arguments; or LENT and their length as one
-//!           number, and their place
+//!           number, number of the lending, their place
 //! finished: 0, number (four bytes), run time, length of result, result; or 1, and the rest by the codec; or 2, number
-//!           (four bytes), run time, number of the lending, length of result, its place
+//!           (four bytes), run time, length of result, number of the lending, its place
 //! ```
 //!
 //! What is in brackets is left out if its flag is set. Numbers are LEB128: seven bits a byte, the low ones first. A place
@@ -132,12 +132,12 @@ impl<'a> Input<'a> {
         self.taken(length)
     }
 
-    /// A place, from which on there are so many bytes.
+    /// Where so many bytes are lent.
     #[cold]
-    fn range(&mut self, length: u64) -> Result<Range<usize>, DecodeError> {
-        let place = self.number()?;
+    fn lent(&mut self, length: u64) -> Result<Lent, DecodeError> {
+        let (number, place) = (self.small_number()?, self.number()?);
         let end = place.checked_add(length).and_then(|end| usize::try_from(end).ok());
-        Ok(place as usize..end.ok_or(DecodeError::NotANumber)?)
+        Ok(Lent { number, range: place as usize..end.ok_or(DecodeError::NotANumber)? })
     }
 
     #[inline]
@@ -329,12 +329,12 @@ pub(crate) fn outcomes(input: &mut Input<'_>) -> Result<(u64, Vec<Outcome>), Dec
     Ok((first, outcomes))
 }
 
-/// Where a worker has put a result that the node may read.
+/// A payload that is not sent: the other side reads it where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lent {
-    /// Under which number the node says that it has no more use for it.
+    /// Under which number it is returned.
     pub number: u32,
-    /// Where it is.
+    /// Where it is in the memory of whoever lends it.
     pub range: Range<usize>,
 }
 
@@ -343,8 +343,8 @@ pub struct Lent {
 pub enum Args<'a> {
     /// They are here.
     Here(&'a [u8]),
-    /// They are there in memory that the node shares.
-    Lent(Range<usize>),
+    /// They are where the node has them.
+    Lent(Lent),
 }
 
 /// Added to the length of arguments that are elsewhere. No payload is so long.
@@ -358,12 +358,13 @@ pub fn put_work(number: u32, function: FunctionId, args_bytes: usize, out: &mut 
     put_number(args_bytes as u64, out);
 }
 
-/// Appends a piece of work whose arguments are so many bytes at that place of memory that the node shares.
-pub fn put_work_lent(number: u32, function: FunctionId, args: Range<usize>, out: &mut Vec<u8>) {
+/// Appends a piece of work whose arguments are lent.
+pub fn put_work_lent(number: u32, function: FunctionId, args: &Lent, out: &mut Vec<u8>) {
     out.extend_from_slice(&number.to_le_bytes());
     out.extend_from_slice(&function.0.to_le_bytes());
-    put_number(LENT | args.len() as u64, out);
-    put_number(args.start as u64, out);
+    put_number(LENT | args.range.len() as u64, out);
+    put_number(args.number.into(), out);
+    put_number(args.range.start as u64, out);
 }
 
 /// The next piece of work: its number, the function to call, the arguments.
@@ -375,11 +376,8 @@ pub fn work<'a>(input: &mut Input<'a>) -> Result<(u32, FunctionId, Args<'a>), De
     let number = u32::from_le_bytes(input.fixed()?);
     let function = FunctionId(u64::from_le_bytes(input.fixed()?));
     let length = input.number()?;
-    let args = if length < LENT {
-        Args::Here(input.taken(length)?)
-    } else {
-        Args::Lent(input.range(length - LENT)?)
-    };
+    let args =
+        if length < LENT { Args::Here(input.taken(length)?) } else { Args::Lent(input.lent(length - LENT)?) };
     Ok((number, function, args))
 }
 
@@ -392,13 +390,13 @@ pub fn put_succeeded(number: u32, run_time_ns: u64, result_bytes: usize, out: &m
     put_number(result_bytes as u64, out);
 }
 
-/// Appends the end of a piece of work whose result is in memory that the worker shares.
+/// Appends the end of a piece of work whose result is lent.
 pub fn put_succeeded_lent(number: u32, run_time_ns: u64, result: &Lent, out: &mut Vec<u8>) {
     out.push(FINISHED_LENT);
     out.extend_from_slice(&number.to_le_bytes());
     put_number(run_time_ns, out);
-    put_number(result.number.into(), out);
     put_number(result.range.len() as u64, out);
+    put_number(result.number.into(), out);
     put_number(result.range.start as u64, out);
 }
 
@@ -411,7 +409,7 @@ pub fn put_finished(finished: &Finished, out: &mut Vec<u8>) -> Result<(), Encode
     codec::encode(finished, out)
 }
 
-/// The next end of a piece of work. `borrow` yields a result that is in memory that the worker shares.
+/// The next end of a piece of work. `borrow` yields a result that is lent.
 ///
 /// # Errors
 /// When what follows is none, or `borrow` yields nothing.
@@ -429,10 +427,8 @@ pub fn finished(
     let result = match kind {
         FINISHED_HERE => input.payload()?,
         FINISHED_LENT => {
-            let lending = input.small_number()?;
             let length = input.number()?;
-            let lent = Lent { number: lending, range: input.range(length)? };
-            borrow(lent).ok_or(DecodeError::NotANumber)?
+            borrow(input.lent(length)?).ok_or(DecodeError::NotANumber)?
         }
         kind => return Err(DecodeError::UnknownKind(kind)),
     };
@@ -620,6 +616,22 @@ mod tests {
         for end in ends {
             assert_eq!(finished(&mut input, |_| None).unwrap(), end);
         }
+        assert!(input.is_empty());
+    }
+
+    #[test]
+    fn what_is_lent_comes_back_as_it_was() {
+        let lent = Lent { number: 255, range: (3 << 30)..(3 << 30) + (1 << 30) };
+        let mut out = Vec::new();
+        put_work_lent(9, FunctionId(7), &lent, &mut out);
+        put_succeeded_lent(9, 5, &lent, &mut out);
+        put_succeeded_lent(10, 5, &lent, &mut out);
+        let frame = Bytes::from(out);
+        let mut input = Input::new(&frame);
+        assert_eq!(work(&mut input).unwrap(), (9, FunctionId(7), Args::Lent(lent.clone())));
+        let borrowed = finished(&mut input, |borrowed| (borrowed == lent).then(Payload::default)).unwrap();
+        assert_eq!(borrowed.result, WorkResult::Succeeded(Payload::default()));
+        assert!(finished(&mut input, |_| None).is_err(), "what cannot be borrowed is no outcome");
         assert!(input.is_empty());
     }
 }

@@ -35,6 +35,16 @@ impl Payload {
         Some(Self(Kept::Inline(bytes.len() as u8, kept)))
     }
 
+    /// What is serialised here, to be decoded.
+    #[cfg(any(feature = "net", feature = "codec"))]
+    #[inline]
+    pub fn source(&self) -> crate::codec::Source<'_> {
+        match &self.0 {
+            Kept::Inline(..) => crate::codec::Source::new(self),
+            Kept::Shared(bytes) => crate::codec::Source::shared(bytes),
+        }
+    }
+
     /// The same bytes, in shared memory if there are many.
     #[inline]
     pub fn to_bytes(&self) -> Bytes {

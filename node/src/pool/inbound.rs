@@ -3,10 +3,13 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use pp_protocol::Payload;
 use pp_protocol::room::{self, Room};
+use pp_protocol::worker::FromWorker;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
 
+use crate::lending::Borrower;
 use crate::worker::frames::{self, FrameError};
 
 /// The receiving half of a worker's socket.
@@ -17,6 +20,8 @@ pub(super) struct Inbound {
     received: BytesMut,
     /// The large frame that is being read: it goes straight to where it will stay.
     large: Option<Large>,
+    /// Borrows results, where the worker lends them.
+    borrower: Option<Borrower>,
 }
 
 #[derive(Debug)]
@@ -27,8 +32,8 @@ struct Large {
 }
 
 impl Inbound {
-    pub(super) fn new(reader: OwnedReadHalf) -> Self {
-        Self { reader, received: BytesMut::new(), large: None }
+    pub(super) fn new(reader: OwnedReadHalf, borrower: Option<Borrower>) -> Self {
+        Self { reader, received: BytesMut::new(), large: None, borrower }
     }
 
     /// Waits for more. Zero bytes are the end. Nothing is lost if it is not waited for to the end.
@@ -45,8 +50,15 @@ impl Inbound {
         }
     }
 
+    /// The next message, if all of it has arrived.
+    pub(super) fn next(&mut self) -> Result<Option<FromWorker>, FrameError> {
+        let Some(frame) = self.next_frame()? else { return Ok(None) };
+        let borrow = |lent| self.borrower.as_ref()?.borrow(lent).map(Payload::from);
+        frames::decode(&frame, borrow).map(Some)
+    }
+
     /// The next frame, if all of it has arrived.
-    pub(super) fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+    fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
         if let Some(large) = self.large.take_if(|large| large.arrived == large.length) {
             return Ok(Some(room::filled(large.room, large.length)));
         }
@@ -85,7 +97,7 @@ mod tests {
         let writer = std::thread::spawn(move || {
             bytes.chunks(4_999).for_each(|piece| worker_end.write_all(piece).unwrap());
         });
-        let mut inbound = Inbound::new(UnixStream::from_std(node_end).unwrap().into_split().0);
+        let mut inbound = Inbound::new(UnixStream::from_std(node_end).unwrap().into_split().0, None);
         let mut frames = Vec::new();
         while inbound.read().await.unwrap() > 0 {
             while let Some(frame) = inbound.next_frame().unwrap() {

@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
-use pp_protocol::room;
 use pp_protocol::worker::Work;
 use rustix::net::Shutdown;
 use tokio::net::unix::OwnedWriteHalf;
 
+use crate::lending::Lender;
 use crate::worker::frames;
 
 /// Pieces handed to one system call. Fewer than any system's limit.
@@ -25,10 +24,8 @@ pub(super) struct Link {
     writer: OwnedWriteHalf,
     /// What the socket has not taken yet.
     queued: Mutex<VecDeque<Bytes>>,
-    /// Whether the worker can read what is in this process's arena.
-    lends: bool,
-    /// Arguments that the worker reads where they are, by the numbers of their work.
-    lent: Mutex<VecDeque<(u32, Bytes)>>,
+    /// Lends arguments to the worker, where it can read them.
+    lender: Option<Lender>,
 }
 
 /// How much of what was to be sent is on its way.
@@ -41,13 +38,13 @@ pub(super) enum Sent {
 }
 
 impl Link {
-    pub(super) fn new(writer: OwnedWriteHalf, lends: bool) -> Self {
-        Self { writer, queued: Mutex::default(), lends, lent: Mutex::default() }
+    pub(super) fn new(writer: OwnedWriteHalf, lender: Option<Lender>) -> Self {
+        Self { writer, queued: Mutex::default(), lender }
     }
 
     /// Writes work to the socket, as far as it takes it at once, and queues the rest.
     pub(super) fn send(&self, works: &[Work]) -> Sent {
-        let pieces = frames::encode_work(works, |work| self.lend(work));
+        let pieces = frames::encode_work(works, |work| self.lender.as_ref()?.lend(&work.args.to_bytes()));
         let mut queued = self.lock();
         let is_being_written = !queued.is_empty();
         queued.extend(pieces);
@@ -58,24 +55,18 @@ impl Link {
         if queued.is_empty() { Sent::Whole } else { Sent::InPart }
     }
 
-    /// Where the worker can read the arguments; `None` if they have to be sent.
-    fn lend(&self, work: &Work) -> Option<Range<usize>> {
-        let place = self.lends.then(|| room::place_of(&work.args)).flatten()?;
-        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
-        lent.push_back((work.number, work.args.to_bytes()));
-        Some(place..place + work.args.len())
-    }
-
-    /// The worker has no more use for the arguments of work before this number.
-    pub(super) fn take_back_before(&self, number: u32) {
-        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_before = |first: u32| (first.wrapping_sub(number) as i32) < 0;
-        while lent.pop_front_if(|(first, _)| is_before(*first)).is_some() {}
+    /// Lets go of arguments for which the worker has no more use.
+    pub(super) fn take_back(&self) {
+        if let Some(lender) = &self.lender {
+            lender.take_back();
+        }
     }
 
     /// The worker is gone.
     pub(super) fn take_back_all(&self) {
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if let Some(lender) = &self.lender {
+            lender.take_back_all();
+        }
     }
 
     pub(super) fn has_queued(&self) -> bool {

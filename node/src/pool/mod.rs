@@ -11,7 +11,6 @@
 //!     └── not ready in time, exited, wrong version ──> FailedToStart
 //! ```
 
-mod borrowing;
 mod inbound;
 mod link;
 mod memory;
@@ -26,6 +25,7 @@ use pp_protocol::worker::{Finished, Work};
 use pp_protocol::{Stream, WorkerDeath};
 use tokio::sync::mpsc;
 
+use self::inbound::Inbound;
 use self::link::{Link, Sent};
 use self::start::Prepared;
 use self::supervisor::Supervisor;
@@ -90,9 +90,10 @@ impl WorkerHandle {
     pub fn spawn(key: WorkerKey, program: WorkerProgram, events: WorkerEvents) -> Self {
         let (orders, order_queue) = mpsc::unbounded_channel();
         match Prepared::new(program) {
-            Ok(Prepared { page, link, reader, borrowing, plan }) => {
+            Ok(Prepared { page, link, reader, borrower, plan }) => {
+                let inbound = Inbound::new(reader, borrower);
                 let supervisor =
-                    Supervisor::new(key, events, order_queue, Arc::clone(&link), reader, borrowing);
+                    Supervisor::new(key, events, order_queue, Arc::clone(&page), Arc::clone(&link), inbound);
                 tokio::spawn(supervisor.run(plan));
                 Self { page, link: Some(link), orders, told_to_end: false }
             }

@@ -17,10 +17,10 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::process::{Child, Command};
 
 use super::WorkerProgram;
-use super::borrowing::Borrowing;
 use super::link::Link;
 use crate::core::StartFailure;
-use crate::page::Page;
+use crate::lending::{Borrower, Lender};
+use crate::page::{Marks, Page};
 use crate::worker::{NodeGone, handover};
 
 /// How long a file may be busy: another thread's fork holds a descriptor to write it until that child's exec.
@@ -37,7 +37,7 @@ pub(super) struct Prepared {
     pub(super) page: Arc<Page>,
     pub(super) link: Arc<Link>,
     pub(super) reader: OwnedReadHalf,
-    pub(super) borrowing: Borrowing,
+    pub(super) borrower: Option<Borrower>,
     pub(super) plan: Plan,
 }
 
@@ -88,9 +88,9 @@ impl Prepared {
         };
         node_end.set_nonblocking(true)?;
         let (reader, writer) = tokio::net::UnixStream::from_std(node_end)?.into_split();
-        let link = Arc::new(Link::new(writer, view.is_some()));
-        let borrowing = Borrowing { view, page: Arc::clone(&page) };
-        Ok(Self { page, link, reader, borrowing, plan })
+        let lender = view.is_some().then(|| Lender::new(Arc::clone(&page), Marks::Arguments));
+        let borrower = view.map(|view| Borrower::new(Arc::clone(&page), Marks::Results, view));
+        Ok(Self { page, link: Arc::new(Link::new(writer, lender)), reader, borrower, plan })
     }
 }
 

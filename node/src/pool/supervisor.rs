@@ -11,12 +11,10 @@ use pp_protocol::limits::LAST_STDERR_LINES;
 use pp_protocol::worker::{FromWorker, WORKER_VERSION};
 use pp_protocol::{Death, Stream, WorkerDeath};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::net::unix::OwnedReadHalf;
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::borrowing::Borrowing;
 use super::inbound::Inbound;
 use super::link::Link;
 use super::memory;
@@ -24,7 +22,7 @@ use super::output::OutputReader;
 use super::start::{Body, Plan};
 use super::{Order, WorkerEvent, WorkerEvents};
 use crate::core::{StartFailure, WorkerKey};
-use crate::worker::frames;
+use crate::page::Page;
 
 /// How long a program may take to call `init()`.
 const START_TIME: Duration = Duration::from_secs(10);
@@ -41,9 +39,9 @@ pub(super) struct Supervisor {
     key: WorkerKey,
     events: WorkerEvents,
     orders: mpsc::UnboundedReceiver<Order>,
+    page: Arc<Page>,
     link: Arc<Link>,
     inbound: Inbound,
-    borrowing: Borrowing,
     last_stderr: VecDeque<String>,
     /// How many jobs had been started when the first of these was written.
     stderr_since: u32,
@@ -82,17 +80,17 @@ impl Supervisor {
         key: WorkerKey,
         events: WorkerEvents,
         orders: mpsc::UnboundedReceiver<Order>,
+        page: Arc<Page>,
         link: Arc<Link>,
-        reader: OwnedReadHalf,
-        borrowing: Borrowing,
+        inbound: Inbound,
     ) -> Self {
         Self {
             key,
             events,
             orders,
+            page,
             link,
-            inbound: Inbound::new(reader),
-            borrowing,
+            inbound,
             last_stderr: VecDeque::new(),
             stderr_since: 0,
             group: None,
@@ -194,7 +192,7 @@ impl Supervisor {
         self.kill_group();
         if self.group.is_none() {
             // A thread goes on with the job it runs; it must not start another one.
-            self.borrowing.page.revoke();
+            self.page.revoke();
             self.link.close();
             self.is_cut_off = true;
         }
@@ -233,13 +231,9 @@ impl Supervisor {
             return;
         }
         loop {
-            let message = match self.inbound.next_frame() {
+            match self.inbound.next() {
                 Ok(None) => return,
-                Ok(Some(frame)) => frames::decode(&frame, |lent| self.borrowing.borrow(lent)),
-                Err(error) => Err(error),
-            };
-            match message {
-                Ok(message) => self.hear(message),
+                Ok(Some(message)) => self.hear(message),
                 Err(error) => {
                     tracing::warn!(worker = self.key.0, %error, "a worker writes garbage");
                     return self.break_off();
@@ -265,13 +259,11 @@ impl Supervisor {
                  {WORKER_VERSION}; build both from the same release"
             )),
             FromWorker::Finished(finished) if self.is_ready => {
-                if let Some(last) = finished.last() {
-                    self.link.take_back_before(last.number.wrapping_add(1));
-                }
+                self.link.take_back();
                 self.tell(WorkerEvent::Finished(finished));
             }
             FromWorker::Skipped(number) if self.is_ready => {
-                self.link.take_back_before(number);
+                self.link.take_back();
                 self.tell(WorkerEvent::Skipped(number));
             }
             FromWorker::Ready { .. } | FromWorker::Finished(_) | FromWorker::Skipped(_) => self.break_off(),
@@ -294,7 +286,7 @@ impl Supervisor {
 
     fn print(&mut self, stream: Stream, lines: impl IntoIterator<Item = String>) {
         // The last words of a job are its own: what those before it wrote says nothing about its end.
-        let started = self.borrowing.page.progress().started;
+        let started = self.page.progress().started;
         if std::mem::replace(&mut self.stderr_since, started) != started {
             self.last_stderr.clear();
         }

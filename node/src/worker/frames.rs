@@ -6,7 +6,6 @@
 //! jobs end.
 
 use std::io::{self, Read};
-use std::ops::Range;
 use std::os::unix::net::UnixStream;
 
 use bytes::{Bytes, BytesMut};
@@ -52,7 +51,7 @@ pub enum FrameError {
 
 /// Node: the frames that give this work to a worker, in pieces to be sent one after the other. `lend` is asked for each
 /// piece of work with large arguments where the worker can read these; what it cannot is sent.
-pub(crate) fn encode_work(works: &[Work], mut lend: impl FnMut(&Work) -> Option<Range<usize>>) -> Vec<Bytes> {
+pub(crate) fn encode_work(works: &[Work], mut lend: impl FnMut(&Work) -> Option<Lent>) -> Vec<Bytes> {
     let mut pieces = Vec::new();
     let mut small = Vec::with_capacity(works.len() * WORK_BYTES);
     let mut frame = begin(&mut small);
@@ -60,7 +59,7 @@ pub(crate) fn encode_work(works: &[Work], mut lend: impl FnMut(&Work) -> Option<
         let Work { number, function, args } = work;
         let is_large = args.len() >= LARGE_BYTES;
         if is_large && let Some(lent) = lend(work) {
-            packed::put_work_lent(*number, *function, lent, &mut small);
+            packed::put_work_lent(*number, *function, &lent, &mut small);
             continue;
         }
         if is_large || small.len() - frame >= RUN_FRAME_BYTES {

@@ -16,7 +16,7 @@
 
 pub(crate) mod frames;
 pub(crate) mod handover;
-pub(crate) mod lending;
+mod lending;
 mod outbox;
 mod panics;
 mod runner;
@@ -33,10 +33,11 @@ use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group, kill_
 
 pub use self::frames::FrameError;
 use self::handover::Handed;
-use self::lending::{Arenas, Lending};
+use self::lending::Lending;
 use self::outbox::Outbox;
 use self::runner::Runner;
 use crate::functions::{Registry, RegistryError};
+use crate::lending::Arenas;
 use crate::page::Page;
 
 /// Whether this process serves as a worker.
@@ -101,7 +102,7 @@ pub(crate) fn run(
     let _keeper = room::Keeper::new();
     panics::record_on_this_thread();
     let outbox = Arc::new(Outbox::new(socket)?);
-    let lending = Arc::new(Lending::new(Arc::clone(&page), arenas)?);
+    let lending = Arc::new(Lending::new(&page, arenas)?);
     let watched = (Arc::clone(&outbox), Arc::clone(&lending));
     std::thread::Builder::new()
         .name("pp-watcher".into())

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use pp_protocol::FunctionId;
-use pp_protocol::codec::DecodeError;
+use pp_protocol::codec::{DecodeError, Source};
 use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
 use pp_protocol::packed::{self, Args, Input};
 use pp_protocol::room;
@@ -71,12 +72,6 @@ impl<'a> Runner<'a> {
         self.now = monotonic_ns();
         while !works.is_empty() {
             let (number, function, args) = packed::work(&mut works).map_err(FrameError::from)?;
-            let args = match args {
-                Args::Here(args) => args,
-                Args::Lent(range) => {
-                    self.lending.args(range).ok_or(FrameError::Malformed(DecodeError::TooShort))?
-                }
-            };
             match self.run_one(number, function, args, more_follows || !works.is_empty())? {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(Revoked) => thrown_away = Some(number.wrapping_add(1)),
@@ -96,9 +91,11 @@ impl<'a> Runner<'a> {
         &mut self,
         number: u32,
         id: FunctionId,
-        args: &[u8],
+        args: Args<'_>,
         more_follows: bool,
-    ) -> io::Result<ControlFlow<Revoked>> {
+    ) -> Result<ControlFlow<Revoked>, WorkerError> {
+        // Whether it is run or not: what is borrowed is returned.
+        let borrowed = self.borrow(&args)?;
         let mut function = self.functions.get_mut(&id);
         let is_long = |function: &Function| function.average_ns.is_none_or(|average| average > LONG_NS);
         if self.has_pending && function.as_deref().is_some_and(is_long) {
@@ -112,9 +109,16 @@ impl<'a> Runner<'a> {
         self.result.clear();
         let result = &mut self.result;
         let failure = match &function {
-            Some(function) => call(function.call, args, result).err(),
+            Some(function) => {
+                let args = match (&args, &borrowed) {
+                    (Args::Here(args), _) => Source::new(args),
+                    (Args::Lent(_), borrowed) => Source::shared(borrowed),
+                };
+                call(function.call, args, result).err()
+            }
             None => Some(WorkResult::UnknownFunction),
         };
+        drop(borrowed);
         self.page.finish(number);
         self.now = monotonic_ns();
         let run_time_ns = self.now - started;
@@ -123,6 +127,16 @@ impl<'a> Runner<'a> {
         }
         self.report(number, run_time_ns, failure, more_follows)?;
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn borrow(&self, args: &Args<'_>) -> Result<Bytes, FrameError> {
+        match args {
+            Args::Here(_) => Ok(Bytes::new()),
+            Args::Lent(lent) => {
+                let borrowed = self.lending.borrow(lent.clone());
+                borrowed.ok_or(FrameError::Malformed(DecodeError::TooShort))
+            }
+        }
     }
 
     fn report(
@@ -151,13 +165,13 @@ impl<'a> Runner<'a> {
     /// A large result is lent to the node, or sent from where it is.
     fn report_large(&mut self, number: u32, run_time_ns: u64) -> io::Result<()> {
         flush_stdout();
-        match self.result.take_many().map(|result| self.lending.lend(result)) {
+        let many = self.result.take_many();
+        match many.as_ref().and_then(|result| self.lending.lend(result)) {
+            Some(lent) => self.outbox.send_lent(number, run_time_ns, &lent)?,
             None => {
-                let result = self.result.few().unwrap_or_default();
+                let result = many.as_deref().or(self.result.few()).unwrap_or_default();
                 self.outbox.send_large(number, run_time_ns, result)?;
             }
-            Some(Err(result)) => self.outbox.send_large(number, run_time_ns, &result)?,
-            Some(Ok(lent)) => self.outbox.send_lent(number, run_time_ns, &lent)?,
         }
         if !self.lending.is_watched() {
             self.outbox.wake();
@@ -191,7 +205,7 @@ impl Function {
 }
 
 /// Leaves the serialised result in `result`; whatever else comes of the call is the error.
-fn call(function: Call, args: &[u8], result: &mut room::Writer) -> Result<(), WorkResult> {
+fn call(function: Call, args: Source<'_>, result: &mut room::Writer) -> Result<(), WorkResult> {
     let called = panics::catch(|| function(args, result)).map_err(WorkResult::Panicked)?;
     called.map_err(|error| match error {
         CallError::BadArguments(reason) => WorkResult::BadArguments(cut(&reason, TEXT_BYTES).into()),
