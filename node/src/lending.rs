@@ -123,7 +123,8 @@ mod tests {
     /// Both ends in one process, which borrows from itself.
     fn pair() -> (Lender, Borrower) {
         let page = Page::in_memory();
-        let view = Arc::new(View::new(room::shared().unwrap()).unwrap());
+        let arena = room::shared().expect("Linux has shared memory");
+        let view = Arc::new(View::new(arena).expect("it can be mapped"));
         (Lender::new(Arc::clone(&page), Marks::Results), Borrower::new(page, Marks::Results, view))
     }
 
