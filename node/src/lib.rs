@@ -12,6 +12,7 @@ pub mod functions;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
 mod lending;
+#[cfg(feature = "shell")]
 pub mod page;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
