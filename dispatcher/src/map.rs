@@ -17,7 +17,7 @@ use crate::job::{Job, Waiter};
 
 /// Jobs that a map keeps in flight at least, and at most.
 const FEWEST: usize = 64;
-const MOST: usize = 16 * 1024;
+const MOST: usize = 128 * 1024;
 /// Once the arguments of what is in flight are so large together, it is no more than the nodes take at once, twice.
 const LARGE_BYTES: usize = 16 << 20;
 

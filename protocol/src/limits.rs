@@ -42,7 +42,7 @@ pub const PROGRAM_CHUNK_BYTES: usize = 256 * 1024;
 pub const PROGRAM_OFFERS: usize = 16;
 
 /// Attempts a node takes from one session beyond what its slots are running, at most.
-pub const WINDOW_ATTEMPTS: u32 = 16_384;
+pub const WINDOW_ATTEMPTS: u32 = 65_536;
 
 /// Attempts a worker is given at once, at most.
 pub const WORKER_ATTEMPTS: usize = 4_096;

@@ -419,20 +419,30 @@ pub fn finished(
     borrow: impl FnOnce(Lent) -> Option<Payload>,
 ) -> Result<Finished, DecodeError> {
     let kind = input.byte()?;
-    if kind == FINISHED_OTHERWISE {
-        return input.value();
+    if kind != FINISHED_HERE {
+        return finished_otherwise(kind, input, borrow);
     }
     let number = u32::from_le_bytes(input.fixed()?);
     let run_time_ns = input.number()?;
-    let result = match kind {
-        FINISHED_HERE => input.payload()?,
+    Ok(Finished { number, run_time_ns, result: WorkResult::Succeeded(input.payload()?) })
+}
+
+#[cold]
+fn finished_otherwise(
+    kind: u8,
+    input: &mut Input<'_>,
+    borrow: impl FnOnce(Lent) -> Option<Payload>,
+) -> Result<Finished, DecodeError> {
+    match kind {
+        FINISHED_OTHERWISE => input.value(),
         FINISHED_LENT => {
-            let length = input.number()?;
-            borrow(input.lent(length)?).ok_or(DecodeError::NotANumber)?
+            let number = u32::from_le_bytes(input.fixed()?);
+            let (run_time_ns, length) = (input.number()?, input.number()?);
+            let result = borrow(input.lent(length)?).ok_or(DecodeError::NotANumber)?;
+            Ok(Finished { number, run_time_ns, result: WorkResult::Succeeded(result) })
         }
-        kind => return Err(DecodeError::UnknownKind(kind)),
-    };
-    Ok(Finished { number, run_time_ns, result: WorkResult::Succeeded(result) })
+        kind => Err(DecodeError::UnknownKind(kind)),
+    }
 }
 
 #[cfg(test)]

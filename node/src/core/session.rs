@@ -15,7 +15,7 @@ const AHEAD: Duration = Duration::from_millis(20);
 /// Jobs longer than this are not sent ahead: fetching the next one costs nothing beside them.
 const TOO_LONG_TO_SEND_AHEAD: Duration = Duration::from_millis(500);
 /// Most attempts sent ahead for one slot.
-const AHEAD_ATTEMPTS: u64 = 2_048;
+const AHEAD_ATTEMPTS: u64 = 32_768;
 /// Lines of output kept for a session that is not connected.
 const OUTPUT_LINES_KEPT: usize = 1_000;
 
