@@ -50,8 +50,15 @@ fn stdin() -> OwnedFd {
 fn connect(port: &str) -> io::Result<TcpStream> {
     let port = port.parse().map_err(io::Error::other)?;
     let stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     Ok(stream)
+}
+
+/// As the connections that are measured beside it.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    pp_protocol::socket::pace_nothing(stream);
+    stream.set_nodelay(true)
 }
 
 fn start(role: &str, input: Stdio) -> io::Result<Child> {
@@ -162,7 +169,7 @@ fn far_end(role: &str) -> io::Result<(TcpStream, Part)> {
     let port = listener.local_addr()?.port().to_string();
     let part = Part(start(&role.replace("PORT", &port), Stdio::null())?);
     let (stream, _) = listener.accept()?;
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     Ok((stream, part))
 }
 

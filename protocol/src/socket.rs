@@ -1,6 +1,8 @@
 //! What every TCP connection between a dispatcher and a node is told.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -16,6 +18,7 @@ const PROBES: u32 = 3;
 
 /// What controls congestion between two processes of one machine, where there is none: it paces nothing. Timers that hold
 /// back what is sent, as those of BBR, take a tenth of the throughput there.
+#[cfg(target_os = "linux")]
 const WITHIN_A_MACHINE: &str = "reno";
 
 /// Makes a connection send what it is given at once, and notice by itself that the peer's machine is gone.
@@ -32,9 +35,15 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
         sockopt::set_tcp_keepcnt(stream, PROBES)?;
         sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32)?;
         if stream.peer_addr()?.ip() == stream.local_addr()?.ip() {
-            // Where the system does not have it, its own choice has to do.
-            let _ = sockopt::set_tcp_congestion(stream, WITHIN_A_MACHINE);
+            pace_nothing(stream);
         }
     }
     Ok(())
+}
+
+/// Has a connection within this machine send as fast as it can.
+#[cfg(target_os = "linux")]
+pub fn pace_nothing(stream: impl AsFd) {
+    // Where the system does not have it, its own choice has to do.
+    let _ = sockopt::set_tcp_congestion(stream, WITHIN_A_MACHINE);
 }

@@ -13,6 +13,10 @@ use super::jobs::{Job, Jobs};
 const ARGS_AHEAD: usize = 16 << 20;
 /// A node is sent nothing more, even if slots idle, while these are so large.
 const ARGS_AT_NODE: usize = 4 << 30;
+/// A node whose slots are busy is sent more once this part of its window is free, or so many attempts fit: some at once
+/// cost both sides less than one by one.
+const REFILL_PART: u32 = 8;
+const MOST_WAITED_FOR: u32 = 64;
 /// A life of a node that ends sooner is short.
 const SHORT_LIFE: Duration = Duration::from_secs(60);
 /// Short lives in a row before a node has to rest.
@@ -263,12 +267,17 @@ impl Node {
         }
     }
 
+    /// For how many more there has to be room before it is sent any.
+    fn least_room(&self, attempts: u32) -> u32 {
+        if attempts < self.status.slots { 1 } else { (self.window / REFILL_PART).clamp(1, MOST_WAITED_FOR) }
+    }
+
     /// How loaded it is, in 256ths of its slots, if it would take another attempt now.
     pub(super) fn takes_at_load(&self) -> Option<u32> {
         let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         match self.state {
             State::Connected { suspect: false, .. }
-                if attempts < self.takes_attempts()
+                if attempts.saturating_add(self.least_room(attempts)) <= self.takes_attempts()
                     && self.may_take_work()
                     && self.resting_until.is_none() =>
             {

@@ -196,6 +196,19 @@ fn large_arguments_are_sent_for_slots_that_idle_and_hardly_ahead() {
 }
 
 #[test]
+fn a_busy_node_is_sent_some_at_once() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 2, 16);
+    dispatcher.submit(20);
+    let attempts = |dispatcher: &Dispatcher| dispatcher.core.nodes().next().map(|node| node.attempts);
+    assert_eq!(attempts(&dispatcher), Some(16));
+    assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A)], "one is not worth it");
+    let actions = dispatcher.outcomes(A, 1, vec![succeeded(1, 1)]);
+    assert_eq!(actions, [done(1, A), run(A, &[(16, 1), (17, 1)])]);
+    assert_eq!(attempts(&dispatcher), Some(16));
+}
+
+#[test]
 fn few_jobs_are_spread_over_the_nodes() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 4, 8);
