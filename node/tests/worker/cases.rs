@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use pp_node::pool::{WorkerEvent, WorkerProgram};
 use pp_protocol::worker::{Finished, WorkResult};
-use pp_protocol::{Death, Stream, WorkerDeath};
+use pp_protocol::{Death, Stream, WorkerDeath, room};
 
 use crate::fixture::{Fixture, is_gone, result_of, run, until};
+use crate::jobs::only_byte;
 
 /// Argument with which this program is a node until it is killed.
 pub(crate) const BE_A_NODE: &str = "--be-a-node";
@@ -25,6 +26,9 @@ macro_rules! cases {
 cases! {
     results_come_back_in_order,
     large_arguments_and_results_come_back_whole,
+    more_large_results_than_can_be_lent_stay_what_they_are,
+    what_a_job_keeps_of_its_arguments_stays_what_it_is,
+    results_outlive_the_worker_that_lent_them,
     a_panic_is_reported_with_its_place_and_the_worker_lives_on,
     what_cannot_be_called_is_reported,
     a_worker_killed_mid_job_exits_and_its_page_tells_which_job,
@@ -64,6 +68,51 @@ async fn large_arguments_and_results_come_back_whole() {
     worker.assign(works);
     let results: Vec<Bytes> = worker.outcomes(blobs.len()).await.iter().map(result_of).collect();
     assert!(results == blobs, "what came back is not what was sent");
+}
+
+/// Large enough to be lent.
+const LARGE: usize = room::SMALLEST_BYTES + 1_000;
+/// More of these than can be lent at once.
+const MANY: u64 = 300;
+
+async fn more_large_results_than_can_be_lent_stay_what_they_are() {
+    let mut worker = Fixture::ready().await;
+    let mut kept: Vec<(u8, Bytes)> = Vec::new();
+    for _ in 0..3 {
+        let works = (0..MANY).map(|number| worker.work("bytes", (number as u8, LARGE))).collect();
+        worker.assign(works);
+        let outcomes = worker.outcomes(MANY as usize).await;
+        kept.extend((0..MANY).map(|number| number as u8).zip(outcomes.iter().map(result_of::<Bytes>)));
+        assert!(kept.iter().all(|(byte, bytes)| only_byte(bytes) == Some(*byte)));
+        // Room for some of the next, here and there.
+        kept.retain(|(byte, _)| byte % 3 > 0);
+    }
+}
+
+async fn what_a_job_keeps_of_its_arguments_stays_what_it_is() {
+    let mut worker = Fixture::ready().await;
+    for round in 0..3 {
+        let works =
+            (0..MANY).map(|number| worker.work("keep", (Bytes::from(vec![number as u8; LARGE]),))).collect();
+        worker.assign(works);
+        worker.outcomes(MANY as usize).await;
+        let kept: Vec<Option<u8>> = worker.call("kept", ()).await;
+        assert!(kept.into_iter().eq((0..MANY).map(|number| Some(number as u8))), "round {round}");
+        worker.call::<()>("forget", ()).await;
+    }
+}
+
+async fn results_outlive_the_worker_that_lent_them() {
+    let mut worker = Fixture::ready().await;
+    let result: Bytes = worker.call("bytes", (7_u8, LARGE)).await;
+    let args = Bytes::from(vec![8_u8; LARGE]);
+    let echoed: Bytes = worker.call("echo", (args.clone(),)).await;
+    worker.worker.kill();
+    worker.expect_exit(Death::Signal(9)).await;
+    let mut other = Fixture::ready().await;
+    assert_eq!(other.call::<Bytes>("bytes", (9_u8, LARGE)).await.len(), LARGE);
+    assert_eq!(only_byte(&result), Some(7));
+    assert!(echoed == args);
 }
 
 async fn a_panic_is_reported_with_its_place_and_the_worker_lives_on() {

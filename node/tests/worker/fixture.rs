@@ -10,7 +10,7 @@ use pp_node::core::WorkerKey;
 use pp_node::functions::function_id;
 use pp_node::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
 use pp_protocol::worker::{Finished, Work, WorkResult};
-use pp_protocol::{Death, Payload, codec};
+use pp_protocol::{Death, Payload, codec, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -60,11 +60,13 @@ impl Fixture {
         event
     }
 
+    /// Work whose arguments, if they are large, are where they can be lent.
     pub(crate) fn work(&mut self, function: &str, args: impl Serialize) -> Work {
-        let mut bytes = Vec::new();
-        codec::encode(&args, &mut bytes).unwrap();
+        let mut written = room::Writer::default();
+        codec::encode(&args, &mut written).unwrap();
+        let args = written.take_many().map_or_else(|| written.few().unwrap().into(), Payload::from);
         self.next_number += 1;
-        Work { number: self.next_number - 1, function: function_id(function), args: Payload::from(bytes) }
+        Work { number: self.next_number - 1, function: function_id(function), args }
     }
 
     pub(crate) fn assign(&mut self, works: Vec<Work>) {
@@ -84,7 +86,11 @@ impl Fixture {
         outcomes
     }
 
-    pub(crate) async fn call<R: DeserializeOwned>(&mut self, function: &str, args: impl Serialize) -> R {
+    pub(crate) async fn call<R: DeserializeOwned + 'static>(
+        &mut self,
+        function: &str,
+        args: impl Serialize,
+    ) -> R {
         let work = self.work(function, args);
         self.assign(vec![work]);
         result_of(&self.outcomes(1).await[0])
@@ -130,9 +136,10 @@ pub(crate) fn run(case: impl Future<Output = ()>) {
     runtime.block_on(case);
 }
 
-pub(crate) fn result_of<R: DeserializeOwned>(finished: &Finished) -> R {
+/// A large one is left where the worker has it.
+pub(crate) fn result_of<R: DeserializeOwned + 'static>(finished: &Finished) -> R {
     match &finished.result {
-        WorkResult::Succeeded(result) => codec::decode(result).unwrap(),
+        WorkResult::Succeeded(result) => result.source().take().unwrap(),
         other => panic!("{other:?}"),
     }
 }

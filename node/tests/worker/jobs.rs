@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, abort, id};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use pp_node::functions::{Function, invoke};
 
 /// Argument with which this program prints whether it was started as a worker.
 pub(crate) const TELL_WHETHER_WORKER: &str = "--tell-whether-worker";
+
+static KEPT: Mutex<Vec<Bytes>> = Mutex::new(Vec::new());
 
 macro_rules! jobs {
     ($($name:literal => $function:expr,)*) => {
@@ -21,6 +24,17 @@ macro_rules! jobs {
 jobs! {
     "double" => |(number,): (u64,)| number * 2,
     "echo" => |(bytes,): (Bytes,)| bytes,
+    // So many bytes, all the same.
+    "bytes" => |(byte, count): (u8, usize)| Bytes::from(vec![byte; count]),
+    // Keeps its argument beyond the end of the job, and tells how many are kept.
+    "keep" => |(bytes,): (Bytes,)| {
+        let mut kept = KEPT.lock().unwrap();
+        kept.push(bytes);
+        kept.len()
+    },
+    // The first byte of each kept argument, or none if not all of its bytes are the same.
+    "kept" => |(): ()| KEPT.lock().unwrap().iter().map(only_byte).collect::<Vec<_>>(),
+    "forget" => |(): ()| KEPT.lock().unwrap().clear(),
     "panic" => |(message,): (String,)| -> () { panic!("{message}") },
     "abort" => |(): ()| -> () { abort() },
     "exit" => |(code,): (i32,)| -> () { std::process::exit(code) },
@@ -43,4 +57,10 @@ fn wait_for_file(path: &Path) {
     while !path.exists() {
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The byte that all of these are.
+pub(crate) fn only_byte(bytes: &Bytes) -> Option<u8> {
+    let first = *bytes.first()?;
+    bytes.iter().all(|byte| *byte == first).then_some(first)
 }
