@@ -89,14 +89,14 @@ impl<'a> Input<'a> {
     /// When there is none.
     #[inline]
     pub fn byte(&mut self) -> Result<u8, DecodeError> {
-        let (first, rest) = self.rest.split_first().ok_or(DecodeError::TooShort)?;
+        let Some((first, rest)) = self.rest.split_first() else { return Err(DecodeError::TooShort) };
         self.rest = rest;
         Ok(*first)
     }
 
     #[inline]
     pub(crate) fn fixed<const BYTES: usize>(&mut self) -> Result<[u8; BYTES], DecodeError> {
-        let (bytes, rest) = self.rest.split_first_chunk().ok_or(DecodeError::TooShort)?;
+        let Some((bytes, rest)) = self.rest.split_first_chunk() else { return Err(DecodeError::TooShort) };
         self.rest = rest;
         Ok(*bytes)
     }
@@ -142,8 +142,8 @@ impl<'a> Input<'a> {
 
     #[inline]
     fn taken(&mut self, length: u64) -> Result<&'a [u8], DecodeError> {
-        let length = usize::try_from(length).map_err(|_| DecodeError::TooShort)?;
-        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::TooShort)?;
+        let parts = usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length));
+        let Some((bytes, rest)) = parts else { return Err(DecodeError::TooShort) };
         self.rest = rest;
         Ok(bytes)
     }
