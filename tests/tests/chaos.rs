@@ -4,10 +4,12 @@
 //! `CHAOS_SECONDS` (default 60); `CHAOS_SEED` repeats the faults of an earlier run in their order, not to the moment.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pp_dispatcher::{Dispatcher, Output, job};
 use pp_tests::process::{SECRET, Server, is_alive, resident};
 use pp_tests::random::Random;
@@ -18,6 +20,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const HEAL_TIME: Duration = Duration::from_secs(60);
 /// Jobs under way at once.
 const JOBS_AT_ONCE: u64 = 400;
+/// Bytes of large arguments and results.
+const LARGE: RangeInclusive<u64> = 60_000..=500_000;
 /// Runs of bad luck are no fault: a job may be there when this many workers die.
 const ATTEMPTS: u32 = 50;
 
@@ -26,6 +30,12 @@ const ATTEMPTS: u32 = 50;
 fn work(n: u64, milliseconds: u64) -> (u64, u32) {
     std::thread::sleep(Duration::from_millis(milliseconds));
     (n.wrapping_mul(0x9e37_79b9_7f4a_7c15), std::process::id())
+}
+
+/// Yields the same bytes, each of them changed.
+#[job]
+fn invert(bytes: Bytes) -> Bytes {
+    bytes.iter().map(|byte| !byte).collect()
 }
 
 /// Ends its worker if the file is there, and removes it.
@@ -57,12 +67,23 @@ fn submit(dispatcher: &Dispatcher, tally: &Arc<Tally>, random: &mut Random, home
             counts.wrong.lock().expect("nobody panics").push(format!("job {n}: {right:?}, call {times}"));
         }
     };
-    if random.within(0..=99) == 0 {
-        let file = home.join(n.to_string());
-        std::fs::write(&file, "").expect("a file");
-        let job = dispatcher.job(die_once, (file.display().to_string(),)).max_attempts(ATTEMPTS);
-        job.callback(move |result| check(result.map_err(|error| error.to_string()))).submit();
-        return;
+    match random.within(0..=99) {
+        0 => {
+            let file = home.join(n.to_string());
+            std::fs::write(&file, "").expect("a file");
+            let job = dispatcher.job(die_once, (file.display().to_string(),)).max_attempts(ATTEMPTS);
+            job.callback(move |result| check(result.map_err(|error| error.to_string()))).submit();
+            return;
+        }
+        1..=5 => {
+            let bytes = Bytes::from(vec![n as u8; random.within(LARGE) as usize]);
+            let right: Bytes = bytes.iter().map(|byte| !byte).collect();
+            let job = dispatcher.job(invert, (bytes,)).max_attempts(ATTEMPTS);
+            job.callback(move |result| check(result.map_err(|e| e.to_string()).map(|bytes| bytes == right)))
+                .submit();
+            return;
+        }
+        _ => {}
     }
     let workers = Arc::clone(tally);
     let job = dispatcher.job(work, (n, random.within(0..=29))).max_attempts(ATTEMPTS);
