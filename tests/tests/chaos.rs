@@ -186,6 +186,7 @@ fn nothing_is_lost_doubled_or_left_behind() {
         std::thread::park_timeout(Duration::from_millis(5));
     }
 
+    let mended = Instant::now();
     for which in frozen {
         servers[which].process().signal(Signal::CONT);
     }
@@ -195,6 +196,7 @@ fn nothing_is_lost_doubled_or_left_behind() {
             dispatcher.resize(&server.address(), 2).ok()
         });
     }
+    let all_used = mended.elapsed();
     let told = || format!("{}\n{}", story.join("\n"), dispatcher.stats());
     assert!(dispatcher.wait_timeout(HEAL_TIME), "jobs are left: {}", told());
     let (submitted, ended) = (tally.submitted.load(Ordering::SeqCst), tally.ended.load(Ordering::SeqCst));
@@ -208,7 +210,12 @@ fn nothing_is_lost_doubled_or_left_behind() {
     assert!(late < early + (64 << 20), "memory grows: {memory:?}");
     let (early, late) = (descriptors[descriptors.len() / 4], descriptors[descriptors.len() - 1]);
     assert!(late < early + 50, "descriptors are left open: {descriptors:?}");
-    eprintln!("{ended} jobs, {} faults", story.len());
+    let all_ended = mended.elapsed();
+    eprintln!(
+        "{ended} jobs, {} faults; once mended, all nodes were used after {all_used:.1?}, all jobs had ended after \
+         {all_ended:.1?}",
+        story.len()
+    );
 
     dispatcher.shutdown();
     drop(dispatcher);
