@@ -257,6 +257,11 @@ impl Node {
             && !self.status.draining
     }
 
+    /// Whether it takes work now, or will as soon as it has room.
+    pub(super) fn will_take_work(&self) -> bool {
+        self.may_take_work() && self.window > 0 && self.resting_until.is_none()
+    }
+
     /// How many attempts it takes in all: as many as its window says, unless their arguments are large.
     pub(super) fn takes_attempts(&self) -> u32 {
         let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
@@ -278,8 +283,7 @@ impl Node {
         match self.state {
             State::Connected { suspect: false, .. }
                 if attempts.saturating_add(self.least_room(attempts)) <= self.takes_attempts()
-                    && self.may_take_work()
-                    && self.resting_until.is_none() =>
+                    && self.will_take_work() =>
             {
                 Some((u64::from(attempts) * 256 / u64::from(self.status.slots)) as u32)
             }

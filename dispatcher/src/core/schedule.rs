@@ -41,7 +41,7 @@ impl<T> Core<T> {
 
     /// Sends a node some of the queue. False if there is nothing for it.
     fn send_work(&mut self, now: Moment, key: NodeKey, actions: &mut Vec<Action<T>>) -> bool {
-        let elsewhere = self.nodes.iter().any(|(other, node)| *other != key && node.may_take_work());
+        let elsewhere = self.nodes.iter().any(|(other, node)| *other != key && node.will_take_work());
         let most = self.share(key);
         let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
         let Some(node) = self.nodes.get_mut(&key) else { return false };

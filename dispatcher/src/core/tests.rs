@@ -83,6 +83,14 @@ impl Dispatcher {
         self.now = until;
         actions
     }
+
+    /// A node with one slot goes, and is back in another life.
+    fn restart(&mut self, key: NodeKey, life: u128) {
+        self.pass(Duration::from_secs(2));
+        self.on(Event::LinkDown(key, "the peer closed the connection".into()));
+        let restarted = Welcome { node: NodeId(1_000 + life), ..welcome(key, 1, 1) };
+        self.on(Event::LinkUp(key, Box::new(restarted)));
+    }
 }
 
 fn new_job(number: u32) -> NewJob<Number> {
@@ -447,16 +455,13 @@ fn a_node_that_is_heard_of_but_does_not_answer_gets_no_new_work() {
 fn a_node_that_comes_and_goes_rests_longer_and_longer() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
-    let mut rests = Vec::new();
-    for life in 2..6 {
-        dispatcher.pass(Duration::from_secs(2));
-        dispatcher.on(Event::LinkDown(A, "the peer closed the connection".into()));
-        let mut restarted = welcome(A, 1, 1);
-        restarted.node = NodeId(1_000 + life);
-        dispatcher.on(Event::LinkUp(A, Box::new(restarted)));
-        let is_resting = dispatcher.core.nodes().any(|node| node.reason.is_some());
-        rests.push(is_resting);
-    }
+    let is_resting = |dispatcher: &Dispatcher| dispatcher.core.nodes().any(|node| node.reason.is_some());
+    let rests: Vec<_> = (2..6)
+        .map(|life| {
+            dispatcher.restart(A, life);
+            is_resting(&dispatcher)
+        })
+        .collect();
     assert_eq!(rests, [false, false, true, true], "two short lives are forgiven");
     assert_eq!(dispatcher.submit(1), [], "it rests");
     assert_eq!(dispatcher.pass(Duration::from_secs(1)), [], "longer than the first time");
@@ -549,6 +554,19 @@ fn a_job_is_not_retried_where_it_just_failed_while_another_node_will_do() {
     let actions = dispatcher.outcomes(A, 0, vec![died(0, 1)]);
     assert_eq!(actions[1..], [run(A, &[(2, 1)])], "the failed job waits for the other node");
     assert_eq!(dispatcher.outcomes(B, 0, vec![succeeded(1, 1)]), [done(1, B), run(B, &[(0, 2)])]);
+}
+
+#[test]
+fn a_failed_job_does_not_wait_for_a_node_that_rests_or_prepares() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(B, 1, 1);
+    (2..6).for_each(|life| dispatcher.restart(B, life));
+    dispatcher.connect(A, 1, 1);
+    assert_eq!(dispatcher.submit(1), [run(A, &[(0, 1)])]);
+    assert_eq!(dispatcher.outcomes(A, 0, vec![died(0, 1)])[1..], [run(A, &[(0, 2)])]);
+    dispatcher.pass(Duration::from_secs(2));
+    dispatcher.on(Event::Received(B, vec![FromNode::Window(0)]));
+    assert_eq!(dispatcher.outcomes(A, 1, vec![died(0, 2)])[1..], [run(A, &[(0, 3)])]);
 }
 
 #[test]
