@@ -101,7 +101,7 @@ impl Dispatcher {
         I::Item: Serialize,
         F: JobFunction<(I::Item,)> + Send + Sync,
     {
-        self.map_with(inputs, move |dispatcher, input| dispatcher.submit(function, (input,)))
+        self.map_with(inputs, move |dispatcher, input| dispatcher.job(function, (input,)).submit_sized())
     }
 
     /// As [`map`](Self::map), for functions of several arguments: each input is a tuple of them.
@@ -111,16 +111,22 @@ impl Dispatcher {
         I::Item: Serialize,
         F: JobFunction<I::Item> + Send + Sync,
     {
-        self.map_with(inputs, move |dispatcher, input| dispatcher.submit(function, input))
+        self.map_with(inputs, move |dispatcher, input| dispatcher.job(function, input).submit_sized())
     }
 
     fn map_with<I: IntoIterator, R: DeserializeOwned + Send + 'static>(
         &self,
         inputs: I,
-        submit: impl Fn(&Self, I::Item) -> Job<R> + Send + Sync + 'static,
+        submit: impl Fn(&Self, I::Item) -> (Job<R>, usize) + Send + Sync + 'static,
     ) -> Map<I::IntoIter, R> {
         let inputs = Some(inputs.into_iter());
-        Map::new(Feed { dispatcher: self.clone(), inputs, submit: Box::new(submit), is_full: false })
+        Map::new(Feed {
+            dispatcher: self.clone(),
+            inputs,
+            submit: Box::new(submit),
+            is_full: false,
+            average_bytes: 0,
+        })
     }
 
     /// Waits until every job has ended and every callback has returned, those that callbacks submit included.

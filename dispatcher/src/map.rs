@@ -18,8 +18,10 @@ use crate::job::{Job, Waiter};
 /// Jobs that a map keeps in flight at least, and at most.
 const FEWEST: usize = 64;
 const MOST: usize = 128 * 1024;
-/// Once the arguments of what is in flight are so large together, it is no more than the nodes take at once, twice.
-const LARGE_BYTES: usize = 16 << 20;
+/// How large the arguments of these may be, all together, unless there are no more of them than two for each slot.
+const ARGS_BYTES: usize = 16 << 20;
+/// A job adds this fraction of the size of its arguments to the average.
+const AVERAGE_DIVISOR: usize = 8;
 
 /// Jobs are submitted again once this part of them has ended: some at once cost less than one by one.
 const REFILL_PART: usize = 8;
@@ -32,19 +34,21 @@ pub(crate) struct Feed<I: Iterator, R> {
     pub(crate) submit: Submit<I::Item, R>,
     /// As many as may be were in flight, and not many fewer are by now.
     pub(crate) is_full: bool,
+    /// Moving average of the size of their arguments.
+    pub(crate) average_bytes: usize,
 }
 
-/// Submits the job of an input.
-pub(crate) type Submit<A, R> = Box<dyn Fn(&Dispatcher, A) -> Job<R> + Send + Sync>;
+/// Submits the job of an input, and tells how large its arguments are.
+pub(crate) type Submit<A, R> = Box<dyn Fn(&Dispatcher, A) -> (Job<R>, usize) + Send + Sync>;
 
 impl<I: Iterator, R> Feed<I, R> {
     /// The next job, unless so many are in flight that results have to be taken first.
     fn next(&mut self, in_flight: usize) -> Option<Job<R>> {
         // Twice what the nodes take at once keeps them busy while results are taken.
         let shared = &self.dispatcher.shared;
-        let limit = (2 * shared.capacity.load(Ordering::Relaxed)).min(MOST);
-        let is_large = || shared.pending_bytes() >= LARGE_BYTES;
-        let limit = if limit < FEWEST && !is_large() { FEWEST } else { limit.max(2) };
+        let limit = (2 * shared.capacity.load(Ordering::Relaxed)).clamp(FEWEST, MOST);
+        let for_slots = (2 * shared.slots.load(Ordering::Relaxed)).max(2);
+        let limit = limit.min((ARGS_BYTES / self.average_bytes.max(1)).max(for_slots));
         if in_flight >= limit {
             self.is_full = true;
         } else if in_flight <= limit - limit / REFILL_PART {
@@ -54,7 +58,12 @@ impl<I: Iterator, R> Feed<I, R> {
             return None;
         }
         match self.inputs.as_mut()?.next() {
-            Some(input) => Some((self.submit)(&self.dispatcher, input)),
+            Some(input) => {
+                let (job, args_bytes) = (self.submit)(&self.dispatcher, input);
+                let rest = self.average_bytes - self.average_bytes / AVERAGE_DIVISOR;
+                self.average_bytes = rest + args_bytes / AVERAGE_DIVISOR;
+                Some(job)
+            }
             None => {
                 self.inputs = None;
                 None

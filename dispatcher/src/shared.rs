@@ -115,6 +115,8 @@ pub(crate) struct Shared {
     limits: Limits,
     /// How many attempts the nodes take at once, all together.
     pub(crate) capacity: AtomicUsize,
+    /// How many slots they have.
+    pub(crate) slots: AtomicUsize,
     pub(crate) callbacks: Callbacks,
     pub(crate) listeners: Listeners,
 }
@@ -137,6 +139,7 @@ impl Shared {
             pending_bytes: Count::default(),
             limits,
             capacity: AtomicUsize::new(0),
+            slots: AtomicUsize::new(0),
             callbacks: Callbacks::default(),
             listeners: Listeners::default(),
         }
@@ -175,11 +178,6 @@ impl Shared {
             self.wake.notify_one();
         }
         Ok(())
-    }
-
-    /// How large the arguments of all that is not resolved are together.
-    pub(crate) fn pending_bytes(&self) -> usize {
-        self.pending_bytes.now()
     }
 
     /// Whether as much is pending as may be.

@@ -223,8 +223,13 @@ impl Actor {
         }
         self.shared.resolved(resolved);
         self.wakes.wake_all();
-        let capacity = self.core.nodes().map(|node| node.takes as usize).sum();
+        let (mut capacity, mut slots) = (0, 0);
+        for node in self.core.nodes() {
+            capacity += node.window as usize;
+            slots += node.status.slots as usize;
+        }
         self.shared.capacity.store(capacity, Ordering::Relaxed);
+        self.shared.slots.store(slots, Ordering::Relaxed);
         if !self.waiting_for_nodes.is_empty() {
             let nodes = self.nodes_in_use();
             self.waiting_for_nodes.retain(|waiting| {

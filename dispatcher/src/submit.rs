@@ -109,6 +109,11 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
 
     /// Submits the job, waiting while as much is pending as may be (except in callbacks, which never wait).
     pub fn submit(self) -> Job<R> {
+        self.submit_sized().0
+    }
+
+    /// As [`submit`](Self::submit), and tells how large the serialised arguments are.
+    pub(crate) fn submit_sized(self) -> (Job<R>, usize) {
         let name = self.call.as_ref().map_or("", |(function, _)| function.name);
         let cell = Arc::new(JobCell::new(name));
         let job = Job { cell: Arc::clone(&cell), shared: Arc::clone(&self.shared) };
@@ -123,16 +128,17 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
             Ok(call) => call,
             Err(error) => {
                 self.shared.refuse(ticket, self.group.as_deref(), error);
-                return job;
+                return (job, 0);
             }
         };
+        let args_bytes = args.len();
         let usual = self.options == JobOptions::default();
         let options = (!usual).then(|| Box::new(self.options));
         let new = NewJob { ticket, function: function.id, args, options };
         if let Err(new) = self.shared.submit(new, self.group.as_deref()) {
             self.shared.refuse(new.ticket, self.group.as_deref(), JobError::ShutDown);
         }
-        job
+        (job, args_bytes)
     }
 }
 

@@ -20,8 +20,32 @@ pub(super) struct Job<T> {
     pub(super) position: u32,
     /// Counts the attempts sent to that node, wrapping around.
     pub(super) sent: u32,
+    /// Whether no slot of that node was free then.
+    pub(super) sent_ahead: bool,
     /// What few jobs have.
     pub(super) rare: Option<Box<Rare>>,
+}
+
+/// Smaller arguments are not counted: as many as fit the largest window are not too large for any node.
+pub(super) const LARGE_ARGS: usize = 4 << 10;
+
+/// How large the large arguments of some attempts are together, and of those that were sent ahead of slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ArgsBytes {
+    pub(super) all: u64,
+    pub(super) ahead: u64,
+}
+
+impl ArgsBytes {
+    pub(super) fn add(&mut self, more: Self) {
+        self.all += more.all;
+        self.ahead += more.ahead;
+    }
+
+    pub(super) fn subtract(&mut self, less: Self) {
+        self.all -= less.all;
+        self.ahead -= less.ahead;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +69,14 @@ impl<T> Job<T> {
         args: Payload,
         rare: Option<Box<Rare>>,
     ) -> Self {
-        Self { ticket, function, args, attempt: 0, node: None, position: 0, sent: 0, rare }
+        Self { ticket, function, args, attempt: 0, node: None, position: 0, sent: 0, sent_ahead: false, rare }
+    }
+
+    /// How large its arguments are, if they are large.
+    pub(super) fn large_args(&self) -> Option<ArgsBytes> {
+        let all = self.args.len() as u64;
+        let ahead = if self.sent_ahead { all } else { 0 };
+        (self.args.len() >= LARGE_ARGS).then_some(ArgsBytes { all, ahead })
     }
 
     /// When its attempt was sent, if it may be copied.

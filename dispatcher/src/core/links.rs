@@ -326,8 +326,7 @@ impl<T> Core<T> {
         let Some(node) = self.nodes.get_mut(&key) else { return };
         let maybe_running = if charged { node.status.slots as usize } else { 0 };
         let name = node.name.clone();
-        node.attempts.clear();
-        node.args_bytes = 0;
+        node.forget_all();
         let count = attempts.len();
         for (index, id) in attempts.into_iter().enumerate().rev() {
             let failure = Failure {
@@ -382,8 +381,7 @@ impl<T> Core<T> {
         for (key, node) in &mut self.nodes {
             let connected = node.is_connected();
             actions.push(if connected { Action::Send(*key, ToNode::Goodbye) } else { Action::Close(*key) });
-            node.attempts.clear();
-            node.args_bytes = 0;
+            node.forget_all();
             let failed = FailedDial { reason: "the dispatcher has ended".into(), refused: false };
             node.state = State::Waiting { redial: None, failed };
         }

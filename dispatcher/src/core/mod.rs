@@ -404,11 +404,8 @@ impl<T> Core<T> {
     pub fn check_invariants(&self) {
         let mut at_nodes = 0;
         for (key, node) in &self.nodes {
-            node.check_invariants();
+            node.check_invariants(&self.jobs);
             at_nodes += node.attempts.len();
-            let jobs = node.attempts.iter().filter_map(|place| self.jobs.at(*place));
-            let args_bytes: usize = jobs.map(|job| job.args.len()).sum();
-            assert_eq!(node.args_bytes, args_bytes, "it is known how large the arguments at a node are");
             for (position, place) in node.attempts.iter().enumerate() {
                 let job = self.jobs.at(*place).expect("an attempt at a node is of a job");
                 assert_eq!(job.node, Some(*key), "the job of an attempt at a node is at that node");

@@ -6,13 +6,14 @@ use std::time::Duration;
 use pp_protocol::{Attempt, AttemptId, JobId, Moment, NodeId, NodeStatus, Welcome};
 
 use super::NodeKey;
-use super::jobs::{Job, Jobs};
+use super::jobs::{ArgsBytes, Job, Jobs, LARGE_ARGS};
 
-/// A node is sent nothing ahead of its slots while the arguments of what it has are so large together. A fast network
-/// carries less in the time for which work is sent ahead; and what is sent soon after it was made is still in a cache.
-const ARGS_AHEAD: usize = 16 << 20;
-/// A node is sent nothing more, even if slots idle, while these are so large.
-const ARGS_AT_NODE: usize = 4 << 30;
+/// How large the arguments may be, all together, of what a node is sent ahead of its slots. A fast network carries less
+/// in the time for which work is sent ahead; and what is sent soon after it was made is still in a cache.
+const ARGS_AHEAD: u64 = 16 << 20;
+/// All that is at a node may have arguments as large as this part of its memory, and as this where it does not tell.
+const ARGS_MEMORY_PART: u64 = 4;
+const ARGS_AT_NODE: u64 = 4 << 30;
 /// A node whose slots are busy is sent more once this part of its window is free, or so many attempts fit: some at once
 /// cost both sides less than one by one.
 const REFILL_PART: u32 = 8;
@@ -52,8 +53,8 @@ pub struct NodeView<'a> {
     pub status: &'a NodeStatus,
     /// Attempts at it.
     pub attempts: usize,
-    /// Attempts it takes at once, as things are.
-    pub takes: u32,
+    /// Attempts without outcome it takes.
+    pub window: u32,
     /// Jobs it finished for this dispatcher.
     pub jobs: u64,
     /// How long they ran together.
@@ -97,8 +98,8 @@ pub(super) struct Node {
     pub(super) trouble: Option<String>,
     /// Places of the jobs with an attempt at it, in no order.
     pub(super) attempts: Vec<u32>,
-    /// How large the arguments of these are together.
-    pub(super) args_bytes: usize,
+    /// How large those arguments are together that are not small.
+    args: ArgsBytes,
     /// Counts the attempts sent to it, wrapping around.
     pub(super) sent: u32,
     /// The load under which it is listed among the takers.
@@ -154,7 +155,7 @@ impl Node {
             program_refused: None,
             trouble: None,
             attempts: Vec::new(),
-            args_bytes: 0,
+            args: ArgsBytes::default(),
             sent: 0,
             listed: None,
             outcomes: Received::default(),
@@ -214,7 +215,10 @@ impl Node {
         job.position = self.attempts.len() as u32;
         self.sent = self.sent.wrapping_add(1);
         job.sent = self.sent;
-        self.args_bytes += job.args.len();
+        job.sent_ahead = self.attempts.len() >= self.status.slots as usize;
+        if let Some(args) = job.large_args() {
+            self.args.add(args);
+        }
         self.attempts.push(id.place());
         let limit = job.time_limit();
         Attempt {
@@ -262,14 +266,28 @@ impl Node {
         self.may_take_work() && self.window > 0 && self.resting_until.is_none()
     }
 
-    /// How many attempts it takes in all: as many as its window says, unless their arguments are large.
-    pub(super) fn takes_attempts(&self) -> u32 {
-        let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
-        match self.args_bytes {
-            ..ARGS_AHEAD => self.window,
-            ARGS_AHEAD..ARGS_AT_NODE => attempts.max(self.status.slots).min(self.window),
-            _ => attempts.min(self.window),
-        }
+    /// Whether arguments of this size are not too much beside those that are at it already.
+    pub(super) fn has_room_for(&self, args_bytes: usize) -> bool {
+        args_bytes < LARGE_ARGS || self.attempts.is_empty() || self.has_room_for_large(args_bytes)
+    }
+
+    fn has_room_for_large(&self, args_bytes: usize) -> bool {
+        let bytes = args_bytes as u64;
+        let at_node = match self.status.memory_total {
+            0 => ARGS_AT_NODE,
+            memory => memory / ARGS_MEMORY_PART,
+        };
+        self.args.all + bytes <= at_node && (self.has_free_slot() || self.args.ahead + bytes <= ARGS_AHEAD)
+    }
+
+    fn has_free_slot(&self) -> bool {
+        self.attempts.len() < self.status.slots as usize
+    }
+
+    /// Nothing is at it any more.
+    pub(super) fn forget_all(&mut self) {
+        self.attempts.clear();
+        self.args = ArgsBytes::default();
     }
 
     /// For how many more there has to be room before it is sent any.
@@ -282,7 +300,7 @@ impl Node {
         let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         match self.state {
             State::Connected { suspect: false, .. }
-                if attempts.saturating_add(self.least_room(attempts)) <= self.takes_attempts()
+                if attempts.saturating_add(self.least_room(attempts)) <= self.window
                     && self.will_take_work() =>
             {
                 Some((u64::from(attempts) * 256 / u64::from(self.status.slots)) as u32)
@@ -309,9 +327,11 @@ impl Node {
         self.mean_ns.map(|mean| Duration::from_nanos(mean.saturating_mul(self.excess() as u64) / slots))
     }
 
-    /// The attempt at this position of its list, with so many bytes of arguments, is no longer there.
-    pub(super) fn forget<T>(&mut self, position: u32, args_bytes: usize, jobs: &mut Jobs<T>) {
-        self.args_bytes -= args_bytes;
+    /// The attempt at this position of its list, with these arguments, is no longer there.
+    pub(super) fn forget<T>(&mut self, position: u32, args: Option<ArgsBytes>, jobs: &mut Jobs<T>) {
+        if let Some(args) = args {
+            self.args.subtract(args);
+        }
         self.attempts.swap_remove(position as usize);
         if let Some(moved) = self.attempts.get(position as usize)
             && let Some(moved) = jobs.at_mut(*moved)
@@ -364,19 +384,23 @@ impl Node {
             reason,
             status: &self.status,
             attempts: self.attempts.len(),
-            takes: self.takes_attempts(),
+            window: self.window,
             jobs: self.jobs,
             run_time: self.run_time,
         }
     }
 
-    pub(super) fn check_invariants(&self) {
+    pub(super) fn check_invariants<T>(&self, jobs: &Jobs<T>) {
         let held = matches!(self.state, State::Connected { .. } | State::Reconnecting { .. });
         assert!(
             held || self.attempts.is_empty(),
             "attempts are at nodes that are connected or may come back"
         );
         assert_eq!(self.listed, self.takes_at_load(), "a node is listed under its load");
+        let jobs = self.attempts.iter().filter_map(|place| jobs.at(*place));
+        let mut args = ArgsBytes::default();
+        jobs.filter_map(Job::large_args).for_each(|large| args.add(large));
+        assert_eq!(self.args, args, "it is known how large the arguments at a node are");
     }
 }
 

@@ -98,11 +98,10 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         let Some(job) = self.jobs.remove(id.job) else { return };
-        let args_bytes = job.args.len();
         if let Some(node) = self.nodes.get_mut(&key) {
             node.jobs += 1;
             node.learn(run_time_ns);
-            node.forget(job.position, args_bytes, &mut self.jobs);
+            node.forget(job.position, job.large_args(), &mut self.jobs);
         }
         if let Some(ticket) = job.ticket {
             let resolution = Resolution {
@@ -110,7 +109,7 @@ impl<T> Core<T> {
                 job: id.job,
                 node: Some(key),
                 run_time: Duration::from_nanos(run_time_ns),
-                args_bytes,
+                args_bytes: job.args.len(),
             };
             actions.push(Action::Resolve(ticket, resolution));
         }
@@ -179,9 +178,9 @@ impl<T> Core<T> {
         if let Some(sent) = job.rare.as_deref_mut().and_then(|rare| rare.sent_at.take()) {
             self.copyable.remove(&(sent, id.job));
         }
-        let (position, args_bytes) = (job.position, job.args.len());
+        let (position, args) = (job.position, job.large_args());
         if let Some(node) = job.node.take().and_then(|key| self.nodes.get_mut(&key)) {
-            node.forget(position, args_bytes, &mut self.jobs);
+            node.forget(position, args, &mut self.jobs);
         }
     }
 

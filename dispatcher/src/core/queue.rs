@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
 
 use pp_protocol::JobId;
 
@@ -58,11 +59,16 @@ impl Queue {
         self.waiting -= 1;
     }
 
-    /// Takes the first job that `verdict` accepts.
+    /// Takes the first job that `verdict` accepts, if none that is to wait is before it.
     pub(super) fn take(&mut self, mut verdict: impl FnMut(JobId) -> Verdict) -> Option<JobId> {
-        let taken = take_from(&mut self.urgent, &mut verdict)
-            .or_else(|| self.usual.take(&mut verdict))
-            .or_else(|| take_from(&mut self.patient, &mut verdict));
+        let mut search = || {
+            if !self.urgent.is_empty() {
+                take_from(&mut self.urgent, &mut verdict)?;
+            }
+            self.usual.take(&mut verdict)?;
+            take_from(&mut self.patient, &mut verdict)
+        };
+        let taken = search().break_value().flatten();
         self.waiting -= usize::from(taken.is_some());
         taken
     }
@@ -73,44 +79,52 @@ impl Queue {
 pub(super) enum Verdict {
     /// Take it.
     Take,
-    /// Leave it for another node.
+    /// Leave it for another node, and go on to the next.
     Leave,
+    /// Leave it, and all behind it.
+    Wait,
     /// It ended while it waited.
     Drop,
 }
 
-fn take_from(
-    lanes: &mut BTreeMap<Reverse<i32>, Lane>,
-    verdict: &mut impl FnMut(JobId) -> Verdict,
-) -> Option<JobId> {
-    let taken = lanes.values_mut().find_map(|lane| lane.take(verdict));
+/// Ends with the job that was taken, or with none if one is to wait.
+type Search = ControlFlow<Option<JobId>>;
+
+fn take_from(lanes: &mut BTreeMap<Reverse<i32>, Lane>, verdict: &mut impl FnMut(JobId) -> Verdict) -> Search {
+    let search = lanes.values_mut().try_for_each(|lane| lane.take(verdict));
     while let Some(lane) = lanes.first_entry()
         && lane.get().again.is_empty()
         && lane.get().fresh.is_empty()
     {
         lane.remove();
     }
-    taken
+    search
 }
 
 impl Lane {
-    fn take(&mut self, verdict: &mut impl FnMut(JobId) -> Verdict) -> Option<JobId> {
+    fn take(&mut self, verdict: &mut impl FnMut(JobId) -> Verdict) -> Search {
         let mut index = 0;
         while index < PASSED_OVER {
             let Some(job) = self.again.get(index).copied() else { break };
             match verdict(job) {
-                Verdict::Take => return self.again.remove(index),
+                Verdict::Take => return Search::Break(self.again.remove(index)),
+                Verdict::Wait => return Search::Break(None),
                 Verdict::Drop => drop(self.again.remove(index)),
                 Verdict::Leave => index += 1,
             }
         }
-        // Fresh jobs have not failed anywhere: there is no reason to leave one.
         while let Some(job) = self.fresh.pop_front() {
-            if verdict(job) != Verdict::Drop {
-                return Some(job);
+            match verdict(job) {
+                // Fresh jobs have not failed anywhere: there is no reason to leave one.
+                Verdict::Take | Verdict::Leave => return Search::Break(Some(job)),
+                Verdict::Wait => {
+                    self.fresh.push_front(job);
+                    return Search::Break(None);
+                }
+                Verdict::Drop => {}
             }
         }
-        None
+        Search::Continue(())
     }
 }
 
@@ -147,5 +161,17 @@ mod tests {
         assert_eq!(queue.take(avoid_one), Some(job(2)));
         assert_eq!(queue.take(avoid_one), None);
         assert_eq!(queue.take(|_| Verdict::Take), Some(job(1)));
+    }
+
+    #[test]
+    fn nothing_is_taken_from_behind_a_job_that_is_to_wait() {
+        let mut queue = Queue::default();
+        queue.push(0, job(1));
+        queue.push(0, job(2));
+        queue.push(-1, job(3));
+        let one_waits = |id| if id == job(1) { Verdict::Wait } else { Verdict::Take };
+        assert_eq!((queue.take(one_waits), queue.len()), (None, 3));
+        let order: Vec<_> = std::iter::from_fn(|| queue.take(|_| Verdict::Take)).collect();
+        assert_eq!(order, [1, 2, 3].map(job));
     }
 }

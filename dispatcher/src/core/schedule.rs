@@ -15,6 +15,8 @@ const WORTH_RECALLING: Duration = Duration::from_millis(10);
 /// How long to wait for the answer to a recall before the node is asked again.
 const RECALL_ANSWER: Duration = Duration::from_millis(100);
 
+/// Nodes that are passed over, because what waits is not for them, before the others have to wait, too.
+const PASSED_OVER: usize = 64;
 /// With more nodes than this that hold more than they have slots, one to recall from is looked for only so often.
 const OVERFULL_AT_ONCE: usize = 32;
 const RECALL_EVERY: Duration = Duration::from_millis(1);
@@ -22,10 +24,10 @@ const RECALL_EVERY: Duration = Duration::from_millis(1);
 impl<T> Core<T> {
     pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         let mut passed_over = Vec::new();
-        while self.queue.len() > 0 {
+        while self.queue.len() > 0 && passed_over.len() < PASSED_OVER {
             let Some((_, key)) = self.takers.first().copied() else { break };
             if !self.send_work(now, key, actions) {
-                // All that waits is to go elsewhere.
+                // All that waits is to go elsewhere, or what is first has too large arguments.
                 if let Some(taker) = self.takers.pop_first() {
                     passed_over.push(taker);
                 }
@@ -45,11 +47,12 @@ impl<T> Core<T> {
         let most = self.share(key);
         let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
         let Some(node) = self.nodes.get_mut(&key) else { return false };
-        while attempts.len() < most && node.attempts.len() < node.takes_attempts() as usize {
-            let jobs = &self.jobs;
+        while attempts.len() < most && node.attempts.len() < node.window as usize {
+            let (jobs, has_room_for) = (&self.jobs, |bytes| node.has_room_for(bytes));
             let taken = self.queue.take(|id| match jobs.find(id) {
                 Some(job) if job.node.is_some() => Verdict::Drop,
                 Some(job) if elsewhere && job.avoids(key) => Verdict::Leave,
+                Some(job) if !has_room_for(job.args.len()) => Verdict::Wait,
                 Some(_) => Verdict::Take,
                 None => Verdict::Drop,
             });

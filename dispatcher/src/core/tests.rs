@@ -16,6 +16,7 @@ const FUNCTION: FunctionId = FunctionId(7);
 const ARGS_BYTES: usize = 1;
 const A: NodeKey = NodeKey(1);
 const B: NodeKey = NodeKey(2);
+const C: NodeKey = NodeKey(3);
 
 /// A ticket that is a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -193,14 +194,31 @@ fn large_arguments_are_sent_for_slots_that_idle_and_hardly_ahead() {
         });
         runs.sum::<usize>()
     };
-    let of =
-        |bytes: usize| (0..4).map(|_| NewJob { args: Payload::from(vec![0; bytes]), ..new_job(0) }).collect();
-    let actions = dispatcher.on(Event::Submit(of(6 << 20)));
-    assert_eq!(sent(&actions), 3, "the third makes it too much to send ahead");
-    assert_eq!(sent(&dispatcher.outcomes(A, 0, vec![succeeded(0, 1)])), 1);
+    let of = |bytes: usize, count: usize| {
+        (0..count).map(|_| NewJob { args: Payload::from(vec![0; bytes]), ..new_job(0) }).collect()
+    };
+    let actions = dispatcher.on(Event::Submit(of(6 << 20, 5)));
+    assert_eq!(sent(&actions), 4, "two of them are sent ahead");
+    assert_eq!(sent(&dispatcher.outcomes(A, 0, vec![succeeded(0, 1)])), 0, "that many are ahead still");
+    assert_eq!(sent(&dispatcher.outcomes(A, 1, vec![succeeded(2, 1)])), 1);
     dispatcher.connect(B, 2, 8);
-    let actions = dispatcher.on(Event::Submit(of(40 << 20)));
-    assert_eq!(sent(&actions), 2, "the first one is too much to send ahead, and yet no slot idles");
+    assert_eq!(sent(&dispatcher.on(Event::Submit(of(40 << 20, 3)))), 2, "none is sent ahead");
+    dispatcher.connect(C, 2, 8);
+    assert_eq!(sent(&dispatcher.on(Event::Submit(of(1, 9)))), 9, "small ones are sent ahead whatever runs");
+}
+
+#[test]
+fn a_node_is_sent_no_more_arguments_than_it_has_memory_for() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.find(A);
+    let mut welcome = welcome(A, 4, 8);
+    welcome.status.memory_total = 40 << 20;
+    dispatcher.on(Event::LinkUp(A, Box::new(welcome)));
+    let large = |bytes: usize| NewJob { args: Payload::from(vec![0; bytes]), ..new_job(0) };
+    let sent = dispatcher.on(Event::Submit(vec![large(50 << 20), large(1 << 20)]));
+    assert!(matches!(&sent[..], [Action::Send(_, ToNode::Run(attempts))] if attempts.len() == 1));
+    let sent = dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]);
+    assert!(matches!(&sent[1..], [Action::Send(_, ToNode::Run(attempts))] if attempts.len() == 1));
 }
 
 #[test]

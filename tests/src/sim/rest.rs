@@ -88,7 +88,7 @@ impl World {
             if self.connections.iter().any(is_on_its_way) {
                 continue;
             }
-            let believed = self.connected_view(site, node).map(|view| view.takes);
+            let believed = self.connected_view(site, node).map(|view| view.window);
             assert_eq!(believed, Some(session.window), "dispatcher {site} knows the window of node {node}");
         }
     }
