@@ -6,9 +6,10 @@
 //! any more, and whoever lent it looks at the marks now and then: returning costs no message.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use pp_protocol::limits::PAYLOAD_BYTES;
 use pp_protocol::packed::Lent;
 use pp_protocol::room::{self, View};
 
@@ -40,8 +41,7 @@ impl Lender {
     /// Lends `bytes`; `None` if they have to be sent, because they are elsewhere or too much is lent already.
     pub(crate) fn lend(&self, bytes: &Bytes) -> Option<Lent> {
         let place = room::place_of(bytes)?;
-        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_back_from(&mut lent);
+        let (mut lent, _returned) = self.take_back_now();
         let number = lent.iter().position(Option::is_none).unwrap_or(lent.len());
         if number == MARKS {
             return None;
@@ -54,65 +54,122 @@ impl Lender {
         Some(Lent { number: number as u32, range: place..place + bytes.len() })
     }
 
-    /// Lets go of what has been returned. Tells whether something has not.
+    /// Lets go of what has been returned. Tells whether something is still lent.
     pub(crate) fn take_back(&self) -> bool {
-        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_back_from(&mut lent);
+        let (lent, _returned) = self.take_back_now();
         !lent.is_empty()
     }
 
-    fn take_back_from(&self, lent: &mut Vec<Option<Bytes>>) {
-        for (number, bytes) in lent.iter_mut().enumerate() {
-            bytes.take_if(|_| !self.page.is_marked(self.marks, number));
-        }
-        while lent.pop_if(|last| last.is_none()).is_some() {}
+    /// Whether something is lent, as far as known.
+    pub(crate) fn has_lent(&self) -> bool {
+        !self.lock().is_empty()
     }
 
-    /// Whoever borrowed it is gone.
-    pub(crate) fn take_back_all(&self) {
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// What is still lent, and what has been returned, to be dropped after the lock: that may give memory to the system.
+    fn take_back_now(&self) -> (MutexGuard<'_, Vec<Option<Bytes>>>, Vec<Bytes>) {
+        let mut lent = self.lock();
+        let is_returned = |number| !self.page.is_marked(self.marks, number);
+        let returned = lent.iter_mut().enumerate();
+        let returned =
+            returned.filter_map(|(number, bytes)| bytes.take_if(|_| is_returned(number))).collect();
+        while lent.pop_if(|last| last.is_none()).is_some() {}
+        (lent, returned)
+    }
+
+    /// Whoever borrowed it is gone. (One that hangs in the kernel has been killed, and reads nothing any more.)
+    pub(crate) fn forget_all(&self) {
+        let lent = std::mem::take(&mut *self.lock());
+        drop(lent);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Bytes>>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Borrows what is in the other process's arena.
 #[derive(Debug)]
-pub(crate) struct Borrower {
+pub(crate) struct Borrower(Arc<Loans>);
+
+#[derive(Debug)]
+struct Loans {
     page: Arc<Page>,
     marks: Marks,
     view: Arc<View>,
+    /// The process that borrows. A child made by `fork()` has copies of what it borrowed, and returns nothing.
+    process: u32,
+    open: Mutex<Open>,
+}
+
+/// What is borrowed.
+#[derive(Debug, Default)]
+struct Open {
+    loans: Vec<Lent>,
+    /// Nothing has to be returned any more, but the memory of what was lent goes back to the system.
+    lender_is_gone: bool,
 }
 
 /// What is returned when it is dropped.
 struct Borrowed {
-    page: Arc<Page>,
-    marks: Marks,
-    view: Arc<View>,
+    loans: Arc<Loans>,
     lent: Lent,
 }
 
 impl Borrower {
     pub(crate) fn new(page: Arc<Page>, marks: Marks, view: Arc<View>) -> Self {
-        Self { page, marks, view }
+        Self(Arc::new(Loans { page, marks, view, process: std::process::id(), open: Mutex::default() }))
     }
 
     /// What the other process says it lends; `None` if it cannot be so.
     pub(crate) fn borrow(&self, lent: Lent) -> Option<Bytes> {
-        self.view.at(lent.range.clone())?;
-        let is_marked = self.page.is_marked(self.marks, lent.number as usize);
-        let (page, view) = (Arc::clone(&self.page), Arc::clone(&self.view));
-        is_marked.then(|| Bytes::from_owner(Borrowed { page, marks: self.marks, view, lent }))
+        let loans = &self.0;
+        let length = loans.view.at(lent.range.clone())?.len();
+        let may_be =
+            (1..=PAYLOAD_BYTES).contains(&length) && loans.page.is_marked(loans.marks, lent.number as usize);
+        may_be.then(|| {
+            loans.lock().loans.push(lent.clone());
+            Bytes::from_owner(Borrowed { loans: Arc::clone(loans), lent })
+        })
+    }
+
+    /// The other process is gone: of what it has left, only what is borrowed is kept.
+    pub(crate) fn lender_is_gone(&self) {
+        let mut open = self.0.lock();
+        open.lender_is_gone = true;
+        self.0.view.clear_except(open.loans.iter().map(|lent| lent.range.clone()));
+    }
+}
+
+impl Loans {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, lent: &Lent) {
+        if self.process != std::process::id() {
+            return;
+        }
+        let mut open = self.lock();
+        if let Some(place) = open.loans.iter().position(|open| open == lent) {
+            open.loans.swap_remove(place);
+        }
+        if open.lender_is_gone {
+            self.view.clear_except(open.loans.iter().map(|lent| lent.range.clone()));
+        } else {
+            self.page.clear_mark(self.marks, lent.number as usize);
+        }
     }
 }
 
 impl AsRef<[u8]> for Borrowed {
     fn as_ref(&self) -> &[u8] {
-        self.view.at(self.lent.range.clone()).unwrap_or_default()
+        self.loans.view.at(self.lent.range.clone()).unwrap_or_default()
     }
 }
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        self.page.clear_mark(self.marks, self.lent.number as usize);
+        self.loans.end(&self.lent);
     }
 }
 
@@ -161,7 +218,35 @@ mod tests {
         assert_eq!(lender.lend(&bytes), None);
         drop(lent);
         assert_eq!(lender.lend(&bytes).unwrap().number, 0);
-        lender.take_back_all();
+        lender.forget_all();
+        assert!(!lender.take_back());
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "a child is made by fork()")]
+    fn a_forked_child_returns_nothing() {
+        use std::os::unix::process::CommandExt;
+        let page = Arc::new(Page::shared().unwrap().0);
+        let view = Arc::new(View::new(room::shared().unwrap()).unwrap());
+        let lender = Lender::new(Arc::clone(&page), Marks::Results);
+        let borrower = Borrower::new(page, Marks::Results, Arc::clone(&view));
+        let bytes = payload(9);
+        let mut borrowed = borrower.borrow(lender.lend(&bytes).unwrap());
+        let mut own = Some(payload(3));
+        let place = own.as_deref().and_then(room::place_of).unwrap();
+        let mut command = std::process::Command::new("true");
+        // SAFETY: nothing in it takes memory or a lock that another thread may have held.
+        unsafe {
+            command.pre_exec(move || {
+                drop(borrowed.take());
+                drop(own.take());
+                Ok(())
+            })
+        };
+        assert!(command.status().unwrap().success());
+        assert!(lender.take_back(), "it is still borrowed here");
+        assert_eq!(view.at(place..place + 3), Some(&[3; 3][..]), "it is still in use here");
+        drop(command);
         assert!(!lender.take_back());
     }
 
@@ -175,6 +260,8 @@ mod tests {
             Lent { number: u32::MAX, range: range.clone() },
             Lent { number, range: range.start..usize::MAX },
             Lent { number, range: range.end..range.start },
+            Lent { number, range: range.start..range.start },
+            Lent { number, range: 0..PAYLOAD_BYTES + 1 },
         ] {
             assert!(borrower.borrow(wrong).is_none());
         }

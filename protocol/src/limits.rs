@@ -41,7 +41,7 @@ pub const PROGRAM_CHUNK_BYTES: usize = 256 * 1024;
 /// Programs one dispatcher may offer (one per target it was built for).
 pub const PROGRAM_OFFERS: usize = 16;
 
-/// Attempts a node takes from one session beyond what its slots are running, at most.
+/// Attempts a node takes from one session at once, at most, or as many as it has slots.
 pub const WINDOW_ATTEMPTS: u32 = 65_536;
 
 /// Attempts a worker is given at once, at most.

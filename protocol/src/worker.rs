@@ -23,6 +23,8 @@ pub enum FromWorker {
         version: u16,
         /// How many functions its program has.
         functions: u32,
+        /// Whether it has the arenas that the node handed to it, so that large payloads need not be sent.
+        borrows: bool,
     },
     /// Work before this number that was not claimed has been thrown away, as the node asked through the page.
     Skipped(u32),

@@ -50,6 +50,13 @@ impl Inbound {
         }
     }
 
+    /// The worker is gone, and all it wrote has been read.
+    pub(super) fn worker_is_gone(&self) {
+        if let Some(borrower) = &self.borrower {
+            borrower.lender_is_gone();
+        }
+    }
+
     /// The next message, if all of it has arrived.
     pub(super) fn next(&mut self) -> Result<Option<FromWorker>, FrameError> {
         let Some(frame) = self.next_frame()? else { return Ok(None) };

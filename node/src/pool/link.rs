@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
@@ -26,6 +27,8 @@ pub(super) struct Link {
     queued: Mutex<VecDeque<Bytes>>,
     /// Lends arguments to the worker, where it can read them.
     lender: Option<Lender>,
+    /// The worker said that it can.
+    lends: AtomicBool,
 }
 
 /// How much of what was to be sent is on its way.
@@ -39,12 +42,12 @@ pub(super) enum Sent {
 
 impl Link {
     pub(super) fn new(writer: OwnedWriteHalf, lender: Option<Lender>) -> Self {
-        Self { writer, queued: Mutex::default(), lender }
+        Self { writer, queued: Mutex::default(), lender, lends: AtomicBool::new(false) }
     }
 
     /// Writes work to the socket, as far as it takes it at once, and queues the rest.
     pub(super) fn send(&self, works: &[Work]) -> Sent {
-        let pieces = frames::encode_work(works, |work| self.lender.as_ref()?.lend(&work.args.to_bytes()));
+        let pieces = frames::encode_work(works, |work| self.lender()?.lend(&work.args.to_bytes()));
         let mut queued = self.lock();
         let is_being_written = !queued.is_empty();
         queued.extend(pieces);
@@ -55,17 +58,31 @@ impl Link {
         if queued.is_empty() { Sent::Whole } else { Sent::InPart }
     }
 
+    /// From now on, large arguments are lent.
+    pub(super) fn begin_to_lend(&self) {
+        self.lends.store(true, Ordering::Relaxed);
+    }
+
+    fn lender(&self) -> Option<&Lender> {
+        self.lender.as_ref().filter(|_| self.lends.load(Ordering::Relaxed))
+    }
+
     /// Lets go of arguments for which the worker has no more use.
     pub(super) fn take_back(&self) {
-        if let Some(lender) = &self.lender {
+        if let Some(lender) = self.lender() {
             lender.take_back();
         }
     }
 
+    /// Whether arguments are lent, as far as known.
+    pub(super) fn has_lent(&self) -> bool {
+        self.lender().is_some_and(Lender::has_lent)
+    }
+
     /// The worker is gone.
-    pub(super) fn take_back_all(&self) {
-        if let Some(lender) = &self.lender {
-            lender.take_back_all();
+    pub(super) fn forget_lent(&self) {
+        if let Some(lender) = self.lender() {
+            lender.forget_all();
         }
     }
 

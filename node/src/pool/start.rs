@@ -96,7 +96,6 @@ impl Prepared {
 
 impl Plan {
     /// Starts the worker. Blocks for as long as the system takes to load the program, within a tokio runtime.
-    ///
     pub(super) fn start(self) -> Result<Body, StartFailure> {
         match self {
             Self::Process { path, socket, environment } => start_process(&path, socket, &environment)

@@ -24,6 +24,8 @@ use super::{Order, WorkerEvent, WorkerEvents};
 use crate::core::{StartFailure, WorkerKey};
 use crate::page::Page;
 
+/// How long until it is looked for what a worker has returned without a message.
+const LENT_LOOK: Duration = Duration::from_secs(1);
 /// How long a program may take to call `init()`.
 const START_TIME: Duration = Duration::from_secs(10);
 /// How long a worker may take to end once its socket is closed: by the node, and by itself.
@@ -59,6 +61,8 @@ pub(super) struct Supervisor {
     failure: Option<String>,
     /// What follows if nothing happens before.
     deadline: Option<(Instant, Deadline)>,
+    /// When to look whether the worker still uses what it was lent.
+    looks_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +105,7 @@ impl Supervisor {
             broke_off: false,
             failure: None,
             deadline: None,
+            looks_at: None,
         }
     }
 
@@ -122,7 +127,8 @@ impl Supervisor {
         let _ = tokio::time::timeout(LAST_OUTPUT_TIME, self.read_what_is_left(&mut output)).await;
         self.print(Stream::Stdout, output.stdout.rest());
         self.print(Stream::Stderr, output.stderr.rest());
-        self.link.take_back_all();
+        self.link.forget_lent();
+        self.inbound.worker_is_gone();
         self.tell_end(status);
     }
 
@@ -138,7 +144,10 @@ impl Supervisor {
     /// Serves the worker until it is gone. `None` if that was a thread or a process that does not go.
     async fn watch(&mut self, body: &mut Body, output: &mut Output) -> Option<ExitStatus> {
         loop {
-            let wakes_at = self.deadline.map(|(time, _)| time);
+            if self.looks_at.is_none() && self.link.has_lent() {
+                self.looks_at = Some(Instant::now() + LENT_LOOK);
+            }
+            let wakes_at = self.deadline.map(|(time, _)| time).into_iter().chain(self.looks_at).min();
             let has_queued = self.link.has_queued();
             tokio::select! {
                 // A line printed before an outcome was sent is to be told before that outcome.
@@ -150,7 +159,11 @@ impl Supervisor {
                 () = self.link.write_queued(), if has_queued => {}
                 status = ended(body, self.is_cut_off) => return status,
                 () = sleep_until(wakes_at.unwrap_or_else(Instant::now)), if wakes_at.is_some() => {
-                    if self.is_given_up() {
+                    let has_come = |time: Instant| time <= Instant::now();
+                    if self.looks_at.take_if(|time| has_come(*time)).is_some() {
+                        self.link.take_back();
+                    }
+                    if self.deadline.is_some_and(|(time, _)| has_come(time)) && self.is_given_up() {
                         return None;
                     }
                 }
@@ -247,8 +260,11 @@ impl Supervisor {
 
     fn hear(&mut self, message: FromWorker) {
         match message {
-            FromWorker::Ready { version: WORKER_VERSION, functions } if !self.is_ready => {
+            FromWorker::Ready { version: WORKER_VERSION, functions, borrows } if !self.is_ready => {
                 self.is_ready = true;
+                if borrows {
+                    self.link.begin_to_lend();
+                }
                 if !self.is_ordered && !self.is_killed {
                     self.deadline = None;
                 }

@@ -14,7 +14,7 @@ use pp_protocol::codec::{self, DecodeError};
 use pp_protocol::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
 use pp_protocol::packed::{self, Input, Lent};
 use pp_protocol::room;
-use pp_protocol::worker::{FromWorker, Work};
+use pp_protocol::worker::{FromWorker, WORKER_VERSION, Work};
 use serde::Serialize;
 
 /// Bytes of the length before a frame.
@@ -47,6 +47,9 @@ pub enum FrameError {
     /// It holds no message.
     #[error(transparent)]
     Malformed(#[from] DecodeError),
+    /// It tells of something in shared memory that is not there.
+    #[error("arguments that should be in memory shared with the node are not there")]
+    NotLent,
 }
 
 /// Node: the frames that give this work to a worker, in pieces to be sent one after the other. `lend` is asked for each
@@ -98,8 +101,8 @@ fn end(out: &mut Vec<u8>, start: usize, apart: usize) {
 }
 
 /// Worker: the frame that says that it is ready.
-pub(crate) fn encode_ready(version: u16, functions: u32) -> Vec<u8> {
-    encode_frame(READY, &(version, functions))
+pub(crate) fn encode_ready(version: u16, functions: u32, borrows: bool) -> Vec<u8> {
+    encode_frame(READY, &(version, functions, borrows))
 }
 
 /// Worker: the frame that says how far it has thrown away work.
@@ -131,8 +134,10 @@ pub(crate) fn decode(
     let mut input = Input::shared(frame);
     match input.byte()? {
         READY => {
+            // What follows may be something else in another version.
             let (version, functions) = input.value()?;
-            Ok(FromWorker::Ready { version, functions })
+            let borrows = version == WORKER_VERSION && input.value()?;
+            Ok(FromWorker::Ready { version, functions, borrows })
         }
         SKIPPED => Ok(FromWorker::Skipped(input.value()?)),
         FINISHED => {
@@ -315,7 +320,9 @@ mod tests {
         let said = |bytes: &[u8]| {
             decode(&split_frame(&mut BytesMut::from(bytes)).unwrap().unwrap(), |_| None).unwrap()
         };
-        assert_eq!(said(&encode_ready(7, 9)), FromWorker::Ready { version: 7, functions: 9 });
+        let ready = |version, borrows| FromWorker::Ready { version, functions: 9, borrows };
+        assert_eq!(said(&encode_ready(WORKER_VERSION, 9, true)), ready(WORKER_VERSION, true));
+        assert_eq!(said(&encode_ready(7, 9, true)), ready(7, false));
         assert_eq!(said(&encode_skipped(u32::MAX)), FromWorker::Skipped(u32::MAX));
         let finished = |number| Finished { number, run_time_ns: 1, result: WorkResult::UnknownFunction };
         let all: Vec<_> = (0..3).map(finished).collect();

@@ -2,8 +2,9 @@
 //!
 //! The worker's end of a socket pair is its standard input, so that nothing has to be inherited by number and no other
 //! child can get hold of it. The other descriptors wait in the socket, attached to one byte (`SCM_RIGHTS`, see unix(7)):
-//! the page, and, where the system has such, the [arenas](crate::lending) of node and worker. The environment names the socket by its inode: a program that a job starts inherits the variable but not
-//! the socket, and so is never mistaken for a worker.
+//! the page, and, where the system has such, the [arenas](crate::lending) of node and worker. The environment names the
+//! socket by its inode: a program that a job starts inherits the variable but not the socket, and so is never mistaken
+//! for a worker.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

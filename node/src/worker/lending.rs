@@ -21,15 +21,20 @@ pub(super) struct Lending {
 }
 
 impl Lending {
-    /// This process's arena becomes the one made for it.
-    pub(super) fn new(page: &Arc<Page>, arenas: Option<Arenas>) -> io::Result<Self> {
+    /// This process's arena becomes the one made for it. Where that cannot be, everything is sent.
+    pub(super) fn new(page: &Arc<Page>, arenas: Option<Arenas>) -> Self {
         let share = |Arenas { node, worker }| {
-            room::adopt(worker)?;
             let node = Arc::new(View::new(node.as_fd())?);
+            room::adopt(worker)?;
             let borrower = Borrower::new(Arc::clone(page), Marks::Arguments, node);
             io::Result::Ok((borrower, Lender::new(Arc::clone(page), Marks::Results)))
         };
-        Ok(Self { both: arenas.map(share).transpose()?, is_watched: AtomicBool::new(false) })
+        Self { both: arenas.and_then(|arenas| share(arenas).ok()), is_watched: AtomicBool::new(false) }
+    }
+
+    /// Whether anything can be borrowed and lent.
+    pub(super) fn is_possible(&self) -> bool {
+        self.both.is_some()
     }
 
     /// Arguments that the node lends; `None` if it cannot be so.
@@ -40,6 +45,11 @@ impl Lending {
     /// Lends a result; `None` if it has to be sent.
     pub(super) fn lend(&self, result: &Bytes) -> Option<Lent> {
         self.both.as_ref()?.1.lend(result)
+    }
+
+    /// Whether results are lent, as far as known.
+    pub(super) fn has_lent(&self) -> bool {
+        self.both.as_ref().is_some_and(|(_, lender)| lender.has_lent())
     }
 
     /// Lets go of results that have been returned. Tells whether some have not.

@@ -102,7 +102,7 @@ pub(crate) fn run(
     let _keeper = room::Keeper::new();
     panics::record_on_this_thread();
     let outbox = Arc::new(Outbox::new(socket)?);
-    let lending = Arc::new(Lending::new(&page, arenas)?);
+    let lending = Arc::new(Lending::new(&page, arenas));
     let watched = (Arc::clone(&outbox), Arc::clone(&lending));
     std::thread::Builder::new()
         .name("pp-watcher".into())

@@ -3,9 +3,8 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
 use pp_protocol::FunctionId;
-use pp_protocol::codec::{DecodeError, Source};
+use pp_protocol::codec::Source;
 use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
 use pp_protocol::packed::{self, Args, Input};
 use pp_protocol::room;
@@ -52,7 +51,8 @@ impl<'a> Runner<'a> {
     /// Runs whatever the node sends until the node closes the socket.
     pub(super) fn run(mut self) -> Result<(), WorkerError> {
         let functions = u32::try_from(self.functions.len()).unwrap_or(u32::MAX);
-        self.outbox.send(&frames::encode_ready(WORKER_VERSION, functions))?;
+        let ready = frames::encode_ready(WORKER_VERSION, functions, self.lending.is_possible());
+        self.outbox.send(&ready)?;
         let mut reader = FrameReader::new(self.outbox.socket());
         while let Some((frame, more_follows)) = reader.next()? {
             match self.run_all(frame.bytes(), more_follows) {
@@ -95,7 +95,10 @@ impl<'a> Runner<'a> {
         more_follows: bool,
     ) -> Result<ControlFlow<Revoked>, WorkerError> {
         // Whether it is run or not: what is borrowed is returned.
-        let borrowed = self.borrow(&args)?;
+        let borrowed = match &args {
+            Args::Here(_) => None,
+            Args::Lent(lent) => self.lending.borrow(lent.clone()),
+        };
         let mut function = self.functions.get_mut(&id);
         let is_long = |function: &Function| function.average_ns.is_none_or(|average| average > LONG_NS);
         if self.has_pending && function.as_deref().is_some_and(is_long) {
@@ -111,8 +114,9 @@ impl<'a> Runner<'a> {
         let failure = match &function {
             Some(function) => {
                 let args = match (&args, &borrowed) {
-                    (Args::Here(args), _) => Source::new(args),
-                    (Args::Lent(_), borrowed) => Source::shared(borrowed),
+                    (_, Some(borrowed)) => Source::shared(borrowed),
+                    (Args::Here(args), None) => Source::new(args),
+                    (Args::Lent(_), None) => return Err(FrameError::NotLent.into()),
                 };
                 call(function.call, args, result).err()
             }
@@ -129,16 +133,6 @@ impl<'a> Runner<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn borrow(&self, args: &Args<'_>) -> Result<Bytes, FrameError> {
-        match args {
-            Args::Here(_) => Ok(Bytes::new()),
-            Args::Lent(lent) => {
-                let borrowed = self.lending.borrow(lent.clone());
-                borrowed.ok_or(FrameError::Malformed(DecodeError::TooShort))
-            }
-        }
-    }
-
     fn report(
         &mut self,
         number: u32,
@@ -148,6 +142,9 @@ impl<'a> Runner<'a> {
     ) -> io::Result<()> {
         let is_due = match failure {
             Some(result) => {
+                // What there is of a result may be large.
+                self.result.clear();
+                self.see_to_memory();
                 let finished = Finished { number, run_time_ns, result };
                 self.outbox.add_finished(&finished, self.now, more_follows)
             }
@@ -173,12 +170,17 @@ impl<'a> Runner<'a> {
                 self.outbox.send_large(number, run_time_ns, result)?;
             }
         }
-        if !self.lending.is_watched() {
-            self.outbox.wake();
-        }
+        self.see_to_memory();
         self.has_pending = false;
         self.now = monotonic_ns();
         Ok(())
+    }
+
+    /// The watcher gives memory back that nobody uses for a while, and looks for what the node returns.
+    fn see_to_memory(&self) {
+        if !self.lending.is_watched() && (room::due().is_some() || self.lending.has_lent()) {
+            self.outbox.wake();
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

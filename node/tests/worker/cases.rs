@@ -10,7 +10,7 @@ use pp_node::pool::{WorkerEvent, WorkerProgram};
 use pp_protocol::worker::{Finished, WorkResult};
 use pp_protocol::{Death, Stream, WorkerDeath, room};
 
-use crate::fixture::{Fixture, is_gone, result_of, run, until};
+use crate::fixture::{Fixture, is_gone, result_of, run, shared_memory, until};
 use crate::jobs::only_byte;
 
 /// Argument with which this program is a node until it is killed.
@@ -29,6 +29,9 @@ cases! {
     more_large_results_than_can_be_lent_stay_what_they_are,
     what_a_job_keeps_of_its_arguments_stays_what_it_is,
     results_outlive_the_worker_that_lent_them,
+    of_what_a_killed_worker_has_left_only_what_is_used_is_kept,
+    a_large_result_that_cannot_be_sent_leaves_nothing_behind,
+    arguments_that_are_dropped_after_the_job_are_taken_back,
     a_panic_is_reported_with_its_place_and_the_worker_lives_on,
     what_cannot_be_called_is_reported,
     a_worker_killed_mid_job_exits_and_its_page_tells_which_job,
@@ -113,6 +116,41 @@ async fn results_outlive_the_worker_that_lent_them() {
     assert_eq!(other.call::<Bytes>("bytes", (9_u8, LARGE)).await.len(), LARGE);
     assert_eq!(only_byte(&result), Some(7));
     assert!(echoed == args);
+}
+
+/// Larger than anything else that is in memory shared with workers.
+const HUGE: usize = 64 << 20;
+
+async fn of_what_a_killed_worker_has_left_only_what_is_used_is_kept() {
+    let mut worker = Fixture::ready().await;
+    let small: Bytes = worker.call("bytes", (5_u8, LARGE)).await;
+    let huge: Bytes = worker.call("bytes", (6_u8, HUGE)).await;
+    worker.worker.kill();
+    worker.expect_exit(Death::Signal(9)).await;
+    assert!(shared_memory() >= HUGE as u64);
+    drop(huge);
+    until(|| shared_memory() < HUGE as u64).await;
+    assert_eq!(only_byte(&small), Some(5));
+}
+
+async fn a_large_result_that_cannot_be_sent_leaves_nothing_behind() {
+    let mut worker = Fixture::ready().await;
+    let work = worker.work("much_and_then_an_error", (HUGE,));
+    worker.assign(vec![work]);
+    let outcome = worker.outcomes(1).await.remove(0);
+    assert!(
+        matches!(&outcome.result, WorkResult::BadResult(reason) if reason.contains("no more")),
+        "{outcome:?}"
+    );
+    until(|| shared_memory() < HUGE as u64).await;
+}
+
+async fn arguments_that_are_dropped_after_the_job_are_taken_back() {
+    let mut worker = Fixture::ready().await;
+    let work = worker.work("drop_later", (Bytes::from(vec![7; HUGE]),));
+    worker.assign(vec![work]);
+    worker.outcomes(1).await;
+    until(|| shared_memory() < HUGE as u64).await;
 }
 
 async fn a_panic_is_reported_with_its_place_and_the_worker_lives_on() {
@@ -308,7 +346,7 @@ async fn a_worker_of_another_version_is_refused() {
 }
 
 async fn a_worker_that_writes_garbage_is_killed() {
-    let ready = "printf '\\003\\000\\000\\000\\000\\001\\000' >&0";
+    let ready = "printf '\\004\\000\\000\\000\\000\\001\\000\\000' >&0";
     let mut worker = Fixture::script(&format!("#!/bin/sh\n{ready}\nprintf 'garbage' >&0\nsleep 1000\n"));
     assert_eq!(worker.event().await, WorkerEvent::Ready { functions: 0 });
     worker.expect_exit(Death::Garbage).await;

@@ -1,8 +1,9 @@
 //! A worker under test, and the means to wait for what it does.
 
+use std::collections::HashMap;
 use std::fs;
 use std::future::Future;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -151,6 +152,20 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(PATIENCE, waiting).await.expect("the condition comes true in time");
+}
+
+/// Bytes that this process and its workers have in memory that they share for payloads.
+pub(crate) fn shared_memory() -> u64 {
+    let mut files = HashMap::new();
+    for descriptor in fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path()) {
+        let name = fs::read_link(&descriptor).unwrap_or_default();
+        if name.to_string_lossy().contains("pp-payloads")
+            && let Ok(file) = fs::metadata(&descriptor)
+        {
+            files.insert(file.ino(), file.blocks() * 512);
+        }
+    }
+    files.into_values().sum()
 }
 
 fn write_program(path: &Path, text: &str) {

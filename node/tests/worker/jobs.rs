@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pp_node::functions::{Function, invoke};
+use serde::ser::{Error, Serialize, Serializer};
 
 /// Argument with which this program prints whether it was started as a worker.
 pub(crate) const TELL_WHETHER_WORKER: &str = "--tell-whether-worker";
@@ -34,6 +35,13 @@ jobs! {
     },
     // The first byte of each kept argument, or none if not all of its bytes are the same.
     "kept" => |(): ()| KEPT.lock().unwrap().iter().map(only_byte).collect::<Vec<_>>(),
+    "drop_later" => |(bytes,): (Bytes,)| {
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            drop(bytes);
+        });
+    },
+    "much_and_then_an_error" => |(count,): (usize,)| (Bytes::from(vec![1; count]), Unwilling),
     "forget" => |(): ()| KEPT.lock().unwrap().clear(),
     "panic" => |(message,): (String,)| -> () { panic!("{message}") },
     "abort" => |(): ()| -> () { abort() },
@@ -51,6 +59,15 @@ jobs! {
         let output = Command::new(this).arg(TELL_WHETHER_WORKER).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     },
+}
+
+/// Cannot be serialised.
+struct Unwilling;
+
+impl Serialize for Unwilling {
+    fn serialize<S: Serializer>(&self, _serializer: S) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom("no more"))
+    }
 }
 
 fn wait_for_file(path: &Path) {

@@ -25,6 +25,8 @@ pub(super) struct Arena {
     file: OwnedFd,
     page_bytes: usize,
     ranges: Mutex<Ranges>,
+    /// The process that it belongs to. A child made by `fork()` has the same memory, and must leave it alone.
+    process: u32,
 }
 
 /// A part of the arena that belongs to whoever has this.
@@ -37,7 +39,7 @@ pub(super) struct Region {
 /// The arena of this process; `None` where the system has nothing of that kind.
 pub(super) fn of_this_process() -> Option<&'static Arena> {
     let create = || Memory::create(ARENA_BYTES).ok().map(|(memory, file)| Arena::new(memory, file));
-    ARENA.get_or_init(create).as_ref()
+    ARENA.get_or_init(create).as_ref().filter(|arena| arena.is_own())
 }
 
 /// The arena, if there is one by now.
@@ -55,7 +57,11 @@ pub(super) fn adopt(file: OwnedFd) -> io::Result<()> {
 impl Arena {
     fn new(memory: Memory, file: OwnedFd) -> Self {
         let ranges = Mutex::new(Ranges::new(memory.len()));
-        Self { memory, file, page_bytes: rustix::param::page_size(), ranges }
+        Self { memory, file, page_bytes: rustix::param::page_size(), ranges, process: std::process::id() }
+    }
+
+    fn is_own(&self) -> bool {
+        self.process == std::process::id()
     }
 
     pub(super) fn file(&self) -> BorrowedFd<'_> {
@@ -78,10 +84,15 @@ impl Arena {
 
     /// Whoever used it does so no more.
     fn free(&self, range: Range<usize>) {
-        let is_kept = super::is_kept() && self.ranges().used_bytes() + range.len() <= KEPT_BYTES;
-        if is_kept {
-            self.ranges().give_back(range, Some(Instant::now()));
+        if !self.is_own() {
+            return;
+        }
+        let mut ranges = self.ranges();
+        // Under the lock, so that whoever ends the keeping finds it.
+        if super::is_kept() && ranges.used_bytes() + range.len() <= KEPT_BYTES {
+            ranges.give_back(range, Some(Instant::now()));
         } else {
+            drop(ranges);
             self.clear(range);
         }
     }

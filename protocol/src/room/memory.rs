@@ -29,8 +29,8 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// So many bytes of memory, and the descriptor with which another process maps the same. It is address space only
-    /// until it is written to.
+    /// So many bytes of memory, and the descriptor with which another process maps the same. Each page is address space
+    /// only until it is touched.
     pub(super) fn create(bytes: usize) -> io::Result<(Self, OwnedFd)> {
         let file = new_file(bytes)?;
         Ok((Self::map(file.as_fd(), true)?, file))
@@ -48,7 +48,20 @@ impl Memory {
             mmap(ptr::null_mut(), bytes, protection, MapFlags::SHARED | MapFlags::NORESERVE, file, 0)?
         };
         let base = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, bytes })
+        let memory = Self { base, bytes };
+        memory.leave_out_of_dumps()?;
+        Ok(memory)
+    }
+
+    /// A core dump would touch, and so allocate, every page of it.
+    fn leave_out_of_dumps(&self) -> io::Result<()> {
+        // SAFETY: it is mapped, and this changes nothing of what is in it.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            use rustix::mm::{Advice, madvise};
+            madvise(self.base.as_ptr().cast(), self.bytes, Advice::LinuxDontDump)?;
+        }
+        Ok(())
     }
 
     /// How many bytes it has.
@@ -117,10 +130,25 @@ fn new_file(bytes: usize) -> io::Result<OwnedFd> {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "files or address space are limited"));
         }
     }
+    if std::fs::read("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.first() == Some(&b'2')) {
+        // Touching a page that the system has not promised is a signal that ends the process.
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the system promises no more memory than it has",
+        ));
+    }
     let file = memfd_create("pp-payloads", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&file, bytes as u64)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
+}
+
+/// Gives a part of the file, in whole pages, back to the system: from then on it holds zeros.
+#[cfg(target_os = "linux")]
+pub(super) fn clear(file: BorrowedFd<'_>, range: Range<usize>) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(file, hole, range.start as u64, range.len() as u64)?)
 }
 
 #[cfg(target_os = "linux")]
@@ -131,6 +159,11 @@ fn is_sealed(file: BorrowedFd<'_>) -> bool {
 
 #[cfg(not(target_os = "linux"))]
 fn new_file(_bytes: usize) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn clear(_file: BorrowedFd<'_>, _range: Range<usize>) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

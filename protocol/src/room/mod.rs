@@ -4,6 +4,8 @@
 //! payload that nobody needs any more is kept for a moment for the next one. And where the system can do that, all rooms
 //! of a process are parts of one file in memory, its *arena*: a node hands large arguments to its workers, and they hand
 //! back large results, by telling where these are ([`place_of`], [`View`]).
+//!
+//! A child made by `fork()` may read what was in rooms; it takes none of them, and gives none back.
 
 mod arena;
 mod memory;
@@ -231,13 +233,17 @@ pub fn adopt(arena: OwnedFd) -> io::Result<()> {
 /// When the system has nothing of that kind, or no memory or descriptor left.
 pub fn new_arena() -> io::Result<(OwnedFd, Arc<View>)> {
     let (_, file) = Memory::create(arena::ARENA_BYTES)?;
-    let view = View::new(file.as_fd())?;
+    let view = View { file: Some(file.try_clone()?), ..View::new(file.as_fd())? };
     Ok((file, Arc::new(view)))
 }
 
 /// What another process has in its arena.
 #[derive(Debug)]
-pub struct View(Memory);
+pub struct View {
+    memory: Memory,
+    /// The arena, if this process made it.
+    file: Option<OwnedFd>,
+}
 
 impl View {
     /// Of the arena of this descriptor.
@@ -245,16 +251,42 @@ impl View {
     /// # Errors
     /// When it cannot be mapped.
     pub fn new(arena: BorrowedFd<'_>) -> io::Result<Self> {
-        Memory::map(arena, false).map(Self)
+        Ok(Self { memory: Memory::map(arena, false)?, file: None })
     }
 
-    /// What the other process says is there. It must not write to it before it is told that this is no longer used.
-    /// `None` if there is no such place.
+    /// What the other process says is there; `None` if there is no such place.
+    ///
+    /// The other process must not write to it before it is told that this is no longer used. One that does (it would have
+    /// to be broken) changes bytes under a reader: whoever checks what it reads here has to copy it first.
     #[expect(unsafe_code, reason = "the other process keeps to what is said above")]
     pub fn at(&self, range: Range<usize>) -> Option<&[u8]> {
-        let is_within = range.start <= range.end && range.end <= self.0.len();
+        let is_within = range.start <= range.end && range.end <= self.memory.len();
         // SAFETY: the other process lent it, and does not write to what it lends.
-        is_within.then(|| unsafe { self.0.read(range) })
+        is_within.then(|| unsafe { self.memory.read(range) })
+    }
+
+    /// The other process is gone: gives the memory of its arena back to the system, except for what is in `kept`.
+    pub fn clear_except(&self, kept: impl IntoIterator<Item = Range<usize>>) {
+        let mut kept: Vec<_> = kept.into_iter().collect();
+        kept.sort_unstable_by_key(|range| range.start);
+        let mut start = 0;
+        for range in kept {
+            self.clear(start..range.start);
+            start = start.max(range.end);
+        }
+        self.clear(start..self.memory.len());
+    }
+
+    /// The other process is gone: gives the memory of whole pages in `range` back to the system.
+    fn clear(&self, range: Range<usize>) {
+        let page = rustix::param::page_size();
+        let pages = range.start.next_multiple_of(page)..range.end / page * page;
+        if let Some(file) = &self.file
+            && pages.start < pages.end
+        {
+            // If the system does not want it, it goes with the arena.
+            let _ = memory::clear(file.as_fd(), pages);
+        }
     }
 }
 
@@ -356,6 +388,36 @@ mod tests {
             memory.give_back(0..rustix::param::page_size());
         }
         assert_eq!(view.at(0..2), Some(&[0, 0][..]));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_process_that_is_gone_has_left_is_cleared_but_for_what_is_kept() {
+        let (file, view) = new_arena().unwrap();
+        let memory = Memory::map(file.as_fd(), true).unwrap();
+        let page = rustix::param::page_size();
+        #[expect(unsafe_code, reason = "nobody else knows of this memory")]
+        // SAFETY: nobody else uses this memory while it is written to.
+        unsafe {
+            memory.write(0..10 * page).fill(7);
+        }
+        view.clear_except([3 * page..3 * page + 5, page + 1..2 * page]);
+        let held: Vec<_> = (0..10)
+            .filter(|number| view.at(number * page..(number + 1) * page).unwrap() != vec![0; page])
+            .collect();
+        assert_eq!(held, [1, 3]);
+        view.clear(3 * page..4 * page);
+        assert_eq!(view.at(3 * page..3 * page + 5), Some(&[0; 5][..]));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn core_dumps_leave_it_out() {
+        let _shared = shared().unwrap();
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let (_, arena) = maps.split_once("pp-payloads").unwrap();
+        let flags = arena.lines().find(|line| line.starts_with("VmFlags:")).unwrap();
+        assert!(flags.split_whitespace().any(|flag| flag == "dd"), "{flags}");
     }
 
     #[test]
