@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pp_node::core::{Config, ConnectionKey, Core, Event, Program, WorkerKey};
+use pp_node::core::{Config, ConnectionKey, Core, Event, Program, SystemLoad, WorkerKey};
 use pp_protocol::{Digest, NodeId, ToNode};
 
 use super::World;
@@ -118,7 +118,10 @@ impl World {
         };
         config.cpus = config.cpus.max(1);
         machine.life += 1;
-        machine.core = Some(Core::new(config));
+        let mut core = Core::new(config);
+        let load = SystemLoad { load: 0.0, memory_used: 0, memory_total: self.options.memory };
+        core.handle(self.now, Event::Load(load), &mut Vec::new());
+        machine.core = Some(core);
         machine.is_off = false;
         machine.next_connection = 0;
         machine.has_started.clear();

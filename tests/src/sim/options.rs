@@ -10,6 +10,9 @@ use super::faults::Kind;
 use super::ledger::{Fate, JobSpec, LAST_CANCELLATION};
 use crate::random::Random;
 
+/// Arguments of this size count as large.
+const LARGE_WEIGHT: usize = 5_000;
+
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) nodes: usize,
@@ -26,6 +29,8 @@ pub(super) struct Options {
     pub(super) latency: Duration,
     /// From which weight on messages are large.
     pub(super) bulk_from: usize,
+    /// Memory of the nodes, in bytes, if they tell: too little for large arguments in all their slots.
+    pub(super) memory: u64,
     pub(super) faults: Vec<Kind>,
     /// The usual time between two faults.
     pub(super) fault_gap: Duration,
@@ -76,6 +81,7 @@ impl Options {
             fresh_workers: random.percent(10),
             latency: random.magnitude(Duration::from_micros(20), ms(60)),
             bulk_from: if random.percent(30) { 1 } else { usize::MAX },
+            memory: if random.percent(50) { 10 * LARGE_WEIGHT as u64 } else { 0 },
             faults,
             fault_gap: random.magnitude(ms(100), ms(4_000)),
             heal_after: random.time(ms(1_000), ms(20_000)),
@@ -133,7 +139,11 @@ impl Options {
             retry_panics: random.percent(20),
             idempotent: random.percent(20),
             priority: if random.percent(20) { random.within(0..=4) as i32 - 2 } else { 0 },
-            weight: if random.percent(20) { 100 } else { 0 },
+            weight: match random.within(0..=9) {
+                0 => LARGE_WEIGHT,
+                1 => 100,
+                _ => 0,
+            },
             prints: random.percent(20),
         }
     }
