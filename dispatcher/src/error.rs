@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use pp_protocol::Panic;
-use pp_protocol::Payload;
+use pp_protocol::{FunctionId, Panic, Payload};
 
 pub use crate::core::Failure;
 use crate::core::JobOutcome;
+use crate::function::name_of;
 
 /// How a job ended, other than with a result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -58,7 +58,8 @@ pub enum JobError {
 }
 
 /// An outcome of the core as the submitter is told it.
-pub(crate) fn result_of(outcome: JobOutcome, function: &'static str) -> Result<Payload, JobError> {
+pub(crate) fn result_of(outcome: JobOutcome, function: FunctionId) -> Result<Payload, JobError> {
+    let name = || name_of(function);
     Err(match outcome {
         JobOutcome::Succeeded(result) => return Ok(result),
         JobOutcome::Panicked(panic) => JobError::Panicked(*panic),
@@ -66,13 +67,14 @@ pub(crate) fn result_of(outcome: JobOutcome, function: &'static str) -> Result<P
         JobOutcome::Cancelled => JobError::Cancelled,
         JobOutcome::Lost(history) => JobError::Lost(history),
         JobOutcome::TooLarge(size, limit) => JobError::TooLarge { size, limit },
-        JobOutcome::UnknownFunction => JobError::UnknownFunction(function),
+        JobOutcome::UnknownFunction => JobError::UnknownFunction(name()),
         JobOutcome::BadArguments(reason) => JobError::Serialisation(format!(
-            "the arguments of {function} could not be decoded on the node: {reason}; \
-             they must deserialise from what they serialise to"
+            "the arguments of {} could not be decoded on the node: {reason}; \
+             they must deserialise from what they serialise to",
+            name()
         )),
         JobOutcome::BadResult(reason) => {
-            JobError::Serialisation(format!("the result of {function} could not be serialised: {reason}"))
+            JobError::Serialisation(format!("the result of {} could not be serialised: {reason}", name()))
         }
     })
 }

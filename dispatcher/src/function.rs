@@ -52,6 +52,11 @@ pub(crate) struct KnownFunction {
     pub(crate) name: &'static str,
 }
 
+/// The full path of a function that was submitted.
+pub(crate) fn name_of(id: FunctionId) -> &'static str {
+    Registry::of_this_program().ok().and_then(|registry| registry.name(id)).unwrap_or("a function")
+}
+
 /// Looks a function up by what the compiler calls it. `Err` is that name, if it is not registered.
 pub(crate) fn find<F>(_function: F) -> Result<KnownFunction, &'static str> {
     thread_local! {

@@ -21,9 +21,6 @@ pub(crate) trait Settle: Send + Sync {
     /// The job is known under this identifier.
     fn accepted(&self, id: JobId);
 
-    /// The name of its function.
-    fn function(&self) -> &'static str;
-
     /// The job ended. Whoever waits for it is added to `wakes`. Gives the outcome back if a callback is to be called with
     /// it, which makes it outstanding still.
     fn settle(

@@ -204,7 +204,7 @@ impl Actor {
                 Action::Resolve(ticket, resolution) => {
                     resolved.jobs += 1;
                     resolved.args_bytes += resolution.args_bytes;
-                    let outcome = result_of(resolution.outcome, ticket.0.function());
+                    let outcome = result_of(resolution.outcome, resolution.function);
                     self.callbacks_due.extend(
                         ticket.0.settle(outcome, &mut self.wakes).map(|outcome| Due { ticket, outcome }),
                     );

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pp_protocol::{JobId, Payload, codec, room};
+use pp_protocol::{FunctionId, JobId, Payload, codec, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::{JobOptions, NewJob};
 use crate::dispatcher::check_size;
 use crate::error::JobError;
-use crate::function::{JobFunction, KnownFunction, find};
+use crate::function::{JobFunction, find};
 use crate::job::{Job, JobCell, decode};
 use crate::shared::{Count, JobTicket, Settle, Shared, Wakes};
 
@@ -28,7 +28,7 @@ type Callback<R> = Box<dyn FnOnce(Result<R, JobError>) + Send>;
 #[must_use = "nothing happens before submit() is called"]
 pub struct JobBuilder<R> {
     shared: Arc<Shared>,
-    call: Result<(KnownFunction, Payload), JobError>,
+    call: Result<(FunctionId, Payload), JobError>,
     options: JobOptions,
     callback: Option<Callback<R>>,
     group: Option<Arc<Count>>,
@@ -48,7 +48,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
                 ))
             })?;
             check_size(args.len())?;
-            Ok((function, args))
+            Ok((function.id, args))
         });
         Self { shared, call, options: JobOptions::default(), callback: None, group: None }
     }
@@ -114,9 +114,8 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
 
     /// As [`submit`](Self::submit), and tells how large the serialised arguments are.
     pub(crate) fn submit_sized(self) -> (Job<R>, usize) {
-        let name = self.call.as_ref().map_or("", |(function, _)| function.name);
-        let cell = Arc::new(JobCell::new(name));
-        let job = Job { cell: Arc::clone(&cell), shared: Arc::clone(&self.shared) };
+        let cell = Arc::new(JobCell::new());
+        let job = Job { cell: Arc::clone(&cell), shared: self.shared };
         let ticket: Arc<dyn Settle> = if self.callback.is_none() && self.group.is_none() {
             cell
         } else {
@@ -127,16 +126,16 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         let (function, args) = match self.call {
             Ok(call) => call,
             Err(error) => {
-                self.shared.refuse(ticket, self.group.as_deref(), error);
+                job.shared.refuse(ticket, self.group.as_deref(), error);
                 return (job, 0);
             }
         };
         let args_bytes = args.len();
         let usual = self.options == JobOptions::default();
         let options = (!usual).then(|| Box::new(self.options));
-        let new = NewJob { ticket, function: function.id, args, options };
-        if let Err(new) = self.shared.submit(new, self.group.as_deref()) {
-            self.shared.refuse(new.ticket, self.group.as_deref(), JobError::ShutDown);
+        let new = NewJob { ticket, function, args, options };
+        if let Err(new) = job.shared.submit(new, self.group.as_deref()) {
+            job.shared.refuse(new.ticket, self.group.as_deref(), JobError::ShutDown);
         }
         (job, args_bytes)
     }
@@ -152,10 +151,6 @@ struct Observed<R> {
 impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
     fn accepted(&self, id: JobId) {
         self.cell.accepted(id);
-    }
-
-    fn function(&self) -> &'static str {
-        self.cell.function()
     }
 
     fn settle(

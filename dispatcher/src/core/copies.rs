@@ -93,12 +93,13 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         let Some(job) = self.jobs.find(id).filter(|job| job.ticket.is_some()) else { return };
-        let (at, number, args_bytes) = (job.node, job.attempt, job.args.len());
+        let (at, number) = (job.node, job.attempt);
+        let (function, args_bytes) = (job.function, job.args.len());
         let Some(at) = at else {
             self.queue.forget_one();
             return self.resolve(id, outcome, node, run_time, actions);
         };
-        let resolution = Resolution { outcome, job: id, node, run_time, args_bytes };
+        let resolution = Resolution { outcome, job: id, function, node, run_time, args_bytes };
         self.resolve_early(at, AttemptId { job: id, number }, resolution, actions);
     }
 

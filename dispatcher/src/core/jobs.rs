@@ -239,6 +239,7 @@ impl<T> Core<T> {
                 let resolution = Resolution {
                     outcome: JobOutcome::Cancelled,
                     job: id,
+                    function: job.function,
                     node: Some(node),
                     run_time: Duration::ZERO,
                     args_bytes: job.args.len(),
@@ -277,7 +278,7 @@ impl<T> Core<T> {
         run_time: Duration,
         actions: &mut Vec<Action<T>>,
     ) {
-        let Some(Job { ticket, args, rare, .. }) = self.jobs.remove(id) else { return };
+        let Some(Job { ticket, function, args, rare, .. }) = self.jobs.remove(id) else { return };
         let (copy, copy_of) = rare.map_or((None, None), |rare| (rare.copy, rare.copy_of));
         if let Some(original) = copy_of {
             if matches!(outcome, JobOutcome::Succeeded(_)) {
@@ -286,7 +287,8 @@ impl<T> Core<T> {
             return;
         }
         self.cancel_copy(copy, actions);
-        let resolution = Resolution { outcome, job: id, node, run_time, args_bytes: args.len() };
+        let args_bytes = args.len();
+        let resolution = Resolution { outcome, job: id, function, node, run_time, args_bytes };
         actions.extend(ticket.map(|ticket| Action::Resolve(ticket, resolution)));
     }
 

@@ -183,6 +183,8 @@ pub struct Resolution {
     pub outcome: JobOutcome,
     /// Which job it was.
     pub job: JobId,
+    /// What it was to call.
+    pub function: FunctionId,
     /// Where its last attempt ran, if one did.
     pub node: Option<NodeKey>,
     /// How long that ran.

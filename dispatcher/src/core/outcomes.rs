@@ -107,6 +107,7 @@ impl<T> Core<T> {
             let resolution = Resolution {
                 outcome: JobOutcome::Succeeded(result),
                 job: id.job,
+                function: job.function,
                 node: Some(key),
                 run_time: Duration::from_nanos(run_time_ns),
                 args_bytes: job.args.len(),

@@ -152,9 +152,10 @@ fn died(job: u32, number: u32) -> Outcome {
 
 fn resolve(job: u32, node: Option<NodeKey>, run_time: u64, outcome: JobOutcome) -> Action<Number> {
     let run_time = Duration::from_nanos(run_time);
+    let (id, args_bytes) = (JobId::new(job, 0), ARGS_BYTES);
     Action::Resolve(
         Number(job),
-        Resolution { outcome, job: JobId::new(job, 0), node, run_time, args_bytes: ARGS_BYTES },
+        Resolution { outcome, job: id, function: FUNCTION, node, run_time, args_bytes },
     )
 }
 
