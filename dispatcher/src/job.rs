@@ -56,10 +56,23 @@ pub(crate) struct JobCell<R> {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<JobCell<()>>() <= 40);
 
-/// What is rare is boxed: a cell costs as much as its largest state.
+/// In one level, since an enum within an enum needs a tag of its own; and what is rare is boxed: a cell costs as much as its
+/// largest state.
 enum State {
-    Pending(Waiter),
-    Ended(Result<Value, Box<JobError>>),
+    /// It has not ended, and nobody waits for it yet.
+    Pending,
+    /// Whoever waits for it.
+    Thread(Thread),
+    Task(Waker),
+    Completions(Arc<Completions>, usize),
+    /// It has a result, as it arrived. That is decoded by whoever takes it: it runs the user's code, which may be slow, or
+    /// panic.
+    Inline(u8, [u8; INLINE_BYTES]),
+    Copied(Box<[u8]>),
+    Shared(Box<Bytes>),
+    /// It ended without.
+    Failed(Box<JobError>),
+    /// The outcome was handed out.
     Taken,
 }
 
@@ -71,31 +84,41 @@ pub(crate) enum Waiter {
     Completions(Arc<Completions>, usize),
 }
 
-/// A result as it arrived. It is decoded by whoever takes it: that runs the user's code, which may be slow, or panic.
-enum Value {
-    Inline(u8, [u8; INLINE_BYTES]),
-    Copied(Box<[u8]>),
-    Shared(Box<Bytes>),
-}
-
-impl Value {
-    fn new(result: Payload) -> Self {
-        match result.len() {
-            length @ 0..=INLINE_BYTES => {
-                let mut kept = [0; INLINE_BYTES];
-                kept[..length].copy_from_slice(&result);
-                Self::Inline(length as u8, kept)
-            }
-            0..=COPIED_BYTES => Self::Copied(result[..].into()),
-            _ => Self::Shared(Box::new(result.to_bytes())),
+impl State {
+    fn pending(waiter: Waiter) -> Self {
+        match waiter {
+            Waiter::Nobody => Self::Pending,
+            Waiter::Thread(thread) => Self::Thread(thread),
+            Waiter::Task(waker) => Self::Task(waker),
+            Waiter::Completions(completions, number) => Self::Completions(completions, number),
         }
     }
 
-    fn source(&self) -> Source<'_> {
+    fn ended(outcome: Result<Payload, JobError>) -> Self {
+        match outcome {
+            Err(error) => Self::Failed(Box::new(error)),
+            Ok(result) => match result.len() {
+                length @ 0..=INLINE_BYTES => {
+                    let mut kept = [0; INLINE_BYTES];
+                    kept[..length].copy_from_slice(&result);
+                    Self::Inline(length as u8, kept)
+                }
+                0..=COPIED_BYTES => Self::Copied(result[..].into()),
+                _ => Self::Shared(Box::new(result.to_bytes())),
+            },
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        matches!(self, Self::Pending | Self::Thread(_) | Self::Task(_) | Self::Completions(..))
+    }
+
+    fn into_waiter(self) -> Waiter {
         match self {
-            Self::Inline(length, kept) => Source::new(&kept[..usize::from(*length)]),
-            Self::Copied(bytes) => Source::new(bytes),
-            Self::Shared(bytes) => Source::shared(bytes),
+            Self::Thread(thread) => Waiter::Thread(thread),
+            Self::Task(waker) => Waiter::Task(waker),
+            Self::Completions(completions, number) => Waiter::Completions(completions, number),
+            _ => Waiter::Nobody,
         }
     }
 }
@@ -115,7 +138,7 @@ pub(crate) fn decode<R: DeserializeOwned + 'static>(mut source: Source<'_>) -> R
 
 impl<R> JobCell<R> {
     pub(crate) fn new() -> Self {
-        let state = Mutex::new(State::Pending(Waiter::Nobody));
+        let state = Mutex::new(State::Pending);
         Self { id: AtomicU64::new(NO_ID), state, result: PhantomData }
     }
 
@@ -128,27 +151,27 @@ impl<R> JobCell<R> {
     }
 
     fn has_ended(&self) -> bool {
-        !matches!(*self.lock(), State::Pending(_))
+        !self.lock().is_pending()
     }
 
     /// Notes that the job ended, and yields whoever waits for it. Only the first call counts.
-    fn end(&self, outcome: Result<Value, Box<JobError>>) -> Waiter {
+    fn end(&self, outcome: Result<Payload, JobError>) -> Waiter {
+        let ended = State::ended(outcome);
         let mut state = self.lock();
-        let State::Pending(waiter) = &mut *state else { return Waiter::Nobody };
-        let waiter = std::mem::replace(waiter, Waiter::Nobody);
-        *state = State::Ended(outcome);
-        waiter
+        if !state.is_pending() {
+            return Waiter::Nobody;
+        }
+        std::mem::replace(&mut *state, ended).into_waiter()
     }
 
     /// Has `waiter` told when the job ends. False if it has ended.
     pub(crate) fn watch(&self, waiter: Waiter) -> bool {
-        match &mut *self.lock() {
-            State::Pending(current) => {
-                *current = waiter;
-                true
-            }
-            State::Ended(_) | State::Taken => false,
+        let mut state = self.lock();
+        let is_pending = state.is_pending();
+        if is_pending {
+            *state = State::pending(waiter);
         }
+        is_pending
     }
 }
 
@@ -162,7 +185,7 @@ impl<R: DeserializeOwned + Send + 'static> Settle for JobCell<R> {
         outcome: Result<Payload, JobError>,
         wakes: &mut Wakes,
     ) -> Option<Result<Payload, JobError>> {
-        wakes.add(self.end(outcome.map(Value::new).map_err(Box::new)));
+        wakes.add(self.end(outcome));
         None
     }
 
@@ -172,17 +195,18 @@ impl<R: DeserializeOwned + Send + 'static> Settle for JobCell<R> {
 impl<R: DeserializeOwned + 'static> JobCell<R> {
     fn take(&self) -> Option<Result<R, JobError>> {
         let mut state = self.lock();
-        match std::mem::replace(&mut *state, State::Taken) {
-            State::Ended(outcome) => {
-                drop(state);
-                Some(outcome.map_err(|error| *error).and_then(|value| decode(value.source())))
-            }
-            State::Taken => panic!("a job was polled after it had ended"),
-            pending @ State::Pending(_) => {
-                *state = pending;
-                None
-            }
+        if state.is_pending() {
+            return None;
         }
+        let ended = std::mem::replace(&mut *state, State::Taken);
+        drop(state);
+        Some(match ended {
+            State::Inline(length, kept) => decode(Source::new(&kept[..usize::from(length)])),
+            State::Copied(bytes) => decode(Source::new(&bytes)),
+            State::Shared(bytes) => decode(Source::shared(&bytes)),
+            State::Failed(error) => Err(*error),
+            _ => panic!("a job was polled after it had ended"),
+        })
     }
 }
 
