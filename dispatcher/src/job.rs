@@ -18,12 +18,13 @@ use crate::completions::Completions;
 use crate::core::JobStatus as CoreStatus;
 use crate::error::JobError;
 use crate::shared::{Settle, Shared, Wakes};
+use crate::shell::Actor;
 
 /// Results up to this size are kept in the cell itself.
 const INLINE_BYTES: usize = 22;
 /// Results up to this size are copied, so that they do not keep what they arrived in alive.
 const COPIED_BYTES: usize = 4 * 1024;
-/// The identifier of a job that the dispatcher has not taken in yet.
+/// The identifier of a job that has not been told it.
 const NO_ID: u64 = u64::MAX;
 
 /// A submitted job: wait for its result, or `.await` it.
@@ -150,6 +151,14 @@ impl<R> JobCell<R> {
         Some(self.id.load(Ordering::Acquire)).filter(|id| *id != NO_ID).map(JobId)
     }
 
+    /// The identifier, on the dispatcher's thread: by now the job has been taken in, since submissions go first.
+    fn ask_id(&self, actor: &mut Actor) -> Option<JobId> {
+        self.id().or_else(|| {
+            actor.core.tell_ids();
+            self.id()
+        })
+    }
+
     fn has_ended(&self) -> bool {
         !self.lock().is_pending()
     }
@@ -266,9 +275,8 @@ impl<R> Job<R> {
     {
         let cell = Arc::clone(&self.cell);
         if !cell.has_ended() {
-            // By the time this is carried out the job has been taken in: submissions go first.
             self.shared.tell(Box::new(move |actor| {
-                if let Some(id) = cell.id() {
+                if let Some(id) = cell.ask_id(actor) {
                     actor.cancel(id);
                 }
             }));
@@ -282,7 +290,7 @@ impl<R> Job<R> {
     {
         let cell = Arc::clone(&self.cell);
         let status = self.shared.ask(move |actor| {
-            let status = cell.id().and_then(|id| actor.core.job_status(id))?;
+            let status = cell.ask_id(actor).and_then(|id| actor.core.job_status(id))?;
             Some(match status {
                 CoreStatus::Queued => JobStatus::Queued,
                 CoreStatus::AtNode(node) => JobStatus::AtNode(actor.node_name(node)),
@@ -299,9 +307,13 @@ impl<R> Job<R> {
         self.cell.has_ended()
     }
 
-    /// The job's identifier, as it appears in events and logs, once the dispatcher has taken it in.
-    pub fn id(&self) -> Option<JobId> {
-        self.cell.id()
+    /// The job's identifier, as it appears in events and logs. A job that could not be submitted has none.
+    pub fn id(&self) -> Option<JobId>
+    where
+        R: Send + 'static,
+    {
+        let cell = Arc::clone(&self.cell);
+        self.cell.id().or_else(|| self.shared.ask(move |actor| cell.ask_id(actor)).flatten())
     }
 }
 
@@ -322,6 +334,6 @@ impl<R: DeserializeOwned + 'static> Future for Job<R> {
 
 impl<R> fmt::Debug for Job<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job").field("id", &self.id()).field("ended", &self.has_ended()).finish()
+        f.debug_struct("Job").field("id", &self.cell.id()).field("ended", &self.has_ended()).finish()
     }
 }

@@ -205,6 +205,7 @@ impl Actor {
                     resolved.jobs += 1;
                     resolved.args_bytes += resolution.args_bytes;
                     let outcome = result_of(resolution.outcome, resolution.function);
+                    ticket.0.accepted(resolution.job);
                     self.callbacks_due.extend(
                         ticket.0.settle(outcome, &mut self.wakes).map(|outcome| Due { ticket, outcome }),
                     );

@@ -323,6 +323,9 @@ fn map_keeps_the_order_reads_lazily_and_ends() {
 
 fn as_completed_yields_whichever_ends_first() {
     let dispatcher = dispatcher(2);
+    let ended = dispatcher.submit(nap, (1,));
+    wait_until("a job to end before anybody asks for an identifier", || ended.has_ended());
+    assert!(ended.id().is_some());
     let jobs = [dispatcher.submit(nap, (600,)), dispatcher.submit(nap, (1,))];
     let slow = jobs[0].id();
     let order: Vec<_> = as_completed(jobs).map(|job| (job.id(), job.wait().is_ok())).collect();
@@ -427,8 +430,8 @@ fn what_jobs_print_arrives_line_by_line() {
     let dispatcher = dispatcher(1);
     let events = dispatcher.events();
     let job = dispatcher.submit(print_lines, (20,));
-    wait_until("the job to be taken in", || job.id().is_some());
     let id = job.id();
+    assert!(id.is_some(), "every job that was submitted has an identifier");
     job.wait().expect("it prints");
     let mut lines = Vec::new();
     wait_until("all lines", || {

@@ -217,10 +217,25 @@ impl<T: Ticket> Core<T> {
             let job = Job::new(Some(ticket), function, args, rare);
             let priority = job.priority();
             let id = self.jobs.insert(job);
-            if let Some(ticket) = self.jobs.find(id).and_then(|job| job.ticket.as_ref()) {
-                ticket.accepted(id);
+            if self.tells_ids {
+                self.tell_id(id);
             }
             self.queue.push(priority, id);
+        }
+    }
+
+    /// Tells the tickets of all jobs, and of those to come, their identifiers.
+    ///
+    /// Few programs ever need one, and a ticket is memory that was last written to on another core: to write to it for
+    /// each job is a tenth of what a job costs.
+    pub fn tell_ids(&mut self) {
+        self.tells_ids = true;
+        self.jobs.ids().into_iter().for_each(|id| self.tell_id(id));
+    }
+
+    fn tell_id(&self, id: JobId) {
+        if let Some(ticket) = self.jobs.find(id).and_then(|job| job.ticket.as_ref()) {
+            ticket.accepted(id);
         }
     }
 }

@@ -82,7 +82,7 @@ impl Config {
 
 /// What the shell needs to tell the submitter how a job ended. The core hands it back and never looks into it.
 pub trait Ticket {
-    /// The job is known under this identifier from now on.
+    /// The job is known under this identifier. Told of each job once [`Core::tell_ids`] was called.
     fn accepted(&self, job: JobId);
 }
 
@@ -117,7 +117,7 @@ pub struct JobOptions {
 /// Something happened.
 #[derive(Clone, Debug)]
 pub enum Event<T> {
-    /// Jobs were submitted, in this order. Each ticket is told its job's identifier.
+    /// Jobs were submitted, in this order.
     Submit(Vec<NewJob<T>>),
     /// The submitter does not want this job any more.
     Cancel(JobId),
@@ -276,6 +276,8 @@ pub struct Core<T> {
     unrunnable: Option<Failure>,
     /// Outcomes of attempts that were given up before: counted, dropped.
     late_outcomes: u64,
+    /// Whether each ticket is told its job's identifier.
+    tells_ids: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -329,6 +331,7 @@ impl<T> Core<T> {
             stalled: Stalled::No,
             unrunnable: None,
             late_outcomes: 0,
+            tells_ids: false,
         }
     }
 

@@ -70,8 +70,10 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn new(session: SessionId, seed: u64, program: u8) -> Self {
+        let mut core = Core::new(Config::new(session, seed));
+        core.tell_ids();
         Self {
-            core: Core::new(Config::new(session, seed)),
+            core,
             session,
             program: Digest([program; 32]),
             links: BTreeMap::new(),
