@@ -229,8 +229,9 @@ impl<T: Ticket> Core<T> {
     /// Few programs ever need one, and a ticket is memory that was last written to on another core: to write to it for
     /// each job is a tenth of what a job costs.
     pub fn tell_ids(&mut self) {
-        self.tells_ids = true;
-        self.jobs.ids().into_iter().for_each(|id| self.tell_id(id));
+        if !std::mem::replace(&mut self.tells_ids, true) {
+            self.jobs.ids().into_iter().for_each(|id| self.tell_id(id));
+        }
     }
 
     fn tell_id(&self, id: JobId) {

@@ -3,6 +3,7 @@
 //! Sessions share the slots one by one: whoever occupies the fewest is next, equals take turns. Within a slot, work is
 //! given in batches that take about a millisecond, so that tiny jobs stream and long ones are spread.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -21,8 +22,15 @@ const WORKER_PLAN: Duration = Duration::from_millis(1);
 const WORTH_HIDING: Duration = Duration::from_millis(50);
 /// Room that is made for work to be given at once; there may be more.
 const WORKS_EXPECTED: usize = 256;
-/// A worker that has not reported for so long, while others idle, has the rest of its work taken back.
+/// A worker that has not reported for so long, while others could take it, has the rest of its work taken back.
 const STUCK: Duration = Duration::from_millis(2);
+
+/// Where one more worker could be started.
+#[derive(Clone, Copy)]
+enum Room {
+    Free,
+    InPlaceOf(WorkerKey),
+}
 
 impl Core {
     /// Starts whatever can be started.
@@ -100,19 +108,22 @@ impl Core {
         queued > self.starting_workers(program)
     }
 
-    /// Whether one more worker may be started, retiring an idle one of another program if need be.
+    /// Makes room for one more worker if there is none, by retiring an idle one. False if that is not possible.
     fn make_room(&mut self, actions: &mut Vec<Action>) -> bool {
-        let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
-        if alive < self.slots as usize {
-            return true;
+        let room = self.room();
+        if let Some(Room::InPlaceOf(idle)) = room {
+            self.retire(idle, actions);
         }
-        let surplus = alive > self.slots as usize;
-        match self.idle.first().copied() {
-            Some((_, key)) if !surplus => {
-                self.retire(key, actions);
-                true
-            }
-            _ => false,
+        room.is_some()
+    }
+
+    /// Where one more worker could be started.
+    fn room(&self) -> Option<Room> {
+        let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
+        match alive.cmp(&(self.slots as usize)) {
+            Ordering::Less => Some(Room::Free),
+            Ordering::Equal => self.idle.first().map(|(_, key)| Room::InPlaceOf(*key)),
+            Ordering::Greater => None,
         }
     }
 
@@ -202,30 +213,37 @@ impl Core {
         }
     }
 
-    /// Sets the time at which to look for work that is stuck behind a long attempt while other workers idle.
+    /// Sets the time at which to look for work that is stuck behind a long attempt while there are slots for it.
     fn arm_rebalance(&mut self, now: Moment) {
-        let stuck = self.workers.values().any(|worker| is_hoarding(worker) && self.has_idle(worker.program));
-        self.rebalance = stuck.then(|| self.rebalance.unwrap_or(now + STUCK));
-    }
-
-    fn has_idle(&self, program: Program) -> bool {
-        self.idle_workers(program).next().is_some()
+        let hoards = self.hoarders(now).next().is_some();
+        self.rebalance = hoards.then(|| self.rebalance.unwrap_or(now + STUCK));
     }
 
     pub(super) fn rebalance_workers(&mut self, now: Moment, actions: &mut Vec<Action>) {
         if self.rebalance.take_if(|at| *at <= now).is_none() {
             return;
         }
-        let stuck = |worker: &Worker| {
-            is_hoarding(worker) && self.has_idle(worker.program) && now.since(worker.active_at) >= STUCK
-        };
+        let stuck = |worker: &Worker| now.since(worker.active_at) >= STUCK;
         let stuck: Vec<_> =
-            self.workers.iter().filter(|(_, worker)| stuck(worker)).map(|(key, _)| *key).collect();
+            self.hoarders(now).filter(|(_, worker)| stuck(worker)).map(|(key, _)| key).collect();
         for key in stuck {
             if let Some(worker) = self.workers.get_mut(&key) {
                 worker.revoke(key, actions);
             }
         }
+    }
+
+    /// Workers with work that could be taken by an idle one, or by one that would be started for it. While workers start
+    /// it could not: they are idle soon.
+    fn hoarders(&self, now: Moment) -> impl Iterator<Item = (WorkerKey, &Worker)> {
+        let has_room = self.room().is_some();
+        let may_start = move |program| self.can_start(now, program) && self.starting_workers(program) == 0;
+        let has_taker =
+            move |program| self.idle_workers(program).next().is_some() || has_room && may_start(program);
+        let hoards = move |worker: &Worker| {
+            worker.state == WorkerState::Ready && worker.work.len() > 1 && has_taker(worker.program)
+        };
+        self.workers.iter().filter(move |(_, worker)| hoards(worker)).map(|(key, worker)| (*key, worker))
     }
 
     /// How many slots a session may count on: an equal part, with every session that has work.
@@ -291,9 +309,4 @@ fn may_take(estimate_ns: Option<u64>, worker: &Worker) -> bool {
         (1, Some(estimate)) if u128::from(estimate.max(worker.planned_ns)) <= WORTH_HIDING.as_nanos() => true,
         (_, Some(estimate)) => worker.planned_ns + estimate <= plan,
     }
-}
-
-/// Whether the worker holds work that another one could start.
-fn is_hoarding(worker: &Worker) -> bool {
-    worker.state == WorkerState::Ready && worker.work.len() > 1
 }

@@ -700,3 +700,22 @@ fn over_a_long_way_more_is_sent_ahead() {
     // Its jobs take a millisecond each; a single long answer counts for a quarter.
     assert_eq!(windows, [1 + 20, 1 + 20 + 100]);
 }
+
+#[test]
+fn work_stuck_behind_a_long_attempt_is_taken_back_when_a_slot_has_no_worker_yet() {
+    let mut node = Node::ready(1);
+    node.on(Event::Resize(2));
+    // Nothing waits, so the second slot has no worker, and both attempts seem too short to start one.
+    let both = vec![work(1, 10), work(2, 11)];
+    assert_eq!(
+        node.tell(1, ToNode::Run(vec![attempt(10), attempt(11)])),
+        [Action::Assign(WorkerKey(0), both)]
+    );
+    node.now = node.now + Duration::from_millis(3);
+    assert_eq!(node.on(Event::Tick), [Action::Revoke(WorkerKey(0))]);
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    let revoked = node.on(Event::Revoked(WorkerKey(0), progress));
+    assert_eq!(revoked, [Action::Spawn(WorkerKey(1), Program::Own)]);
+    let ready = node.on(Event::WorkerReady(WorkerKey(1)));
+    assert_eq!(ready, [Action::Assign(WorkerKey(1), vec![work(0, 11)])]);
+}
