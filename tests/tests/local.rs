@@ -326,6 +326,7 @@ fn as_completed_yields_whichever_ends_first() {
     let ended = dispatcher.submit(nap, (1,));
     wait_until("a job to end before anybody asks for an identifier", || ended.has_ended());
     assert!(ended.id().is_some());
+    // By now short naps are expected, and one worker seems to be enough for both.
     let jobs = [dispatcher.submit(nap, (600,)), dispatcher.submit(nap, (1,))];
     let slow = jobs[0].id();
     let order: Vec<_> = as_completed(jobs).map(|job| (job.id(), job.wait().is_ok())).collect();
