@@ -236,14 +236,17 @@ impl Core {
     /// Workers with work that could be taken by an idle one, or by one that would be started for it. While workers start
     /// it could not: they are idle soon.
     fn hoarders(&self, now: Moment) -> impl Iterator<Item = (WorkerKey, &Worker)> {
-        let has_room = self.room().is_some();
         let may_start = move |program| self.can_start(now, program) && self.starting_workers(program) == 0;
-        let has_taker =
-            move |program| self.idle_workers(program).next().is_some() || has_room && may_start(program);
+        let has_taker = move |program| {
+            self.idle_workers(program).next().is_some() || self.room().is_some() && may_start(program)
+        };
         let hoards = move |worker: &Worker| {
             worker.state == WorkerState::Ready && worker.work.len() > 1 && has_taker(worker.program)
         };
-        self.workers.iter().filter(move |(_, worker)| hoards(worker)).map(|(key, worker)| (*key, worker))
+        // While all slots are busy, which is when this is asked most, no worker needs to be looked at.
+        let some_take = !self.idle.is_empty() || self.room().is_some();
+        let workers = some_take.then_some(&self.workers).into_iter().flatten();
+        workers.filter(move |(_, worker)| hoards(worker)).map(|(key, worker)| (*key, worker))
     }
 
     /// How many slots a session may count on: an equal part, with every session that has work.
