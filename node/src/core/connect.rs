@@ -107,7 +107,6 @@ impl Core {
                     return;
                 }
                 session.queue.extend(attempts);
-                self.return_what_cannot_run(key);
             }
             ToNode::Cancel(attempts) => self.cancel(key, &attempts, actions),
             ToNode::Recall(attempts) => self.recall(key, &attempts, actions),

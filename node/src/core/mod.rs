@@ -233,7 +233,7 @@ pub struct Core {
     idle: BTreeSet<(Program, WorkerKey)>,
     /// When the next heartbeat is due.
     heartbeat: Option<Moment>,
-    /// When to look for workers that sit on work while others idle.
+    /// When to look for workers that sit on work, if any may.
     rebalance: Option<Moment>,
     /// Outcomes that nobody acknowledged before their session was over.
     late_outcomes: u64,
@@ -330,7 +330,6 @@ impl Core {
         self.forget_silent_sessions(now, actions);
         self.watch_time_limits(now, actions);
         self.end_waits_for_programs(now);
-        self.rebalance_workers(now, actions);
         self.end_drain_time(now, actions);
     }
 

@@ -216,7 +216,6 @@ impl Core {
         let runs_it = SessionProgram::Runs(program);
         for session in self.sessions.values_mut().filter(|session| session.program == runs_it) {
             session.program = SessionProgram::Refused(refusal.clone());
-            session.return_queue();
             let message = FromNode::ProgramRefused(digest, refusal.clone());
             actions.extend(session.connection.map(|connection| Action::Send(connection, message)));
         }

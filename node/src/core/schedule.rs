@@ -22,19 +22,14 @@ const WORKER_PLAN: Duration = Duration::from_millis(1);
 const WORTH_HIDING: Duration = Duration::from_millis(50);
 /// Room that is made for work to be given at once; there may be more.
 const WORKS_EXPECTED: usize = 256;
-/// A worker that has not reported for so long, while others could take it, has the rest of its work taken back.
+/// A worker that has not reported for so long has the rest of its work taken back, if it could be started elsewhere at
+/// once. Where it cannot, that takes as long as is [`WORTH_HIDING`].
 const STUCK: Duration = Duration::from_millis(2);
-
-/// Where one more worker could be started.
-#[derive(Clone, Copy)]
-enum Room {
-    Free,
-    InPlaceOf(WorkerKey),
-}
 
 impl Core {
     /// Starts whatever can be started.
     pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.return_what_cannot_run();
         if self.draining.is_none() {
             let mut hopeless = BTreeSet::new();
             while let Some((key, program)) = self.next_session(&hopeless) {
@@ -43,8 +38,8 @@ impl Core {
                 }
             }
             self.top_up(now, actions);
-            self.arm_rebalance(now);
         }
+        self.take_back_stuck(now, actions);
         self.announce_windows(actions);
     }
 
@@ -110,20 +105,15 @@ impl Core {
 
     /// Makes room for one more worker if there is none, by retiring an idle one. False if that is not possible.
     fn make_room(&mut self, actions: &mut Vec<Action>) -> bool {
-        let room = self.room();
-        if let Some(Room::InPlaceOf(idle)) = room {
-            self.retire(idle, actions);
-        }
-        room.is_some()
-    }
-
-    /// Where one more worker could be started.
-    fn room(&self) -> Option<Room> {
         let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
         match alive.cmp(&(self.slots as usize)) {
-            Ordering::Less => Some(Room::Free),
-            Ordering::Equal => self.idle.first().map(|(_, key)| Room::InPlaceOf(*key)),
-            Ordering::Greater => None,
+            Ordering::Less => true,
+            Ordering::Equal => {
+                let Some((_, idle)) = self.idle.first().copied() else { return false };
+                self.retire(idle, actions);
+                true
+            }
+            Ordering::Greater => false,
         }
     }
 
@@ -148,7 +138,11 @@ impl Core {
         let (Some(session), Some(worker)) = (self.sessions.get_mut(&key), self.workers.get_mut(&to)) else {
             return;
         };
-        let most = if self.config.fresh_worker_per_job { 1 } else { most };
+        let singly = self.config.fresh_worker_per_job || session.singly;
+        if singly && worker.is_busy() {
+            return;
+        }
+        let most = if singly { 1 } else { most };
         let mut works = Vec::with_capacity(most.min(session.queue.len()).min(WORKS_EXPECTED));
         // Jobs of one function follow each other: what is known of it is looked up once.
         let mut known = None;
@@ -213,40 +207,59 @@ impl Core {
         }
     }
 
-    /// Sets the time at which to look for work that is stuck behind a long attempt while there are slots for it.
-    fn arm_rebalance(&mut self, now: Moment) {
-        let hoards = self.hoarders(now).next().is_some();
-        self.rebalance = hoards.then(|| self.rebalance.unwrap_or(now + STUCK));
-    }
-
-    pub(super) fn rebalance_workers(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if self.rebalance.take_if(|at| *at <= now).is_none() {
+    /// Takes back work that is stuck behind a long attempt, so that the next free slot gets it.
+    fn take_back_stuck(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let someone_hoards = self.sessions.values().any(|session| session.in_workers > session.slots_used);
+        if !someone_hoards || self.draining.is_some() {
+            self.rebalance = None;
             return;
         }
-        let stuck = |worker: &Worker| now.since(worker.active_at) >= STUCK;
-        let stuck: Vec<_> =
-            self.hoarders(now).filter(|(_, worker)| stuck(worker)).map(|(key, _)| key).collect();
-        for key in stuck {
+        let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
+        let free = (self.slots as usize).saturating_sub(alive);
+        let takers = self.idle.len() + free;
+        // Of all there is to do for a job, looking at each worker would be the most: it is done when it is time, and at
+        // once only if nobody could have taken anything when that was set.
+        let is_soon = |at| takers == 0 || at <= now + STUCK;
+        if self.rebalance.is_some_and(|at| now < at && is_soon(at)) {
+            return;
+        }
+        let mut known = None;
+        let mut stuck = Vec::new();
+        let mut next = now + WORTH_HIDING;
+        for (key, worker) in self.workers.iter().filter(|(_, worker)| worker.hoards()) {
+            let patience = match known {
+                Some((program, patience)) if program == worker.program => patience,
+                _ => self.patience(now, worker.program, free),
+            };
+            known = Some((worker.program, patience));
+            let at = worker.active_at + patience;
+            if at <= now {
+                stuck.push((worker.active_at, *key));
+            } else {
+                next = next.min(at);
+            }
+        }
+        stuck.sort_unstable();
+        // Each taker takes from one; without any, it is whoever is done next. What was asked for is on its way to them.
+        let asked = self.workers.values().filter(|worker| worker.is_asked()).count();
+        let most = takers.max(1).saturating_sub(asked);
+        if stuck.len() > most {
+            next = next.min(now + STUCK);
+        }
+        for (_, key) in stuck.into_iter().take(most) {
             if let Some(worker) = self.workers.get_mut(&key) {
+                worker.active_at = now;
                 worker.revoke(key, actions);
             }
         }
+        self.rebalance = Some(next);
     }
 
-    /// Workers with work that could be taken by an idle one, or by one that would be started for it. While workers start
-    /// it could not: they are idle soon.
-    fn hoarders(&self, now: Moment) -> impl Iterator<Item = (WorkerKey, &Worker)> {
-        let may_start = move |program| self.can_start(now, program) && self.starting_workers(program) == 0;
-        let has_taker = move |program| {
-            self.idle_workers(program).next().is_some() || self.room().is_some() && may_start(program)
-        };
-        let hoards = move |worker: &Worker| {
-            worker.state == WorkerState::Ready && worker.work.len() > 1 && has_taker(worker.program)
-        };
-        // While all slots are busy, which is when this is asked most, no worker needs to be looked at.
-        let some_take = !self.idle.is_empty() || self.room().is_some();
-        let workers = some_take.then_some(&self.workers).into_iter().flatten();
-        workers.filter(move |(_, worker)| hoards(worker)).map(|(key, worker)| (*key, worker))
+    /// How long a worker of the program may sit on work beyond the attempt it runs. While workers start nobody could
+    /// take it at once: they are idle soon. Nor is another program's worker sent away for work that may begin any moment.
+    fn patience(&self, now: Moment, program: Program, free: usize) -> Duration {
+        let may_start = || free > 0 && self.can_start(now, program) && self.starting_workers(program) == 0;
+        if self.idle_workers(program).next().is_some() || may_start() { STUCK } else { WORTH_HIDING }
     }
 
     /// How many slots a session may count on: an equal part, with every session that has work.
@@ -278,21 +291,18 @@ impl Core {
         }
     }
 
-    /// Gives back at once what a session sent although nothing of it can run here.
-    pub(super) fn return_what_cannot_run(&mut self, key: SessionKey) {
+    /// Gives back at once what sessions sent, or workers gave back, although nothing of it can run here.
+    fn return_what_cannot_run(&mut self) {
         let stopped = self.draining.is_some() || self.slots == 0;
-        if let Some(session) = self.sessions.get_mut(&key)
-            && (stopped || matches!(session.program, SessionProgram::Refused(_)))
-        {
-            session.return_queue();
+        for session in self.sessions.values_mut() {
+            if stopped || matches!(session.program, SessionProgram::Refused(_)) {
+                session.return_queue();
+            }
         }
     }
 
-    /// Takes back from every worker what it has not started, and returns all queues to their dispatchers.
+    /// Takes back from every worker what it has not started, for its dispatcher.
     pub(super) fn return_everything(&mut self, actions: &mut Vec<Action>) {
-        for session in self.sessions.values_mut() {
-            session.return_queue();
-        }
         for (key, worker) in &mut self.workers {
             if let Some(session) = worker.session {
                 let attempts: Vec<_> = worker.attempts_of(session).collect();

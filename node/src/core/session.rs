@@ -48,6 +48,9 @@ pub(super) struct Session {
     pub(super) in_workers: usize,
     /// Workers holding its attempts.
     pub(super) slots_used: usize,
+    /// Whether a worker gets one attempt only, which is never taken back, since one gave back even its first: it had not
+    /// arrived, or the worker had not come to it. Until something ends.
+    pub(super) singly: bool,
     /// When it was last given a worker, in turns of the node.
     pub(super) last_turn: u64,
     /// The window last announced.
@@ -107,6 +110,7 @@ impl Session {
             queue: VecDeque::new(),
             in_workers: 0,
             slots_used: 0,
+            singly: false,
             last_turn: 0,
             window: 0,
             estimates: BTreeMap::new(),

@@ -647,6 +647,131 @@ fn work_stuck_behind_a_long_attempt_is_taken_back_when_another_worker_idles() {
     );
 }
 
+/// Worker 0 holds attempts 10 and 11, and has not finished the first; worker 1 has finished its own.
+fn stuck_behind_a_long_attempt() -> Node {
+    let mut node = Node::ready(2);
+    node.tell(1, ToNode::Run((10..14).map(attempt).collect()));
+    node.finish(1, 1, MILLISECOND);
+    node.finish(1, 2, MILLISECOND);
+    node
+}
+
+/// How far worker 0 is then.
+const FIRST_RUNS: Progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+
+#[test]
+fn stuck_work_is_taken_back_by_a_worker_that_idles_for_moments_only() {
+    let mut node = stuck_behind_a_long_attempt();
+    for number in 3..5 {
+        node.now = node.now + Duration::from_millis(1);
+        let next = 10 + number;
+        let given = node.tell(1, ToNode::Run(vec![attempt(next)]));
+        assert_eq!(given, [Action::Assign(WorkerKey(1), vec![work(number, next)])]);
+        let revokes = node.finish(1, number, MILLISECOND / 2).contains(&Action::Revoke(WorkerKey(0)));
+        assert_eq!(revokes, number == 4, "as soon as it is stuck");
+    }
+}
+
+#[test]
+fn stuck_work_is_taken_back_for_whoever_is_done_next() {
+    let mut node = stuck_behind_a_long_attempt();
+    node.tell(1, ToNode::Run(vec![attempt(14)]));
+    let mut number = 3;
+    let taken_back = loop {
+        node.now = node.now + Duration::from_millis(1);
+        // Worker 1 is never without work.
+        let mut actions = node.tell(1, ToNode::Run(vec![attempt(12 + number)]));
+        actions.extend(node.finish(1, number, MILLISECOND / 2));
+        number += 1;
+        if actions.contains(&Action::Revoke(WorkerKey(0))) {
+            break node.now;
+        }
+        assert!(node.now < Moment(0) + Duration::from_millis(100), "it is never taken back");
+    };
+    assert!(taken_back >= Moment(0) + Duration::from_millis(50), "the way to a worker was worth hiding");
+    node.on(Event::Revoked(WorkerKey(0), FIRST_RUNS));
+    node.finish(1, number, MILLISECOND / 2);
+    let next = node.core.workers[&WorkerKey(1)].work.front().map(|piece| piece.attempt.id.job);
+    assert_eq!(next, Some(attempt(11).id.job), "it comes before what came later");
+}
+
+#[test]
+fn one_idle_worker_takes_from_one_worker() {
+    let mut node = Node::ready(3);
+    node.tell(1, ToNode::Run((10..16).map(attempt).collect()));
+    node.now = node.now + Duration::from_millis(1);
+    node.finish(0, 1, MILLISECOND);
+    node.finish(2, 1, MILLISECOND);
+    node.finish(2, 2, MILLISECOND);
+    node.tell(1, ToNode::Run(vec![attempt(16)]));
+    node.finish(2, 3, MILLISECOND);
+    node.tell(1, ToNode::Run((17..19).map(attempt).collect()));
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    node.now = node.now + Duration::from_millis(1);
+    node.finish(2, 4, MILLISECOND);
+    let done = node.finish(2, 5, MILLISECOND);
+    let revoked: Vec<_> = done.into_iter().filter(|action| matches!(action, Action::Revoke(_))).collect();
+    assert_eq!(revoked, [Action::Revoke(WorkerKey(1))], "of the one that has been silent for longer");
+    assert_eq!(node.on(Event::Tick), [], "what was asked for is on its way");
+    assert_eq!(
+        node.on(Event::Revoked(WorkerKey(1), progress)),
+        [Action::Assign(WorkerKey(2), vec![work(6, 13)])]
+    );
+}
+
+#[test]
+fn a_worker_that_had_claimed_everything_is_not_asked_again_at_once() {
+    let mut node = stuck_behind_a_long_attempt();
+    node.now = node.now + Duration::from_millis(2);
+    assert_eq!(node.on(Event::Tick), [Action::Revoke(WorkerKey(0))]);
+    let all = Progress { started: 3, finished: 2, started_at_ns: 0 };
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), all)), []);
+    let due = node.core.next_deadline().expect("it looks after the other worker");
+    assert!(due >= node.now + Duration::from_millis(2), "it would ask without pause");
+}
+
+#[test]
+fn work_that_came_back_unbegun_is_given_in_single_pieces() {
+    let mut node = stuck_behind_a_long_attempt();
+    node.now = node.now + Duration::from_millis(2);
+    assert_eq!(node.on(Event::Tick), [Action::Revoke(WorkerKey(0))]);
+    let nothing = Progress { started: 1, finished: 1, started_at_ns: 0 };
+    // A single piece is never taken back, so the work cannot wander among workers for ever.
+    assert_eq!(
+        node.on(Event::Revoked(WorkerKey(0), nothing)),
+        [Action::Assign(WorkerKey(1), vec![work(3, 10)])]
+    );
+    assert_eq!(
+        node.on(Event::WorkerSkipped(WorkerKey(0), 3)),
+        [Action::Assign(WorkerKey(0), vec![work(3, 11)])]
+    );
+    node.tell(1, ToNode::Run((14..18).map(attempt).collect()));
+    let given = node.finish(1, 3, MILLISECOND / 10);
+    let is_batch = |action: &Action| matches!(action, Action::Assign(WorkerKey(1), works) if works.len() > 1);
+    assert!(given.iter().any(is_batch), "batches again, once something has ended: {given:?}");
+}
+
+#[test]
+fn what_comes_back_from_a_worker_of_a_refused_program_is_returned() {
+    let mut node = Node::with_slots(1);
+    let digest = pp_protocol::Digest([3; 32]);
+    let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
+    node.on(Event::Connected(ConnectionKey(1)));
+    node.tell(1, ToNode::Hello(Box::new(Hello { programs: vec![offer], ..hello(1) })));
+    node.on(Event::ProgramStored(digest));
+    node.tell(1, ToNode::Run(vec![attempt(1)]));
+    node.on(Event::WorkerReady(WorkerKey(0)));
+    node.finish(0, 0, MILLISECOND);
+    node.tell(1, ToNode::Run(vec![attempt(2), attempt(3)]));
+    node.on(Event::ProgramFailed(digest, ProgramRefusal::Unavailable("it was built anew".into())));
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    let died = Ended::WorkerDied(Box::new(killed()));
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), progress, killed())),
+        [outcomes(1, 1, vec![outcome(2, 0, died), outcome(3, 0, Ended::Returned)])]
+    );
+}
+
 #[test]
 fn what_is_printed_belongs_to_the_running_attempt() {
     let mut node = Node::ready(1);

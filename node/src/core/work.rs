@@ -24,7 +24,7 @@ pub(super) struct Worker {
     pub(super) next_number: u32,
     /// When to see whether an attempt in it has run too long.
     pub(super) watch: Option<Moment>,
-    /// When it last reported or was given work.
+    /// When it last reported, was given work, or was asked for the work that is stuck in it.
     pub(super) active_at: Moment,
     /// How often the shell was asked to revoke its work and has not answered. It gets no more until then: the answer
     /// would be taken for one about that work, too.
@@ -96,6 +96,16 @@ impl Worker {
     /// Whether it may be given work, or more of it.
     pub(super) fn takes_work(&self) -> bool {
         self.state == WorkerState::Ready && !self.leaving && self.revoking == 0
+    }
+
+    /// Whether it holds work that another could start.
+    pub(super) fn hoards(&self) -> bool {
+        self.state == WorkerState::Ready && self.work.len() > 1 && !self.is_asked()
+    }
+
+    /// Whether its work was revoked and the answer is on its way.
+    pub(super) fn is_asked(&self) -> bool {
+        self.revoking > 0
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -197,6 +207,7 @@ impl Core {
             worker.last = worker.session.map(|session| (session, piece.attempt.id));
             if let Some(session) = &mut session {
                 session.in_workers -= 1;
+                session.singly = false;
                 session.learn(piece.attempt.function, result.run_time_ns);
                 session.ended(piece.attempt.id, result.run_time_ns, ended(result.result));
             }
@@ -339,7 +350,10 @@ impl Core {
             session.in_workers -= 1;
             match order_of(piece.attempt.id) {
                 Some(order) => session.ended(piece.attempt.id, 0, order.outcome()),
-                None => session.queue.push_front(piece.attempt),
+                None => {
+                    session.queue.push_front(piece.attempt);
+                    session.singly |= worker.work.is_empty();
+                }
             }
         }
         if revoked_any && worker.state == WorkerState::Ready {
