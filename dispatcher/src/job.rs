@@ -296,9 +296,11 @@ impl<R> Job<R> {
                 CoreStatus::AtNode(node) => JobStatus::AtNode(actor.node_name(node)),
             })
         });
-        match status.flatten() {
-            Some(status) if !self.cell.has_ended() => status,
-            _ => JobStatus::Ended,
+        match status {
+            _ if self.cell.has_ended() => JobStatus::Ended,
+            Some(status) => status.unwrap_or(JobStatus::Ended),
+            // The dispatcher is ending, and ends the job in a moment.
+            None => JobStatus::Queued,
         }
     }
 
@@ -308,12 +310,19 @@ impl<R> Job<R> {
     }
 
     /// The job's identifier, as it appears in events and logs. A job that could not be submitted has none.
+    ///
+    /// For a job that has not ended it may have to be asked of the dispatcher's thread, which takes a moment: do not hold
+    /// a lock that this thread may need, such as that of standard output if a `tracing` subscriber writes there. Within
+    /// such a subscriber or a [`Waker`](std::task::Waker), which that thread calls itself, there is no answer: `None`.
     pub fn id(&self) -> Option<JobId>
     where
         R: Send + 'static,
     {
-        let cell = Arc::clone(&self.cell);
-        self.cell.id().or_else(|| self.shared.ask(move |actor| cell.ask_id(actor)).flatten())
+        if self.cell.id().is_none() && !self.cell.has_ended() {
+            let cell = Arc::clone(&self.cell);
+            self.shared.ask(move |actor| cell.ask_id(actor));
+        }
+        self.cell.id()
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, mpsc};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use pp_protocol::{JobId, Payload};
@@ -101,6 +102,8 @@ pub(crate) struct Resolved {
 
 pub(crate) struct Shared {
     inbox: Mutex<Inbox>,
+    /// The dispatcher's thread, once it runs.
+    pub(crate) thread: OnceLock<ThreadId>,
     /// Wakes the dispatcher's thread when the inbox is no longer empty.
     pub(crate) wake: Notify,
     /// Jobs submitted and neither resolved nor, if they have one, through with their callback.
@@ -129,6 +132,7 @@ impl Shared {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             inbox: Mutex::default(),
+            thread: OnceLock::new(),
             wake: Notify::new(),
             outstanding: Count::default(),
             groups: Mutex::default(),
@@ -220,11 +224,15 @@ impl Shared {
         }
     }
 
-    /// Has something found out on the dispatcher's thread. `None` if that has ended.
+    /// Has something found out on the dispatcher's thread. `None` if that has ended, or is the one that asks: in a waker
+    /// or a subscriber of somebody's own it would wait for itself.
     pub(crate) fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Actor) -> T + Send + 'static,
     ) -> Option<T> {
+        if self.thread.get() == Some(&std::thread::current().id()) {
+            return None;
+        }
         let (answer, answered) = mpsc::sync_channel(1);
         self.tell(Box::new(move |actor| {
             let _ = answer.send(question(actor));

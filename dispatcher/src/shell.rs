@@ -72,6 +72,7 @@ pub(crate) fn start(
         Actor::new(setup, Arc::clone(&shared), local, programs, printer)
     };
     let thread = std::thread::Builder::new().name("pp-dispatcher".into()).spawn(move || {
+        shared.thread.get_or_init(|| std::thread::current().id());
         if catch_unwind(AssertUnwindSafe(|| runtime.block_on(actor.run()))).is_err() {
             tracing::error!("the dispatcher has failed; its jobs end as shut down");
             shared.fail();
@@ -396,16 +397,18 @@ impl Actor {
         if self.ended {
             return;
         }
+        self.ended = true;
+        // Nobody can ask for an identifier any more once the inbox is closed.
+        self.core.tell_ids();
         self.shared.close();
-        // What was submitted while this was on its way ends like everything else.
+        // What was submitted or asked while this was on its way is answered like everything else.
         let (mut jobs, mut orders) = (Vec::new(), Vec::new());
         self.shared.take_inbox(&mut jobs, &mut orders, true);
-        drop(orders);
         if !jobs.is_empty() {
             self.handle(Event::Submit(jobs));
         }
+        orders.into_iter().for_each(|order| order(self));
         self.handle(Event::Shutdown);
-        self.ended = true;
     }
 
     async fn leave(self) {

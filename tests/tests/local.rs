@@ -1,11 +1,13 @@
 //! The promises of a dispatcher on its local cores, with real worker processes.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{Builder, Dispatcher, Event, JobError, JobStatus, Output, as_completed, job};
+use pp_dispatcher::{Builder, Dispatcher, Event, Job, JobError, JobId, JobStatus, Output, as_completed, job};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 use serde::{Deserialize, Serialize};
 
@@ -335,6 +337,29 @@ fn as_completed_yields_whichever_ends_first() {
     assert_ne!(order[0].0, slow, "the short one came first");
 }
 
+/// Asks for a job's identifier when woken.
+struct Asker {
+    about: Job<u32>,
+    tell: mpsc::Sender<Option<JobId>>,
+}
+
+impl Wake for Asker {
+    fn wake(self: Arc<Self>) {
+        self.tell.send(self.about.id()).expect("somebody listens");
+    }
+}
+
+fn a_waker_that_asks_does_not_wait_for_itself() {
+    let dispatcher = dispatcher(2);
+    let (tell, told) = mpsc::channel();
+    let asker = Arc::new(Asker { about: dispatcher.submit(nap, (60_000,)), tell });
+    let mut short = pin!(dispatcher.submit(nap, (1_000,)));
+    let waker = Waker::from(Arc::clone(&asker));
+    assert!(short.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(None), "it is the dispatcher's own thread that wakes");
+    assert!(asker.about.id().is_some());
+}
+
 fn jobs_are_futures() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let dispatcher = dispatcher(2);
@@ -515,6 +540,7 @@ fn main() {
         waiting_with_a_timeout_gives_up_in_time_and_the_job_goes_on,
         map_keeps_the_order_reads_lazily_and_ends,
         as_completed_yields_whichever_ends_first,
+        a_waker_that_asks_does_not_wait_for_itself,
         jobs_are_futures,
         resizing_changes_how_many_run_at_once_down_to_none_and_back,
         shrinking_during_a_run_loses_nothing,

@@ -186,11 +186,15 @@ impl<T> Jobs<T> {
         JobId::new(place, self.place(place).map_or(0, |place| place.generation))
     }
 
+    /// Every job, in order of place.
+    pub(super) fn all(&self) -> impl Iterator<Item = (JobId, &Job<T>)> {
+        let places = self.blocks.iter().flatten().zip(0..);
+        places.filter_map(|(place, index)| Some((JobId::new(index, place.generation), place.job.as_ref()?)))
+    }
+
     /// Every identifier, in order of place.
     pub(super) fn ids(&self) -> Vec<JobId> {
-        let places = self.blocks.iter().flatten().zip(0..);
-        let taken = places.filter(|(place, _)| place.job.is_some());
-        taken.map(|(place, index)| JobId::new(index, place.generation)).collect()
+        self.all().map(|(id, _)| id).collect()
     }
 
     pub(super) fn take_ticket(&mut self, id: JobId) -> Option<T> {
@@ -217,8 +221,10 @@ impl<T: Ticket> Core<T> {
             let job = Job::new(Some(ticket), function, args, rare);
             let priority = job.priority();
             let id = self.jobs.insert(job);
-            if self.tells_ids {
-                self.tell_id(id);
+            if self.tells_ids
+                && let Some(job) = self.jobs.find(id)
+            {
+                tell_id(id, job);
             }
             self.queue.push(priority, id);
         }
@@ -230,14 +236,14 @@ impl<T: Ticket> Core<T> {
     /// each job is a tenth of what a job costs.
     pub fn tell_ids(&mut self) {
         if !std::mem::replace(&mut self.tells_ids, true) {
-            self.jobs.ids().into_iter().for_each(|id| self.tell_id(id));
+            self.jobs.all().for_each(|(id, job)| tell_id(id, job));
         }
     }
+}
 
-    fn tell_id(&self, id: JobId) {
-        if let Some(ticket) = self.jobs.find(id).and_then(|job| job.ticket.as_ref()) {
-            ticket.accepted(id);
-        }
+fn tell_id<T: Ticket>(id: JobId, job: &Job<T>) {
+    if let Some(ticket) = &job.ticket {
+        ticket.accepted(id);
     }
 }
 
