@@ -699,24 +699,19 @@ fn stuck_work_is_taken_back_for_whoever_is_done_next() {
 fn one_idle_worker_takes_from_one_worker() {
     let mut node = Node::ready(3);
     node.tell(1, ToNode::Run((10..16).map(attempt).collect()));
-    node.now = node.now + Duration::from_millis(1);
-    node.finish(0, 1, MILLISECOND);
     node.finish(2, 1, MILLISECOND);
     node.finish(2, 2, MILLISECOND);
-    node.tell(1, ToNode::Run(vec![attempt(16)]));
-    node.finish(2, 3, MILLISECOND);
-    node.tell(1, ToNode::Run((17..19).map(attempt).collect()));
-    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
-    node.now = node.now + Duration::from_millis(1);
-    node.finish(2, 4, MILLISECOND);
-    let done = node.finish(2, 5, MILLISECOND);
-    let revoked: Vec<_> = done.into_iter().filter(|action| matches!(action, Action::Revoke(_))).collect();
-    assert_eq!(revoked, [Action::Revoke(WorkerKey(1))], "of the one that has been silent for longer");
+    node.now = node.now + Duration::from_millis(2);
+    assert_eq!(node.on(Event::Tick), [Action::Revoke(WorkerKey(0))]);
+    node.now = node.now + Duration::from_millis(2);
     assert_eq!(node.on(Event::Tick), [], "what was asked for is on its way");
     assert_eq!(
-        node.on(Event::Revoked(WorkerKey(1), progress)),
-        [Action::Assign(WorkerKey(2), vec![work(6, 13)])]
+        node.on(Event::Revoked(WorkerKey(0), FIRST_RUNS)),
+        [Action::Assign(WorkerKey(2), vec![work(3, 11)])]
     );
+    node.finish(2, 3, MILLISECOND);
+    node.now = node.now + Duration::from_millis(2);
+    assert_eq!(node.on(Event::Tick), [Action::Revoke(WorkerKey(1))]);
 }
 
 #[test]
