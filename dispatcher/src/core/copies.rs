@@ -105,7 +105,8 @@ impl<T> Core<T> {
 
     /// Nobody needs a copy any more.
     pub(super) fn cancel_copy(&mut self, copy: Option<JobId>, actions: &mut Vec<Action<T>>) {
-        let Some((copy, job)) = copy.and_then(|copy| Some((copy, self.jobs.find(copy)?))) else { return };
+        let Some((copy, job)) = copy.and_then(|copy| Some((copy, self.jobs.find_mut(copy)?))) else { return };
+        job.rare().copy_of = None;
         let attempt = AttemptId { job: copy, number: job.attempt };
         if let Some(at) = job.node {
             self.send_if_connected(at, ToNode::Cancel(vec![attempt]), actions);

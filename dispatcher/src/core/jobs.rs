@@ -72,6 +72,11 @@ impl<T> Job<T> {
         Self { ticket, function, args, attempt: 0, node: None, position: 0, sent: 0, sent_ahead: false, rare }
     }
 
+    /// Whether nothing depends on it any more: neither a submitter nor, if it is a copy, the original.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.ticket.is_none() && self.rare.as_deref().is_none_or(|rare| rare.copy_of.is_none())
+    }
+
     /// How large its arguments are, if they are large.
     pub(super) fn large_args(&self) -> Option<ArgsBytes> {
         let all = self.args.len() as u64;
@@ -308,10 +313,10 @@ impl<T> Core<T> {
             }
             return;
         }
-        self.cancel_copy(copy, actions);
         let args_bytes = args.len();
         let resolution = Resolution { outcome, job: id, function, node, run_time, args_bytes };
         actions.extend(ticket.map(|ticket| Action::Resolve(ticket, resolution)));
+        self.cancel_copy(copy, actions);
     }
 
     /// Puts a job that came back without outcome in front of the queue, unless nobody waits for it any more.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pp_protocol::{AttemptId, Moment, NodeId, Resume, ToNode, Welcome};
 
+use super::jobs::Job;
 use super::nodes::{FailedDial, Node, State};
 use super::{Action, Core, DialFailure, Failure, JobOutcome, NodeKey, NodeKind, Report};
 
@@ -133,7 +134,7 @@ impl<T> Core<T> {
     /// The connection may have broken while cancellations were on their way, or before they could be sent.
     fn cancel_again(&self, key: NodeKey, actions: &mut Vec<Action<T>>) {
         let mut cancelled = self.attempts_at(key);
-        cancelled.retain(|id| self.jobs.find(id.job).is_some_and(|job| job.ticket.is_none()));
+        cancelled.retain(|id| self.jobs.find(id.job).is_some_and(Job::is_given_up));
         if !cancelled.is_empty() {
             actions.push(Action::Send(key, ToNode::Cancel(cancelled)));
         }

@@ -1,5 +1,6 @@
 //! What is true of every job: what it should come to, how often it ran, how it was resolved.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -121,6 +122,8 @@ pub(super) struct JobRecord {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     jobs: Vec<Vec<JobRecord>>,
+    /// The job of each attempt that was ever sent, by its dispatcher.
+    attempts: BTreeMap<(usize, AttemptId), JobName>,
     unresolved: usize,
 }
 
@@ -187,7 +190,13 @@ impl Ledger {
             .next()
     }
 
+    /// The job of an attempt that was sent by this dispatcher.
+    pub(super) fn job_of(&self, site: usize, attempt: AttemptId) -> Option<JobName> {
+        self.attempts.get(&(site, attempt)).copied()
+    }
+
     pub(super) fn sent(&mut self, job: JobName, attempt: AttemptId, now: Moment) {
+        self.attempts.insert((job.site as usize, attempt), job);
         let record = self.job_mut(job);
         assert!(record.resolved.is_none(), "{job} is sent after it was resolved");
         // A copy is a job of its own, and so its attempt is the first.
@@ -285,6 +294,11 @@ impl Ledger {
 }
 
 impl JobRecord {
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.resolved.is_some() || self.is_cancelled || self.is_forgotten
+    }
+
     fn check(&self, job: JobName, resolution: &Resolution, losses: u32) {
         let spec = &self.spec;
         match &resolution.outcome {

@@ -36,6 +36,8 @@ impl World {
                 });
             }
         }
+        let message = self.spoil_to_node(message);
+        self.check_message(site, key, &message);
         for _ in 0..self.times_to_send(&message) {
             self.send(id, Message::ToNode(message.clone()));
         }
@@ -43,6 +45,7 @@ impl World {
 
     pub(super) fn dial(&mut self, site: usize, key: NodeKey, resume: Option<Resume>) {
         self.reset(site, key);
+        resume.iter().for_each(|resume| self.check_resume(site, key, resume));
         let id = ConnectionId(self.connections.len());
         self.connections.push(Connection::new(site, node_of(key), key, resume));
         self.sites[site].links.insert(key, id);
@@ -84,8 +87,7 @@ impl World {
             }
             (Stage::Greeting, Packet::Batch(batch)) => self.greeted(site, id, batch),
             (Stage::Up, Packet::Batch(batch)) => {
-                let messages = batch.into_iter().filter_map(from_node).collect();
-                self.site_event(site, Event::Received(key, messages));
+                self.site_receives(site, key, batch.into_iter().filter_map(from_node).collect());
             }
             (Stage::Connecting, Packet::Rst) => {
                 self.dial_failed(site, id, DialFailure::NotListening("nothing listens there".into()));
@@ -101,6 +103,11 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn site_receives(&mut self, site: usize, key: NodeKey, messages: Vec<FromNode>) {
+        self.arrivals.note(site, key, &messages);
+        self.site_event(site, Event::Received(key, messages));
     }
 
     pub(super) fn reach(&mut self, id: ConnectionId, stage: Stage) {
@@ -136,10 +143,13 @@ impl World {
                         key.0
                     )
                 });
+                if !welcome.resumed {
+                    self.arrivals.begin(site, key);
+                }
                 self.site_event(site, Event::LinkUp(key, Box::new(welcome)));
                 let rest: Vec<_> = messages.collect();
                 if !rest.is_empty() && self.sites[site].is_current(key, id) {
-                    self.site_event(site, Event::Received(key, rest));
+                    self.site_receives(site, key, rest);
                 }
             }
             Some(FromNode::Refused(refusal)) => {

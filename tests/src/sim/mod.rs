@@ -10,6 +10,7 @@
 //! node.rs     a node: its core; shell.rs, what its shell does for it          ├ joined by network.rs
 //! worker.rs   the processes of a node                                         ┘
 //! faults.rs   what breaks         ledger.rs   what is true of each job         rest.rs   nothing is left over
+//! claims.rs   what may be said
 //! spoil.rs    mistakes made on purpose, to prove that they are caught
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! the same seed is the same world.
 
 mod agenda;
+mod claims;
 mod faults;
 mod ledger;
 mod links;
@@ -38,6 +40,7 @@ use pp_dispatcher::core::Resolution;
 use pp_protocol::{Moment, SessionId};
 
 use self::agenda::{Agenda, What};
+use self::claims::Arrivals;
 pub use self::ledger::JobName;
 use self::ledger::Ledger;
 use self::network::{Connection, Toward};
@@ -74,6 +77,7 @@ struct World {
     late: BTreeMap<(usize, usize), Duration>,
     last_blip: BTreeMap<(usize, usize), Moment>,
     ledger: Ledger,
+    arrivals: Arrivals,
     story: Story,
     spoiler: Spoiler,
     events: u64,
@@ -99,6 +103,7 @@ impl World {
             late: BTreeMap::new(),
             last_blip: BTreeMap::new(),
             ledger: Ledger::default(),
+            arrivals: Arrivals::default(),
             story: Story::new(verbosity),
             spoiler: Spoiler::new(mistake),
             events: 0,

@@ -129,6 +129,7 @@ impl World {
     }
 
     fn end_worker(&mut self, node: usize, key: WorkerKey, step: Step) {
+        self.check_kill(node, key);
         let machine = &mut self.nodes[node];
         let life = machine.life;
         let Some(worker) = machine.workers.get_mut(&key) else { return };

@@ -26,6 +26,10 @@ pub enum Mistake {
     SwallowWindow,
     /// An acknowledgement is swallowed, and all after it.
     SwallowAcknowledgements,
+    /// An outcome is acknowledged that has not arrived.
+    AcknowledgeTooMuch,
+    /// Attempts are cancelled instead of recalled.
+    CancelUnasked,
     /// A worker is said to be gone while it lives: its slot is used twice.
     FreeSlotTwice,
 }
@@ -40,6 +44,8 @@ impl Mistake {
         Self::ResolveTwice,
         Self::SwallowWindow,
         Self::SwallowAcknowledgements,
+        Self::AcknowledgeTooMuch,
+        Self::CancelUnasked,
         Self::FreeSlotTwice,
     ];
 }
@@ -83,7 +89,20 @@ impl World {
         (!dropped).then_some(message)
     }
 
-    /// What becomes of a message a dispatcher sends: how often it arrives.
+    /// What becomes of a message a dispatcher sends.
+    pub(super) fn spoil_to_node(&mut self, message: ToNode) -> ToNode {
+        match message {
+            ToNode::Ack(received) if self.spoiler.strikes(Mistake::AcknowledgeTooMuch, &mut self.random) => {
+                ToNode::Ack(received + 1)
+            }
+            ToNode::Recall(attempts) if self.spoiler.strikes(Mistake::CancelUnasked, &mut self.random) => {
+                ToNode::Cancel(attempts)
+            }
+            message => message,
+        }
+    }
+
+    /// How often a message that a dispatcher sends arrives.
     pub(super) fn times_to_send(&mut self, message: &ToNode) -> u32 {
         match message {
             ToNode::Run(_) if self.spoiler.strikes(Mistake::DropAttempts, &mut self.random) => 0,
