@@ -15,8 +15,8 @@ use crate::events::Events;
 use crate::function::JobFunction;
 use crate::job::Job;
 use crate::map::{Feed, Map};
-use crate::shared::Shared;
-use crate::shell::WaitForNodes;
+use crate::shared::{Order, Shared};
+use crate::shell::{Actor, WaitForNodes};
 use crate::stats::{NodeInfo, Stats};
 use crate::submit::JobBuilder;
 
@@ -172,7 +172,7 @@ impl Dispatcher {
     pub fn wait_for_nodes(&self, count: usize, timeout: Duration) -> usize {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let waiting = WaitForNodes { count, until: Instant::now() + timeout.min(LONGEST_WAIT), tell };
-        self.shared.tell(Box::new(move |actor| actor.wait_for_nodes(waiting)));
+        self.shared.tell(Order::Do(Box::new(move |actor| actor.wait_for_nodes(waiting))));
         // Not being told in time, or at all, is no error: what counts is how many there are now.
         let _ = told.recv_timeout(timeout);
         self.shared.ask(|actor| actor.nodes_in_use()).unwrap_or(0)
@@ -192,7 +192,7 @@ impl Dispatcher {
     /// When there are more than a node can have.
     pub fn set_local_workers(&self, workers: usize) -> Result<(), ResizeError> {
         let slots = slots(workers)?;
-        self.shared.tell(Box::new(move |actor| actor.local.resize(slots)));
+        self.shared.tell(Order::Do(Box::new(move |actor| actor.local.resize(slots))));
         Ok(())
     }
 
@@ -241,7 +241,7 @@ fn slots(workers: usize) -> Result<u32, ResizeError> {
 
 impl Running {
     fn end(&self) {
-        self.shared.tell(Box::new(|actor| actor.end()));
+        self.shared.tell(Order::Do(Box::new(Actor::end)));
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let deadline = Instant::now() + END_TIME;
         for thread in threads {

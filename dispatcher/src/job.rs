@@ -17,8 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::completions::Completions;
 use crate::core::JobStatus as CoreStatus;
 use crate::error::JobError;
-use crate::shared::{Settle, Shared, Wakes};
-use crate::shell::Actor;
+use crate::shared::{Identified, Order, Settle, Shared, Wakes};
 
 /// Results up to this size are kept in the cell itself.
 const INLINE_BYTES: usize = 22;
@@ -147,18 +146,6 @@ impl<R> JobCell<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn id(&self) -> Option<JobId> {
-        Some(self.id.load(Ordering::Acquire)).filter(|id| *id != NO_ID).map(JobId)
-    }
-
-    /// The identifier, on the dispatcher's thread: by now the job has been taken in, since submissions go first.
-    fn ask_id(&self, actor: &mut Actor) -> Option<JobId> {
-        self.id().or_else(|| {
-            actor.core.tell_ids();
-            self.id()
-        })
-    }
-
     fn has_ended(&self) -> bool {
         !self.lock().is_pending()
     }
@@ -181,6 +168,12 @@ impl<R> JobCell<R> {
             *state = State::pending(waiter);
         }
         is_pending
+    }
+}
+
+impl<R> Identified for JobCell<R> {
+    fn id(&self) -> Option<JobId> {
+        Some(self.id.load(Ordering::Acquire)).filter(|id| *id != NO_ID).map(JobId)
     }
 }
 
@@ -273,13 +266,9 @@ impl<R> Job<R> {
     where
         R: Send + 'static,
     {
-        let cell = Arc::clone(&self.cell);
-        if !cell.has_ended() {
-            self.shared.tell(Box::new(move |actor| {
-                if let Some(id) = cell.ask_id(actor) {
-                    actor.cancel(id);
-                }
-            }));
+        if !self.cell.has_ended() {
+            let cell: Arc<JobCell<R>> = Arc::clone(&self.cell);
+            self.shared.tell(Order::Cancel(cell));
         }
     }
 
@@ -289,8 +278,8 @@ impl<R> Job<R> {
         R: Send + 'static,
     {
         let cell = Arc::clone(&self.cell);
-        let status = self.shared.ask(move |actor| {
-            let status = cell.ask_id(actor).and_then(|id| actor.core.job_status(id))?;
+        let status = self.shared.ask_of_job(move |actor| {
+            let status = cell.id().and_then(|id| actor.core.job_status(id))?;
             Some(match status {
                 CoreStatus::Queued => JobStatus::Queued,
                 CoreStatus::AtNode(node) => JobStatus::AtNode(actor.node_name(node)),
@@ -320,7 +309,7 @@ impl<R> Job<R> {
     {
         if self.cell.id().is_none() && !self.cell.has_ended() {
             let cell = Arc::clone(&self.cell);
-            self.shared.ask(move |actor| cell.ask_id(actor));
+            self.shared.ask_of_job(move |_| cell.id());
         }
         self.cell.id()
     }

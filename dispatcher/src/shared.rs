@@ -1,6 +1,6 @@
 //! What the user's threads and the dispatcher's own thread share: the inbox, and the counts that waiting needs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, mpsc};
@@ -81,7 +81,32 @@ impl fmt::Debug for JobTicket {
 }
 
 /// Something to be done on the dispatcher's thread.
-pub(crate) type Order = Box<dyn FnOnce(&mut Actor) + Send>;
+pub(crate) enum Order {
+    /// Cancel this job.
+    Cancel(Arc<dyn Identified>),
+    /// Find something out about jobs by their identifiers.
+    Identify(Task),
+    /// Anything else.
+    Do(Task),
+}
+
+pub(crate) type Task = Box<dyn FnOnce(&mut Actor) + Send>;
+
+impl Order {
+    /// Whether jobs must have been told their identifiers before.
+    pub(crate) fn needs_ids(&self) -> bool {
+        match self {
+            Self::Cancel(job) => job.id().is_none(),
+            Self::Identify(_) => true,
+            Self::Do(_) => false,
+        }
+    }
+}
+
+/// A job that knows its identifier, once it was told.
+pub(crate) trait Identified: Send + Sync {
+    fn id(&self) -> Option<JobId>;
+}
 
 /// How much may be pending before submitting waits.
 #[derive(Clone, Copy, Debug)]
@@ -124,7 +149,7 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct Inbox {
     jobs: Vec<NewJob<JobTicket>>,
-    orders: Vec<Order>,
+    orders: VecDeque<Order>,
     closed: bool,
 }
 
@@ -217,7 +242,7 @@ impl Shared {
             return;
         }
         let was_empty = inbox.is_empty();
-        inbox.orders.push(order);
+        inbox.orders.push_back(order);
         drop(inbox);
         if was_empty {
             self.wake.notify_one();
@@ -230,13 +255,29 @@ impl Shared {
         &self,
         question: impl FnOnce(&mut Actor) -> T + Send + 'static,
     ) -> Option<T> {
+        self.ask_in_an(Order::Do, question)
+    }
+
+    /// The same for a question about a job: jobs have been told their identifiers by then.
+    pub(crate) fn ask_of_job<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Actor) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.ask_in_an(Order::Identify, question)
+    }
+
+    fn ask_in_an<T: Send + 'static>(
+        &self,
+        order: impl FnOnce(Task) -> Order,
+        question: impl FnOnce(&mut Actor) -> T + Send + 'static,
+    ) -> Option<T> {
         if self.thread.get() == Some(&std::thread::current().id()) {
             return None;
         }
         let (answer, answered) = mpsc::sync_channel(1);
-        self.tell(Box::new(move |actor| {
+        self.tell(order(Box::new(move |actor| {
             let _ = answer.send(question(actor));
-        }));
+        })));
         answered.recv().ok()
     }
 
@@ -245,7 +286,7 @@ impl Shared {
     pub(crate) fn take_inbox(
         &self,
         jobs: &mut Vec<NewJob<JobTicket>>,
-        orders: &mut Vec<Order>,
+        orders: &mut VecDeque<Order>,
         may_wait: bool,
     ) {
         let mut inbox = match self.inbox.try_lock() {

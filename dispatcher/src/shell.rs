@@ -2,6 +2,7 @@
 
 mod address;
 mod discovery;
+mod intake;
 mod links;
 mod programs;
 
@@ -17,22 +18,21 @@ use pp_node::page::monotonic_ns;
 use pp_node::{Node, NodeConfig, Workers};
 use pp_protocol::room;
 use pp_protocol::secret::Secret;
-use pp_protocol::{JobId, Moment, SessionId};
+use pp_protocol::{Moment, SessionId};
 use tokio::sync::mpsc;
 
 pub(crate) use self::address::Address;
 use self::discovery::Found;
+use self::intake::Intake;
 use self::links::{Dialler, LinkEvent, Links};
 use self::programs::Programs;
 use crate::builder::Output;
 use crate::callbacks::Due;
-use crate::core::{
-    Action, Config, Core, DialFailure, Event, NewJob, NodeKey, NodeKind, NodeState, NodeView, Report,
-};
+use crate::core::{Action, Config, Core, DialFailure, Event, NodeKey, NodeKind, NodeState, NodeView, Report};
 use crate::error::{ResizeError, result_of};
 use crate::events;
 use crate::printer::Printer;
-use crate::shared::{JobTicket, Order, Resolved, Shared, Wakes};
+use crate::shared::{JobTicket, Resolved, Shared, Wakes};
 use crate::stats::{NodeInfo, Stats};
 
 /// Link events taken in before the inbox is looked at again.
@@ -95,6 +95,7 @@ pub(crate) struct Actor {
     pub(crate) core: Core<JobTicket>,
     pub(crate) local: Node,
     shared: Arc<Shared>,
+    intake: Intake,
     setup: Setup,
     links: Links,
     link_events: mpsc::UnboundedReceiver<LinkEvent>,
@@ -133,6 +134,7 @@ impl Actor {
             core: Core::new(config),
             local,
             shared,
+            intake: Intake::default(),
             links,
             link_events,
             found,
@@ -156,7 +158,6 @@ impl Actor {
         while let Ok(found) = self.found.try_recv() {
             self.find(found);
         }
-        let (mut jobs, mut orders) = (Vec::new(), Vec::new());
         while !self.ended {
             let deadline = self.core.next_deadline();
             let mut is_busy = false;
@@ -170,30 +171,19 @@ impl Actor {
                         self.link_event(event);
                     }
                 }
+                () = std::future::ready(()), if self.intake.is_waiting() => {}
                 () = shared.wake.notified() => {}
                 Some(found) = self.found.recv() => self.find(found),
                 () = sleep_until(deadline) => {}
                 () = room::tidied() => {}
             }
             // What is left there is looked for again: word of it has not been taken.
-            self.take_inbox(&mut jobs, &mut orders, !is_busy);
+            self.take_in(!is_busy);
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
             }
         }
         self.leave().await;
-    }
-
-    fn take_inbox(&mut self, jobs: &mut Vec<NewJob<JobTicket>>, orders: &mut Vec<Order>, may_wait: bool) {
-        self.shared.take_inbox(jobs, orders, may_wait);
-        if !jobs.is_empty() {
-            // Submitting goes on meanwhile, into the list that was taken in before.
-            let submitted = std::mem::replace(jobs, Vec::with_capacity(jobs.len()));
-            self.handle(Event::Submit(submitted));
-        }
-        for order in orders.drain(..) {
-            order(self);
-        }
     }
 
     fn handle(&mut self, event: Event<JobTicket>) {
@@ -260,10 +250,6 @@ impl Actor {
     pub(crate) fn nodes_in_use(&self) -> usize {
         let in_use = |node: &NodeView<'_>| node.kind != NodeKind::Local && node.state == NodeState::Connected;
         self.core.nodes().filter(in_use).count()
-    }
-
-    pub(crate) fn cancel(&mut self, job: JobId) {
-        self.handle(Event::Cancel(job));
     }
 
     fn find(&mut self, found: Found) {
@@ -398,16 +384,10 @@ impl Actor {
             return;
         }
         self.ended = true;
-        // Nobody can ask for an identifier any more once the inbox is closed.
-        self.core.tell_ids();
         self.shared.close();
-        // What was submitted or asked while this was on its way is answered like everything else.
-        let (mut jobs, mut orders) = (Vec::new(), Vec::new());
-        self.shared.take_inbox(&mut jobs, &mut orders, true);
-        if !jobs.is_empty() {
-            self.handle(Event::Submit(jobs));
-        }
-        orders.into_iter().for_each(|order| order(self));
+        // What was submitted or asked while this was on its way is answered like everything else, and jobs are told their
+        // identifiers: nobody can ask for one any more.
+        self.take_in_the_rest();
         self.handle(Event::Shutdown);
     }
 

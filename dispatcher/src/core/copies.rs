@@ -104,12 +104,12 @@ impl<T> Core<T> {
     }
 
     /// Nobody needs a copy any more.
-    pub(super) fn cancel_copy(&mut self, copy: Option<JobId>, actions: &mut Vec<Action<T>>) {
+    pub(super) fn cancel_copy(&mut self, copy: Option<JobId>) {
         let Some((copy, job)) = copy.and_then(|copy| Some((copy, self.jobs.find_mut(copy)?))) else { return };
         job.rare().copy_of = None;
         let attempt = AttemptId { job: copy, number: job.attempt };
         if let Some(at) = job.node {
-            self.send_if_connected(at, ToNode::Cancel(vec![attempt]), actions);
+            self.cancelled.entry(at).or_default().push(attempt);
         }
     }
 }

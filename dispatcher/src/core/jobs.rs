@@ -1,10 +1,12 @@
 //! Jobs: kept at a place each, found by identifier without a search.
 
+use std::ops::Range;
 use std::time::Duration;
 
+use pp_protocol::limits::LIST_ITEMS;
 use pp_protocol::{AttemptId, FunctionId, JobId, Moment, Payload, ToNode};
 
-use super::{Action, Core, Failure, JobOptions, JobOutcome, NewJob, NodeKey, Resolution, Ticket};
+use super::{Action, Core, Failure, JobOptions, JobOutcome, NewJob, NodeKey, Resolution, Telling, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Job<T> {
@@ -191,15 +193,15 @@ impl<T> Jobs<T> {
         JobId::new(place, self.place(place).map_or(0, |place| place.generation))
     }
 
-    /// Every job, in order of place.
-    pub(super) fn all(&self) -> impl Iterator<Item = (JobId, &Job<T>)> {
-        let places = self.blocks.iter().flatten().zip(0..);
-        places.filter_map(|(place, index)| Some((JobId::new(index, place.generation), place.job.as_ref()?)))
+    /// The jobs at these places, in order.
+    fn between(&self, places: Range<u32>) -> impl Iterator<Item = (JobId, &Job<T>)> {
+        let known = places.filter_map(|index| Some((index, self.place(index)?)));
+        known.filter_map(|(index, place)| Some((JobId::new(index, place.generation), place.job.as_ref()?)))
     }
 
     /// Every identifier, in order of place.
     pub(super) fn ids(&self) -> Vec<JobId> {
-        self.all().map(|(id, _)| id).collect()
+        self.between(0..self.places).map(|(id, _)| id).collect()
     }
 
     pub(super) fn take_ticket(&mut self, id: JobId) -> Option<T> {
@@ -226,7 +228,7 @@ impl<T: Ticket> Core<T> {
             let job = Job::new(Some(ticket), function, args, rare);
             let priority = job.priority();
             let id = self.jobs.insert(job);
-            if self.tells_ids
+            if self.telling != Telling::Nobody
                 && let Some(job) = self.jobs.find(id)
             {
                 tell_id(id, job);
@@ -235,14 +237,21 @@ impl<T: Ticket> Core<T> {
         }
     }
 
-    /// Tells the tickets of all jobs, and of those to come, their identifiers.
+    /// Tells the tickets of all jobs, and of those to come, their identifiers: of at most so many jobs at once. False if
+    /// more remain to be told.
     ///
     /// Few programs ever need one, and a ticket is memory that was last written to on another core: to write to it for
     /// each job is a tenth of what a job costs.
-    pub fn tell_ids(&mut self) {
-        if !std::mem::replace(&mut self.tells_ids, true) {
-            self.jobs.all().for_each(|(id, job)| tell_id(id, job));
-        }
+    pub fn tell_ids(&mut self, at_once: u32) -> bool {
+        let from = match self.telling {
+            Telling::Nobody => 0,
+            Telling::Until(place) => place,
+            Telling::Everybody => return true,
+        };
+        let until = from.saturating_add(at_once).min(self.jobs.places);
+        self.jobs.between(from..until).for_each(|(id, job)| tell_id(id, job));
+        self.telling = if until == self.jobs.places { Telling::Everybody } else { Telling::Until(until) };
+        self.telling == Telling::Everybody
     }
 }
 
@@ -275,7 +284,7 @@ impl<T> Core<T> {
                 if self.resolve_early(node, attempt, resolution, actions) {
                     let copy =
                         self.jobs.find(id).and_then(|job| job.rare.as_deref()).and_then(|rare| rare.copy);
-                    self.cancel_copy(copy, actions);
+                    self.cancel_copy(copy);
                 }
             }
         }
@@ -292,8 +301,17 @@ impl<T> Core<T> {
     ) -> bool {
         let Some(ticket) = self.jobs.take_ticket(attempt.job) else { return false };
         actions.push(Action::Resolve(ticket, resolution));
-        self.send_if_connected(node, ToNode::Cancel(vec![attempt]), actions);
+        self.cancelled.entry(node).or_default().push(attempt);
         true
+    }
+
+    /// Tells nodes what the event at hand gave up of what is at them: as few messages for as many as there are.
+    pub(super) fn send_cancellations(&mut self, actions: &mut Vec<Action<T>>) {
+        while let Some((node, attempts)) = self.cancelled.pop_first() {
+            for some in attempts.chunks(LIST_ITEMS) {
+                self.send_if_connected(node, ToNode::Cancel(some.to_vec()), actions);
+            }
+        }
     }
 
     /// Tells the submitter how its job ended, and forgets it. It must be neither queued nor at a node any more.
@@ -316,7 +334,7 @@ impl<T> Core<T> {
         let args_bytes = args.len();
         let resolution = Resolution { outcome, job: id, function, node, run_time, args_bytes };
         actions.extend(ticket.map(|ticket| Action::Resolve(ticket, resolution)));
-        self.cancel_copy(copy, actions);
+        self.cancel_copy(copy);
     }
 
     /// Puts a job that came back without outcome in front of the queue, unless nobody waits for it any more.

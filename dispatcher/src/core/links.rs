@@ -72,7 +72,7 @@ impl<T> Core<T> {
             State::Reconnecting { .. } if welcome.resumed && node.incarnation == Some(welcome.node) => {
                 node.connected(now, &welcome);
                 self.queue_what_did_not_arrive(key, &welcome.held);
-                self.cancel_again(key, actions);
+                self.cancel_again(key);
             }
             State::Reconnecting { .. } => {
                 let restarted = node.incarnation != Some(welcome.node);
@@ -132,11 +132,11 @@ impl<T> Core<T> {
     }
 
     /// The connection may have broken while cancellations were on their way, or before they could be sent.
-    fn cancel_again(&self, key: NodeKey, actions: &mut Vec<Action<T>>) {
+    fn cancel_again(&mut self, key: NodeKey) {
         let mut cancelled = self.attempts_at(key);
         cancelled.retain(|id| self.jobs.find(id.job).is_some_and(Job::is_given_up));
         if !cancelled.is_empty() {
-            actions.push(Action::Send(key, ToNode::Cancel(cancelled)));
+            self.cancelled.entry(key).or_default().extend(cancelled);
         }
     }
 

@@ -35,8 +35,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pp_protocol::{
-    Digest, FromNode, FunctionId, JobId, Moment, OutputLine, Panic, Payload, Resume, SessionId, ToNode,
-    Welcome,
+    AttemptId, Digest, FromNode, FunctionId, JobId, Moment, OutputLine, Panic, Payload, Resume, SessionId,
+    ToNode, Welcome,
 };
 
 use self::jobs::Jobs;
@@ -82,7 +82,7 @@ impl Config {
 
 /// What the shell needs to tell the submitter how a job ended. The core hands it back and never looks into it.
 pub trait Ticket {
-    /// The job is known under this identifier. Told of each job once [`Core::tell_ids`] was called.
+    /// The job is known under this identifier. Told of each job once [`Core::tell_ids`] was called; perhaps twice.
     fn accepted(&self, job: JobId);
 }
 
@@ -119,8 +119,8 @@ pub struct JobOptions {
 pub enum Event<T> {
     /// Jobs were submitted, in this order.
     Submit(Vec<NewJob<T>>),
-    /// The submitter does not want this job any more.
-    Cancel(JobId),
+    /// The submitter does not want these jobs any more.
+    Cancel(Vec<JobId>),
     /// There is a node, or there is word of it again.
     NodeFound {
         /// The shell's key for it.
@@ -268,6 +268,8 @@ pub struct Core<T> {
     /// Jobs that may be copied, by when their attempts were sent; and when one may be worth it.
     copyable: BTreeSet<(Moment, JobId)>,
     copy_due: Option<Moment>,
+    /// Attempts that the event at hand gave up, by the node they are at.
+    cancelled: BTreeMap<NodeKey, Vec<AttemptId>>,
     /// When the next heartbeat is due.
     heartbeat: Option<Moment>,
     /// Since when jobs wait without any node to run them; reported once.
@@ -276,8 +278,8 @@ pub struct Core<T> {
     unrunnable: Option<Failure>,
     /// Outcomes of attempts that were given up before: counted, dropped.
     late_outcomes: u64,
-    /// Whether each ticket is told its job's identifier.
-    tells_ids: bool,
+    /// Which tickets are told their jobs' identifiers.
+    telling: Telling,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -285,6 +287,14 @@ enum Stalled {
     No,
     Since(Moment),
     Reported,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Telling {
+    Nobody,
+    /// Those of new jobs, and of jobs at places before this one.
+    Until(u32),
+    Everybody,
 }
 
 /// How long jobs wait without any node before that is reported.
@@ -295,7 +305,7 @@ impl<T: Ticket> Core<T> {
     pub fn handle(&mut self, now: Moment, event: Event<T>, actions: &mut Vec<Action<T>>) {
         match event {
             Event::Submit(jobs) => self.submit(jobs),
-            Event::Cancel(job) => self.cancel(job, actions),
+            Event::Cancel(jobs) => jobs.into_iter().for_each(|job| self.cancel(job, actions)),
             Event::NodeFound { node, name, kind } => self.node_found(now, node, name, kind, actions),
             Event::NodeGone(node) => self.node_gone(node),
             Event::LinkUp(node, welcome) => self.link_up(now, node, *welcome, actions),
@@ -307,6 +317,7 @@ impl<T: Ticket> Core<T> {
             Event::Tick => self.tick(now, actions),
         }
         self.fail_if_unrunnable(actions);
+        self.send_cancellations(actions);
         self.schedule(now, actions);
         self.watch_for_stall(now);
     }
@@ -327,11 +338,12 @@ impl<T> Core<T> {
             recall_due: None,
             copyable: BTreeSet::new(),
             copy_due: None,
+            cancelled: BTreeMap::new(),
             heartbeat: None,
             stalled: Stalled::No,
             unrunnable: None,
             late_outcomes: 0,
-            tells_ids: false,
+            telling: Telling::Nobody,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Event in, exact actions out, nothing left over.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pp_protocol::{
@@ -22,8 +24,15 @@ const C: NodeKey = NodeKey(3);
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Number(u32);
 
+thread_local! {
+    /// Which jobs of this test were told their identifiers.
+    static TOLD: RefCell<BTreeSet<u32>> = RefCell::default();
+}
+
 impl Ticket for Number {
-    fn accepted(&self, _job: JobId) {}
+    fn accepted(&self, _job: JobId) {
+        TOLD.with_borrow_mut(|told| told.insert(self.0));
+    }
 }
 
 /// A dispatcher core with a clock.
@@ -272,7 +281,7 @@ fn a_copy_that_is_faster_resolves_the_job_and_the_original_is_cancelled() {
 fn a_copy_that_is_slower_is_cancelled() {
     let mut dispatcher = with_a_copy();
     let cancel = Action::Send(B, ToNode::Cancel(vec![id(1, 1)]));
-    assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [cancel, done(0, A)]);
+    assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A), cancel]);
     assert_eq!(dispatcher.outcomes(B, 0, vec![succeeded(1, 1)]), [], "it was done all the same");
     assert_eq!((dispatcher.core.unresolved(), dispatcher.core.kept()), (0, 0));
 }
@@ -319,12 +328,12 @@ fn a_cancelled_job_is_answered_at_once_and_killed_where_it_runs() {
     dispatcher.connect(A, 1, 1);
     dispatcher.submit(2);
     let cancelled = |job, node| resolve(job, node, 0, JobOutcome::Cancelled);
-    assert_eq!(dispatcher.on(Event::Cancel(JobId::new(1, 0))), [cancelled(1, None)]);
+    assert_eq!(dispatcher.on(Event::Cancel(vec![JobId::new(1, 0)])), [cancelled(1, None)]);
     assert_eq!(
-        dispatcher.on(Event::Cancel(JobId::new(0, 0))),
+        dispatcher.on(Event::Cancel(vec![JobId::new(0, 0)])),
         [cancelled(0, Some(A)), Action::Send(A, ToNode::Cancel(vec![id(0, 1)]))]
     );
-    assert_eq!(dispatcher.on(Event::Cancel(JobId::new(0, 0))), [], "once is enough");
+    assert_eq!(dispatcher.on(Event::Cancel(vec![JobId::new(0, 0)])), [], "once is enough");
     // The result overtook the order to cancel: it has been answered already.
     assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), []);
     assert_eq!(dispatcher.core.unresolved(), 0);
@@ -403,16 +412,68 @@ fn a_cancellation_that_a_broken_connection_swallowed_is_sent_again() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 2, 2);
     dispatcher.submit(2);
-    dispatcher.on(Event::Cancel(JobId::new(0, 0)));
+    dispatcher.on(Event::Cancel(vec![JobId::new(0, 0)]));
     dispatcher.on(Event::LinkDown(A, "reset".into()));
     let cancelled = resolve(1, Some(A), 0, JobOutcome::Cancelled);
-    assert_eq!(dispatcher.on(Event::Cancel(JobId::new(1, 0))), [cancelled], "it cannot be sent now");
+    assert_eq!(dispatcher.on(Event::Cancel(vec![JobId::new(1, 0)])), [cancelled], "it cannot be sent now");
     let held = vec![id(0, 1), id(1, 1)];
     let back = Welcome { resumed: true, held: held.clone(), ..welcome(A, 2, 2) };
     assert_eq!(
         dispatcher.on(Event::LinkUp(A, Box::new(back))),
-        [Action::Send(A, ToNode::Cancel(held)), Action::Report(Report::NodeConnected(A))]
+        [Action::Report(Report::NodeConnected(A)), Action::Send(A, ToNode::Cancel(held))]
     );
+}
+
+#[test]
+fn a_copy_survives_a_connection_that_breaks_for_a_moment() {
+    let mut dispatcher = with_a_copy();
+    dispatcher.on(Event::LinkDown(B, "reset".into()));
+    let back = Welcome { resumed: true, held: vec![id(1, 1)], ..welcome(B, 1, 1) };
+    let connected = Action::Report(Report::NodeConnected(B));
+    assert_eq!(dispatcher.on(Event::LinkUp(B, Box::new(back))), [connected], "somebody waits for it");
+    let cancel = Action::Send(A, ToNode::Cancel(vec![id(0, 1)]));
+    assert_eq!(dispatcher.outcomes(B, 0, vec![succeeded(1, 1)]), [done(0, B), cancel]);
+}
+
+#[test]
+fn a_copy_that_nobody_needs_any_more_is_cancelled_once_its_node_is_back() {
+    let mut dispatcher = with_a_copy();
+    dispatcher.on(Event::LinkDown(B, "reset".into()));
+    assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A)]);
+    let back = Welcome { resumed: true, held: vec![id(1, 1)], ..welcome(B, 1, 1) };
+    assert_eq!(
+        dispatcher.on(Event::LinkUp(B, Box::new(back))),
+        [Action::Report(Report::NodeConnected(B)), Action::Send(B, ToNode::Cancel(vec![id(1, 1)]))]
+    );
+}
+
+#[test]
+fn jobs_cancelled_together_are_cancelled_at_their_node_in_one_message() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.connect(B, 2, 2);
+    dispatcher.submit(4);
+    let all = (0..4).map(|place| JobId::new(place, 0)).collect();
+    let sent: Vec<_> =
+        dispatcher.on(Event::Cancel(all)).into_iter().filter(|a| matches!(a, Action::Send(..))).collect();
+    let attempts = |key| match sent.iter().find(|action| matches!(action, Action::Send(to, _) if *to == key))
+    {
+        Some(Action::Send(_, ToNode::Cancel(attempts))) => attempts.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((sent.len(), attempts(A), attempts(B)), (2, 1, 2));
+}
+
+#[test]
+fn identifiers_are_told_of_so_many_jobs_at_once() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.submit(5);
+    assert!(!dispatcher.core.tell_ids(2));
+    dispatcher.submit(1);
+    assert!(!dispatcher.core.tell_ids(2));
+    assert!(dispatcher.core.tell_ids(2));
+    assert!(dispatcher.core.tell_ids(0), "once is enough");
+    assert_eq!(TOLD.take(), BTreeSet::from_iter(0..6));
 }
 
 #[test]

@@ -19,6 +19,7 @@
 
 mod connect;
 mod programs;
+mod queue;
 mod resize;
 mod schedule;
 mod session;
@@ -285,7 +286,7 @@ impl Core {
             Event::Connected(key) => self.connected(now, key),
             Event::Received(key, messages) => {
                 self.heard(now, key);
-                for message in messages {
+                for message in joined(messages) {
                     self.received(now, key, message, actions);
                 }
             }
@@ -389,6 +390,7 @@ impl Core {
             assert!(worker.is_idle() && worker.program == *program, "an idle worker is one that could work");
         }
         for (key, session) in &self.sessions {
+            session.queue.check_invariants();
             let in_workers: usize =
                 self.workers.values().filter(|worker| worker.session == Some(*key)).map(Worker::holds).sum();
             assert_eq!(session.in_workers, in_workers, "a session knows how much of its work is in workers");
@@ -399,4 +401,19 @@ impl Core {
             }
         }
     }
+}
+
+/// Neighbours that give up attempts are taken in as one: to look through the workers costs the same for many.
+fn joined(messages: Vec<ToNode>) -> impl Iterator<Item = ToNode> {
+    let mut messages = messages.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut message = messages.next()?;
+        if let ToNode::Cancel(attempts) = &mut message {
+            while let Some(ToNode::Cancel(more)) = messages.next_if(|next| matches!(next, ToNode::Cancel(_)))
+            {
+                attempts.extend(more);
+            }
+        }
+        Some(message)
+    })
 }

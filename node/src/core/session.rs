@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use pp_protocol::limits::{OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS};
 use pp_protocol::{
-    Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, OutputLine, ProgramRefusal, SessionId,
+    AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, OutputLine, ProgramRefusal, SessionId,
 };
 
+use super::queue::Queue;
 use super::{Action, ConnectionKey, Core, Program};
 
 /// A dispatcher sends so much work ahead that its slots stay busy for this long, and a round trip, without more of it.
@@ -43,7 +44,7 @@ pub(super) struct Session {
     /// What its workers run.
     pub(super) program: SessionProgram,
     /// Attempts waiting for a worker, in order.
-    pub(super) queue: VecDeque<Attempt>,
+    pub(super) queue: Queue,
     /// Attempts in workers, started or not.
     pub(super) in_workers: usize,
     /// Workers holding its attempts.
@@ -107,7 +108,7 @@ impl Session {
             youngest_connection: connection,
             silent_since: None,
             program,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             in_workers: 0,
             slots_used: 0,
             singly: false,
@@ -193,7 +194,7 @@ impl Session {
 
     /// Gives back everything that waits.
     pub(super) fn return_queue(&mut self) {
-        for attempt in std::mem::take(&mut self.queue) {
+        for attempt in self.queue.take_all() {
             self.ended(attempt.id, 0, Ended::Returned);
         }
     }

@@ -1,6 +1,6 @@
 //! Workers and the attempts in them: how attempts end, and who is to blame when a worker dies.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pp_protocol::worker::{Finished, WorkResult};
 use pp_protocol::{Attempt, AttemptId, Death, Ended, Moment, OutputLine, Stream, WorkerDeath};
@@ -30,7 +30,7 @@ pub(super) struct Worker {
     /// would be taken for one about that work, too.
     revoking: u32,
     /// Attempts to be cancelled or recalled as soon as it is known how far it has come.
-    orders: Vec<(AttemptId, Order)>,
+    orders: Orders,
     /// Why it is being killed, if that is for one attempt's sake.
     doomed: Option<(AttemptId, Ended)>,
     /// The attempt it reported last, to which late output belongs.
@@ -78,7 +78,7 @@ impl Worker {
             watch: None,
             active_at: now,
             revoking: 0,
-            orders: Vec::new(),
+            orders: Orders::default(),
             doomed: None,
             last: None,
             leaving: false,
@@ -139,7 +139,7 @@ impl Worker {
 
     /// Everything that turns out not to have started goes back to the dispatcher, not to the queue here.
     pub(super) fn recall_all(&mut self, attempts: Vec<AttemptId>) {
-        self.orders.extend(attempts.into_iter().map(|id| (id, Order::Recall)));
+        self.orders.add(attempts, Order::Recall);
     }
 
     /// The attempt that runs, if the worker has come this far.
@@ -253,7 +253,7 @@ impl Core {
             let id = piece.attempt.id;
             let is_running = running == Some(piece.number);
             let its_doom = doomed.take_if(|(doomed, _)| is_running && *doomed == id);
-            match (its_doom, order_for(&worker.orders, id)) {
+            match (its_doom, worker.orders.of(id)) {
                 (Some((_, ended)), _) => session.ended(id, 0, ended),
                 (None, Some(order)) => session.ended(id, 0, order.outcome()),
                 // It may have been killed for an attempt that ended just before that: then the one that runs is not to
@@ -268,7 +268,7 @@ impl Core {
     pub(super) fn settle(&mut self, key: WorkerKey, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.work.is_empty()) else { return };
         worker.watch = None;
-        worker.orders.clear();
+        worker.orders = Orders::default();
         if let Some(session) = worker.session.take().and_then(|session| self.sessions.get_mut(&session)) {
             session.slots_used -= 1;
         }
@@ -315,19 +315,23 @@ impl Core {
 
     fn take_out(&mut self, key: SessionKey, ids: &[AttemptId], order: Order, actions: &mut Vec<Action>) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let ids: BTreeSet<AttemptId> = ids.iter().copied().collect();
-        let (taken, kept): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut session.queue).into_iter().partition(|attempt| ids.contains(&attempt.id));
-        session.queue = kept;
-        for attempt in taken {
-            session.ended(attempt.id, 0, order.outcome());
+        let mut in_workers = BTreeSet::new();
+        for id in ids {
+            match session.queue.take_out(*id) {
+                Some(attempt) => session.ended(attempt.id, 0, order.outcome()),
+                None => drop(in_workers.insert(*id)),
+            }
+        }
+        if in_workers.is_empty() {
+            return;
         }
         for (worker_key, worker) in self.workers.iter_mut().filter(|(_, worker)| worker.session == Some(key))
         {
-            let wanted = worker.work.iter().map(|piece| piece.attempt.id).filter(|id| ids.contains(id));
-            let orders: Vec<_> = wanted.map(|id| (id, order)).collect();
-            if !orders.is_empty() {
-                worker.orders.extend(orders);
+            let wanted =
+                worker.work.iter().map(|piece| piece.attempt.id).filter(|id| in_workers.contains(id));
+            let wanted: Vec<_> = wanted.collect();
+            if !wanted.is_empty() {
+                worker.orders.add(wanted, order);
                 worker.revoke(*worker_key, actions);
             }
         }
@@ -338,7 +342,6 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         worker.revoking -= 1;
         let orders = std::mem::take(&mut worker.orders);
-        let order_of = |id| order_for(&orders, id);
         let running = worker.running(progress).map(|piece| piece.attempt.id);
         let mut session = worker.session.and_then(|session| self.sessions.get_mut(&session));
         let mut revoked_any = false;
@@ -348,7 +351,7 @@ impl Core {
             revoked_any = true;
             let Some(session) = &mut session else { continue };
             session.in_workers -= 1;
-            match order_of(piece.attempt.id) {
+            match orders.of(piece.attempt.id) {
                 Some(order) => session.ended(piece.attempt.id, 0, order.outcome()),
                 None => {
                     session.queue.push_front(piece.attempt);
@@ -359,7 +362,7 @@ impl Core {
         if revoked_any && worker.state == WorkerState::Ready {
             worker.state = WorkerState::Skipping(worker.next_number);
         }
-        let cancelled = running.filter(|id| order_of(*id) == Some(Order::Cancel));
+        let cancelled = running.filter(|id| orders.of(*id) == Some(Order::Cancel));
         if worker.is_ending() {
             // What runs in it is to go back, too, once it is gone.
             worker.orders = orders;
@@ -417,9 +420,21 @@ impl Core {
     }
 }
 
-/// What is to be done with the attempt, if anything.
-fn order_for(orders: &[(AttemptId, Order)], id: AttemptId) -> Option<Order> {
-    orders.iter().filter(|(ordered, _)| *ordered == id).map(|(_, order)| *order).max()
+/// What is to be done with attempts, where anything is.
+#[derive(Debug, Default)]
+struct Orders(BTreeMap<AttemptId, Order>);
+
+impl Orders {
+    fn add(&mut self, attempts: Vec<AttemptId>, order: Order) {
+        for id in attempts {
+            let known = self.0.entry(id).or_insert(order);
+            *known = order.max(*known);
+        }
+    }
+
+    fn of(&self, id: AttemptId) -> Option<Order> {
+        self.0.get(&id).copied()
+    }
 }
 
 impl Order {

@@ -71,7 +71,7 @@ pub(super) struct Site {
 impl Site {
     pub(super) fn new(session: SessionId, seed: u64, program: u8) -> Self {
         let mut core = Core::new(Config::new(session, seed));
-        core.tell_ids();
+        core.tell_ids(0);
         Self {
             core,
             session,
@@ -194,7 +194,7 @@ impl World {
             SiteInput::Cancel(job) => {
                 self.ledger.job_mut(JobName { site: site as u32, number: job }).is_cancelled = true;
                 if let Some(id) = self.sites[site].ids.get(&job).and_then(|id| id.get()) {
-                    self.site_event(site, Event::Cancel(id));
+                    self.site_event(site, Event::Cancel(vec![id]));
                 }
             }
             SiteInput::Resize(node, slots) => self.site_event(site, Event::Resize(key_of(node), slots)),

@@ -1,0 +1,117 @@
+//! What was taken out of the inbox and has not been dealt with: so much at a time that nodes are never kept waiting.
+
+use std::collections::VecDeque;
+use std::vec;
+
+use pp_protocol::JobId;
+
+use super::Actor;
+use crate::core::{Event, NewJob};
+use crate::shared::{JobTicket, Order, Shared};
+
+/// Jobs that are submitted to the core at once.
+const JOBS_AT_ONCE: usize = 32_768;
+/// Jobs that are cancelled at once.
+const CANCELLED_AT_ONCE: usize = 8_192;
+/// Jobs that are told their identifiers at once.
+const TOLD_AT_ONCE: u32 = 65_536;
+/// Questions that are answered at once.
+const ORDERS_AT_ONCE: usize = 64;
+
+/// Jobs first, then orders: whatever an order is about was submitted before it.
+#[derive(Default)]
+pub(super) struct Intake {
+    jobs: Vec<NewJob<JobTicket>>,
+    /// The rest of many jobs.
+    more_jobs: vec::IntoIter<NewJob<JobTicket>>,
+    orders: VecDeque<Order>,
+}
+
+impl Intake {
+    /// Whether there is more to do at once.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.orders.is_empty() || self.more_jobs.len() > 0
+    }
+
+    /// Takes everything out of the inbox if all before it was dealt with. If somebody is just putting something in, that
+    /// is waited for only if `may_wait`.
+    fn fill(&mut self, shared: &Shared, may_wait: bool) {
+        if !self.is_waiting() {
+            shared.take_inbox(&mut self.jobs, &mut self.orders, may_wait);
+        }
+    }
+
+    /// The next jobs to be submitted, if there are any.
+    fn next_jobs(&mut self) -> Option<Vec<NewJob<JobTicket>>> {
+        if self.more_jobs.len() > 0 {
+            return Some(self.more_jobs.by_ref().take(JOBS_AT_ONCE).collect());
+        }
+        if self.jobs.len() > JOBS_AT_ONCE {
+            self.more_jobs = std::mem::take(&mut self.jobs).into_iter();
+            return self.next_jobs();
+        }
+        // Submitting goes on meanwhile, into the list that was taken in before.
+        let next = Vec::with_capacity(self.jobs.len());
+        Some(std::mem::replace(&mut self.jobs, next)).filter(|jobs| !jobs.is_empty())
+    }
+
+    /// The jobs to be cancelled before anything else is done, as far as their identifiers are known.
+    fn next_cancelled(&mut self) -> Vec<JobId> {
+        let mut cancelled = Vec::new();
+        while let Some(Order::Cancel(job)) = self.orders.front()
+            && let Some(id) = job.id()
+            && cancelled.len() < CANCELLED_AT_ONCE
+        {
+            cancelled.push(id);
+            self.orders.pop_front();
+        }
+        cancelled
+    }
+}
+
+impl Actor {
+    /// Deals with some of what was put into the inbox.
+    pub(super) fn take_in(&mut self, may_wait: bool) {
+        self.intake.fill(&self.shared, may_wait);
+        if let Some(jobs) = self.intake.next_jobs() {
+            self.handle(Event::Submit(jobs));
+        }
+        if self.intake.more_jobs.len() == 0 {
+            self.carry_out_orders();
+        }
+    }
+
+    fn carry_out_orders(&mut self) {
+        for _ in 0..ORDERS_AT_ONCE {
+            // Jobs that are cancelled one after the other are cancelled together.
+            let cancelled = self.intake.next_cancelled();
+            if !cancelled.is_empty() {
+                return self.handle(Event::Cancel(cancelled));
+            }
+            let needs_ids = self.intake.orders.front().is_some_and(Order::needs_ids);
+            if needs_ids && !self.core.tell_ids(TOLD_AT_ONCE) {
+                return;
+            }
+            match self.intake.orders.pop_front() {
+                Some(Order::Cancel(job)) => self.handle(Event::Cancel(job.id().into_iter().collect())),
+                Some(Order::Identify(task) | Order::Do(task)) => task(self),
+                None => return,
+            }
+        }
+    }
+
+    /// Deals with everything, however much it is. Nothing more will come.
+    pub(super) fn take_in_the_rest(&mut self) {
+        self.core.tell_ids(u32::MAX);
+        // What was taken out before, then what came since.
+        for _ in 0..2 {
+            self.intake.fill(&self.shared, true);
+            while let Some(jobs) = self.intake.next_jobs() {
+                self.handle(Event::Submit(jobs));
+            }
+            while !self.intake.orders.is_empty() {
+                self.carry_out_orders();
+            }
+        }
+    }
+}

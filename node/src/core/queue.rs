@@ -1,0 +1,218 @@
+//! Attempts of a session that wait for a worker: taken from the front, given back there, taken out by identifier.
+//!
+//! Nearly all of them leave at the front, so identifiers are indexed only once one is looked for: each attempt once,
+//! however many are taken out one after the other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use pp_protocol::{Attempt, AttemptId};
+
+/// The number of the first place of an empty queue: as far from the ends as can be.
+const MIDDLE: u64 = 1 << 63;
+/// Gaps and outdated entries of the index are worth no thought up to this number.
+const FEW: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// A gap is where an attempt was taken out. The first place is none.
+    places: VecDeque<Option<Attempt>>,
+    gaps: usize,
+    /// The number of the first place; the others count on.
+    first: u64,
+    /// Where attempts are. Entries of those that left at the front stay for a while.
+    index: BTreeMap<AttemptId, u64>,
+    /// The places of which the index knows.
+    indexed: Range<u64>,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            places: VecDeque::new(),
+            gaps: 0,
+            first: MIDDLE,
+            index: BTreeMap::new(),
+            indexed: MIDDLE..MIDDLE,
+        }
+    }
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.gaps
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Attempt> {
+        self.places.iter().flatten()
+    }
+
+    pub(super) fn front(&self) -> Option<&Attempt> {
+        self.places.front()?.as_ref()
+    }
+
+    /// Adds attempts at the end.
+    pub(super) fn extend(&mut self, attempts: Vec<Attempt>) {
+        if self.is_empty() && !self.index.is_empty() {
+            self.forget_index();
+        }
+        self.places.extend(attempts.into_iter().map(Some));
+    }
+
+    pub(super) fn push_front(&mut self, attempt: Attempt) {
+        // What is known of this place is of one that has left.
+        self.forget_what_left();
+        self.first -= 1;
+        self.places.push_front(Some(attempt));
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Attempt> {
+        let attempt = self.places.pop_front()?;
+        self.first += 1;
+        self.drop_gaps_in_front();
+        attempt
+    }
+
+    /// Takes out an attempt, wherever it is.
+    pub(super) fn take_out(&mut self, id: AttemptId) -> Option<Attempt> {
+        self.index_the_rest();
+        let number = self.index.remove(&id)?;
+        let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let attempt = self.places.get_mut(place)?.take_if(|attempt| attempt.id == id)?;
+        self.gaps += 1;
+        self.drop_gaps_in_front();
+        if self.gaps > self.len() + FEW {
+            self.places.retain(Option::is_some);
+            self.gaps = 0;
+            self.forget_index();
+        }
+        Some(attempt)
+    }
+
+    /// Takes out all attempts, in order.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Attempt> + use<> {
+        std::mem::take(self).places.into_iter().flatten()
+    }
+
+    fn drop_gaps_in_front(&mut self) {
+        while let Some(None) = self.places.front() {
+            self.places.pop_front();
+            self.first += 1;
+            self.gaps -= 1;
+        }
+    }
+
+    fn index_the_rest(&mut self) {
+        if self.index.len() > 2 * self.places.len() + FEW {
+            self.forget_index();
+        }
+        self.forget_what_left();
+        let end = self.first + self.places.len() as u64;
+        for numbers in [self.first..self.indexed.start, self.indexed.end..end] {
+            let places = (numbers.start - self.first) as usize..(numbers.end - self.first) as usize;
+            for (number, place) in numbers.zip(self.places.range(places)) {
+                self.index.extend(place.iter().map(|attempt| (attempt.id, number)));
+            }
+        }
+        self.indexed = self.first..end;
+    }
+
+    fn forget_what_left(&mut self) {
+        self.indexed = self.indexed.start.max(self.first)..self.indexed.end.max(self.first);
+    }
+
+    fn forget_index(&mut self) {
+        self.index.clear();
+        self.indexed = self.first..self.first;
+    }
+
+    pub(super) fn check_invariants(&self) {
+        assert_eq!(self.gaps, self.places.iter().filter(|place| place.is_none()).count(), "gaps are counted");
+        assert!(!matches!(self.places.front(), Some(None)), "a queue does not begin with a gap");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pp_protocol::{FunctionId, JobId, Payload};
+
+    use super::*;
+
+    fn id(place: u32) -> AttemptId {
+        AttemptId { job: JobId::new(place, 0), number: 1 }
+    }
+
+    fn attempt(place: u32) -> Attempt {
+        Attempt { id: id(place), function: FunctionId(1), time_limit_ns: 0, args: Payload::default() }
+    }
+
+    /// Against a queue that looks at every place each time.
+    #[test]
+    fn what_is_taken_out_wherever_it_is_leaves_the_others_in_order() {
+        for seed in 1..=16_u64 {
+            let (mut queue, mut model) = (Queue::default(), VecDeque::<u32>::new());
+            let (mut left, mut next, mut state) = (Vec::new(), 0, seed);
+            // xorshift64
+            let mut random = move |below: usize| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state % below as u64) as usize
+            };
+            for step in 0..500 {
+                match random(8) {
+                    0 => {
+                        let count = random(40) as u32;
+                        queue.extend((next..next + count).map(attempt).collect());
+                        model.extend(next..next + count);
+                        next += count;
+                    }
+                    1..=3 => {
+                        let taken = queue.pop_front().map(|attempt| attempt.id);
+                        let expected = model.pop_front();
+                        assert_eq!(taken, expected.map(id), "seed {seed}, step {step}");
+                        left.extend(expected);
+                    }
+                    4 if !left.is_empty() => {
+                        let back = left.swap_remove(random(left.len()));
+                        queue.push_front(attempt(back));
+                        model.push_front(back);
+                    }
+                    _ => {
+                        let wanted = random(next as usize + 1) as u32;
+                        let at = model.iter().position(|known| *known == wanted);
+                        let taken = queue.take_out(id(wanted)).map(|attempt| attempt.id);
+                        assert_eq!(taken, at.map(|_| id(wanted)), "seed {seed}, step {step}");
+                        left.extend(at.and_then(|at| model.remove(at)));
+                    }
+                }
+                queue.check_invariants();
+                let all: Vec<_> = queue.iter().map(|attempt| attempt.id).collect();
+                let expected: Vec<_> = model.iter().map(|place| id(*place)).collect();
+                assert_eq!(all, expected, "seed {seed}, step {step}");
+                assert_eq!((queue.len(), queue.is_empty()), (model.len(), model.is_empty()));
+                assert!(queue.places.len() <= 2 * model.len() + FEW + 1, "gaps are few");
+                assert!(queue.index.len() <= 2 * queue.places.len() + FEW + 40, "the index is small");
+            }
+        }
+    }
+
+    #[test]
+    fn every_attempt_is_indexed_once_however_many_are_taken_out() {
+        let mut queue = Queue::default();
+        queue.extend((0..10_000).map(attempt).collect());
+        assert!(queue.take_out(id(9_999)).is_some());
+        for place in (0..9_000).rev() {
+            assert_eq!(queue.index.len() + queue.gaps, 10_000, "nothing is looked at again");
+            if queue.gaps > queue.len() {
+                break;
+            }
+            assert!(queue.take_out(id(place)).is_some());
+            assert!(queue.take_out(id(place)).is_none());
+        }
+    }
+}
