@@ -21,6 +21,7 @@ mod outcome;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod packed;
 mod payload;
+mod run_times;
 mod version;
 pub mod worker;
 
@@ -45,6 +46,7 @@ pub use message::{
 pub use moment::Moment;
 pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};
 pub use payload::Payload;
+pub use run_times::RunTimes;
 pub use version::{Version, VersionRange};
 
 /// The port a `ppserver` listens on unless told otherwise (the port of pp's `ppserver.py`).

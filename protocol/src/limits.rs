@@ -44,6 +44,9 @@ pub const PROGRAM_OFFERS: usize = 16;
 /// Attempts a node takes from one session at once, at most, or as many as it has slots.
 pub const WINDOW_ATTEMPTS: u32 = 65_536;
 
+/// Functions of which it is known at once how long they run, for each session and node.
+pub const FUNCTIONS_TIMED: usize = 1_024;
+
 /// Attempts a worker is given at once, at most.
 pub const WORKER_ATTEMPTS: usize = 4_096;
 

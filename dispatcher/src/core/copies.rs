@@ -37,17 +37,20 @@ impl<T> Core<T> {
     fn straggler(&mut self, now: Moment, idle: NodeKey) -> Option<JobId> {
         let mut stale = Vec::new();
         let mut found = None;
-        let usual_at = |key| self.nodes.get(&key).and_then(|node| node.mean_ns);
-        let usual_at_idle = usual_at(idle);
+        let usual_at = |key, function| {
+            let times = &self.nodes.get(&key)?.run_times;
+            times.of(function).or(times.mean())
+        };
         for (sent, id) in self.copyable.iter().take(LOOKED_AT) {
             let out = self.jobs.find(*id).filter(|job| job.ticket.is_some() && job.sent_at() == Some(*sent));
-            let Some(at) = out.and_then(|job| job.node) else {
+            let Some((at, function)) = out.and_then(|job| Some((job.node?, job.function))) else {
                 stale.push((*sent, *id));
                 continue;
             };
-            let usual = usual_at(at).unwrap_or(0);
+            let usual = usual_at(at, function).unwrap_or(0);
             // Where jobs take much less time, a copy is likely to win however soon it is made.
-            let is_much_faster = usual_at_idle.is_some_and(|idle| idle < usual / 100 * MUCH_FASTER_PERCENT);
+            let at_idle = usual_at(idle, function);
+            let is_much_faster = at_idle.is_some_and(|idle| idle < usual / 100 * MUCH_FASTER_PERCENT);
             let patience = if is_much_faster { Duration::ZERO } else { Duration::from_nanos(usual) };
             let due = *sent + patience.max(WORTH_COPYING);
             if due > now {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use pp_protocol::{Attempt, AttemptId, JobId, Moment, NodeId, NodeStatus, Welcome};
+use pp_protocol::{Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, RunTimes, Welcome};
 
 use super::NodeKey;
 use super::jobs::{ArgsBytes, Job, Jobs, LARGE_ARGS};
@@ -92,6 +92,8 @@ pub(super) struct Node {
     pub(super) status: NodeStatus,
     /// Attempts without outcome it takes.
     pub(super) window: u32,
+    /// How long its attempts ran when it granted that, in nanoseconds, if any had ended.
+    granted_for: Option<u64>,
     /// Why it does not run this program.
     pub(super) program_refused: Option<String>,
     /// Why its workers do not start just now.
@@ -105,8 +107,10 @@ pub(super) struct Node {
     /// The load under which it is listed among the takers.
     pub(super) listed: Option<u32>,
     pub(super) outcomes: Received,
-    /// How long its attempts run, in nanoseconds.
-    pub(super) mean_ns: Option<u64>,
+    /// How long its attempts run.
+    pub(super) run_times: RunTimes,
+    /// When it last told of the end of an attempt, or was sent one while it had none.
+    pub(super) progressed: Moment,
     /// Attempts were asked back, and the answer is not complete.
     pub(super) recalled_at: Option<Moment>,
     pub(super) jobs: u64,
@@ -152,6 +156,7 @@ impl Node {
             incarnation: None,
             status: NodeStatus::default(),
             window: 0,
+            granted_for: None,
             program_refused: None,
             trouble: None,
             attempts: Vec::new(),
@@ -159,7 +164,8 @@ impl Node {
             sent: 0,
             listed: None,
             outcomes: Received::default(),
-            mean_ns: None,
+            run_times: RunTimes::default(),
+            progressed: Moment(0),
             recalled_at: None,
             jobs: 0,
             run_time: Duration::ZERO,
@@ -180,7 +186,7 @@ impl Node {
         self.incarnation = Some(welcome.node);
         self.outcomes = Received::default();
         self.program_refused = None;
-        self.mean_ns = None;
+        self.run_times = RunTimes::default();
         self.connected(now, welcome);
     }
 
@@ -201,7 +207,7 @@ impl Node {
             self.name.clone_from(&welcome.name);
         }
         self.status = welcome.status;
-        self.window = welcome.window;
+        self.grant(welcome.window);
         self.failed_dials = 0;
         self.recalled_at = None;
         self.unanswered.clear();
@@ -321,10 +327,13 @@ impl Node {
         self.attempts.len().saturating_sub(self.status.slots as usize)
     }
 
-    /// How long it will take to start the last of its attempts, as far as known.
-    pub(super) fn backlog(&self) -> Option<Duration> {
+    /// How long it will take to start the last of its attempts, as far as known. Attempts of which none has ended for a
+    /// while take at least that long, whatever was seen before.
+    pub(super) fn backlog(&self, now: Moment) -> Option<Duration> {
         let slots = u64::from(self.status.slots.max(1));
-        self.mean_ns.map(|mean| Duration::from_nanos(mean.saturating_mul(self.excess() as u64) / slots))
+        let each = Duration::from_nanos(self.run_times.mean()?).max(now.since(self.progressed));
+        let each = u64::try_from(each.as_nanos()).unwrap_or(u64::MAX);
+        Some(Duration::from_nanos(each.saturating_mul(self.excess() as u64) / slots))
     }
 
     /// The attempt at this position of its list, with these arguments, is no longer there.
@@ -340,14 +349,32 @@ impl Node {
         }
     }
 
-    /// Learns from an attempt that ran. Rises fast and falls slowly.
-    pub(super) fn learn(&mut self, run_time_ns: u64) {
-        self.mean_ns = Some(match self.mean_ns {
-            Some(known) if run_time_ns <= known => known - (known - run_time_ns) / 8,
-            Some(known) => known.midpoint(run_time_ns),
-            None => run_time_ns,
-        });
+    /// Learns from an attempt that ran.
+    pub(super) fn learn(&mut self, function: FunctionId, run_time_ns: u64) {
+        self.run_times.learn(function, run_time_ns);
         self.run_time += Duration::from_nanos(run_time_ns);
+    }
+
+    /// It takes so many attempts, if they are as long as the last ones were.
+    pub(super) fn grant(&mut self, window: u32) {
+        self.window = window;
+        self.granted_for = self.run_times.mean();
+    }
+
+    /// How many attempts it may have when one of this function is added: of a function that runs longer than what its
+    /// window was granted for fewer are sent ahead, and none of one that has not run there.
+    pub(super) fn window_for(&self, function: FunctionId) -> u32 {
+        let ahead = u64::from(self.window.saturating_sub(self.status.slots));
+        let usable = match (self.run_times.of(function), self.granted_for) {
+            // A node that had not run anything granted no more than it can run at once.
+            (_, None) => ahead,
+            (None, Some(_)) => 0,
+            (Some(time), Some(granted)) if time <= granted => ahead,
+            (Some(time), Some(granted)) => {
+                (u128::from(ahead) * u128::from(granted) / u128::from(time)) as u64
+            }
+        };
+        self.window.min(self.status.slots) + usable as u32
     }
 
     pub(super) fn view(&self, key: NodeKey, observed: bool) -> NodeView<'_> {

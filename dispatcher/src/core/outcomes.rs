@@ -25,8 +25,9 @@ impl<T> Core<T> {
             self.message(now, key, message, actions);
         }
         // Once for all of them.
-        if any_outcomes && let Some(node) = self.nodes.get(&key).filter(|node| node.is_connected()) {
+        if any_outcomes && let Some(node) = self.nodes.get_mut(&key).filter(|node| node.is_connected()) {
             actions.push(Action::Send(key, ToNode::Ack(node.outcomes.without_gap())));
+            node.progressed = now;
         }
         self.update_taker(key);
     }
@@ -40,7 +41,7 @@ impl<T> Core<T> {
                     self.outcome(key, outcome, actions);
                 }
             }
-            FromNode::Window(window) => node.window = window,
+            FromNode::Window(window) => node.grant(window),
             FromNode::Status(status) => {
                 let resized = node.status.slots != status.slots;
                 node.status = status;
@@ -100,7 +101,7 @@ impl<T> Core<T> {
         let Some(job) = self.jobs.remove(id.job) else { return };
         if let Some(node) = self.nodes.get_mut(&key) {
             node.jobs += 1;
-            node.learn(run_time_ns);
+            node.learn(job.function, run_time_ns);
             node.forget(job.position, job.large_args(), &mut self.jobs);
         }
         if let Some(ticket) = job.ticket {
@@ -125,11 +126,10 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         self.take_from_node(id);
-        if let Some(node) = self.nodes.get_mut(&key)
-            && !matches!(ended, Ended::Returned | Ended::Cancelled)
-        {
+        let has_run = !matches!(ended, Ended::Returned | Ended::Cancelled);
+        if let (Some(node), Some(job), true) = (self.nodes.get_mut(&key), self.jobs.find(id.job), has_run) {
             node.jobs += 1;
-            node.learn(run_time_ns);
+            node.learn(job.function, run_time_ns);
         }
         let outcome = match ended {
             Ended::Succeeded(result) => JobOutcome::Succeeded(result),

@@ -47,12 +47,25 @@ impl<T> Core<T> {
         let most = self.share(key);
         let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
         let Some(node) = self.nodes.get_mut(&key) else { return false };
+        if node.attempts.is_empty() {
+            node.progressed = now;
+        }
+        // Jobs of one function follow each other: how many it may have then is found out once.
+        let mut known = None;
         while attempts.len() < most && node.attempts.len() < node.window as usize {
-            let (jobs, has_room_for) = (&self.jobs, |bytes| node.has_room_for(bytes));
+            let (jobs, it) = (&self.jobs, &*node);
+            let mut is_full = |function| {
+                let window = match known {
+                    Some((known, window)) if known == function => window,
+                    _ => it.window_for(function),
+                };
+                known = Some((function, window));
+                it.attempts.len() >= window as usize
+            };
             let taken = self.queue.take(|id| match jobs.find(id) {
                 Some(job) if job.node.is_some() => Verdict::Drop,
                 Some(job) if elsewhere && job.avoids(key) => Verdict::Leave,
-                Some(job) if !has_room_for(job.args.len()) => Verdict::Wait,
+                Some(job) if is_full(job.function) || !it.has_room_for(job.args.len()) => Verdict::Wait,
                 Some(_) => Verdict::Take,
                 None => Verdict::Drop,
             });
@@ -101,11 +114,11 @@ impl<T> Core<T> {
         }
         let candidates = self.overfull.iter().filter_map(|key| Some((*key, self.nodes.get(key)?)));
         let candidates = candidates.filter(|(_, node)| {
-            let worth = node.backlog().is_none_or(|backlog| backlog >= WORTH_RECALLING);
+            let worth = node.backlog(now).is_none_or(|backlog| backlog >= WORTH_RECALLING);
             let answered = node.recalled_at.is_none_or(|at| now.since(at) >= RECALL_ANSWER);
             node.is_connected() && worth && answered
         });
-        let Some((key, node)) = candidates.max_by_key(|(_, node)| node.backlog()) else { return };
+        let Some((key, node)) = candidates.max_by_key(|(_, node)| node.backlog(now)) else { return };
         let wanted = node.excess().div_ceil(2);
         let idle_nodes = self.takers.range(..(256, NodeKey(0))).filter_map(|(_, key)| self.nodes.get(key));
         let mut count = 0;

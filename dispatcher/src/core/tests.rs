@@ -716,6 +716,48 @@ fn what_waits_at_a_busy_node_is_asked_back_when_another_idles() {
     assert_eq!(returned, [run(B, &[(3, 2)])]);
 }
 
+/// Jobs of a function that has not run yet.
+fn jobs_of_another_function(count: u32) -> Event<Number> {
+    Event::Submit((0..count).map(|_| NewJob { function: FunctionId(8), ..new_job(99) }).collect())
+}
+
+#[test]
+fn a_window_measured_with_short_jobs_is_not_filled_with_others() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 2, 2);
+    dispatcher.submit(1);
+    let window = vec![FromNode::Outcomes(0, vec![succeeded(0, 1)]), FromNode::Window(1_000)];
+    dispatcher.on(Event::Received(A, window));
+    let at_a = |dispatcher: &Dispatcher| dispatcher.core.nodes().map(|view| view.attempts).sum::<usize>();
+    dispatcher.on(jobs_of_another_function(100));
+    assert_eq!(at_a(&dispatcher), 2, "nobody knows how long these run");
+    let first = ended(0, 1, Ended::Succeeded(Payload::default()));
+    let first = Outcome { id: AttemptId { job: JobId::new(0, 1), number: 1 }, ..first };
+    dispatcher.outcomes(A, 1, vec![Outcome { run_time_ns: 30_000_000_000, ..first }]);
+    assert_eq!(at_a(&dispatcher), 2, "they run for long");
+    // A node that is free takes what is short again.
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 2, 2);
+    dispatcher.submit(1);
+    dispatcher
+        .on(Event::Received(A, vec![FromNode::Outcomes(0, vec![succeeded(0, 1)]), FromNode::Window(50)]));
+    dispatcher.submit(100);
+    assert_eq!(at_a(&dispatcher), 50, "they are as short as those before");
+}
+
+#[test]
+fn work_behind_attempts_that_turn_out_long_is_asked_back() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    dispatcher
+        .on(Event::Received(A, vec![FromNode::Outcomes(0, vec![succeeded(0, 1)]), FromNode::Window(50)]));
+    dispatcher.submit(50);
+    assert_eq!(dispatcher.connect(B, 1, 1), [], "it takes no time, as far as is known");
+    let asked = dispatcher.pass(Duration::from_secs(1));
+    assert!(matches!(asked[..], [Action::Send(A, ToNode::Recall(_)), ..]), "{asked:?}");
+}
+
 #[test]
 fn a_program_that_does_not_start_at_home_starts_nowhere() {
     let mut dispatcher = Dispatcher::new();

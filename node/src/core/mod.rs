@@ -314,6 +314,8 @@ impl Core {
         }
         self.schedule(now, actions);
         self.flush_sessions(actions);
+        // After the outcomes: a dispatcher judges by them for what its window is meant.
+        self.announce_windows(actions);
         self.end_if_drained(now, actions);
     }
 

@@ -40,7 +40,6 @@ impl Core {
             self.top_up(now, actions);
         }
         self.take_back_stuck(now, actions);
-        self.announce_windows(actions);
     }
 
     /// The session to be given the next worker, leaving out programs that cannot have one now.
@@ -150,7 +149,7 @@ impl Core {
             let Some(function) = session.queue.front().map(|attempt| attempt.function) else { break };
             let estimate = match known {
                 Some((known, estimate)) if known == function => estimate,
-                _ => session.estimate_ns(function),
+                _ => session.run_times.of(function),
             };
             known = Some((function, estimate));
             if !may_take(estimate, worker) {
@@ -273,7 +272,7 @@ impl Core {
     }
 
     /// Tells dispatchers how much to send, where that changed by more than a quarter.
-    fn announce_windows(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn announce_windows(&mut self, actions: &mut Vec<Action>) {
         let active = self.sessions.values().filter(|session| session.is_active()).count();
         for session in self.sessions.values_mut() {
             let sharing = u32::try_from(active + usize::from(!session.is_active())).unwrap_or(u32::MAX);

@@ -1,11 +1,11 @@
 //! One dispatcher's standing with this node: what it queued here, what it is owed, how long its jobs take.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use pp_protocol::limits::{OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS};
 use pp_protocol::{
-    AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, OutputLine, ProgramRefusal, SessionId,
+    AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, OutputLine, ProgramRefusal, RunTimes, SessionId,
 };
 
 use super::queue::Queue;
@@ -57,9 +57,7 @@ pub(super) struct Session {
     /// The window last announced.
     pub(super) window: u32,
     /// How long its functions run.
-    estimates: BTreeMap<FunctionId, u64>,
-    /// How long its attempts run, whatever the function, in nanoseconds.
-    mean_ns: Option<u64>,
+    pub(super) run_times: RunTimes,
     /// Outcomes not acknowledged, oldest first.
     outcomes: VecDeque<Outcome>,
     /// How large these are together.
@@ -114,8 +112,7 @@ impl Session {
             singly: false,
             last_turn: 0,
             window: 0,
-            estimates: BTreeMap::new(),
-            mean_ns: None,
+            run_times: RunTimes::default(),
             outcomes: VecDeque::new(),
             outcome_bytes: 0,
             outcomes_made: 0,
@@ -154,26 +151,17 @@ impl Session {
         self.silent_since.map(|since| since + grace)
     }
 
-    /// How long an attempt of this function runs, as far as known, in nanoseconds.
-    pub(super) fn estimate_ns(&self, function: FunctionId) -> Option<u64> {
-        self.estimates.get(&function).copied()
-    }
-
-    /// Learns from one attempt. Rises fast and falls slowly: taking a job for shorter than it is costs more.
+    /// Learns from one attempt.
     #[inline]
     pub(super) fn learn(&mut self, function: FunctionId, run_time_ns: u64) {
-        let learnt = |known: u64| {
-            if run_time_ns > known { known.midpoint(run_time_ns) } else { known - (known - run_time_ns) / 8 }
-        };
-        self.estimates.entry(function).and_modify(|known| *known = learnt(*known)).or_insert(run_time_ns);
-        self.mean_ns = Some(self.mean_ns.map_or(run_time_ns, learnt));
+        self.run_times.learn(function, run_time_ns);
         self.run_time += Duration::from_nanos(run_time_ns);
     }
 
     /// How many attempts it should have at the node when it may use `slots` of it.
     pub(super) fn window_for(&self, slots: u32, round_trip: Duration) -> u32 {
         let ahead_ns = (AHEAD + round_trip).as_nanos() as u64;
-        let ahead = match self.mean_ns {
+        let ahead = match self.run_times.mean() {
             None => 0,
             Some(mean) if u128::from(mean) > TOO_LONG_TO_SEND_AHEAD.as_nanos() => 0,
             Some(mean) => (ahead_ns / mean.max(1)).clamp(1, AHEAD_ATTEMPTS),
