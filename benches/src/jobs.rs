@@ -40,6 +40,14 @@ pub(crate) fn started_at(milliseconds: u64) -> u64 {
     started
 }
 
+/// Takes so long, or no time at all.
+#[job]
+pub(crate) fn nap(milliseconds: u64) {
+    if milliseconds > 0 {
+        std::thread::sleep(Duration::from_millis(milliseconds));
+    }
+}
+
 /// Nanoseconds of a clock that all processes of this machine share.
 pub(crate) fn monotonic_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

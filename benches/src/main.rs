@@ -3,6 +3,7 @@
 //! The machine is never quiet, so a figure alone says little. Its ratio to the floor, measured in turns in the same
 //! run, is what changes are judged by.
 
+mod cancel;
 mod chain;
 mod compare;
 mod cpu;
@@ -71,6 +72,8 @@ enum Bench {
     Tail,
     /// From the death of a node to the start of its job on another
     Recovery,
+    /// A million pending jobs cancelled: until all have ended, and the longest stall of their node
+    Cancel,
     /// All of these
     All,
     /// All of these, and the peers that benches/peers/setup installs; written to benches/RESULTS.md
@@ -125,6 +128,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Bench::Recovery) {
         recovery::run(&mut report)?;
+    }
+    if wanted(Bench::Cancel) {
+        cancel::run(&mut report)?;
     }
     if wanted(Bench::Tail) {
         tail::run(&mut report)?;

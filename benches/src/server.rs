@@ -10,7 +10,7 @@ use pp_dispatcher::{Builder, Dispatcher};
 
 use crate::report::Report;
 
-const SECRET: &str = "known to this bench only";
+pub(crate) const SECRET: &str = "known to this bench only";
 /// How long a daemon may take to be ready for jobs, the sending of this program included.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -56,6 +56,11 @@ impl Server {
 }
 
 impl Server {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Kills the daemon as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         // One that has ended by itself is what is wanted.
