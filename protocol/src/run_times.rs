@@ -25,6 +25,7 @@ pub struct RunTimes {
     /// out of date.
     last: Option<(FunctionId, u64)>,
     functions: BTreeMap<FunctionId, u64>,
+    /// Of all together, once there is more than one.
     mean: Option<u64>,
 }
 
@@ -39,23 +40,33 @@ impl RunTimes {
 
     /// How long the last attempts ran, whatever they called, in nanoseconds.
     pub fn mean(&self) -> Option<u64> {
-        self.mean
+        self.mean.or(self.last.map(|(_, time)| time))
+    }
+
+    /// The function that was learned of last.
+    pub fn last(&self) -> Option<FunctionId> {
+        self.last.map(|(function, _)| function)
     }
 
     /// Learns from one attempt, which ran so many nanoseconds.
     #[inline]
     pub fn learn(&mut self, function: FunctionId, run_time_ns: u64) {
         match &mut self.last {
-            Some((last, time)) if *last == function => *time = smoothed(*time, run_time_ns),
+            Some((last, time)) if *last == function => {
+                *time = smoothed(*time, run_time_ns);
+                if let Some(mean) = &mut self.mean {
+                    *mean = smoothed(*mean, run_time_ns);
+                }
+            }
             _ => self.learn_of_another(function, run_time_ns),
         }
-        self.mean = Some(self.mean.map_or(run_time_ns, |mean| smoothed(mean, run_time_ns)));
     }
 
     #[inline(never)]
     fn learn_of_another(&mut self, function: FunctionId, run_time_ns: u64) {
         if let Some((last, time)) = self.last {
             self.functions.insert(last, time);
+            self.mean = Some(smoothed(self.mean.unwrap_or(time), run_time_ns));
         }
         let time = self.functions.get(&function).map_or(run_time_ns, |known| smoothed(*known, run_time_ns));
         self.last = Some((function, time));

@@ -114,7 +114,8 @@ pub(super) struct Node {
     /// Attempts were asked back, and the answer is not complete.
     pub(super) recalled_at: Option<Moment>,
     pub(super) jobs: u64,
-    pub(super) run_time: Duration,
+    /// How long its attempts ran together.
+    pub(super) run_time_ns: u64,
     /// When its last life began, and how many lives in a row were short.
     began: Option<Moment>,
     short_lives: u32,
@@ -168,7 +169,7 @@ impl Node {
             progressed: Moment(0),
             recalled_at: None,
             jobs: 0,
-            run_time: Duration::ZERO,
+            run_time_ns: 0,
             began: None,
             short_lives: 0,
             resting_until: None,
@@ -352,7 +353,7 @@ impl Node {
     /// Learns from an attempt that ran.
     pub(super) fn learn(&mut self, function: FunctionId, run_time_ns: u64) {
         self.run_times.learn(function, run_time_ns);
-        self.run_time += Duration::from_nanos(run_time_ns);
+        self.run_time_ns = self.run_time_ns.saturating_add(run_time_ns);
     }
 
     /// It takes so many attempts, if they are as long as the last ones were.
@@ -413,7 +414,7 @@ impl Node {
             attempts: self.attempts.len(),
             window: self.window,
             jobs: self.jobs,
-            run_time: self.run_time,
+            run_time: Duration::from_nanos(self.run_time_ns),
         }
     }
 

@@ -50,25 +50,32 @@ impl<T> Core<T> {
         if node.attempts.is_empty() {
             node.progressed = now;
         }
-        // Jobs of one function follow each other: how many it may have then is found out once.
-        let mut known = None;
+        // Jobs of one function follow each other: how many the node may have of it is found out once.
+        let mut function = node.run_times.last();
+        let mut window = function.map_or(0, |function| node.window_for(function));
         while attempts.len() < most && node.attempts.len() < node.window as usize {
-            let (jobs, it) = (&self.jobs, &*node);
-            let mut is_full = |function| {
-                let window = match known {
-                    Some((known, window)) if known == function => window,
-                    _ => it.window_for(function),
-                };
-                known = Some((function, window));
-                it.attempts.len() >= window as usize
-            };
+            if node.attempts.len() >= window as usize {
+                function = None;
+            }
+            let (jobs, it, mut other) = (&self.jobs, &*node, None);
             let taken = self.queue.take(|id| match jobs.find(id) {
                 Some(job) if job.node.is_some() => Verdict::Drop,
                 Some(job) if elsewhere && job.avoids(key) => Verdict::Leave,
-                Some(job) if is_full(job.function) || !it.has_room_for(job.args.len()) => Verdict::Wait,
+                Some(job) if function != Some(job.function) => {
+                    other = Some(job.function);
+                    Verdict::Wait
+                }
+                Some(job) if !it.has_room_for(job.args.len()) => Verdict::Wait,
                 Some(_) => Verdict::Take,
                 None => Verdict::Drop,
             });
+            if let Some(other) = other {
+                function = Some(other);
+                window = node.window_for(other);
+                if node.attempts.len() < window as usize {
+                    continue;
+                }
+            }
             let Some(id) = taken else { break };
             let Some(job) = self.jobs.find_mut(id) else { continue };
             if job.options().is_some_and(|options| options.idempotent) && job.rare().copy.is_none() {

@@ -60,13 +60,31 @@ impl Core {
         }
     }
 
-    pub(super) fn received(
+    /// Neighbours that cancel attempts are taken in as one: to look through the workers costs the same for many.
+    pub(super) fn received_all(
         &mut self,
         now: Moment,
         key: ConnectionKey,
-        message: ToNode,
+        messages: Vec<ToNode>,
         actions: &mut Vec<Action>,
     ) {
+        let mut cancelled = Vec::new();
+        for message in messages {
+            if let ToNode::Cancel(attempts) = message {
+                cancelled.extend(attempts);
+                continue;
+            }
+            if !cancelled.is_empty() {
+                self.received(now, key, ToNode::Cancel(std::mem::take(&mut cancelled)), actions);
+            }
+            self.received(now, key, message, actions);
+        }
+        if !cancelled.is_empty() {
+            self.received(now, key, ToNode::Cancel(cancelled), actions);
+        }
+    }
+
+    fn received(&mut self, now: Moment, key: ConnectionKey, message: ToNode, actions: &mut Vec<Action>) {
         // The connection may have been closed by a message before this one in the same batch.
         let Some(connection) = self.connections.get(&key) else { return };
         match (connection.peer, message) {

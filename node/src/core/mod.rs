@@ -286,9 +286,7 @@ impl Core {
             Event::Connected(key) => self.connected(now, key),
             Event::Received(key, messages) => {
                 self.heard(now, key);
-                for message in joined(messages) {
-                    self.received(now, key, message, actions);
-                }
+                self.received_all(now, key, messages, actions);
             }
             Event::Disconnected(key) => self.disconnected(now, key, actions),
             Event::ProgramStored(digest) => self.program_stored(digest),
@@ -403,19 +401,4 @@ impl Core {
             }
         }
     }
-}
-
-/// Neighbours that give up attempts are taken in as one: to look through the workers costs the same for many.
-fn joined(messages: Vec<ToNode>) -> impl Iterator<Item = ToNode> {
-    let mut messages = messages.into_iter().peekable();
-    std::iter::from_fn(move || {
-        let mut message = messages.next()?;
-        if let ToNode::Cancel(attempts) = &mut message {
-            while let Some(ToNode::Cancel(more)) = messages.next_if(|next| matches!(next, ToNode::Cancel(_)))
-            {
-                attempts.extend(more);
-            }
-        }
-        Some(message)
-    })
 }

@@ -3,7 +3,7 @@
 //! Nearly all of them leave at the front, so identifiers are indexed only once one is looked for: each attempt once,
 //! however many are taken out one after the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use pp_protocol::{Attempt, AttemptId};
@@ -15,11 +15,12 @@ const FEW: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// A gap is where an attempt was taken out. The first place is none.
-    places: VecDeque<Option<Attempt>>,
-    gaps: usize,
+    /// With those that were taken out, which have lost their arguments. The first one was not.
+    places: VecDeque<Attempt>,
     /// The number of the first place; the others count on.
     first: u64,
+    /// Places whose attempts were taken out.
+    gaps: BTreeSet<u64>,
     /// Where attempts are. Entries of those that left at the front stay for a while.
     index: BTreeMap<AttemptId, u64>,
     /// The places of which the index knows.
@@ -30,8 +31,8 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             places: VecDeque::new(),
-            gaps: 0,
             first: MIDDLE,
+            gaps: BTreeSet::new(),
             index: BTreeMap::new(),
             indexed: MIDDLE..MIDDLE,
         }
@@ -40,7 +41,7 @@ impl Default for Queue {
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.gaps
+        self.places.len() - self.gaps.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,11 +49,12 @@ impl Queue {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Attempt> {
-        self.places.iter().flatten()
+        let numbered = (self.first..).zip(&self.places);
+        numbered.filter(|(number, _)| !self.gaps.contains(number)).map(|(_, attempt)| attempt)
     }
 
     pub(super) fn front(&self) -> Option<&Attempt> {
-        self.places.front()?.as_ref()
+        self.places.front()
     }
 
     /// Adds attempts at the end.
@@ -60,20 +62,23 @@ impl Queue {
         if self.is_empty() && !self.index.is_empty() {
             self.forget_index();
         }
-        self.places.extend(attempts.into_iter().map(Some));
+        self.places.extend(attempts);
     }
 
     pub(super) fn push_front(&mut self, attempt: Attempt) {
         // What is known of this place is of one that has left.
         self.forget_what_left();
         self.first -= 1;
-        self.places.push_front(Some(attempt));
+        self.places.push_front(attempt);
     }
 
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<Attempt> {
-        let attempt = self.places.pop_front()?;
-        self.first += 1;
-        self.drop_gaps_in_front();
+        let attempt = self.places.pop_front();
+        self.first += u64::from(attempt.is_some());
+        if !self.gaps.is_empty() {
+            self.drop_gaps_in_front();
+        }
         attempt
     }
 
@@ -82,28 +87,38 @@ impl Queue {
         self.index_the_rest();
         let number = self.index.remove(&id)?;
         let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let attempt = self.places.get_mut(place)?.take_if(|attempt| attempt.id == id)?;
-        self.gaps += 1;
+        let kept = self.places.get_mut(place).filter(|kept| kept.id == id)?;
+        let attempt = Attempt { args: std::mem::take(&mut kept.args), ..*kept };
+        self.gaps.insert(number);
         self.drop_gaps_in_front();
-        if self.gaps > self.len() + FEW {
-            self.places.retain(Option::is_some);
-            self.gaps = 0;
-            self.forget_index();
+        if self.gaps.len() > self.len() + FEW {
+            self.close_gaps();
         }
         Some(attempt)
     }
 
     /// Takes out all attempts, in order.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Attempt> + use<> {
-        std::mem::take(self).places.into_iter().flatten()
+    pub(super) fn take_all(&mut self) -> VecDeque<Attempt> {
+        self.close_gaps();
+        std::mem::take(self).places
     }
 
     fn drop_gaps_in_front(&mut self) {
-        while let Some(None) = self.places.front() {
+        while self.gaps.first() == Some(&self.first) {
+            self.gaps.pop_first();
             self.places.pop_front();
             self.first += 1;
-            self.gaps -= 1;
         }
+    }
+
+    fn close_gaps(&mut self) {
+        let mut number = self.first;
+        let gaps = std::mem::take(&mut self.gaps);
+        self.places.retain(|_| {
+            number += 1;
+            !gaps.contains(&(number - 1))
+        });
+        self.forget_index();
     }
 
     fn index_the_rest(&mut self) {
@@ -114,9 +129,9 @@ impl Queue {
         let end = self.first + self.places.len() as u64;
         for numbers in [self.first..self.indexed.start, self.indexed.end..end] {
             let places = (numbers.start - self.first) as usize..(numbers.end - self.first) as usize;
-            for (number, place) in numbers.zip(self.places.range(places)) {
-                self.index.extend(place.iter().map(|attempt| (attempt.id, number)));
-            }
+            let numbered = numbers.zip(self.places.range(places));
+            let present = numbered.filter(|(number, _)| !self.gaps.contains(number));
+            self.index.extend(present.map(|(number, attempt)| (attempt.id, number)));
         }
         self.indexed = self.first..end;
     }
@@ -131,8 +146,11 @@ impl Queue {
     }
 
     pub(super) fn check_invariants(&self) {
-        assert_eq!(self.gaps, self.places.iter().filter(|place| place.is_none()).count(), "gaps are counted");
-        assert!(!matches!(self.places.front(), Some(None)), "a queue does not begin with a gap");
+        let end = self.first + self.places.len() as u64;
+        assert!(
+            self.gaps.range(..=self.first).chain(self.gaps.range(end..)).next().is_none(),
+            "gaps are in the queue, and not in front"
+        );
     }
 }
 
@@ -207,8 +225,8 @@ mod tests {
         queue.extend((0..10_000).map(attempt).collect());
         assert!(queue.take_out(id(9_999)).is_some());
         for place in (0..9_000).rev() {
-            assert_eq!(queue.index.len() + queue.gaps, 10_000, "nothing is looked at again");
-            if queue.gaps > queue.len() {
+            assert_eq!(queue.index.len() + queue.gaps.len(), 10_000, "nothing is looked at again");
+            if queue.gaps.len() > queue.len() {
                 break;
             }
             assert!(queue.take_out(id(place)).is_some());

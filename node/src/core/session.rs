@@ -68,7 +68,8 @@ pub(super) struct Session {
     unsent: usize,
     /// Lines not sent.
     output: Vec<OutputLine>,
-    run_time: Duration,
+    /// How long its attempts ran together.
+    run_time_ns: u64,
 }
 
 /// What a session did so far, for people.
@@ -118,7 +119,7 @@ impl Session {
             outcomes_made: 0,
             unsent: 0,
             output: Vec::new(),
-            run_time: Duration::ZERO,
+            run_time_ns: 0,
         }
     }
 
@@ -155,7 +156,7 @@ impl Session {
     #[inline]
     pub(super) fn learn(&mut self, function: FunctionId, run_time_ns: u64) {
         self.run_times.learn(function, run_time_ns);
-        self.run_time += Duration::from_nanos(run_time_ns);
+        self.run_time_ns = self.run_time_ns.saturating_add(run_time_ns);
     }
 
     /// How many attempts it should have at the node when it may use `slots` of it.
@@ -239,7 +240,7 @@ impl Session {
             name: self.name.clone(),
             connected: self.connection.is_some(),
             ended: self.outcomes_made,
-            run_time: self.run_time,
+            run_time: Duration::from_nanos(self.run_time_ns),
             queued: self.queue.len(),
             slots_used: self.slots_used,
             kept: self.outcomes.len(),

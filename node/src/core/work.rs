@@ -268,7 +268,7 @@ impl Core {
     pub(super) fn settle(&mut self, key: WorkerKey, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.work.is_empty()) else { return };
         worker.watch = None;
-        worker.orders = Orders::default();
+        worker.orders.0.clear();
         if let Some(session) = worker.session.take().and_then(|session| self.sessions.get_mut(&session)) {
             session.slots_used -= 1;
         }
