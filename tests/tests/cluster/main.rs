@@ -27,6 +27,8 @@ fn main() {
         running::with_restart_every_job_has_a_worker_of_its_own,
         running::what_a_job_prints_on_a_node_arrives_with_its_name,
         running::a_job_on_a_node_is_cancelled_or_killed_at_its_limit,
+        running::many_jobs_cancelled_one_after_the_other_freeze_nobody,
+        running::long_jobs_are_not_hoarded_after_short_ones,
         running::a_lost_worker_on_a_node_is_told_with_its_last_words,
         failing::a_killed_node_costs_nothing_and_is_used_again_when_it_is_back,
         failing::a_frozen_node_loses_its_jobs_to_others_and_is_used_again_when_it_thaws,

@@ -151,6 +151,39 @@ pub(crate) fn a_job_on_a_node_is_cancelled_or_killed_at_its_limit() {
     }
 }
 
+pub(crate) fn many_jobs_cancelled_one_after_the_other_freeze_nobody() {
+    let server = Server::start(2);
+    let (dispatcher, neighbour) = (dispatcher([&server]), dispatcher([&server]));
+    let seen = neighbour.events();
+    // The shortest jobs of the same function make the window large.
+    let tiny: Vec<_> = (0..50_000).map(|_| dispatcher.submit(nap, (0,))).collect();
+    assert!(tiny.into_iter().all(|job| job.wait().is_ok()));
+    let pending: Vec<_> = (0..200_000).map(|_| dispatcher.submit(nap, (60_000,))).collect();
+    let at_node = || node(&dispatcher, &server).map_or(0, |node| node.jobs_at_node);
+    wait_until("thousands of jobs to be sent ahead", || at_node() > 3_000);
+    pending.iter().for_each(|job| job.cancel());
+    assert!(pending.into_iter().all(|job| job.wait() == Err(JobError::Cancelled)));
+    wait_until("the node to have given up all of them", || at_node() == 0);
+    assert_eq!(neighbour.submit(square, (3,)).wait(), Ok(9));
+    neighbour.shutdown();
+    let trouble: Vec<_> = seen.filter(|event| !matches!(event, Event::NodeConnected { .. })).collect();
+    assert!(trouble.is_empty(), "{trouble:?}");
+}
+
+pub(crate) fn long_jobs_are_not_hoarded_after_short_ones() {
+    let server = Server::start(2);
+    let dispatcher = dispatcher([&server]);
+    let tiny: Vec<_> = (0..50_000).map(|n| dispatcher.submit(square, (n,))).collect();
+    assert!(tiny.into_iter().all(|job| job.wait().is_ok()));
+    let long: Vec<_> = (0..1_000).map(|_| dispatcher.submit(nap, (60_000,))).collect();
+    wait_until("the node to run two of them", || {
+        node(&dispatcher, &server).is_some_and(|node| node.busy == 2)
+    });
+    let at_node = node(&dispatcher, &server).map(|node| node.jobs_at_node);
+    assert_eq!(at_node, Some(2), "nobody knows how long they run");
+    long.iter().for_each(|job| job.cancel());
+}
+
 pub(crate) fn a_lost_worker_on_a_node_is_told_with_its_last_words() {
     let server = Server::start(2);
     let dispatcher = dispatcher([&server]);
