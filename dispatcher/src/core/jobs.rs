@@ -124,6 +124,9 @@ pub(super) struct Jobs<T> {
 
 const BLOCK_PLACES: usize = 1 << 10;
 
+/// Jobs that fail in one turn where none can run.
+const FAILED_AT_ONCE: usize = 8_192;
+
 #[derive(Debug)]
 struct Place<T> {
     generation: u32,
@@ -349,10 +352,12 @@ impl<T> Core<T> {
         self.queue.push_front(priority, id);
     }
 
-    /// Once it is known that no node will ever run this program, waiting would be for ever.
+    /// Once it is known that no node will ever run this program, waiting would be for ever. So many jobs fail at once; the
+    /// next tick is due at once while there are more.
     pub(super) fn fail_if_unrunnable(&mut self, actions: &mut Vec<Action<T>>) {
         let Some(failure) = self.unrunnable.clone() else { return };
-        while let Some(id) = self.next_queued() {
+        for _ in 0..FAILED_AT_ONCE {
+            let Some(id) = self.next_queued() else { return };
             self.resolve(id, JobOutcome::Lost(vec![failure.clone()]), None, Duration::ZERO, actions);
         }
     }

@@ -1,6 +1,5 @@
 //! Connections to nodes: dialled, lost, resumed, judged by their silence.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pp_protocol::{AttemptId, Moment, NodeId, Resume, ToNode, Welcome};
@@ -122,9 +121,10 @@ impl<T> Core<T> {
 
     /// The connection broke while attempts were on their way: what the node does not have is queued again.
     fn queue_what_did_not_arrive(&mut self, key: NodeKey, held: &[AttemptId]) {
-        let held: BTreeSet<_> = held.iter().copied().collect();
+        let mut held = held.to_vec();
+        held.sort_unstable();
         for id in self.attempts_at(key).into_iter().rev() {
-            if !held.contains(&id) {
+            if held.binary_search(&id).is_err() {
                 self.take_from_node(id);
                 self.queue_again(id.job);
             }

@@ -353,6 +353,7 @@ impl<T> Core<T> {
             Stalled::Since(since) => Some(since + STALL),
             Stalled::No | Stalled::Reported => None,
         };
+        let more_to_fail = (self.unrunnable.is_some() && self.queue.len() > 0).then_some(Moment(0));
         self.nodes
             .values()
             .flat_map(|node| [node.redial_at(), node.resting_until])
@@ -361,6 +362,7 @@ impl<T> Core<T> {
             .chain(self.recall_due)
             .chain(self.copy_due)
             .chain(stall)
+            .chain(more_to_fail)
             .min()
     }
 

@@ -54,9 +54,12 @@ impl Queue {
         }
     }
 
-    /// A job that was in the queue is gone; its entry is dropped when its turn comes.
+    /// A job that was in the queue is gone; its entry is dropped when its turn comes, or with all others.
     pub(super) fn forget_one(&mut self) {
         self.waiting -= 1;
+        if self.waiting == 0 {
+            *self = Self::default();
+        }
     }
 
     /// Takes the first job that `verdict` accepts, if none that is to wait is before it.

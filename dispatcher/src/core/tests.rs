@@ -716,6 +716,24 @@ fn what_waits_at_a_busy_node_is_asked_back_when_another_idles() {
     assert_eq!(returned, [run(B, &[(3, 2)])]);
 }
 
+#[test]
+fn jobs_that_can_run_nowhere_fail_some_at_a_time_until_none_is_left() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.on(Event::NodeFound { node: A, name: "local".into(), kind: NodeKind::Local });
+    dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 0, 0))));
+    dispatcher.submit(20_000);
+    let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: Vec::new() };
+    let first = dispatcher.on(Event::Received(A, vec![FromNode::ProgramRefused(Digest([0; 32]), refusal)]));
+    assert!(first.len() < 10_000, "nobody else waits for all of them");
+    let mut turns = 1;
+    while dispatcher.core.unresolved() > 0 {
+        assert!(dispatcher.core.next_deadline() <= Some(dispatcher.now), "the rest is due at once");
+        dispatcher.on(Event::Tick);
+        turns += 1;
+    }
+    assert_eq!(turns, 3);
+}
+
 /// Jobs of a function that has not run yet.
 fn jobs_of_another_function(count: u32) -> Event<Number> {
     Event::Submit((0..count).map(|_| NewJob { function: FunctionId(8), ..new_job(99) }).collect())

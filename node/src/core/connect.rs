@@ -1,6 +1,5 @@
 //! Connections: greetings, resumed sessions, heartbeats, farewells.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pp_protocol::limits::{NAME_BYTES, PROGRAM_OFFERS, SESSIONS, WINDOW_ATTEMPTS, cut};
@@ -231,10 +230,11 @@ impl Core {
         session.youngest_connection = connection;
         session.silent_since = None;
         session.acknowledged(resume.outcomes_received);
-        let wanted: BTreeSet<AttemptId> = resume.held.iter().copied().collect();
+        let mut wanted = resume.held.clone();
+        wanted.sort_unstable();
         let queued = session.queue.iter().map(|attempt| attempt.id);
         let held: Vec<_> = queued.chain(in_workers).chain(session.kept()).collect();
-        let unwanted: Vec<_> = held.iter().copied().filter(|id| !wanted.contains(id)).collect();
+        let unwanted: Vec<_> = held.iter().copied().filter(|id| wanted.binary_search(id).is_err()).collect();
         session.send_all_again();
         let window = session.window;
         self.set_peer(connection, Peer::Session(key));
