@@ -11,7 +11,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pp_protocol::{JobId, Payload, codec::Source};
+use pp_protocol::{JobId, Payload, values::Source};
 use serde::de::DeserializeOwned;
 
 use crate::completions::Completions;

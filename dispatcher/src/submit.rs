@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pp_protocol::{FunctionId, JobId, Payload, codec, room};
+use pp_protocol::limits::PAYLOAD_BYTES;
+use pp_protocol::values::{self, ValueError};
+use pp_protocol::{FunctionId, JobId, Payload, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -41,11 +43,12 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         A: Serialize,
     {
         let call = find(function).map_err(JobError::NotRegistered).and_then(|function| {
-            let args = encode(args).map_err(|error| {
-                JobError::Serialisation(format!(
+            let args = encode(args).map_err(|error| match error.too_large() {
+                Some(size) => JobError::ArgumentsTooLarge { size, limit: PAYLOAD_BYTES as u64 },
+                None => JobError::Serialisation(format!(
                     "the arguments of {} cannot be serialised: {error}",
                     function.name
-                ))
+                )),
             })?;
             check_size(args.len())?;
             Ok((function.id, args))
@@ -190,7 +193,7 @@ impl Drop for Leave<'_> {
 }
 
 /// Serialises arguments; small ones share memory, so that a job costs no allocation for them.
-fn encode<A: Serialize>(args: &A) -> Result<Payload, codec::EncodeError> {
+fn encode<A: Serialize>(args: &A) -> Result<Payload, ValueError> {
     thread_local! {
         /// Where arguments are serialised, and where small ones stay.
         static SCRATCH: RefCell<(room::Writer, BytesMut)> = RefCell::default();
@@ -198,7 +201,7 @@ fn encode<A: Serialize>(args: &A) -> Result<Payload, codec::EncodeError> {
     // Taken out while it is used, since serialising runs the user's code, which may submit jobs itself.
     let (mut scratch, mut arena) = SCRATCH.take();
     scratch.clear();
-    codec::encode(args, &mut scratch)?;
+    values::encode_arguments(args, &mut scratch)?;
     let args = match scratch.few() {
         None => scratch.take_many().unwrap_or_default().into(),
         Some(few) => Payload::inline(few).unwrap_or_else(|| {

@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
-use pp_protocol::codec::{self, DecodeError, Source};
+use pp_protocol::values::{self, Source, ValueError};
 use pp_protocol::{FunctionId, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,15 +31,15 @@ pub trait Arguments: Sized {
     ///
     /// # Errors
     /// When they are not there.
-    fn take(source: &mut Source<'_>) -> Result<Self, DecodeError>;
+    fn take(source: &mut Source<'_>) -> Result<Self, ValueError>;
 }
 
 macro_rules! arguments {
     ($($name:ident)*) => {
         impl<$($name: DeserializeOwned + 'static),*> Arguments for ($($name,)*) {
             #[inline]
-            fn take(_source: &mut Source<'_>) -> Result<Self, DecodeError> {
-                Ok(($(_source.take::<$name>()?,)*))
+            fn take(_source: &mut Source<'_>) -> Result<Self, ValueError> {
+                Ok(($(_source.take_argument::<$name>()?,)*))
             }
         }
     };
@@ -74,6 +74,9 @@ pub enum CallError {
     /// The result's own `Serialize` failed.
     #[error("the result cannot be sent: {0}")]
     BadResult(String),
+    /// The result has so many bytes, or more.
+    #[error("the result has {0} bytes or more, which is too much")]
+    TooLarge(u64),
 }
 
 /// The functions of this program cannot be told apart.
@@ -183,7 +186,10 @@ pub fn invoke<A: Arguments, R: Serialize>(
 ) -> Result<(), CallError> {
     let taken = A::take(&mut args).and_then(|taken| args.end().map(|()| taken));
     let args = taken.map_err(|error| CallError::BadArguments(error.to_string()))?;
-    codec::encode(&function(args), result).map_err(|error| CallError::BadResult(error.to_string()))
+    values::encode(&function(args), result).map_err(|error| match error.too_large() {
+        Some(size) => CallError::TooLarge(size),
+        None => CallError::BadResult(error.to_string()),
+    })
 }
 
 /// A map by function. Identifiers are cut from a cryptographic hash, so they need no further hashing.
@@ -229,11 +235,11 @@ mod tests {
         assert_eq!((registry.len(), registry.name(id)), (2, Some("tests::add")));
         let (mut args, mut result) = (Vec::new(), room::Writer::default());
         result.write_all(&[0xee]).unwrap();
-        codec::encode(&(40_u32, 2_u32), &mut args).unwrap();
+        values::encode_arguments(&(40_u32, 2_u32), &mut args).unwrap();
         registry.call(id).unwrap()(Source::new(&args), &mut result).unwrap();
         let result = result.few().unwrap();
         assert_eq!(result[0], 0xee, "the result is appended");
-        assert_eq!(codec::decode::<u32>(&result[1..]).unwrap(), 42);
+        assert_eq!(values::decode::<u32>(&result[1..]).unwrap(), 42);
     }
 
     #[test]

@@ -1,13 +1,12 @@
-//! The one place that knows how values become bytes: bincode 2, variable-length integers, little endian.
+//! The one place that knows how messages become bytes: bincode 2, variable-length integers, little endian.
 //!
 //! bincode is no longer developed; replacing it means rewriting this file (and a new protocol version). What most bytes
-//! on a wire belong to, lists of attempts and outcomes, has a form of its own: [`packed`](crate::packed).
+//! on a wire belong to, lists of attempts and outcomes, has a form of its own: [`packed`](crate::packed). Users' values
+//! have another, since bincode carries only what is written for it: [`values`](crate::values).
 
-use std::any::{Any, TypeId};
 use std::io::Write;
 
 use bincode::config::{Configuration, Limit, LittleEndian, NoLimit, Varint};
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -56,74 +55,9 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut impl Write) -> Result<
 /// # Errors
 /// When the bytes do not parse or some are left over.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let mut source = Source::new(bytes);
-    let value = decode_first(&mut source.rest)?;
-    source.end().map(|()| value)
-}
-
-/// Serialised values one after the other, and the memory they are in where that can be held on to.
-///
-/// Values are copied out of it, but for large [`Bytes`], which share that memory.
-#[derive(Clone, Debug)]
-pub struct Source<'a> {
-    rest: &'a [u8],
-    memory: Option<&'a Bytes>,
-}
-
-/// A [`Bytes`] shares memory from this size on, unless it is only a small part of it.
-const SHARED_BYTES: usize = 64 * 1024;
-const SMALLEST_PART: usize = 4;
-
-impl<'a> Source<'a> {
-    /// Reads `bytes`, whose memory will be used for something else.
-    #[inline]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, memory: None }
-    }
-
-    /// Reads `bytes`.
-    #[inline]
-    pub fn shared(bytes: &'a Bytes) -> Self {
-        Self { rest: bytes, memory: Some(bytes) }
-    }
-
-    /// The next value.
-    ///
-    /// # Errors
-    /// When what follows is none.
-    #[inline]
-    pub fn take<T: DeserializeOwned + 'static>(&mut self) -> Result<T, DecodeError> {
-        if TypeId::of::<T>() == TypeId::of::<Bytes>()
-            && let Some(memory) = self.memory
-            && let Some(value) = self.take_shared(memory)
-        {
-            return Ok(value);
-        }
-        decode_first(&mut self.rest)
-    }
-
-    /// The next value, which is a [`Bytes`] if there is any to be had without a copy.
-    fn take_shared<T: 'static>(&mut self, memory: &Bytes) -> Option<T> {
-        let mut rest = self.rest;
-        let length = usize::try_from(decode_first::<u64>(&mut rest).ok()?).ok()?;
-        let bytes = rest.get(..length)?;
-        if length < SHARED_BYTES.max(memory.len() / SMALLEST_PART) {
-            return None;
-        }
-        let mut value = None::<T>;
-        *(&mut value as &mut dyn Any).downcast_mut::<Option<Bytes>>()? = Some(memory.slice_ref(bytes));
-        self.rest = &rest[length..];
-        value
-    }
-
-    /// Nothing may be left.
-    ///
-    /// # Errors
-    /// When something is.
-    #[inline]
-    pub fn end(&self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::LeftOver(self.rest.len())) }
-    }
+    let mut rest = bytes;
+    let value = decode_first(&mut rest)?;
+    if rest.is_empty() { Ok(value) } else { Err(DecodeError::LeftOver(rest.len())) }
 }
 
 /// Takes the value that `bytes` begin with off them.
@@ -143,33 +77,6 @@ mod tests {
         encode(&(u64::MAX >> 1), &mut bytes).unwrap();
         assert!(matches!(decode::<Vec<u8>>(&bytes), Err(DecodeError::Malformed(_))));
         assert!(matches!(decode::<String>(&bytes), Err(DecodeError::Malformed(_))));
-    }
-
-    #[test]
-    fn large_bytes_are_not_copied_and_everything_else_is() {
-        let values =
-            (7_u64, Bytes::from(vec![5; 2 * SHARED_BYTES]), Bytes::from(vec![6; 9]), vec![8_u8; 100_000]);
-        let mut bytes = Vec::new();
-        encode(&values, &mut bytes).unwrap();
-        let memory = Bytes::from(bytes);
-        let is_within = |part: &[u8]| memory.as_ptr_range().contains(&part.as_ptr());
-        for shared in [true, false] {
-            let mut source = if shared { Source::shared(&memory) } else { Source::new(&memory) };
-            let taken = (
-                source.take::<u64>().unwrap(),
-                source.take::<Bytes>().unwrap(),
-                source.take::<Bytes>().unwrap(),
-                source.take::<Vec<u8>>().unwrap(),
-            );
-            source.end().unwrap();
-            assert_eq!(taken, values);
-            assert_eq!((is_within(&taken.1), is_within(&taken.2)), (shared, false));
-        }
-        assert!(Source::shared(&memory.slice(..100)).take::<(u64, Bytes)>().is_err());
-        assert!(
-            Source::shared(&memory.slice(1..100)).take::<Bytes>().is_err(),
-            "there is less than announced"
-        );
     }
 
     #[test]

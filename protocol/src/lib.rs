@@ -22,6 +22,8 @@ mod outcome;
 pub mod packed;
 mod payload;
 mod run_times;
+#[cfg(any(feature = "net", feature = "codec"))]
+pub mod values;
 mod version;
 pub mod worker;
 

@@ -38,10 +38,10 @@ impl Payload {
     /// What is serialised here, to be decoded.
     #[cfg(any(feature = "net", feature = "codec"))]
     #[inline]
-    pub fn source(&self) -> crate::codec::Source<'_> {
+    pub fn source(&self) -> crate::values::Source<'_> {
         match &self.0 {
-            Kept::Inline(..) => crate::codec::Source::new(self),
-            Kept::Shared(bytes) => crate::codec::Source::shared(bytes),
+            Kept::Inline(..) => crate::values::Source::new(self),
+            Kept::Shared(bytes) => crate::values::Source::shared(bytes),
         }
     }
 

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use pp_protocol::FunctionId;
-use pp_protocol::codec::Source;
 use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
 use pp_protocol::packed::{self, Args, Input};
 use pp_protocol::room;
+use pp_protocol::values::Source;
 use pp_protocol::worker::{Finished, WORKER_VERSION, WorkResult};
 
 use super::frames::{self, FrameError, FrameReader, LARGE_BYTES};
@@ -212,6 +212,7 @@ fn call(function: Call, args: Source<'_>, result: &mut room::Writer) -> Result<(
     called.map_err(|error| match error {
         CallError::BadArguments(reason) => WorkResult::BadArguments(cut(&reason, TEXT_BYTES).into()),
         CallError::BadResult(reason) => WorkResult::BadResult(cut(&reason, TEXT_BYTES).into()),
+        CallError::TooLarge(size) => WorkResult::TooLarge(size, PAYLOAD_BYTES as u64),
     })?;
     if result.len() > PAYLOAD_BYTES {
         let size = result.len() as u64;

@@ -11,7 +11,7 @@ use pp_node::core::WorkerKey;
 use pp_node::functions::function_id;
 use pp_node::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
 use pp_protocol::worker::{Finished, Work, WorkResult};
-use pp_protocol::{Death, Payload, codec, room};
+use pp_protocol::{Death, Payload, room, values};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ impl Fixture {
     /// Work whose arguments, if they are large, are where they can be lent.
     pub(crate) fn work(&mut self, function: &str, args: impl Serialize) -> Work {
         let mut written = room::Writer::default();
-        codec::encode(&args, &mut written).unwrap();
+        values::encode_arguments(&args, &mut written).unwrap();
         let args = written.take_many().map_or_else(|| written.few().unwrap().into(), Payload::from);
         self.next_number += 1;
         Work { number: self.next_number - 1, function: function_id(function), args }

@@ -22,6 +22,7 @@ use bytes::Bytes;
 
 use self::arena::{KEPT_FOR, Region};
 use self::memory::Memory;
+use crate::values::Output;
 
 /// What is smaller has no room of its own.
 pub const SMALLEST_BYTES: usize = 64 * 1024;
@@ -191,11 +192,7 @@ impl Writer {
 impl io::Write for Writer {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.many.is_none() && self.few.len() + bytes.len() < SMALLEST_BYTES {
-            self.few.extend_from_slice(bytes);
-        } else {
-            self.write_many(bytes);
-        }
+        self.put(bytes);
         Ok(bytes.len())
     }
 
@@ -206,6 +203,30 @@ impl io::Write for Writer {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Output for Writer {
+    #[inline]
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        if self.many.is_none() && self.few.len() + bytes.len() < SMALLEST_BYTES {
+            self.few.extend_from_slice(bytes);
+        } else {
+            self.write_many(bytes);
+        }
+    }
+
+    #[inline]
+    fn written(&mut self) -> &mut [u8] {
+        match &mut self.many {
+            Some(many) => &mut many.room[..many.length],
+            None => &mut self.few,
+        }
     }
 }
 
