@@ -359,6 +359,26 @@ fn what_is_nested_too_deeply_is_an_error_before_the_stack_is_full() {
     );
 }
 
+/// What `serde` keeps and reads again is out of sight of this decoder: it may be less deep.
+#[test]
+fn what_is_kept_by_serde_is_read_again_within_a_stack_of_the_usual_size() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "kind")]
+    enum Tagged {
+        Last,
+        Deeper { next: Option<Box<Tagged>> },
+    }
+    let tagged =
+        |depth| (0..depth).fold(Tagged::Last, |next, _| Tagged::Deeper { next: Some(Box::new(next)) });
+    let listed = |depth| (0..depth).fold(Any::Number(1), |within, _| Any::Many(vec![within]));
+    let longest = nesting::UNKNOWN_LEVELS;
+    comes_back(tagged(longest / 2 - 1));
+    comes_back(listed(longest - 1));
+    let error = decode::<Tagged>(&bytes_of(&tagged(longest))).unwrap_err().to_string();
+    assert!(error.contains("nested more than"), "{error}");
+    assert!(decode::<Any>(&bytes_of(&listed(longest + 1))).is_err());
+}
+
 /// Keeps errors within it to itself.
 #[derive(Debug, PartialEq)]
 struct Forgiving(Option<Vec<u8>>);

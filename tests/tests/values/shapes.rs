@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -99,6 +101,68 @@ enum Adjacent {
     Newtype(u128),
     Tuple(u8, String),
     Struct { a: i128 },
+}
+
+/// Tagged, flattened, perhaps not there, written as text: all at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    #[serde(with = "as_text")]
+    event_id: u64,
+    #[serde(flatten)]
+    what: Internal,
+    #[serde(flatten)]
+    perhaps: Option<ReadableWithin>,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    count: NonZeroU32,
+    range: RangeInclusive<i8>,
+    same: Transparent,
+    converted: Celsius,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Transparent {
+    inner: Option<Key>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+struct Celsius(f64);
+
+impl TryFrom<f64> for Celsius {
+    type Error = String;
+
+    fn try_from(degrees: f64) -> Result<Self, String> {
+        if degrees < -273.15 { Err("colder than possible".into()) } else { Ok(Self(degrees)) }
+    }
+}
+
+impl From<Celsius> for f64 {
+    fn from(degrees: Celsius) -> Self {
+        degrees.0
+    }
+}
+
+fn one() -> NonZeroU32 {
+    NonZeroU32::MIN
+}
+
+fn is_one(number: &NonZeroU32) -> bool {
+    *number == one()
+}
+
+mod as_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -312,6 +376,7 @@ echoes! {
     untagged: Vec<Untagged>,
     internal: Vec<Internal>,
     adjacent: Vec<Adjacent>,
+    event: Vec<Event>,
     json: serde_json::Value,
     wide: (i128, u128, i64, u64, i8, char, bool, f32, f64),
     bits: (u32, u64),
@@ -355,6 +420,11 @@ pub(crate) fn every_shape_arrives_as_it_was_sent() {
             Step::Last,
         ],
     );
+    for dispatcher in ways.each() {
+        let error = dispatcher.submit(step, (vec![Step::Last, Step::Secret],)).wait();
+        let error = error.expect_err("it is skipped").to_string();
+        assert!(error.contains("argument 1, [1]") && error.contains("Step::Secret"), "{error}");
+    }
     let left_out = LeavesOut { a: 1, b: 0, c: 0, d: 0, e: 5 };
     same(&ways, leaves_out, left_out);
     let some_json =
@@ -402,6 +472,21 @@ pub(crate) fn every_shape_arrives_as_it_was_sent() {
             Adjacent::Tuple(1, "x".into()),
             Adjacent::Struct { a: i128::MIN },
         ],
+    );
+    let event = |what: Internal, perhaps, count| Event {
+        event_id: u64::MAX,
+        what,
+        perhaps,
+        count: NonZeroU32::new(count).expect("it is not 0"),
+        range: -5..=5,
+        same: Transparent { inner: Some(Key::Part(1, 2)) },
+        converted: Celsius(-0.5),
+    };
+    let readable_within = || Some(ReadableWithin { flat: Readable(1) });
+    same(
+        &ways,
+        self::event,
+        vec![event(Internal::Unit, None, 1), event(Internal::Newtype(config(None)), readable_within(), 2)],
     );
     same(&ways, json, some_json);
     same(&ways, json, serde_json::Value::Null);
