@@ -172,6 +172,8 @@ enum Key {
     Named { name: String },
 }
 
+type Keyed = BTreeMap<(u8, i8), BTreeSet<Option<String>>>;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Empty;
 
@@ -385,7 +387,7 @@ echoes! {
     newtype: Newtype,
     shared_forms: Shared,
     std_types: (Duration, SystemTime, PathBuf, IpAddr, SocketAddr, OsString),
-    keys: HashMap<Key, BTreeMap<(u8, i8), BTreeSet<Option<String>>>>,
+    keys: HashMap<Key, Keyed>,
     readable: AsksWhoReads,
     announces: Announces,
     by_hand: Vec<ByHand>,
