@@ -215,8 +215,14 @@ impl<T> Jobs<T> {
 
     /// Forgets a job; its place is used again under another identifier.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job<T>> {
+        self.remove_if(id, |_| true)
+    }
+
+    /// The same if it is as `condition` says.
+    #[inline]
+    pub(super) fn remove_if(&mut self, id: JobId, condition: impl FnOnce(&Job<T>) -> bool) -> Option<Job<T>> {
         let place = self.place_mut(id.place()).filter(|place| place.generation == id.generation())?;
-        let job = place.job.take()?;
+        let job = place.job.take_if(|job| condition(job))?;
         place.generation = place.generation.wrapping_add(1);
         self.free.push(id.place());
         self.unresolved -= usize::from(job.ticket.is_some());

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pp_protocol::{AttemptId, Ended, FromNode, Moment, Outcome, Payload, ProgramRefusal, ToNode};
+use pp_protocol::{AttemptId, Ended, FromNode, JobId, Moment, Outcome, Payload, ProgramRefusal, ToNode};
 
+use super::jobs::Job;
 use super::{Action, Core, Failure, JobOutcome, NodeKey, NodeKind, Report, Resolution};
 
 impl<T> Core<T> {
@@ -76,16 +77,18 @@ impl<T> Core<T> {
     }
 
     fn outcome(&mut self, key: NodeKey, outcome: Outcome, actions: &mut Vec<Action<T>>) {
-        let Outcome { id, run_time_ns, ended } = outcome;
-        let current = self.jobs.find(id.job).filter(|job| job.attempt == id.number && job.node == Some(key));
-        let Some(job) = current else {
+        let Outcome { id, run_time_ns, mut ended } = outcome;
+        let is_current = |job: &Job<T>| job.attempt == id.number && job.node == Some(key);
+        if let Ended::Succeeded(result) = &mut ended
+            && let Some(job) = self.jobs.remove_if(id.job, |job| is_current(job) && job.rare.is_none())
+        {
+            let result = std::mem::take(result);
+            return self.succeeded(key, id.job, job, run_time_ns, result, actions);
+        }
+        if self.jobs.find(id.job).is_some_and(is_current) {
+            self.ended(key, id, run_time_ns, ended, actions);
+        } else {
             self.late_outcomes += 1;
-            return;
-        };
-        let is_usual = job.rare.is_none();
-        match ended {
-            Ended::Succeeded(result) if is_usual => self.succeeded(key, id, run_time_ns, result, actions),
-            other => self.ended(key, id, run_time_ns, other, actions),
         }
     }
 
@@ -93,12 +96,12 @@ impl<T> Core<T> {
     fn succeeded(
         &mut self,
         key: NodeKey,
-        id: AttemptId,
+        id: JobId,
+        job: Job<T>,
         run_time_ns: u64,
         result: Payload,
         actions: &mut Vec<Action<T>>,
     ) {
-        let Some(job) = self.jobs.remove(id.job) else { return };
         if let Some(node) = self.nodes.get_mut(&key) {
             node.jobs += 1;
             node.learn(job.function, run_time_ns);
@@ -107,7 +110,7 @@ impl<T> Core<T> {
         if let Some(ticket) = job.ticket {
             let resolution = Resolution {
                 outcome: JobOutcome::Succeeded(result),
-                job: id.job,
+                job: id,
                 function: job.function,
                 node: Some(key),
                 run_time: Duration::from_nanos(run_time_ns),

@@ -162,9 +162,9 @@ pub(crate) fn many_jobs_cancelled_one_after_the_other_freeze_nobody() {
     let at_node = || node(&dispatcher, &server).map_or(0, |node| node.jobs_at_node);
     // As many as the window holds; they arrive by the thousand.
     let mut sent = 0;
-    wait_until("thousands of jobs to be sent ahead", || {
+    wait_until("hundreds of jobs to be sent ahead, or thousands", || {
         std::thread::sleep(Duration::from_millis(50));
-        std::mem::replace(&mut sent, at_node()) == at_node() && sent > 3_000
+        std::mem::replace(&mut sent, at_node()) == at_node() && sent > 500
     });
     pending.iter().for_each(|job| job.cancel());
     assert!(pending.into_iter().all(|job| job.wait() == Err(JobError::Cancelled)));
