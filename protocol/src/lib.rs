@@ -10,6 +10,8 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(feature = "net")]
+pub mod address;
 pub mod advert;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod codec;
@@ -29,6 +31,8 @@ pub mod worker;
 
 #[cfg(feature = "net")]
 pub mod connection;
+#[cfg(feature = "net")]
+pub mod environment;
 #[cfg(feature = "net")]
 pub mod handshake;
 #[cfg(feature = "net")]

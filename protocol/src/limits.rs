@@ -23,6 +23,9 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Handshakes a node has under way at once; beyond that, the oldest gives way to a new one.
 pub const HANDSHAKES_AT_ONCE: usize = 256;
 
+/// Of the descriptors a node may have, handshakes take at most one in so many.
+pub const HANDSHAKE_DESCRIPTORS_DIVISOR: usize = 2;
+
 /// Largest serialised argument or result of one job.
 pub const PAYLOAD_BYTES: usize = 1 << 30;
 

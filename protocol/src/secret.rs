@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::environment::{self, VariableError};
+
 /// Environment variable that holds the secret itself.
 pub const SECRET_VARIABLE: &str = "PP_SECRET";
 /// Environment variable that names a file with the secret in it.
@@ -68,6 +70,9 @@ pub enum SecretError {
         /// Why.
         source: io::Error,
     },
+    /// The variable that holds it is not text.
+    #[error(transparent)]
+    Variable(#[from] VariableError),
     /// There is no home directory to keep it in.
     #[error(
         "no place for a secret file: neither XDG_CONFIG_HOME nor HOME is set; give one with --secret-file or PP_SECRET"
@@ -169,7 +174,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Looks for a secret: `given`, then `file`, then `PP_SECRET`, then the file `PP_SECRET_FILE` names, then
-/// [`default_path`]. `None` if none of these is there.
+/// [`default_path`]. `None` if none of these is there; a variable that is blank is not.
 ///
 /// # Errors
 /// When one of them is there but cannot be used: the next place is not tried then.
@@ -180,11 +185,10 @@ pub fn find(given: Option<&str>, file: Option<&Path>) -> Result<Option<(Secret, 
     if let Some(path) = file {
         return Ok(Some((Secret::read(path)?, Origin::File(path.into()))));
     }
-    if let Some(text) = std::env::var_os(SECRET_VARIABLE) {
-        let text = text.into_string().map_err(|_| SecretError::NotText(SECRET_VARIABLE.into()))?;
+    if let Some(text) = environment::text(SECRET_VARIABLE).map_err(hide)? {
         return Ok(Some((Secret::parse_from(&text, SECRET_VARIABLE)?, Origin::Environment)));
     }
-    if let Some(path) = std::env::var_os(SECRET_FILE_VARIABLE).map(PathBuf::from) {
+    if let Some(path) = environment::path(SECRET_FILE_VARIABLE) {
         return Ok(Some((Secret::read(&path)?, Origin::File(path))));
     }
     match default_path() {
@@ -193,13 +197,23 @@ pub fn find(given: Option<&str>, file: Option<&Path>) -> Result<Option<(Secret, 
     }
 }
 
+/// Whether the environment says what the secret is, or where.
+pub fn is_in_environment() -> bool {
+    [SECRET_VARIABLE, SECRET_FILE_VARIABLE].into_iter().any(environment::is_set)
+}
+
+/// A secret is not shown, not even one that cannot be used.
+fn hide(error: VariableError) -> VariableError {
+    VariableError { value: "(hidden)".into(), ..error }
+}
+
 /// `$XDG_CONFIG_HOME/ppserver/secret`, or `~/.config/ppserver/secret`.
 ///
 /// # Errors
 /// When neither variable is set.
 pub fn default_path() -> Result<PathBuf, SecretError> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let config = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
+    let config = environment::path("XDG_CONFIG_HOME");
+    let config = config.or_else(|| environment::path("HOME").map(|home| home.join(".config")));
     Ok(config.ok_or(SecretError::NoHome)?.join("ppserver").join("secret"))
 }
 
