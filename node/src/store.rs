@@ -1,7 +1,8 @@
 //! Programs that dispatchers sent, kept on disk under their digests.
 //!
 //! A directory may be shared by several nodes of one machine: files appear in it whole, by a rename, and one that
-//! another node removed is simply missing. Nothing here waits for anything but the disk; it is called off the node's
+//! another node removed is simply missing. Whoever clears caches may remove all of it at any time: the directory is made
+//! again when the next program comes. Nothing here waits for anything but the disk; it is called off the node's
 //! task. Removing a program that workers run does them no harm, as the system keeps their file until they end.
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use lz4_flex::frame::FrameDecoder;
@@ -45,7 +47,7 @@ impl ProgramStore {
     /// # Errors
     /// When the directory cannot be made or read.
     pub(crate) fn open(directory: PathBuf, limit_bytes: u64) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        make(&directory)?;
         let mut programs = BTreeMap::new();
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
@@ -82,7 +84,7 @@ impl ProgramStore {
         if bytes > self.limit_bytes {
             return Err(ProgramRefusal::TooLarge { bytes, limit: self.limit_bytes });
         }
-        let packed = tempfile::tempfile_in(&self.directory);
+        let packed = make(&self.directory).and_then(|()| tempfile::tempfile_in(&self.directory));
         let packed = packed.map_err(|error| not_stored(&self.directory, &error))?;
         Ok(Incoming { digest, bytes, packed, packed_bytes: 0, directory: self.directory.clone() })
     }
@@ -107,6 +109,9 @@ impl ProgramStore {
     /// Removes what was not used for longest, until there is room.
     fn make_room(&mut self, bytes: u64) {
         let room = self.limit_bytes.saturating_sub(bytes);
+        // What somebody else has removed takes no room, and nothing has to go for it.
+        let directory = &self.directory;
+        self.programs.retain(|digest, _| directory.join(digest.to_string()).exists());
         while self.programs.values().map(|program| program.bytes).sum::<u64>() > room && self.remove_oldest()
         {
         }
@@ -136,16 +141,24 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// Adds a packed piece.
+    /// Adds a packed piece. On a full disk, programs that were not used for longest give way.
     ///
     /// # Errors
     /// When it cannot be written, or more arrives than a program of the announced size can need.
-    pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), ProgramRefusal> {
+    pub(crate) fn write(&mut self, piece: &[u8], store: &Mutex<ProgramStore>) -> Result<(), ProgramRefusal> {
+        let start = self.packed_bytes;
         self.packed_bytes += piece.len() as u64;
         if self.packed_bytes > self.bytes + self.bytes / PACKED_EXCESS.0 + PACKED_EXCESS.1 {
             return Err(self.larger_than_announced());
         }
-        self.packed.write_all(piece).map_err(|error| not_stored(&self.directory, &error))
+        while let Err(error) = self.packed.write_all(piece) {
+            let is_full = error.kind() == io::ErrorKind::StorageFull;
+            let has_room = is_full && store.lock().unwrap_or_else(PoisonError::into_inner).remove_oldest();
+            if !has_room || self.packed.seek(SeekFrom::Start(start)).is_err() {
+                return Err(not_stored(&self.directory, &error));
+            }
+        }
+        Ok(())
     }
 
     /// Unpacks and verifies the program, and takes it into the store.
@@ -154,23 +167,25 @@ impl Incoming {
     /// When what arrived is not the program announced, or cannot be written.
     pub(crate) fn finish(mut self, store: &mut ProgramStore) -> Result<PathBuf, ProgramRefusal> {
         store.make_room(self.bytes);
-        let draft = loop {
-            match self.unpack() {
+        let path = store.place_of(&self.digest);
+        let mut may_be_cleared = true;
+        loop {
+            match self.unpack().and_then(|draft| keep_at(&path, draft)) {
+                Ok(()) => break,
                 Err(UnpackError::Disk(error))
                     if error.kind() == io::ErrorKind::StorageFull && store.remove_oldest() => {}
+                // The directory was removed meanwhile.
+                Err(UnpackError::Disk(error))
+                    if error.kind() == io::ErrorKind::NotFound && std::mem::take(&mut may_be_cleared) => {}
                 Err(error) => return Err(self.refusal(error)),
-                Ok(draft) => break draft,
             }
-        };
-        let path = store.place_of(&self.digest);
-        // Dropping the file that this yields closes it: a program open for writing cannot be started.
-        let persisted = draft.persist(&path).map(drop);
-        persisted.map_err(|error| not_stored(&self.directory, &error.error))?;
+        }
         store.keep(self.digest, &path);
         Ok(path)
     }
 
     fn unpack(&mut self) -> Result<NamedTempFile, UnpackError> {
+        make(&self.directory)?;
         let owner_only = Permissions::from_mode(0o700);
         let mut draft = tempfile::Builder::new()
             .prefix(DRAFT_PREFIX)
@@ -228,15 +243,26 @@ enum UnpackError {
     OtherDigest(Digest),
 }
 
+/// Makes the directory if it is missing, for its owner only.
+fn make(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Gives a complete program its name.
+fn keep_at(path: &Path, draft: NamedTempFile) -> Result<(), UnpackError> {
+    // Dropping the file that this yields closes it: a program open for writing cannot be started.
+    Ok(draft.persist(path).map(drop).map_err(|error| error.error)?)
+}
+
 fn not_stored(directory: &Path, error: &io::Error) -> ProgramRefusal {
     let directory = directory.display();
     let remedy = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; make room there or choose another directory"
+            "make room there or choose another directory (--store)"
         }
-        _ => "",
+        _ => "make it a directory that the ppserver there may write to, or choose another one (--store)",
     };
-    ProgramRefusal::NotStored(format!("cannot write to {directory}: {error}{remedy}"))
+    ProgramRefusal::NotStored(format!("cannot write to {directory}: {error}; {remedy}"))
 }
 
 /// Removes a draft unless the node that writes it is alive, which shows in its lock.
@@ -279,10 +305,14 @@ mod tests {
         packed: &[u8],
     ) -> Result<PathBuf, ProgramRefusal> {
         let mut incoming = store.begin(digest, bytes)?;
-        for piece in packed.chunks(1000) {
-            incoming.write(piece)?;
-        }
-        incoming.finish(store)
+        let (directory, limit_bytes) = (store.directory.clone(), store.limit_bytes);
+        let shared = Mutex::new(std::mem::replace(
+            store,
+            ProgramStore { directory, limit_bytes, programs: BTreeMap::new() },
+        ));
+        let written = packed.chunks(1000).try_for_each(|piece| incoming.write(piece, &shared));
+        *store = shared.into_inner().unwrap();
+        written.and_then(|()| incoming.finish(store))
     }
 
     fn send_whole(store: &mut ProgramStore, program: &[u8]) -> Result<PathBuf, ProgramRefusal> {
@@ -374,5 +404,99 @@ mod tests {
         file.lock().unwrap();
         ProgramStore::open(home.path().into(), 1_000).unwrap();
         assert!(!abandoned.exists() && in_use.exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_removed_is_made_again_with_the_next_program() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("cache/programs");
+        let programs = [program(3, 400), program(5, 400), program(7, 400)];
+        let mut store = ProgramStore::open(directory.clone(), 1_000).unwrap();
+        send_whole(&mut store, &programs[0]).unwrap();
+        send_whole(&mut store, &programs[1]).unwrap();
+        fs::remove_dir_all(home.path().join("cache")).unwrap();
+        assert_eq!(store.path(&digest(&programs[0])), None, "it is gone");
+        let path = send_whole(&mut store, &programs[0]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), programs[0]);
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+        // What is gone takes no room: both have their place, as they had before.
+        send_whole(&mut store, &programs[2]).unwrap();
+        assert!(store.path(&digest(&programs[0])).is_some());
+    }
+
+    #[test]
+    fn a_directory_that_is_removed_while_a_program_arrives_is_made_again() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("programs");
+        let program = program(3, 40_000);
+        let store = ProgramStore::open(directory.clone(), 1 << 20).unwrap();
+        let mut incoming = store.begin(digest(&program), 40_000).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+        let store = Mutex::new(store);
+        incoming.write(&packed(&program), &store).unwrap();
+        let path = incoming.finish(&mut store.lock().unwrap()).unwrap();
+        assert_eq!(fs::read(path).unwrap(), program);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_again_is_named_with_what_to_do() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("programs");
+        let program = program(3, 400);
+        let mut store = ProgramStore::open(directory.clone(), 1 << 20).unwrap();
+        fs::remove_dir(&directory).unwrap();
+        fs::write(&directory, "in the way").unwrap();
+        let refusal = send_whole(&mut store, &program).unwrap_err().to_string();
+        for part in [directory.to_str().unwrap(), "make it a directory", "--store"] {
+            assert!(refusal.contains(part), "{refusal}");
+        }
+        fs::remove_file(&directory).unwrap();
+        assert!(send_whole(&mut store, &program).is_ok(), "once it is out of the way, all is well");
+    }
+
+    /// A file system of so many MiB, gone when dropped; `None` where none can be mounted (needs root).
+    struct Small(tempfile::TempDir);
+
+    impl Small {
+        fn mount(mebibytes: u32) -> Option<Self> {
+            let home = tempfile::tempdir().unwrap();
+            let mut mount = std::process::Command::new("mount");
+            mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "none"]).arg(home.path());
+            mount.status().is_ok_and(|status| status.success()).then_some(Self(home))
+        }
+    }
+
+    impl Drop for Small {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+        }
+    }
+
+    /// Bytes that cannot be packed (Marsaglia's xorshift).
+    fn noise(mut seed: u64, bytes: usize) -> Vec<u8> {
+        let next = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed as u8
+        };
+        std::iter::repeat_with(next).take(bytes).collect()
+    }
+
+    #[test]
+    fn on_a_full_disk_old_programs_make_room_as_a_new_one_arrives_and_as_it_is_unpacked() {
+        let Some(small) = Small::mount(4) else {
+            return eprintln!("skipped: a file system cannot be mounted here (needs root)");
+        };
+        let mut store = ProgramStore::open(small.0.path().into(), 1 << 30).unwrap();
+        let sizes = [1_300_000, 1_700_000, 1_500_000];
+        let [first, second, third] = [1, 2, 3].map(|seed| noise(seed, sizes[seed as usize - 1]));
+        // The second one finds room to arrive and none to be unpacked, the third one none to arrive.
+        for program in [&first, &second, &third] {
+            let path = send_whole(&mut store, program).unwrap();
+            assert_eq!(fs::read(path).unwrap(), *program);
+        }
+        let kept = [first, second, third].map(|program| store.path(&digest(&program)).is_some());
+        assert_eq!(kept, [false, false, true]);
     }
 }

@@ -123,7 +123,7 @@ fn receive(
 ) -> Result<Option<PathBuf>, ProgramRefusal> {
     let mut incoming = lock(store).begin(digest, size)?;
     while let Ok((piece, last)) = pieces.recv() {
-        incoming.write(&piece)?;
+        incoming.write(&piece, store)?;
         if last {
             return incoming.finish(&mut lock(store)).map(Some);
         }

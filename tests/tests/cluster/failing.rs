@@ -188,6 +188,21 @@ pub(crate) fn a_program_removed_from_a_running_nodes_store_is_sent_again() {
     assert_eq!(dispatcher.submit(square, (3,)).wait(), Ok(9), "and another one is started");
 }
 
+pub(crate) fn a_store_that_is_removed_from_under_a_node_is_made_again() {
+    let server = Server::start(1);
+    let first = dispatcher([&server]);
+    assert_eq!(first.submit(square, (2,)).wait(), Ok(4));
+    let store = server.home().join(".cache/ppserver");
+    std::fs::remove_dir_all(server.home().join(".cache")).expect("it can be removed");
+    assert!(first.job(abort, ()).max_attempts(1).submit().wait().is_err(), "its worker is gone");
+    let soon = |job: pp_dispatcher::Job<u64>| job.wait_timeout(PATIENCE).map_err(|_| "it hangs");
+    assert_eq!(soon(first.submit(square, (3,))), Ok(Ok(9)), "{}", server.log());
+    assert!(store.is_dir());
+    std::fs::remove_dir_all(&store).expect("it can be removed");
+    let second = dispatcher([&server]);
+    assert_eq!(soon(second.submit(square, (4,))), Ok(Ok(16)), "{}", server.log());
+}
+
 /// Makes this program one that removes its own executable while it runs.
 pub(crate) const REMOVED: &str = "CLUSTER_TEST_REMOVED";
 
