@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use pp_tests::process::SECRET;
+use pp_tests::process::{Process, SECRET};
+use pp_tests::wait::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Daemon, Ended, home, ppserver, text};
@@ -92,7 +94,103 @@ fn the_pid_file_of_a_daemon_that_was_killed_is_replaced() {
 fn a_pid_file_that_cannot_be_written_is_an_error() {
     let home = home();
     let mut command = ppserver(home.path(), &["-P", "/proc/no/such.pid", "-p", "0", "-i", "127.0.0.1"]);
-    Ended::failing(command.env("PP_SECRET", SECRET), &["cannot write the pid file /proc/no/such.pid"]);
+    let parts = ["cannot write the pid file /proc/no/such.pid", "-P", "directory"];
+    Ended::failing(command.env("PP_SECRET", SECRET), &parts);
+}
+
+#[test]
+fn a_file_that_is_no_pid_file_is_left_alone() {
+    let home = home();
+    let path = |name: &str| home.path().join(name);
+    fs::write(path("notes.txt"), "buy milk\n").expect("a file");
+    fs::write(path("long.txt"), "1".repeat(100)).expect("a file");
+    fs::write(path("two.txt"), "1\n2\n").expect("a file");
+    fs::create_dir(path("directory")).expect("a directory");
+    fs::write(path("target.pid"), "").expect("a file");
+    std::os::unix::fs::symlink(path("target.pid"), path("link.pid")).expect("a link");
+    for (name, part) in [
+        ("notes.txt", "something else"),
+        ("long.txt", "something else"),
+        ("two.txt", "something else"),
+        ("directory", "is a directory"),
+        ("link.pid", "is a symbolic link"),
+        ("/dev/null", "is a device"),
+    ] {
+        let mut command = ppserver(home.path(), &["-p", "0", "-i", "127.0.0.1", "-P", text(&path(name))]);
+        Ended::failing(command.env("PP_SECRET", SECRET), &[text(&path(name)), part, "left alone", "-P"]);
+    }
+    assert_eq!(fs::read_to_string(path("notes.txt")).expect("it is there"), "buy milk\n");
+    assert_eq!(fs::read_to_string(path("two.txt")).expect("it is there"), "1\n2\n");
+    assert!(path("link.pid").is_symlink() && path("target.pid").exists());
+}
+
+#[test]
+fn a_pid_file_whose_number_is_somebody_elses_by_now_does_not_keep_it_from_starting() {
+    let home = home();
+    let file = home.path().join("ppserver.pid");
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().expect("it can be started");
+    fs::write(&file, format!("{}\n", other.id())).expect("a file");
+    let daemon = Daemon::start(home.path(), &["-P", text(&file)]);
+    let id = daemon.process.id().as_raw_nonzero().to_string();
+    assert_eq!(fs::read_to_string(&file).expect("it was written").trim(), id);
+    other.kill().and_then(|()| other.wait()).expect("it is there");
+}
+
+#[test]
+fn of_daemons_that_start_at_once_with_one_pid_file_one_runs() {
+    let home = home();
+    let file = home.path().join("ppserver.pid");
+    let start = || {
+        let mut command = ppserver(home.path(), &["-p", "0", "-i", "127.0.0.1", "-P", text(&file)]);
+        Process::start(command.env("PP_SECRET", SECRET))
+    };
+    let daemons: Vec<_> = (0..8).map(|_| start()).collect();
+    let has = |daemon: &Process, part| daemon.stderr().contains(part);
+    wait_until("each to run or to give up", || {
+        daemons.iter().all(|daemon| has(daemon, "listens on") || has(daemon, "another ppserver"))
+    });
+    let running: Vec<_> = daemons.iter().filter(|daemon| has(daemon, "listens on")).collect();
+    assert_eq!(running.len(), 1);
+    let id = running[0].id().as_raw_nonzero().to_string();
+    assert_eq!(fs::read_to_string(&file).expect("it was written").trim(), id);
+}
+
+#[test]
+fn a_pid_file_that_was_replaced_while_it_ran_is_left_alone() {
+    let home = home();
+    let file = home.path().join("ppserver.pid");
+    let mut daemon = Daemon::start(home.path(), &["-P", text(&file)]);
+    fs::remove_file(&file).expect("it is there");
+    let next = Daemon::start(home.path(), &["-P", text(&file)]);
+    daemon.process.signal(Signal::TERM);
+    assert_eq!(daemon.process.wait().code(), Some(0));
+    let id = next.process.id().as_raw_nonzero().to_string();
+    assert_eq!(fs::read_to_string(&file).expect("it is that of the next one").trim(), id);
+    assert!(!daemon.process.stderr().contains("pid file"), "{}", daemon.process.stderr());
+}
+
+#[test]
+fn the_pid_file_of_another_users_daemon_keeps_a_second_one_out() {
+    use std::os::unix::process::CommandExt;
+
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can be somebody else");
+    }
+    let (home, theirs) = (home(), home());
+    let file = home.path().join("ppserver.pid");
+    let daemon = Daemon::start(home.path(), &["-P", text(&file)]);
+    let nobody = 65_534;
+    std::os::unix::fs::chown(theirs.path(), Some(nobody), Some(nobody)).expect("root may");
+    fs::set_permissions(home.path(), PermissionsExt::from_mode(0o755)).expect("its mode is set");
+    // A copy, since nobody else may look into the directory that this was built in.
+    let program = theirs.path().join("ppserver");
+    fs::copy(env!("CARGO_BIN_EXE_ppserver"), &program).expect("it can be copied");
+    let mut command = pp_tests::process::command(&program, theirs.path());
+    command.args(["-p", "0", "-i", "127.0.0.1", "-P", text(&file)]).uid(nobody).gid(nobody);
+    let id = daemon.process.id().as_raw_nonzero();
+    let running = format!("another ppserver (process {id}) runs");
+    Ended::failing(command.env("PP_SECRET", SECRET).current_dir("/"), &[&running, "-P"]);
+    assert!(file.exists());
 }
 
 #[test]
