@@ -79,6 +79,25 @@ impl Host {
             && !addresses.contains("tentative")
     }
 
+    /// Its address of IPv6 on this link alone, which means nothing without an interface.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn link_local(&self) -> String {
+        let shown = self.namespace.ip("-6 -brief address show dev eth0 scope link");
+        let address = shown.split_whitespace().find_map(|word| word.strip_suffix("/64"));
+        address.unwrap_or_else(|| panic!("no address in {shown:?}")).to_owned()
+    }
+
+    /// What the system calls the interface that its cable is in, by number.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn interface_index(&self) -> String {
+        let shown = self.namespace.ip("-oneline link show dev eth0");
+        shown.split(':').next().expect("a number comes first").trim().to_owned()
+    }
+
     /// What a command begins with to run on this host.
     pub fn wrapper(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.namespace.0].map(Into::into).into()

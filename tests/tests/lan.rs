@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pp_dispatcher::{Dispatcher, Event, Job, JobError, job};
+use pp_protocol::advert;
 use pp_tests::network::{Host, Network};
-use pp_tests::process::{Process, SECRET, Server, ServerOptions, command};
+use pp_tests::process::{Process, SECRET, Server, ServerOptions, binary, command};
 use pp_tests::wait::wait_until;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -304,12 +305,16 @@ impl Ended {
 
 /// `ppserver -a -d` on a host, with two workers.
 fn server(host: &Host, name: &str) -> Server {
-    Server::start_with(ServerOptions {
+    Server::start_with(options(host, name))
+}
+
+fn options(host: &Host, name: &str) -> ServerOptions {
+    ServerOptions {
         wrapper: host.wrapper(),
         arguments: ["-a", "--name", name].map(Into::into).into(),
         environment: vec![(HOST_VARIABLE.into(), name.into())],
         ..ServerOptions::default()
-    })
+    }
 }
 
 fn nodes_are_found_and_one_that_is_killed_loses_nothing_and_is_used_again() {
@@ -424,6 +429,101 @@ fn a_node_that_hears_nothing_gets_no_new_jobs_and_its_own_run_elsewhere() {
     assert_eq!(histories, ["one, two", "one, two", "two", "two"], "{runs:?}");
 }
 
+/// `ppctl` on a host, started.
+fn ppctl(host: &Host, home: &TempDir, arguments: &[&str]) -> Process {
+    let wrapper = host.wrapper();
+    let mut command = command(&wrapper[0], home.path());
+    command.args(&wrapper[1..]).arg(binary("ppctl")).args(arguments);
+    Process::start(command.env("PP_SECRET", SECRET).env("PP_LOG", "pp_dispatcher=debug"))
+}
+
+/// What `ppctl nodes --json` lists in the end, in order: names and states.
+fn listed(mut ppctl: Process) -> Vec<(String, String)> {
+    ppctl.wait();
+    let nodes: serde_json::Value = serde_json::from_str(&ppctl.stdout()).unwrap_or_else(|error| {
+        panic!("{error}: {}{}", ppctl.stdout(), ppctl.stderr());
+    });
+    let text = |node: &serde_json::Value, key: &str| node[key].as_str().unwrap_or_default().to_owned();
+    let nodes = nodes.as_array().expect("it is a list");
+    let mut listed: Vec<_> = nodes.iter().map(|node| (text(node, "name"), text(node, "state"))).collect();
+    listed.sort();
+    listed
+}
+
+fn a_node_is_found_whatever_its_name_and_its_farewell_is_heard() {
+    let network = Network::start(3);
+    let [one, two, three] = network.hosts() else { panic!("there are three hosts") };
+    let long =
+        ["x".repeat(55), "ü".repeat(127), format!("{}1", "y".repeat(254)), format!("{}2", "y".repeat(254))];
+    let mut names: Vec<&str> = long.iter().map(String::as_str).collect();
+    names.extend(["render1.example.org", "a.b", "a\\b", "日本語", "Living Room (2)"]);
+    let named =
+        |host: &Host, name: &str, port| Server::start_with(ServerOptions { port, ..options(host, name) });
+    let mut servers: Vec<_> = names.iter().map(|name| named(one, name, 0)).collect();
+    // Of the same name and at the same port, on two hosts.
+    servers.extend([named(one, "twin", 60_000), named(two, "twin", 60_000)]);
+    names.extend(["twin", "twin"]);
+    names.sort_unstable();
+    let home = tempfile::tempdir().expect("a directory");
+    let look = |seconds| ppctl(three, &home, &["nodes", "--json", "--time", seconds]);
+    let (now, watching) = (look("4"), look("60"));
+    let expected: Vec<_> = names.iter().map(|name| (name.to_string(), "connected".to_owned())).collect();
+    assert_eq!(listed(now), expected);
+    let stopped = Instant::now();
+    for server in &mut servers {
+        server.process().signal(Signal::TERM);
+    }
+    for server in &mut servers {
+        assert!(server.process().wait().success());
+        assert!(!server.log().contains("ERROR"), "{}", server.log());
+    }
+    // Without a farewell, announcements are believed for minutes.
+    wait_until("the farewells", || {
+        watching.stderr().matches("not announced any more").count() >= names.len()
+    });
+    assert!(stopped.elapsed() < Duration::from_secs(5), "farewells took {:?}", stopped.elapsed());
+    for name in &names {
+        let label = advert::label(name);
+        watching.wait_for_stderr(&format!("not announced any more service=\"{label}-"));
+    }
+}
+
+fn what_cannot_be_announced_is_said() {
+    // A network of its own, in which nothing is up.
+    let wrapper = ["unshare", "--net"].map(Into::into).into();
+    let arguments = vec!["-a".into()];
+    let mut server = Server::start_with(ServerOptions { wrapper, arguments, ..ServerOptions::default() });
+    let said = server.process().wait_for_stderr("could not be announced");
+    assert!(said.contains("ERROR") && said.contains("PP_NODES"), "{said}");
+}
+
+fn a_link_local_address_keeps_its_interface_wherever_it_is_shown_and_read() {
+    let network = Network::start(2);
+    let [one, two] = network.hosts() else { panic!("there are two hosts") };
+    let there = format!("{}%eth0", one.link_local());
+    let arguments = vec!["-i".into(), there.clone(), "--name".into(), "render1".into()];
+    let mut server = Server::start_with(ServerOptions { arguments, ..options(one, "render1") });
+    let address = format!("[{there}]:{}", server.port());
+    server.process().wait_for_stderr(&format!("listens on {address}"));
+    let home = tempfile::tempdir().expect("a directory");
+    let run = |arguments: &[&str]| {
+        let mut ppctl = ppctl(two, &home, arguments);
+        assert!(ppctl.wait().success(), "{arguments:?}: {}{}", ppctl.stdout(), ppctl.stderr());
+        ppctl.stdout()
+    };
+    let by_number = address.replace("%eth0", &format!("%{}", two.interface_index()));
+    for node in [&address, &by_number] {
+        let listed: serde_json::Value =
+            serde_json::from_str(&run(&["nodes", "--json", "--time", "0", "--node", node])).expect("JSON");
+        let shown = listed[0]["address"].as_str().expect("it has an address").to_owned();
+        assert_eq!(shown, address, "as people write it");
+        assert_eq!(run(&["resize", &shown, "3"]).trim(), format!("render1 ({address}): 2 -> 3 slots"));
+        assert_eq!(run(&["resize", node, "2"]).trim(), format!("render1 ({address}): 3 -> 2 slots"));
+    }
+    let peer = format!("[{}%eth0]", two.link_local());
+    server.process().wait_for_stderr(&peer);
+}
+
 /// Lets a fault last.
 fn hold(fault: Duration) {
     std::thread::sleep(fault);
@@ -445,5 +545,8 @@ fn main() {
         a_cable_pulled_for_three_seconds_costs_nothing,
         a_cable_pulled_for_eight_seconds_has_jobs_run_elsewhere_and_the_node_is_used_again,
         a_node_that_hears_nothing_gets_no_new_jobs_and_its_own_run_elsewhere,
+        a_node_is_found_whatever_its_name_and_its_farewell_is_heard,
+        what_cannot_be_announced_is_said,
+        a_link_local_address_keeps_its_interface_wherever_it_is_shown_and_read,
     ]);
 }

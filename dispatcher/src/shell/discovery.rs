@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mdns_sd::{IfKind, IfPredicate, ResolvedService, ServiceDaemon, ServiceEvent};
-use pp_protocol::advert::{Advert, SERVICE};
+use pp_protocol::advert::{Advert, SERVICE, printable};
 use tokio::sync::mpsc;
 
 use super::Address;
@@ -104,21 +104,24 @@ pub(super) fn start(
 /// Every address a name has is a node; new ones are noticed within seconds.
 async fn look_up(address: Address, found: mpsc::UnboundedSender<Found>) {
     let mut known = BTreeSet::new();
+    let mut failed = String::new();
     loop {
-        match tokio::net::lookup_host((address.host.as_str(), address.port)).await {
+        match address.look_up().await {
             Ok(addresses) => {
+                failed.clear();
                 for each in addresses {
-                    if known.insert(each) {
-                        let host = each.ip().to_string();
-                        let node = Found::configured(Address { host, port: each.port(), each: false });
-                        if found.send(node).is_err() {
-                            return;
-                        }
+                    if known.insert(each) && found.send(Found::configured(each.into())).is_err() {
+                        return;
                     }
                 }
             }
             Err(error) => {
-                tracing::warn!(name = address.host, %error, "cannot look up the name; trying again")
+                // Said once, not every five seconds.
+                let reason = error.to_string();
+                if failed != reason {
+                    tracing::warn!(name = address.host, reason, "cannot look up the name; trying again");
+                    failed = reason;
+                }
             }
         }
         tokio::time::sleep(LOOK_UP_EVERY).await;
@@ -134,7 +137,10 @@ fn browse(found: mpsc::UnboundedSender<Found>) -> Result<Discovery, mdns_sd::Err
         while let Ok(event) = announcements.recv_async().await {
             let word = match event {
                 ServiceEvent::ServiceResolved(service) => announced(&service),
-                ServiceEvent::ServiceRemoved(_, fullname) => Some(Found::Gone { identity: fullname }),
+                ServiceEvent::ServiceRemoved(_, service) => {
+                    tracing::debug!(service, "node not announced any more");
+                    Some(Found::Gone { identity: service })
+                }
                 _ => None,
             };
             if let Some(word) = word
@@ -157,7 +163,9 @@ fn announced(service: &ResolvedService) -> Option<Found> {
     addresses.sort();
     Some(Found::Node {
         identity: service.fullname.clone(),
-        name: service.fullname.trim_end_matches(SERVICE).trim_end_matches('.').into(),
+        name: advert.name.unwrap_or_else(|| {
+            printable(service.fullname.trim_end_matches(SERVICE).trim_end_matches('.')).into_owned()
+        }),
         addresses: Addresses::Announced(addresses),
         kind: NodeKind::Discovered,
     })

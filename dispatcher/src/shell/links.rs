@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pp_node::Node;
+use pp_protocol::address::shown;
 use pp_protocol::connection::{self, Transport};
+use pp_protocol::environment;
 use pp_protocol::handshake::{self, HandshakeError, Role};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
@@ -91,11 +93,11 @@ impl Links {
     pub(super) fn address(&self, node: NodeKey) -> String {
         match self.links.get(&node) {
             None => String::new(),
-            Some(Link { connected_to: Some(address), .. }) => address.to_string(),
+            Some(Link { connected_to: Some(address), .. }) => shown(*address),
             Some(Link { addresses, .. }) => match addresses {
                 Addresses::Local => String::new(),
                 Addresses::Named(address) => address.to_string(),
-                Addresses::Announced(all) => all.first().map(ToString::to_string).unwrap_or_default(),
+                Addresses::Announced(all) => all.first().copied().map(shown).unwrap_or_default(),
             },
         }
     }
@@ -237,10 +239,11 @@ impl Dialler {
                 (ours, None, Vec::new())
             }
             Addresses::Named(address) => {
-                let looked_up = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
-                let all = looked_up
+                let all = address
+                    .look_up()
+                    .await
                     .map_err(|error| unreachable(format!("cannot look up {}: {error}", address.host)))?;
-                self.dial_any(all.collect()).await?
+                self.dial_any(all).await?
             }
             Addresses::Announced(all) => self.dial_any(all).await?,
         };
@@ -341,7 +344,7 @@ async fn greet(
 
 impl DialFailure {
     fn at(self, address: SocketAddr) -> Self {
-        let at = |reason| format!("{reason} ({address})");
+        let at = |reason| format!("{reason} ({})", shown(address));
         match self {
             Self::NotListening(reason) => Self::NotListening(at(reason)),
             Self::Unreachable(reason) => Self::Unreachable(at(reason)),
@@ -362,8 +365,8 @@ fn more_telling(one: DialFailure, other: DialFailure) -> DialFailure {
 
 /// Who this is, for the people who look after the nodes.
 fn own_name() -> String {
-    let user =
-        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
+    let said = |name| environment::text(name).ok().flatten();
+    let user = said("USER").or_else(|| said("LOGNAME")).unwrap_or_else(|| "somebody".into());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "somewhere".into());
     let program = std::env::current_exe().ok();
     let program =
