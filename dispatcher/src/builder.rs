@@ -1,11 +1,12 @@
 //! How a dispatcher is set up: by code, else by environment, else by default.
 
-use std::env;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pp_node::functions::Registry;
+use pp_protocol::environment;
 use pp_protocol::limits::SLOTS;
 use pp_protocol::secret::{self, Secret, SecretError};
 
@@ -20,6 +21,13 @@ use crate::shell::{self, Address, Setup};
 const PENDING_JOBS: usize = 10_000_000;
 /// How large the arguments of pending jobs may be together before submitting waits, unless set otherwise.
 const PENDING_BYTES: usize = 4 << 30;
+/// How long a node may be silent before it gets no new jobs, or is lost, if only one of them is said.
+const SUSPECT_AFTER: Duration = Duration::from_secs(3);
+const LOST_AFTER: Duration = Duration::from_secs(5);
+/// What makes sense for these. Either side is heard of at least once a second, so that less would lose nodes all the time.
+const SUSPECT_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_millis(1_500)..=DAY;
+const LOST_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_secs(2)..=DAY;
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// What becomes of the lines that jobs print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +48,8 @@ pub enum Output {
 /// | `PP_SECRET`, `PP_SECRET_FILE` | [`secret`](Self::secret) |
 /// | `PP_LOCAL_WORKERS` | [`local_workers`](Self::local_workers) |
 /// | `PP_LOG` | a `tracing` subscriber of the program: `debug`, `pp_dispatcher=debug,pp_node=info` |
+///
+/// A variable that is blank is not set. What makes no sense is an error of [`start`](Self::start) that says what does.
 #[derive(Clone, Debug, Default)]
 #[must_use = "nothing happens before start() is called"]
 pub struct Builder {
@@ -48,6 +58,7 @@ pub struct Builder {
     local_workers: Option<usize>,
     in_process: bool,
     nodes: Option<Vec<String>>,
+    more_nodes: Vec<String>,
     secret: Option<String>,
     secret_file: Option<PathBuf>,
     observer: bool,
@@ -103,6 +114,12 @@ impl Builder {
         self
     }
 
+    /// Adds nodes to those that are said otherwise, in the environment too. For tools that take further nodes.
+    pub fn more_nodes<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.more_nodes.extend(addresses.into_iter().map(Into::into));
+        self
+    }
+
     /// The secret the nodes share. If it is neither said here nor in the environment, it is read from
     /// `~/.config/ppserver/secret`.
     pub fn secret(mut self, secret: impl Into<String>) -> Self {
@@ -128,34 +145,38 @@ impl Builder {
         self
     }
 
-    /// How often a job may be the one that was running as its worker or node died. Three, unless said otherwise.
+    /// How often a job may be the one that was running as its worker or node died. Three, unless said otherwise;
+    /// at least one.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = Some(attempts.max(1));
+        self.max_attempts = Some(attempts);
         self
     }
 
-    /// How long a node may be silent before it gets no new jobs. Three seconds, unless said otherwise.
+    /// How long a node may be silent before it gets no new jobs. Three seconds, unless said otherwise; 1.5 s at least, and
+    /// no longer than [`lost_after`](Self::lost_after).
     pub fn suspect_after(mut self, silence: Duration) -> Self {
         self.suspect_after = Some(silence);
         self
     }
 
-    /// How long a node may be silent before its jobs run elsewhere. Five seconds, unless said otherwise.
+    /// How long a node may be silent before its jobs run elsewhere. Five seconds, unless said otherwise; two seconds at
+    /// least.
     pub fn lost_after(mut self, silence: Duration) -> Self {
         self.lost_after = Some(silence);
         self
     }
 
-    /// How many jobs may be pending before submitting waits. Ten million, unless said otherwise.
+    /// How many jobs may be pending before submitting waits. Ten million, unless said otherwise; at least
+    /// one.
     pub fn pending_jobs(mut self, limit: usize) -> Self {
-        self.pending_jobs = Some(limit.max(1));
+        self.pending_jobs = Some(limit);
         self
     }
 
     /// How many bytes the serialised arguments of pending jobs may have together before submitting waits. Four GiB,
-    /// unless said otherwise.
+    /// unless said otherwise; at least one.
     pub fn pending_bytes(mut self, limit: usize) -> Self {
-        self.pending_bytes = Some(limit.max(1));
+        self.pending_bytes = Some(limit);
         self
     }
 
@@ -163,6 +184,17 @@ impl Builder {
     pub fn output(mut self, output: Output) -> Self {
         self.output = output;
         self
+    }
+
+    /// Whether nodes are looked for on the network, as said here, in the environment, or by default.
+    ///
+    /// # Errors
+    /// When the environment says something else than yes or no.
+    pub fn discovers(&self) -> Result<bool, StartError> {
+        match self.discover {
+            Some(discover) => Ok(discover),
+            None => Ok(environment::switch("PP_DISCOVER")?.unwrap_or(self.discover_by_default)),
+        }
     }
 
     /// Starts the dispatcher. Nodes are connected to in the background: jobs can be submitted at once.
@@ -192,19 +224,21 @@ impl Builder {
     }
 
     fn setup(&self) -> Result<Setup, StartError> {
-        let nodes = match &self.nodes {
+        let (suspect_after, lost_after) = self.silences()?;
+        at_least_one("max_attempts", self.max_attempts)?;
+        at_least_one("pending_jobs", self.pending_jobs)?;
+        at_least_one("pending_bytes", self.pending_bytes)?;
+        let named = match &self.nodes {
             Some(nodes) => nodes.clone(),
-            None => variable("PP_NODES").map(|nodes| split(&nodes)).unwrap_or_default(),
+            None => environment::list("PP_NODES")?.unwrap_or_default(),
         };
-        let nodes = nodes.iter().map(|text| Address::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        let discover = match self.discover {
-            Some(discover) => discover,
-            None => environment_switch("PP_DISCOVER")?.unwrap_or(self.discover_by_default),
-        };
+        let nodes = named.iter().chain(&self.more_nodes).map(|text| Address::parse(text));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        let discover = self.discovers()?;
         let local_workers = match self.local_workers {
             _ if self.observer => 0,
             Some(workers) => workers,
-            None => environment_number("PP_LOCAL_WORKERS")?.unwrap_or_else(|| {
+            None => environment::parsed("PP_LOCAL_WORKERS", "a whole number")?.unwrap_or_else(|| {
                 std::thread::available_parallelism().map_or(1, Into::into).min(SLOTS as usize)
             }),
         };
@@ -220,10 +254,28 @@ impl Builder {
             secret: if remote { self.find_secret()? } else { None },
             programs: self.programs.clone(),
             max_attempts: self.max_attempts,
-            suspect_after: self.suspect_after,
-            lost_after: self.lost_after,
+            suspect_after,
+            lost_after,
             output: self.output,
         })
+    }
+
+    /// How long a node may be silent before it gets no new jobs, and before it is lost.
+    fn silences(&self) -> Result<(Duration, Duration), StartError> {
+        let lost_after = self.lost_after.unwrap_or(LOST_AFTER.max(self.suspect_after.unwrap_or_default()));
+        let suspect_after = self.suspect_after.unwrap_or(SUSPECT_AFTER.min(lost_after));
+        let wrong = |setting, value: Duration, range: &RangeInclusive<Duration>, and: &str| {
+            let expected = format!("from {:?} to {:?}{and}", range.start(), range.end());
+            Err(StartError::Setting { setting, value: format!("{value:?}"), expected })
+        };
+        if !LOST_AFTER_RANGE.contains(&lost_after) {
+            return wrong("lost_after", lost_after, &LOST_AFTER_RANGE, "");
+        }
+        if !SUSPECT_AFTER_RANGE.contains(&suspect_after) || suspect_after > lost_after {
+            let and = format!(", and no longer than lost_after, which is {lost_after:?}");
+            return wrong("suspect_after", suspect_after, &SUSPECT_AFTER_RANGE, &and);
+        }
+        Ok((suspect_after, lost_after))
     }
 
     fn find_secret(&self) -> Result<Option<Secret>, SecretError> {
@@ -240,14 +292,8 @@ fn log_as_told() -> Result<(), StartError> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    if let Some(value) = variable("PP_LOG") {
-        let name = "PP_LOG";
-        let filter = value.parse::<Targets>();
-        let filter = filter.map_err(|_| StartError::Environment {
-            name,
-            value,
-            expected: "debug, or pp_node=debug,info",
-        })?;
+    let filter = environment::parsed::<Targets>("PP_LOG", "debug, or pp_node=debug,info")?;
+    if let Some(filter) = filter {
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
         // Failing means that somebody else has set one up, who is to be left alone.
         let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
@@ -255,27 +301,50 @@ fn log_as_told() -> Result<(), StartError> {
     Ok(())
 }
 
-fn split(list: &str) -> Vec<String> {
-    list.split(',').map(str::trim).filter(|address| !address.is_empty()).map(Into::into).collect()
-}
-
-fn variable(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.trim().is_empty())
-}
-
-fn environment_switch(name: &'static str) -> Result<Option<bool>, StartError> {
-    let Some(value) = variable(name) else { return Ok(None) };
-    match value.trim() {
-        "1" | "true" | "yes" | "on" => Ok(Some(true)),
-        "0" | "false" | "no" | "off" => Ok(Some(false)),
-        _ => Err(StartError::Environment { name, value, expected: "1 or 0" }),
+/// Refuses zero where none at all makes no sense.
+fn at_least_one<T: PartialEq + From<u8>>(setting: &'static str, value: Option<T>) -> Result<(), StartError> {
+    if value == Some(T::from(0)) {
+        return Err(StartError::Setting { setting, value: "0".into(), expected: "1 or more".into() });
     }
+    Ok(())
 }
 
-fn environment_number(name: &'static str) -> Result<Option<usize>, StartError> {
-    let Some(value) = variable(name) else { return Ok(None) };
-    match value.trim().parse() {
-        Ok(number) => Ok(Some(number)),
-        Err(_) => Err(StartError::Environment { name, value, expected: "a whole number" }),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_what_does() {
+        let seconds = Duration::from_secs;
+        let builder = || Dispatcher::builder().observer(true).discover(false).nodes([""; 0]);
+        for (builder, parts) in [
+            (builder().lost_after(Duration::ZERO), ["lost_after is 0ns", "from 2s to 86400s"]),
+            (builder().lost_after(Duration::MAX), ["lost_after", "from 2s to 86400s"]),
+            (builder().suspect_after(Duration::ZERO), ["suspect_after is 0ns", "from 1.5s"]),
+            (builder().suspect_after(Duration::MAX), ["lost_after", "to 86400s"]),
+            (
+                builder().suspect_after(seconds(6)).lost_after(seconds(4)),
+                ["suspect_after is 6s", "no longer than lost_after, which is 4s"],
+            ),
+            (builder().max_attempts(0), ["max_attempts is 0", "1 or more"]),
+            (builder().pending_jobs(0), ["pending_jobs is 0", "1 or more"]),
+            (builder().pending_bytes(0), ["pending_bytes is 0", "1 or more"]),
+            (builder().observer(false).local_workers(4_097), ["at most 4096 workers", "fewer"]),
+            (builder().node("render1:70000"), ["render1:70000", "HOST:PORT"]),
+            (builder().node("render1:0"), ["render1:0", "HOST:PORT"]),
+        ] {
+            let error = builder.start().map(|_| ()).expect_err("it makes no sense").to_string();
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_silence_brings_the_other_along() {
+        let seconds = Duration::from_secs;
+        let silences = |builder: Builder| builder.silences().expect("they make sense");
+        let builder = Dispatcher::builder;
+        assert_eq!(silences(builder()), (seconds(3), seconds(5)));
+        assert_eq!(silences(builder().lost_after(seconds(2))), (seconds(2), seconds(2)));
+        assert_eq!(silences(builder().suspect_after(seconds(9))), (seconds(9), seconds(9)));
     }
 }

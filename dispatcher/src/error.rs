@@ -52,6 +52,16 @@ pub enum JobError {
     /// Arguments or result cannot be serialised or deserialised; says which and why.
     #[error("{0}")]
     Serialisation(String),
+    /// An option of the job makes no sense; the job was not submitted.
+    #[error("{option} is {value}; it has to be {expected}")]
+    Option {
+        /// The method of [`JobBuilder`](crate::JobBuilder).
+        option: &'static str,
+        /// What it was told.
+        value: String,
+        /// What makes sense.
+        expected: &'static str,
+    },
     /// The dispatcher had already been shut down; the job was not submitted.
     #[error("the dispatcher has been shut down; submit jobs before that")]
     ShutDown,
@@ -115,20 +125,26 @@ pub enum StartError {
     #[error(transparent)]
     Secret(#[from] pp_protocol::secret::SecretError),
     /// An environment variable does not have the form it should.
-    #[error("the environment variable {name} is {value:?}, which is not {expected}")]
-    Environment {
-        /// The variable.
-        name: &'static str,
-        /// Its value.
+    #[error(transparent)]
+    Environment(#[from] pp_protocol::environment::VariableError),
+    /// A setting of the builder makes no sense.
+    #[error("{setting} is {value}; it has to be {expected}")]
+    Setting {
+        /// The method of the builder.
+        setting: &'static str,
+        /// What it was told.
         value: String,
-        /// What it should be.
-        expected: &'static str,
+        /// What makes sense.
+        expected: String,
     },
     /// More local workers than a node can have.
     #[error("a node has at most {limit} workers; ask for fewer", limit = pp_protocol::limits::SLOTS)]
     TooManyWorkers,
     /// A node's address does not have the form it should.
-    #[error("{0:?} is not the address of a node; write HOST, HOST:PORT, [IPV6]:PORT or dns:NAME[:PORT]")]
+    #[error(
+        "{0:?} is not the address of a node; write HOST, HOST:PORT, [IPV6]:PORT, [fe80::1%INTERFACE]:PORT or \
+         dns:NAME[:PORT]"
+    )]
     Address(String),
     /// A build of the program cannot be used.
     #[error("cannot use {} as a build of this program: {reason}", .path.display())]

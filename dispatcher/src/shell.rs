@@ -52,8 +52,8 @@ pub(crate) struct Setup {
     pub(crate) secret: Option<Secret>,
     pub(crate) programs: Vec<PathBuf>,
     pub(crate) max_attempts: Option<u32>,
-    pub(crate) suspect_after: Option<Duration>,
-    pub(crate) lost_after: Option<Duration>,
+    pub(crate) suspect_after: Duration,
+    pub(crate) lost_after: Duration,
     pub(crate) output: Output,
 }
 
@@ -120,8 +120,8 @@ impl Actor {
         let session = SessionId::random();
         let mut config = Config::new(session, session.0 as u64);
         config.max_attempts = setup.max_attempts.unwrap_or(config.max_attempts);
-        config.suspect_after = setup.suspect_after.unwrap_or(config.suspect_after);
-        config.lost_after = setup.lost_after.unwrap_or(config.lost_after);
+        config.suspect_after = setup.suspect_after;
+        config.lost_after = setup.lost_after;
         config.observer = setup.observer;
         let (events, link_events) = mpsc::unbounded_channel();
         let (found_sender, found) = mpsc::unbounded_channel();

@@ -69,15 +69,27 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         self
     }
 
-    /// Kills the job when it has run for so long. Waiting for its turn does not count.
+    /// Kills the job when it has run for so long, which is more than no time at all. Waiting for its turn does not count.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.options.time_limit = Some(limit.max(Duration::from_nanos(1)));
+        if limit.is_zero() {
+            return self.refuse("timeout", "0 s", "longer: leave it out for no limit");
+        }
+        self.options.time_limit = Some(limit);
         self
     }
 
-    /// How often the job may be the one that was running as its worker or node died (default 3).
+    /// How often the job may be the one that was running as its worker or node died (default 3), at least once.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.options.max_attempts = Some(attempts.max(1));
+        if attempts == 0 {
+            return self.refuse("max_attempts", "0", "1 or more");
+        }
+        self.options.max_attempts = Some(attempts);
+        self
+    }
+
+    /// What makes no sense is the job's outcome.
+    fn refuse(mut self, option: &'static str, value: &str, expected: &'static str) -> Self {
+        self.call = self.call.and(Err(JobError::Option { option, value: value.into(), expected }));
         self
     }
 

@@ -5,16 +5,18 @@
 mod nodes;
 mod resize;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use pp_dispatcher::{Dispatcher, NodeInfo, NodeKind, NodeState};
+use pp_dispatcher::{Builder, Dispatcher, NodeInfo, NodeKind, NodeState};
 
 /// How often nodes are looked at while waiting for them.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long the network may be searched.
+const LONGEST_LOOK: Duration = Duration::from_secs(3_600);
 
 /// Looks after the nodes of a cluster.
 #[derive(Debug, Parser)]
@@ -43,8 +45,8 @@ enum Command {
         #[arg(long = "node", value_name = "ADDRESS")]
         nodes: Vec<String>,
         /// Look for nodes on the network for so many seconds
-        #[arg(long, default_value_t = 1.5, value_name = "SECONDS")]
-        time: f64,
+        #[arg(long, default_value = "1.5", value_name = "SECONDS", value_parser = seconds)]
+        time: Duration,
     },
     /// Change how many jobs a node runs at once, now
     Resize {
@@ -60,34 +62,42 @@ fn main() -> ExitCode {
     pp_dispatcher::init();
     let arguments = Arguments::parse();
     let done = match &arguments.command {
-        Command::Nodes { nodes, time } => {
-            nodes::run(&arguments, nodes, Duration::from_secs_f64(time.clamp(0.0, 3_600.0)))
-        }
+        Command::Nodes { nodes, time } => nodes::run(&arguments, nodes, *time),
         Command::Resize { node, slots } => resize::run(&arguments, node, *slots),
     };
     match done {
         Ok(code) => code,
         Err(error) => {
             // There is nobody to tell if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "ppctl: {}", told_once(&error));
+            let _ = writeln!(io::stderr(), "ppctl: {}", told_once(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// A dispatcher that only looks, at the nodes of the environment and these.
-fn look(arguments: &Arguments, nodes: &[String], discover: Option<bool>) -> anyhow::Result<Dispatcher> {
-    let named = std::env::var("PP_NODES").unwrap_or_default();
-    let named = named.split(',').map(str::trim).filter(|node| !node.is_empty()).map(str::to_owned);
-    let mut builder = Dispatcher::builder().observer(true).nodes(named.chain(nodes.iter().cloned()));
-    builder = match discover {
-        Some(discover) => builder.discover(discover),
-        None => builder.discover_by_default(true),
-    };
-    if let Some(path) = &arguments.secret_file {
-        builder = builder.secret_file(path);
+/// Reads a time in seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let time = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = time.filter(|time| *time <= LONGEST_LOOK);
+    time.ok_or_else(|| format!("it has to be a number of seconds from 0 to {}", LONGEST_LOOK.as_secs()))
+}
+
+/// Says how a dispatcher is set up that only looks, at the nodes of the environment and these.
+fn look(arguments: &Arguments, nodes: &[String]) -> Builder {
+    let builder = Dispatcher::builder().observer(true).discover_by_default(true).more_nodes(nodes);
+    match &arguments.secret_file {
+        Some(path) => builder.secret_file(path),
+        None => builder,
     }
-    Ok(builder.start()?)
+}
+
+/// Writes what was asked for to standard output. Whoever reads it may have seen enough before its end.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Every node but the one that is this program.

@@ -1,13 +1,14 @@
 //! `ppctl nodes`.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use pp_dispatcher::{NodeInfo, NodeKind, NodeState};
 use serde::Serialize;
 
-use crate::{Arguments, is_settled, look, remote, wait_for};
+use crate::{Arguments, is_settled, look, print, remote, wait_for};
 
 /// How long named nodes may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(4);
@@ -63,9 +64,10 @@ impl From<NodeInfo> for Line {
 }
 
 pub(crate) fn run(arguments: &Arguments, named: &[String], time: Duration) -> anyhow::Result<ExitCode> {
-    let dispatcher = look(arguments, named, None)?;
+    let builder = look(arguments, named);
+    let discovering = builder.discovers()?;
+    let dispatcher = builder.start()?;
     let started = Instant::now();
-    let discovering = std::env::var("PP_DISCOVER").ok().is_none_or(|value| value.trim() != "0");
     let look_until = if discovering { started + time } else { started };
     wait_for(ANSWER_TIME.max(time), || {
         let nodes = remote(&dispatcher);
@@ -74,24 +76,27 @@ pub(crate) fn run(arguments: &Arguments, named: &[String], time: Duration) -> an
     });
     let nodes: Vec<Line> = remote(&dispatcher).into_iter().map(Into::into).collect();
     let connected = nodes.iter().filter(|node| node.state == "connected").count();
-    let mut out = std::io::stdout().lock();
     if arguments.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?;
+        print(&format!("{}\n", serde_json::to_string_pretty(&nodes)?))?;
     } else if nodes.is_empty() {
-        writeln!(
+        // There is nobody to tell if standard error is closed.
+        let _ = writeln!(
             std::io::stderr(),
             "ppctl: no node was found. Start `ppserver -a` on a machine of this network, or name one with --node or \
              PP_NODES if the network does not carry multicast"
-        )?;
+        );
     } else {
-        print(&mut out, &nodes)?;
+        print(&table(&nodes)?)?;
     }
     Ok(if connected > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(out: &mut impl Write, nodes: &[Line]) -> std::io::Result<()> {
-    let width = |text: fn(&Line) -> usize, least: usize| nodes.iter().map(text).max().unwrap_or(0).max(least);
-    let (name, address) = (width(|node| node.name.len(), 4), width(|node| node.address.len(), 7));
+fn table(nodes: &[Line]) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    let width = |text: fn(&Line) -> &str, least: usize| {
+        nodes.iter().map(|node| text(node).chars().count()).max().unwrap_or(0).max(least)
+    };
+    let (name, address) = (width(|node| &node.name, 4), width(|node| &node.address, 7));
     writeln!(
         out,
         "{:name$}  {:address$}  {:12} {:>5} {:>5} {:>6} {:>11} {:>6}  MEMORY",
@@ -117,5 +122,5 @@ fn print(out: &mut impl Write, nodes: &[Line]) -> std::io::Result<()> {
             writeln!(out, "    {reason}")?;
         }
     }
-    Ok(())
+    Ok(out)
 }

@@ -1,6 +1,5 @@
 //! `ppctl resize`.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use anyhow::{anyhow, bail};
 use pp_dispatcher::{Dispatcher, NodeInfo, NodeState};
 use serde_json::json;
 
-use crate::{Arguments, is_settled, look, remote, wait_for};
+use crate::{Arguments, is_settled, look, print, remote, wait_for};
 
 /// How long to look for the node, and then for its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,29 +20,25 @@ pub(crate) fn run(arguments: &Arguments, name: &str, slots: usize) -> anyhow::Re
     wait_for(PATIENCE, || remote(&dispatcher).into_iter().find(same)).ok_or_else(|| {
         anyhow!("{} did not confirm within {} s; look at `ppctl nodes`", node.label(), PATIENCE.as_secs())
     })?;
-    let mut out = std::io::stdout().lock();
     if arguments.json {
-        writeln!(
-            out,
-            "{}",
-            json!({ "node": node.name, "address": node.address, "before": before, "slots": slots })
-        )?;
+        let done = json!({ "node": node.name, "address": node.address, "before": before, "slots": slots });
+        print(&format!("{done}\n"))?;
     } else {
-        writeln!(out, "{}: {before} -> {slots} slots", node.label())?;
+        print(&format!("{}: {before} -> {slots} slots\n", node.label()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The node of that name among those that can be found, else the one at that address.
 fn find(arguments: &Arguments, name: &str) -> anyhow::Result<(Dispatcher, NodeInfo)> {
-    // What looks like an address is dialled; only a bare name is worth a search of the network.
-    let is_address = name.contains(':') || name.parse::<std::net::IpAddr>().is_ok();
-    let dispatcher = if is_address { look_at_one(arguments, name)? } else { look(arguments, &[], None)? };
+    // What looks like an address is dialled; only a name, maybe with an address behind it, is worth a search.
+    let is_address = name.contains(':') && !name.contains(' ') || name.parse::<std::net::IpAddr>().is_ok();
+    let dispatcher = if is_address { look_at_one(arguments, name)? } else { look(arguments, &[]).start()? };
     let wanted = |node: &NodeInfo| is_address || node.name == name || node.label() == name;
     let found =
         wait_for(PATIENCE, || remote(&dispatcher).into_iter().find(|node| wanted(node) && is_settled(node)));
     let (dispatcher, found) = match found {
-        None if !is_address => {
+        None if !is_address && !name.contains(' ') => {
             let others: Vec<_> = remote(&dispatcher).iter().map(NodeInfo::label).collect();
             let dispatcher = look_at_one(arguments, name)?;
             let found = wait_for(PATIENCE, || remote(&dispatcher).into_iter().find(is_settled));
@@ -62,7 +57,7 @@ fn find(arguments: &Arguments, name: &str) -> anyhow::Result<(Dispatcher, NodeIn
 }
 
 fn look_at_one(arguments: &Arguments, address: &str) -> anyhow::Result<Dispatcher> {
-    look(arguments, &[address.to_owned()], Some(false))
+    Ok(look(arguments, &[]).discover(false).nodes([address]).start()?)
 }
 
 /// Whether it takes orders.

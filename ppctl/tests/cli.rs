@@ -251,3 +251,69 @@ fn a_secret_file_is_used_and_one_that_others_can_read_is_not() {
         assert_eq!(listed.stderr.contains("chmod 600"), code == 1, "{}", listed.stderr);
     }
 }
+
+#[test]
+fn a_time_that_is_none_is_refused_with_what_is() {
+    for time in ["nan", "inf", "-inf", "1e300", "3601", "soon", ""] {
+        let refused = ppctl(&["nodes", &format!("--time={time}")]);
+        assert_eq!(refused.code, Some(2), "{time}: {}", refused.stderr);
+        let said = refused.stderr.contains("a number of seconds from 0 to 3600");
+        assert!(said || time.is_empty(), "{time}: {}", refused.stderr);
+    }
+    let negative = ppctl(&["nodes", "--time=-1"]);
+    assert!(negative.code == Some(2) && negative.stderr.contains("from 0 to 3600"), "{}", negative.stderr);
+}
+
+#[test]
+fn who_stops_reading_has_seen_enough() {
+    let server = server("render1", 2);
+    let address = server.address();
+    for arguments in [
+        &["nodes", "--node", &address][..],
+        &["nodes", "--json", "--node", &address],
+        &["resize", &address, "3"],
+        &["resize", &address, "3", "--json"],
+        &["--help"],
+        &["nodes", "--help"],
+    ] {
+        let home = tempfile::tempdir().expect("a home directory");
+        let mut command = command(env!("CARGO_BIN_EXE_ppctl"), home.path());
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        command.args(arguments).env("PP_DISCOVER", "0").env("PP_SECRET", SECRET).stdout(writer);
+        let ended = command.output().expect("it can be started");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), &*said), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_environment_is_understood_as_by_every_dispatcher() {
+    let server = server("render1", 2);
+    let address = server.address();
+    for no in ["0", "no", "Off", " false "] {
+        let started = Instant::now();
+        let arguments = ["nodes", "--time", "25", "--node", &address];
+        let listed = ppctl_with(&[("PP_DISCOVER", no), ("PP_NODES", " , ,")], &arguments);
+        assert_eq!(listed.code, Some(0), "{no}: {}", listed.stderr);
+        assert!(started.elapsed() < SOON, "{no}: the network was searched for {:?}", started.elapsed());
+    }
+    let unclear = ppctl_with(&[("PP_DISCOVER", "maybe")], &["nodes"]);
+    unclear.failed_saying(&["PP_DISCOVER", "\"maybe\"", "1 or 0"]);
+    // Blank is not set, the secret too: it is looked for in the home directory, where none is.
+    let blank = ppctl_with(&[("PP_SECRET", " "), ("PP_SECRET_FILE", "")], &["nodes", "--node", &address]);
+    blank.failed_saying(&["there is no secret here"]);
+}
+
+#[test]
+fn a_node_named_by_address_is_the_one_whatever_others_the_environment_names() {
+    let (first, second) = (server("render1", 2), server("render2", 2));
+    for (node, resized) in [(second.address(), &second), (format!("render2 ({})", second.address()), &second)]
+    {
+        let nodes = format!("{},{}", first.address(), second.address());
+        let done = ppctl_with(&[("PP_NODES", &nodes)], &["resize", &node, "5"]);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert_eq!((slots(&first), slots(resized)), (2, 5));
+        assert_eq!(ppctl(&["resize", &second.address(), "2"]).code, Some(0));
+    }
+}

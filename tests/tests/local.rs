@@ -523,6 +523,22 @@ fn is_alive(pid: i32) -> bool {
     !status.is_empty() && !status.contains(") Z ") && !status.contains(") X ")
 }
 
+fn an_option_that_makes_no_sense_is_the_outcome_of_its_job() {
+    let dispatcher = Dispatcher::builder().local_workers(1).start().expect("it starts");
+    for (job, part) in [
+        (dispatcher.job(nap, (1,)).timeout(Duration::ZERO), "timeout is 0 s; it has to be longer"),
+        (dispatcher.job(nap, (1,)).max_attempts(0), "max_attempts is 0; it has to be 1 or more"),
+    ] {
+        let error = job.submit().wait().expect_err("it makes no sense").to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(dispatcher.job(nap, (1,)).timeout(Duration::MAX).max_attempts(u32::MAX).submit().wait().is_ok());
+    for patience in [Duration::ZERO, Duration::MAX] {
+        assert_eq!(dispatcher.wait_for_nodes(0, patience), 0);
+        assert!(dispatcher.wait_timeout(patience));
+    }
+}
+
 fn main() {
     pp_dispatcher::init();
     pp_tests::harness::run(pp_tests::tests![
@@ -549,6 +565,7 @@ fn main() {
         the_last_words_of_a_worker_are_those_of_the_job_that_ended_it,
         after_a_shutdown_callbacks_are_still_called_once_and_events_end,
         shutting_down_resolves_every_handle_and_leaves_no_process,
+        an_option_that_makes_no_sense_is_the_outcome_of_its_job,
         submitting_waits_or_says_so_while_as_much_is_pending_as_may_be,
         waiting_for_ever_is_a_timeout_like_any_other,
         in_process_workers_give_the_same_results,
