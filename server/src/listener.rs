@@ -1,27 +1,30 @@
 //! Taking in connections: bound, limited, and served only once the peer has proved that it knows the secret.
 
-use std::collections::{HashMap, VecDeque};
-use std::io;
-use std::mem::Discriminant;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod refusals;
+mod strangers;
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use pp_node::Node;
+use pp_protocol::address::{self, HostIp};
 use pp_protocol::connection;
 use pp_protocol::handshake::{self, HandshakeError};
-use pp_protocol::limits::HANDSHAKES_AT_ONCE;
+use pp_protocol::limits::{HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKES_AT_ONCE};
 use pp_protocol::secret::Secret;
 use pp_protocol::socket;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
 
-/// How long to wait after the system refused a connection for lack of descriptors.
+use self::refusals::Refusals;
+use self::strangers::Strangers;
+
+/// How long to wait before connections are taken in again, when the system has no room for one and nobody can be sent
+/// away.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Refusals of one address for one reason are logged at most once in this time.
-const LOG_EVERY: Duration = Duration::from_secs(1);
-/// Refusals whose time is remembered.
-const REFUSALS_REMEMBERED: usize = 1_024;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
@@ -32,15 +35,16 @@ pub(crate) enum BindError {
     #[error("port {0} needs privileges; choose one above 1023 with -p")]
     Privileged(u16),
     #[error("{0} is not an address of this machine; choose one with -i, or leave -i out to listen on all")]
-    NotHere(IpAddr),
+    NotHere(HostIp),
     #[error("cannot listen on {0}: {1}")]
-    Other(SocketAddr, io::Error),
+    Other(String, io::Error),
 }
 
 /// Binds `port` of `interface`, or of every address this machine has.
-pub(crate) async fn bind(interface: Option<IpAddr>, port: u16) -> Result<TcpListener, BindError> {
-    let address = SocketAddr::new(interface.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
-    let bound = match TcpListener::bind(address).await {
+pub(crate) async fn bind(interface: Option<&HostIp>, port: u16) -> Result<TcpListener, BindError> {
+    let host = interface.cloned().unwrap_or(HostIp { ip: Ipv6Addr::UNSPECIFIED.into(), zone: None });
+    let failed = |error| BindError::Other(address::with_port(&host.to_string(), port), error);
+    let bound = match TcpListener::bind(host.socket_address(port).map_err(failed)?).await {
         // A machine without IPv6.
         Err(_) if interface.is_none() => {
             TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)).await
@@ -48,44 +52,89 @@ pub(crate) async fn bind(interface: Option<IpAddr>, port: u16) -> Result<TcpList
         bound => bound,
     };
     bound.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => BindError::Taken(port),
-        io::ErrorKind::PermissionDenied => BindError::Privileged(port),
-        io::ErrorKind::AddrNotAvailable => BindError::NotHere(address.ip()),
-        _ => BindError::Other(address, error),
+        ErrorKind::AddrInUse => BindError::Taken(port),
+        ErrorKind::PermissionDenied => BindError::Privileged(port),
+        ErrorKind::AddrNotAvailable => BindError::NotHere(host.clone()),
+        _ => failed(error),
     })
 }
 
 /// Serves whoever connects and knows the secret, for ever.
 ///
-/// Only so many handshakes are under way at once. Whoever knows the secret is through in milliseconds, so it is the
-/// oldest that gives way to a newcomer: connections that say nothing keep nobody out.
+/// Strangers, who have not proved that they know it, get a share of the descriptors only, and the oldest of them gives
+/// way to a newcomer: whoever knows the secret is through in milliseconds, so that connections that say nothing keep
+/// nobody out.
 pub(crate) async fn serve(listener: TcpListener, secret: Secret, node: Node) {
     let secret = Arc::new(secret);
     let refusals = Arc::<Refusals>::default();
-    let mut handshakes = VecDeque::<AbortHandle>::new();
+    let mut strangers = Strangers::new(strangers_at_once());
+    let mut spare = Spare::new();
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot take in a connection; trying again");
-                tokio::time::sleep(PAUSE).await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = refusals.is_due() => {
+                refusals.tell_repeated();
                 continue;
             }
         };
-        handshakes.retain(|handshake| !handshake.is_finished());
-        if handshakes.len() >= HANDSHAKES_AT_ONCE
-            && let Some(oldest) = handshakes.pop_front()
-        {
-            oldest.abort();
-        }
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let (secret, node, refusals) = (Arc::clone(&secret), node.clone(), Arc::clone(&refusals));
-        let handshake = tokio::spawn(async move {
-            if let Err(error) = welcome(stream, peer, &secret, &node).await {
-                refusals.log(peer, &error);
+        match accepted {
+            Ok((stream, peer)) => {
+                let (secret, node, told) = (Arc::clone(&secret), node.clone(), Arc::clone(&refusals));
+                let handshake = tokio::spawn(async move {
+                    if let Err(error) = welcome(stream, peer, &secret, &node).await {
+                        told.refused(peer, &error);
+                    }
+                });
+                if strangers.add(peer.ip().to_canonical(), handshake.abort_handle()) {
+                    refusals.crowded(peer, strangers.limit());
+                }
             }
-        });
-        handshakes.push_back(handshake.abort_handle());
+            Err(error) if is_lack_of_room(&error) => {
+                refusals.no_room(&error);
+                if strangers.send_one_away() {
+                    // Its descriptor is free once its task had its turn.
+                    tokio::task::yield_now().await;
+                } else {
+                    spare.turn_one_away(&listener).await;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            // Whoever it was has left already, or the network broke below them (accept(2)).
+            Err(error) => tracing::debug!(%error, "a connection ended before it was taken in"),
+        }
+    }
+}
+
+/// How many may be under way: of the descriptors that this process may have, others need some too.
+fn strangers_at_once() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
+    let share = limit.map_or(HANDSHAKES_AT_ONCE, |limit| limit / HANDSHAKE_DESCRIPTORS_DIVISOR);
+    share.clamp(1, HANDSHAKES_AT_ONCE)
+}
+
+/// Whether the system has no descriptor or memory for one more connection.
+fn is_lack_of_room(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| lacks.iter().any(|lack| lack.raw_os_error() == code))
+}
+
+/// A descriptor that is held for the moment in which there is no other: it lets somebody be told that there is no room,
+/// by closing the connection, instead of leaving them to wait for an answer.
+struct Spare(Option<File>);
+
+impl Spare {
+    fn new() -> Self {
+        // Without one, whoever comes waits until there is room.
+        Self(File::open("/dev/null").ok())
+    }
+
+    async fn turn_one_away(&mut self, listener: &TcpListener) {
+        if self.0.take().is_some() {
+            // Somebody else may have been faster to take the descriptor. That one is served, then.
+            let _ = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+        }
+        *self = Self::new();
     }
 }
 
@@ -98,33 +147,6 @@ async fn welcome(
     socket::prepare(&stream)?;
     let established = handshake::respond(&mut stream, secret).await?;
     let (reader, writer) = stream.into_split();
-    node.serve(connection::over(reader, writer, established.keys), peer.to_string(), established.role);
+    node.serve(connection::over(reader, writer, established.keys), address::shown(peer), established.role);
     Ok(())
-}
-
-/// When refusals of an address for a reason were last logged, so that a scan does not fill the log, nor hide that
-/// somebody there has the wrong secret.
-#[derive(Default)]
-struct Refusals(Mutex<HashMap<(IpAddr, Discriminant<HandshakeError>), Instant>>);
-
-impl Refusals {
-    fn log(&self, peer: SocketAddr, error: &HandshakeError) {
-        let now = Instant::now();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let refusal = (peer.ip(), std::mem::discriminant(error));
-        if last.get(&refusal).is_some_and(|at| now.duration_since(*at) < LOG_EVERY) {
-            return;
-        }
-        if last.len() >= REFUSALS_REMEMBERED {
-            last.clear();
-        }
-        last.insert(refusal, now);
-        match error {
-            HandshakeError::SecretMismatch => {
-                tracing::warn!(%peer, "refused: the secrets differ: it does not know this node's");
-            }
-            HandshakeError::VersionMismatch { .. } => tracing::warn!(%peer, "refused: {error}"),
-            _ => tracing::debug!(%peer, "refused: {error}"),
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use pp_protocol::environment;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -19,9 +20,8 @@ pub(crate) fn start(settings: &Settings) {
         (false, true) => LevelFilter::ERROR,
         (false, false) => LevelFilter::INFO,
     };
-    let text = std::env::var(VARIABLE).ok();
-    let told = text.as_ref().and_then(|text| text.parse::<Targets>().ok());
-    let is_unclear = text.is_some() && told.is_none();
+    let told = environment::parsed::<Targets>(VARIABLE, "debug, or pp_node=debug,info");
+    let (told, unclear) = told.map_or_else(|error| (None, Some(error)), |told| (told, None));
     // The libraries below are of interest only when something is wrong with them.
     let filter =
         told.unwrap_or_else(|| Targets::new().with_default(level).with_target("mdns_sd", LevelFilter::ERROR));
@@ -31,8 +31,8 @@ pub(crate) fn start(settings: &Settings) {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(lines).with(filter).init();
-    if is_unclear {
-        tracing::warn!("{VARIABLE} does not say what is logged; write debug, or pp_node=debug,info");
+    if let Some(error) = unclear {
+        tracing::warn!("{error}");
     }
 }
 

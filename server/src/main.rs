@@ -10,14 +10,12 @@ mod settings;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::settings::{Arguments, LogFormat, Settings};
 
 fn main() -> ExitCode {
     // A node starts this very program as a worker for its built-in functions.
     pp_node::worker::serve_if_worker();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::of_this_process();
     let (ended, log_format) = match Settings::new(arguments) {
         Ok(settings) => {
             let log_format = settings.log_format;

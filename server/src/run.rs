@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pp_node::{Node, NodeConfig, StoreConfig};
+use pp_protocol::address;
 use pp_protocol::secret::{self, Origin, SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secret, SecretError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -28,7 +29,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let signals = Signals::catch()?;
     let secret = find_secret(&settings)?;
     let _pid_file = settings.pid_file.as_deref().map(PidFile::create).transpose()?;
-    let listener = listener::bind(settings.interface, settings.port).await?;
+    let listener = listener::bind(settings.interface.as_ref(), settings.port).await?;
     let address = listener.local_addr()?;
     let mut config = NodeConfig::new(&settings.name, settings.workers);
     config.store = Some(StoreConfig { directory: settings.store.clone(), limit_bytes: settings.store_bytes });
@@ -40,8 +41,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let advertiser =
         if settings.auto {
-            let start =
-                Advertiser::start(node.clone(), settings.name.clone(), settings.interface, address.port());
+            let interface = settings.interface.as_ref().map(|interface| interface.ip);
+            let start = Advertiser::start(node.clone(), settings.name.clone(), interface, address.port());
             Some(start.context(
                 "cannot announce this node on the network; without -a it can be named with PP_NODES",
             )?)
@@ -51,9 +52,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(
         slots = settings.workers,
         advertised = settings.auto,
-        "ppserver {} \"{}\" listens on {address}",
+        "ppserver {} \"{}\" listens on {}",
         env!("CARGO_PKG_VERSION"),
-        settings.name
+        settings.name,
+        address::shown(address)
     );
     tokio::spawn(load::report(node.clone()));
     tokio::spawn(listener::serve(listener, secret, node.clone()));
@@ -157,7 +159,7 @@ fn find_secret(settings: &Settings) -> Result<Secret, SecretError> {
     }
     let told = setting.on_command_line.is_some()
         || setting.file_on_command_line.is_some()
-        || [SECRET_VARIABLE, SECRET_FILE_VARIABLE].iter().any(|name| std::env::var_os(name).is_some());
+        || secret::is_in_environment();
     let found = if told {
         secret::find(setting.on_command_line.as_deref(), setting.file_on_command_line.as_deref())?
     } else {
@@ -183,6 +185,11 @@ fn find_secret(settings: &Settings) -> Result<Secret, SecretError> {
 fn make_secret(log_format: LogFormat) -> Result<(Secret, Origin), SecretError> {
     let path = secret::default_path()?;
     let secret = Secret::create(&path)?;
+    for name in [SECRET_VARIABLE, SECRET_FILE_VARIABLE] {
+        if std::env::var_os(name).is_some() {
+            tracing::warn!("{name} is blank, which counts as not set");
+        }
+    }
     let file = path.display();
     let bring = format!(
         "ssh OTHER 'umask 077; mkdir -p ~/.config/ppserver; cat > ~/.config/ppserver/secret' < {file}"

@@ -1,14 +1,18 @@
 //! What the daemon was told: command line, else environment, else configuration file, else default.
 
-use std::net::IpAddr;
+mod values;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use pp_protocol::DEFAULT_PORT;
+use pp_protocol::address::HostIp;
+use pp_protocol::environment::{self, parse_switch};
 use pp_protocol::limits::SLOTS;
 use serde::Deserialize;
+
+use self::values::{IdleSeconds, NodeName, Port, SilentSeconds, Workers, unless_blank};
 
 /// How much may be kept of the programs that dispatchers send.
 const STORE_BYTES: u64 = 4 << 30;
@@ -27,30 +31,31 @@ const STORE_BYTES: u64 = 4 << 30;
         ppserver -c /etc/ppserver.toml    settings from a file, one key for each flag: port = 60001\n\n\
         Signals: USR1 prints statistics; TERM finishes what runs, then exits; a second TERM exits at once.\n\
         The secret is looked for in -s, --secret-file, PP_SECRET, PP_SECRET_FILE, the configuration file and \
-        ~/.config/ppserver/secret. PP_LOG=pp_node=debug,info says what is logged in detail."
+        ~/.config/ppserver/secret. PP_LOG=pp_node=debug,info says what is logged in detail.\n\
+        A variable that is blank is not set, and neither is a blank text in the file."
 )]
 pub(crate) struct Arguments {
     /// Announce this node on the local network (mDNS), so that dispatchers find it
     #[arg(short, long, env = "PP_AUTO", num_args = 0, default_missing_value = "true", action = ArgAction::Set,
-        value_parser = BoolishValueParser::new())]
+        value_parser = parse_switch)]
     auto: Option<bool>,
     /// Say in detail what happens
     #[arg(short, long, env = "PP_DEBUG", num_args = 0, default_missing_value = "true", action = ArgAction::Set,
-        value_parser = BoolishValueParser::new())]
+        value_parser = parse_switch)]
     debug: Option<bool>,
     /// Only say what goes wrong
     #[arg(short, long, env = "PP_QUIET", num_args = 0, default_missing_value = "true", action = ArgAction::Set,
-        value_parser = BoolishValueParser::new())]
+        value_parser = parse_switch)]
     quiet: Option<bool>,
-    /// Listen on this address only [default: all]
+    /// Listen on this address only, a link-local one with its interface: fe80::1%eth0 [default: all]
     #[arg(short, long, env = "PP_INTERFACE", value_name = "ADDRESS")]
-    interface: Option<IpAddr>,
+    interface: Option<HostIp>,
     /// Listen on this port; 0 for any that is free [default: 60000]
     #[arg(short, long, env = "PP_PORT")]
-    port: Option<u16>,
+    port: Option<Port>,
     /// Run so many jobs at once; 0 is allowed [default: the processors this process may use]
     #[arg(short, long, env = "PP_WORKERS", value_name = "N")]
-    workers: Option<u32>,
+    workers: Option<Workers>,
     /// The secret itself; other users can see it in the process list
     #[arg(short, long)]
     secret: Option<String>,
@@ -59,13 +64,13 @@ pub(crate) struct Arguments {
     secret_file: Option<PathBuf>,
     /// Exit when no dispatcher has been connected for so many seconds
     #[arg(short, long, env = "PP_TIMEOUT", value_name = "SECONDS")]
-    timeout: Option<u64>,
+    timeout: Option<IdleSeconds>,
     /// Close a connection that has been silent for so many seconds [default: 5]
     #[arg(short = 'k', long, env = "PP_SOCKET_TIMEOUT", value_name = "SECONDS")]
-    socket_timeout: Option<u64>,
+    socket_timeout: Option<SilentSeconds>,
     /// Start a fresh worker process for each job
     #[arg(short, long, env = "PP_RESTART", num_args = 0, default_missing_value = "true", action = ArgAction::Set,
-        value_parser = BoolishValueParser::new())]
+        value_parser = parse_switch)]
     restart: Option<bool>,
     /// Write the process id to this file, and remove it on exit
     #[arg(short = 'P', long, env = "PP_PID_FILE", value_name = "FILE")]
@@ -78,7 +83,7 @@ pub(crate) struct Arguments {
     config: Option<PathBuf>,
     /// What dispatchers and people call this node [default: the host name]
     #[arg(long, env = "PP_NAME")]
-    name: Option<String>,
+    name: Option<NodeName>,
     /// Where the programs that dispatchers send are kept [default: ~/.cache/ppserver]
     #[arg(long, env = "PP_STORE", value_name = "DIRECTORY")]
     store: Option<PathBuf>,
@@ -88,14 +93,36 @@ pub(crate) struct Arguments {
 }
 
 /// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// For people.
     #[default]
     Text,
     /// For programs: one object a line.
     Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        ValueEnum::from_str(text, true).map_err(|_| "it has to be text or json")
+    }
+}
+
+impl Arguments {
+    /// The arguments of this process. A variable that is blank is not set.
+    pub(crate) fn of_this_process() -> Self {
+        let command = Self::command().mut_args(|argument| {
+            let value = argument.get_env().and_then(std::env::var_os);
+            if value.is_some_and(|value| environment::is_blank(&value)) {
+                argument.env(None)
+            } else {
+                argument
+            }
+        });
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// The configuration file: one key for each flag.
@@ -105,17 +132,24 @@ struct File {
     auto: Option<bool>,
     debug: Option<bool>,
     quiet: Option<bool>,
-    interface: Option<IpAddr>,
-    port: Option<u16>,
-    workers: Option<u32>,
+    #[serde(default, deserialize_with = "unless_blank")]
+    interface: Option<HostIp>,
+    port: Option<Port>,
+    workers: Option<Workers>,
+    #[serde(default, deserialize_with = "unless_blank")]
     secret: Option<String>,
+    #[serde(default, deserialize_with = "unless_blank")]
     secret_file: Option<PathBuf>,
-    timeout: Option<u64>,
-    socket_timeout: Option<u64>,
+    timeout: Option<IdleSeconds>,
+    socket_timeout: Option<SilentSeconds>,
     restart: Option<bool>,
+    #[serde(default, deserialize_with = "unless_blank")]
     pid_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "unless_blank")]
     log_format: Option<LogFormat>,
-    name: Option<String>,
+    #[serde(default, deserialize_with = "unless_blank")]
+    name: Option<NodeName>,
+    #[serde(default, deserialize_with = "unless_blank")]
     store: Option<PathBuf>,
 }
 
@@ -126,8 +160,6 @@ pub(crate) enum SettingsError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("the configuration file {} is wrong: {reason}", .path.display())]
     Wrong { path: PathBuf, reason: String },
-    #[error("{0} workers are too many; a node has at most {SLOTS}")]
-    TooManyWorkers(u32),
 }
 
 /// What the daemon goes by.
@@ -136,7 +168,7 @@ pub(crate) struct Settings {
     pub(crate) auto: bool,
     pub(crate) debug: bool,
     pub(crate) quiet: bool,
-    pub(crate) interface: Option<IpAddr>,
+    pub(crate) interface: Option<HostIp>,
     pub(crate) port: u16,
     pub(crate) workers: u32,
     pub(crate) secret: SecretSetting,
@@ -175,29 +207,28 @@ impl Settings {
         };
         let Arguments { auto, debug, quiet, interface, port, workers, timeout, .. } = arguments;
         let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
-        let workers = workers.or(file.workers).unwrap_or(cpus.min(SLOTS));
-        if workers > SLOTS {
-            return Err(SettingsError::TooManyWorkers(workers));
-        }
         Ok(Self {
             auto: auto.or(file.auto).unwrap_or(false),
             debug: debug.or(file.debug).unwrap_or(false),
             quiet: quiet.or(file.quiet).unwrap_or(false),
             interface: interface.or(file.interface),
-            port: port.or(file.port).unwrap_or(DEFAULT_PORT),
-            workers,
+            port: port.or(file.port).map_or(DEFAULT_PORT, Port::get),
+            workers: workers.or(file.workers).map_or(cpus.min(SLOTS), Workers::get),
             secret: SecretSetting {
                 on_command_line: arguments.secret,
                 file_on_command_line: arguments.secret_file,
                 in_config: file.secret,
                 file_in_config: file.secret_file,
             },
-            timeout: timeout.or(file.timeout).map(Duration::from_secs),
-            socket_timeout: arguments.socket_timeout.or(file.socket_timeout).map(Duration::from_secs),
+            timeout: timeout.or(file.timeout).map(|seconds| Duration::from_secs(seconds.get())),
+            socket_timeout: arguments
+                .socket_timeout
+                .or(file.socket_timeout)
+                .map(|seconds| Duration::from_secs(seconds.get())),
             restart: arguments.restart.or(file.restart).unwrap_or(false),
             pid_file: arguments.pid_file.or(file.pid_file),
             log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
-            name: arguments.name.or(file.name).unwrap_or_else(host_name),
+            name: arguments.name.or(file.name).map_or_else(host_name, NodeName::into_text),
             store: arguments.store.or(file.store).unwrap_or_else(default_store),
             store_bytes: STORE_BYTES,
             broadcast: arguments.broadcast.is_some(),
@@ -213,14 +244,15 @@ fn read(path: &Path) -> Result<File, SettingsError> {
 }
 
 fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "node".into() } else { name }
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy().replace(char::is_control, "-");
+    if name.trim().is_empty() { "node".into() } else { name }
 }
 
 /// `$XDG_CACHE_HOME/ppserver`, else `~/.cache/ppserver`, else a directory for this user among the temporary ones.
 fn default_store() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    let cache = environment::path("XDG_CACHE_HOME")
+        .or_else(|| environment::path("HOME").map(|home| home.join(".cache")));
     match cache {
         Some(cache) => cache.join("ppserver"),
         None => std::env::temp_dir().join(format!("ppserver-{}", rustix::process::getuid().as_raw())),

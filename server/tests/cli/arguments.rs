@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use pp_tests::process::SECRET;
+use pp_tests::wait::wait_until;
+use rustix::process::Signal;
 
 use crate::{Daemon, Ended, home, ppserver, text};
 
@@ -31,6 +33,33 @@ fn help_names_every_flag() {
         assert!(lines.any(|line| line.starts_with(flag)), "{flag} is not in:\n{}", help.stdout);
     }
     assert!(help.stdout.contains("60000"), "the port used without -p is said");
+}
+
+#[test]
+fn who_stops_reading_has_seen_enough() {
+    let home = home();
+    for arguments in [&["--help"][..], &["-h"], &["--version"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = ppserver(home.path(), arguments).stdout(writer).output().expect("it can be started");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), &*said), (Some(0), ""), "{arguments:?}");
+    }
+    // Nor does the daemon mind that nobody reads its log or its statistics.
+    let mut command = ppserver(home.path(), &["-d", "-p", "0", "-i", "127.0.0.1", "-P", "ppserver.pid"]);
+    let (logged, writer) = std::io::pipe().expect("a pipe");
+    let (printed, out) = std::io::pipe().expect("a pipe");
+    drop((logged, printed));
+    command.env("PP_SECRET", SECRET).current_dir(home.path()).stdout(out).stderr(writer);
+    let mut daemon = command.spawn().expect("it can be started");
+    let id = rustix::process::Pid::from_child(&daemon);
+    let pid_file = home.path().join("ppserver.pid");
+    wait_until("it to run", || std::fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n')));
+    for signal in [Signal::USR1, Signal::USR1, Signal::TERM] {
+        rustix::process::kill_process(id, signal).expect("it runs");
+    }
+    assert_eq!(daemon.wait().expect("it can be waited for").code(), Some(0));
+    assert!(!pid_file.exists());
 }
 
 #[test]
@@ -120,11 +149,128 @@ fn the_command_line_comes_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
+fn a_variable_that_is_blank_is_not_set() {
+    let home = home();
+    let mut command = ppserver(home.path(), &["-i", "127.0.0.1", "-p", "0"]);
+    // The secret too: the one in the home directory is made and used, as if nothing had been said.
+    for name in ["AUTO", "DEBUG", "QUIET", "INTERFACE", "PORT", "WORKERS", "SECRET", "SECRET_FILE", "TIMEOUT"]
+    {
+        command.env(format!("PP_{name}"), "");
+    }
+    for name in [
+        "SOCKET_TIMEOUT",
+        "RESTART",
+        "PID_FILE",
+        "LOG_FORMAT",
+        "CONFIG",
+        "NAME",
+        "STORE",
+        "LOG",
+        "SECRET_FILE",
+    ] {
+        command.env(format!("PP_{name}"), " ");
+    }
+    command.env("XDG_CONFIG_HOME", " ").env("XDG_CACHE_HOME", "");
+    let daemon = Daemon::start_as(&mut command);
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let cpus = std::thread::available_parallelism().expect("a number").get();
+    for part in [format!("\"{host}\""), format!("slots={cpus}")] {
+        assert!(daemon.listens.contains(&part), "{part} is not in {}", daemon.listens);
+    }
+    let secret = std::fs::read_to_string(home.path().join(".config/ppserver/secret")).expect("it was made");
+    assert!(daemon.authenticate(secret.trim()).is_ok());
+    assert!(home.path().join(".cache/ppserver").is_dir(), "programs are kept where they are by default");
+}
+
+#[test]
+fn a_text_of_the_configuration_that_is_blank_is_not_set() {
+    let home = home();
+    let file = home.path().join("ppserver.toml");
+    let keys = ["interface", "secret", "secret_file", "pid_file", "log_format", "name", "store"];
+    let blanks = keys.map(|key| format!("{key} = \" \"\n")).concat();
+    std::fs::write(&file, format!("{blanks}workers = 3\n")).expect("a file");
+    let daemon = Daemon::start(home.path(), &["-c", text(&file)]);
+    assert!(daemon.listens.contains("slots=3") && !daemon.listens.contains("\" \""), "{}", daemon.listens);
+    assert!(daemon.authenticate(SECRET).is_ok());
+}
+
+#[test]
+fn white_space_around_the_value_of_a_variable_does_not_count() {
+    let home = home();
+    let mut command = ppserver(home.path(), &[]);
+    command.env("PP_SECRET", format!("{SECRET}\n")).env("PP_WORKERS", " 3\n").env("PP_AUTO", "No ");
+    let daemon = Daemon::start_as(&mut command);
+    assert!(daemon.listens.contains("slots=3"), "{}", daemon.listens);
+}
+
+#[test]
+fn a_number_that_makes_no_sense_is_refused_with_those_that_do() {
+    let home = home();
+    let file = home.path().join("ppserver.toml");
+    for (flag, key, values, range) in [
+        ("-k", "socket_timeout", &["0", "1", "86401", "18446744073709551615"][..], "from 2 to 86400"),
+        ("-t", "timeout", &["0", "31536001", "18446744073709551616"], "from 1 to 31536000"),
+        ("-w", "workers", &["4097", "4294967296", "nan", "1e3"], "from 0 to 4096"),
+        ("-p", "port", &["65536", "99999999999", "inf"], "from 0 to 65535"),
+    ] {
+        for value in values {
+            let mut on_the_line = ppserver(home.path(), &[flag, value]);
+            let mut in_the_environment = ppserver(home.path(), &[]);
+            in_the_environment.env(format!("PP_{}", key.to_uppercase()), value);
+            for command in [&mut on_the_line, &mut in_the_environment] {
+                let refused = Ended::of(command.env("PP_SECRET", SECRET));
+                assert_eq!(refused.code, Some(2), "{flag} {value}: {}", refused.stderr);
+                let flag = format!("'--{}", key.replace('_', "-"));
+                assert!(
+                    refused.stderr.contains(range) && refused.stderr.contains(&flag),
+                    "{}",
+                    refused.stderr
+                );
+            }
+            if value.parse::<i64>().is_ok() {
+                std::fs::write(&file, format!("{key} = {value}\n")).expect("a file");
+                let wrong = [text(&file), range, key];
+                Ended::failing(&mut ppserver(home.path(), &["-c", text(&file)]), &wrong);
+            }
+        }
+        std::fs::write(&file, format!("{key} = -1\n")).expect("a file");
+        Ended::failing(&mut ppserver(home.path(), &["-c", text(&file)]), &[text(&file), range, key]);
+    }
+}
+
+#[test]
+fn a_name_is_a_line_of_bounded_length() {
+    let home = home();
+    let long = "x".repeat(257);
+    for (name, part) in
+        [("", "--name"), (" ", "leave it out"), (&long, "at most 256 bytes"), ("a\nb", "one line")]
+    {
+        let refused = Ended::of(&mut ppserver(home.path(), &["--name", name]));
+        assert_eq!(refused.code, Some(2), "{name:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(part), "{name:?}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_link_local_address_is_listened_on_with_its_interface() {
+    let home = home();
+    let start = |address: &str| {
+        let mut command = ppserver(home.path(), &["-i", address, "-p", "0"]);
+        command.env("PP_SECRET", SECRET);
+        command
+    };
+    Ended::failing(&mut start("fe80::1"), &["fe80::1 is a link-local address", "fe80::1%eth0"]);
+    Ended::failing(&mut start("fe80::1%nowhere7"), &["no network interface \"nowhere7\""]);
+    let refused = Ended::of(&mut start("fe80::1%"));
+    assert!(refused.code == Some(2) && refused.stderr.contains("fe80::1%eth0"), "{}", refused.stderr);
+}
+
+#[test]
 fn every_log_line_parses_as_json_when_that_is_asked_for() {
     let home = home();
     // Without a secret: what it says about the one it makes is for programs too.
     let mut daemon = Daemon::start_as(&mut ppserver(home.path(), &["-f", "json", "-d"]));
-    daemon.process.signal(rustix::process::Signal::TERM);
+    daemon.process.signal(Signal::TERM);
     assert_eq!(daemon.process.wait().code(), Some(0));
     let mut messages = Vec::new();
     for line in daemon.process.stderr().lines() {
@@ -167,7 +313,7 @@ fn quiet_says_nothing_while_all_is_well() {
     let port = address.port().to_string();
     let mut command = ppserver(home.path(), &["-q", "-i", "127.0.0.1", "-p", &port]);
     let mut process = pp_tests::process::Process::start(command.env("PP_SECRET", SECRET));
-    pp_tests::wait::wait_until("it to listen", || TcpStream::connect(address).is_ok());
+    wait_until("it to listen", || TcpStream::connect(address).is_ok());
     process.kill();
     assert_eq!((process.stdout(), process.stderr()), (String::new(), String::new()));
 }

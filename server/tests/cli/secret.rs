@@ -54,11 +54,18 @@ fn a_secret_on_the_command_line_is_used_with_a_warning() {
 }
 
 #[test]
-fn a_secret_that_can_be_guessed_is_warned_of_and_an_empty_one_refused() {
+fn a_secret_that_can_be_guessed_is_warned_of_and_an_empty_one_refused_where_one_was_given() {
     let home = home();
     let mut weak = ppserver(home.path(), &["-d"]);
     Daemon::start_as(weak.env("PP_SECRET", "hello")).process.wait_for_stderr("short enough to be guessed");
-    Ended::failing(ppserver(home.path(), &[]).env("PP_SECRET", ""), &["the secret from PP_SECRET is empty"]);
+    Ended::failing(
+        &mut ppserver(home.path(), &["-s", " "]),
+        &["the secret from the command line or code is empty"],
+    );
+    let file = home.path().join("blank");
+    write_with_mode(&file, " \n", 0o600);
+    let empty = format!("the secret from {} is empty", text(&file));
+    Ended::failing(ppserver(home.path(), &[]).env("PP_SECRET_FILE", &file), &[&empty]);
 }
 
 #[test]

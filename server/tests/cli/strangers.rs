@@ -4,10 +4,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use pp_protocol::handshake::HandshakeError;
+use pp_protocol::handshake::{self, HandshakeError, Role};
 use pp_protocol::limits::HANDSHAKE_TIME;
-use pp_tests::process::SECRET;
-use pp_tests::wait::PATIENCE;
+use pp_protocol::secret::Secret;
+use pp_tests::process::{self, SECRET};
+use pp_tests::wait::{PATIENCE, wait_until};
 
 use crate::{Daemon, home};
 
@@ -62,4 +63,75 @@ fn somebody_who_says_nothing_is_not_waited_for_and_keeps_nobody_out() {
         assert_eq!(stream.read(&mut [0; 1]).expect("it is closed, not left"), 0);
     }
     assert!(daemon.authenticate(SECRET).is_ok());
+}
+
+#[test]
+fn strangers_that_hold_every_descriptor_keep_nobody_out_and_the_log_short() {
+    let home = home();
+    let mut command = process::command("prlimit", home.path());
+    command.args(["--nofile=64", env!("CARGO_BIN_EXE_ppserver")]).env("PP_SECRET", SECRET);
+    let mut daemon = Daemon::start_as(&mut command);
+    let silent: Vec<_> = (0..171).map(|_| TcpStream::connect(daemon.address).expect("it listens")).collect();
+    let started = Instant::now();
+    for _ in 0..3 {
+        assert!(daemon.authenticate(SECRET).is_ok());
+    }
+    assert!(started.elapsed() < Duration::from_secs(2), "others waited {:?}", started.elapsed());
+    drop(silent);
+    daemon.process.kill();
+    let lines = daemon.process.stderr();
+    assert!(lines.contains("more than 32 connections have not proved"), "{lines}");
+    assert!(lines.lines().count() < 10, "{lines}");
+}
+
+#[test]
+fn lines_that_repeat_are_counted_instead_of_written() {
+    let home = home();
+    let mut daemon = Daemon::start(home.path(), &[]);
+    for _ in 0..50 {
+        assert!(matches!(daemon.authenticate("wrong"), Err(HandshakeError::SecretMismatch)));
+    }
+    let counted = daemon.process.wait_for_stderr("and 49 more like this");
+    assert!(counted.contains("secrets differ") && counted.contains("127.0.0.1"), "{counted}");
+    daemon.process.kill();
+    assert_eq!(daemon.process.stderr().matches("secrets differ").count(), 2, "{}", daemon.process.stderr());
+}
+
+#[test]
+fn without_any_descriptor_left_whoever_comes_is_told_so_at_once_and_it_goes_on_when_there_are() {
+    let home = home();
+    let mut command = process::command("prlimit", home.path());
+    command.args(["--nofile=40", env!("CARGO_BIN_EXE_ppserver"), "-k", "60"]).env("PP_SECRET", SECRET);
+    let mut daemon = Daemon::start_as(&mut command);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let connect = async || {
+        let mut stream = tokio::net::TcpStream::connect(daemon.address).await?;
+        let secret = Secret::parse(SECRET).expect("a secret");
+        handshake::initiate(&mut stream, &secret, Role::Operator).await.map(|_| stream)
+    };
+    runtime.block_on(async {
+        // These are no strangers: they know the secret, and nobody makes them give way.
+        let mut held = Vec::new();
+        while held.len() < 64
+            && let Ok(stream) = connect().await
+        {
+            held.push(stream);
+        }
+        assert!((8..40).contains(&held.len()), "{}", held.len());
+        for _ in 0..20 {
+            let started = Instant::now();
+            assert!(connect().await.is_err());
+            assert!(started.elapsed() < Duration::from_secs(2), "waited {:?}", started.elapsed());
+        }
+        drop(held);
+        wait_until("room", || {
+            std::fs::read_dir(format!("/proc/{}/fd", daemon.process.id().as_raw_nonzero()))
+                .is_ok_and(|open| open.count() < 30)
+        });
+        assert!(connect().await.is_ok(), "{}", daemon.process.stderr());
+    });
+    daemon.process.kill();
+    let log = daemon.process.stderr();
+    assert!(log.contains("no room for another connection") && log.contains("ulimit -n"), "{log}");
+    assert!(log.lines().count() < 8, "{log}");
 }

@@ -186,3 +186,23 @@ pub(crate) fn five_hundred_silent_connections_keep_nobody_out() {
     let dispatcher = dispatcher([&server]);
     assert!(dispatcher.submit(nap, (1,)).wait().is_ok());
 }
+
+pub(crate) fn strangers_that_hold_every_descriptor_do_not_keep_jobs_from_running() {
+    let server = Server::start_with(ServerOptions {
+        wrapper: vec!["prlimit".into(), "--nofile=64".into()],
+        ..ServerOptions::default()
+    });
+    let silent: Vec<_> = (0..171).map_while(|_| TcpStream::connect(server.address()).ok()).collect();
+    assert_eq!(silent.len(), 171);
+    let started = Instant::now();
+    let dispatcher = builder([&server]).start().expect("it starts");
+    assert_eq!(dispatcher.wait_for_nodes(1, Duration::from_secs(15)), 1, "{:?}", dispatcher.nodes());
+    let connected = started.elapsed();
+    let jobs: Vec<_> = (0..100).map(|n| dispatcher.submit(square, (n,))).collect();
+    for (n, job) in (0..).zip(jobs) {
+        let result = job.wait_timeout(Duration::from_secs(20)).map_err(|_| "it hangs");
+        assert_eq!(result, Ok(Ok(n * n)), "{}", server.log());
+    }
+    assert!(connected < Duration::from_secs(2), "it was kept out for {connected:?}");
+    assert!(!server.log().contains("did not start"), "{}", server.log());
+}

@@ -1,0 +1,135 @@
+//! What is logged of connections that come to nothing: the first of a kind at once, those like it as a count, so that a
+//! scan neither fills the log nor hides that somebody has the wrong secret.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pp_protocol::address;
+use pp_protocol::handshake::HandshakeError;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Lines of one kind are logged at most once in this time.
+const EVERY: Duration = Duration::from_secs(10);
+/// Kinds of lines that are told apart; beyond that, all that are new count as one.
+const KINDS: usize = 1_024;
+
+/// What lines have in common that are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    NoRoom,
+    Crowded,
+    WrongSecret(IpAddr),
+    OtherVersion(IpAddr),
+    Nonsense(IpAddr),
+    /// From more places than are told apart.
+    Many,
+}
+
+/// A line, and when the next one of its kind may be logged.
+#[derive(Debug)]
+struct Told {
+    peer: Option<String>,
+    line: String,
+    next: Instant,
+    /// How many like it were not logged.
+    untold: u64,
+}
+
+/// When which lines were logged last.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    told: Mutex<BTreeMap<Kind, Told>>,
+    /// There is a kind that was not there before.
+    added: Notify,
+}
+
+impl Refusals {
+    /// A peer did not get in.
+    pub(super) fn refused(&self, peer: SocketAddr, error: &HandshakeError) {
+        let ip = peer.ip().to_canonical();
+        let (kind, line) = match error {
+            HandshakeError::SecretMismatch => (
+                Kind::WrongSecret(ip),
+                "refused: the secrets differ: it does not know this node's".to_owned(),
+            ),
+            HandshakeError::VersionMismatch { .. } => (Kind::OtherVersion(ip), format!("refused: {error}")),
+            _ => (Kind::Nonsense(ip), format!("refused: {error}")),
+        };
+        self.tell(kind, Some(address::shown(peer)), line);
+    }
+
+    /// A connection could not be taken in.
+    pub(super) fn no_room(&self, error: &io::Error) {
+        let line = format!(
+            "there is no room for another connection ({error}): those that have not proved that they know the secret \
+             give way; if this goes on, raise the limit of open files (ulimit -n)"
+        );
+        self.tell(Kind::NoRoom, None, line);
+    }
+
+    /// More than `limit` connections have proved nothing yet, and one from this peer is one of them.
+    pub(super) fn crowded(&self, peer: SocketAddr, limit: usize) {
+        let line = format!(
+            "more than {limit} connections have not proved that they know the secret: the oldest give way to others"
+        );
+        self.tell(Kind::Crowded, Some(address::shown(peer)), line);
+    }
+
+    fn tell(&self, mut kind: Kind, peer: Option<String>, line: String) {
+        let mut told = self.lock();
+        if told.len() >= KINDS && !told.contains_key(&kind) {
+            kind = Kind::Many;
+        }
+        if let Some(last) = told.get_mut(&kind) {
+            last.untold += 1;
+            return;
+        }
+        log(kind, peer.as_deref(), &line);
+        told.insert(kind, Told { peer, line, next: Instant::now() + EVERY, untold: 0 });
+        self.added.notify_one();
+    }
+
+    /// Waits until something is to be done about what was counted.
+    pub(super) async fn is_due(&self) {
+        loop {
+            let first = self.lock().values().map(|told| told.next).min();
+            match first {
+                Some(at) => return tokio::time::sleep_until(at).await,
+                None => self.added.notified().await,
+            }
+        }
+    }
+
+    /// Logs how many there were of each kind whose time has come, and forgets those of which there was no other.
+    pub(super) fn tell_repeated(&self) {
+        let now = Instant::now();
+        self.lock().retain(|kind, told| {
+            if told.next > now {
+                return true;
+            }
+            let untold = std::mem::take(&mut told.untold);
+            if untold > 0 {
+                let seconds = EVERY.as_secs();
+                let line = format!("{} (and {untold} more like this within {seconds} s)", told.line);
+                log(*kind, told.peer.as_deref(), &line);
+            }
+            told.next = now + EVERY;
+            untold > 0
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Kind, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log(kind: Kind, peer: Option<&str>, line: &str) {
+    match kind {
+        Kind::Nonsense(_) => tracing::debug!(peer, "{line}"),
+        _ => tracing::warn!(peer, "{line}"),
+    }
+}

@@ -1,0 +1,102 @@
+//! Single values, read the same way from the command line, the environment and the configuration file; what makes no
+//! sense is refused with what does.
+
+use std::fmt;
+use std::str::FromStr;
+
+use pp_protocol::limits::{NAME_BYTES, SLOTS};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+/// A whole number from `LEAST` to `MOST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whole<T, const LEAST: u64, const MOST: u64>(T);
+
+/// A TCP port; 0 is any that is free.
+pub(crate) type Port = Whole<u16, 0, 65_535>;
+/// Jobs at once.
+pub(crate) type Workers = Whole<u32, 0, { SLOTS as u64 }>;
+/// How long nobody may be connected: up to a year.
+pub(crate) type IdleSeconds = Whole<u64, 1, 31_536_000>;
+/// How long a connection may be silent. Either side is heard of at least once a second, so that less would end
+/// connections all the time; up to a day.
+pub(crate) type SilentSeconds = Whole<u64, 2, 86_400>;
+
+impl<T: TryFrom<u64>, const LEAST: u64, const MOST: u64> Whole<T, LEAST, MOST> {
+    pub(crate) fn get(self) -> T {
+        self.0
+    }
+
+    fn of(number: Option<u64>) -> Result<Self, OutOfRange> {
+        let number = number.filter(|number| (LEAST..=MOST).contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.map(Self).ok_or(OutOfRange { least: LEAST, most: MOST })
+    }
+}
+
+/// A number is none, or not one that makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it has to be a whole number from {least} to {most}")]
+pub(crate) struct OutOfRange {
+    least: u64,
+    most: u64,
+}
+
+impl<T: TryFrom<u64>, const LEAST: u64, const MOST: u64> FromStr for Whole<T, LEAST, MOST> {
+    type Err = OutOfRange;
+
+    fn from_str(text: &str) -> Result<Self, OutOfRange> {
+        Self::of(text.trim().parse().ok())
+    }
+}
+
+impl<'de, T: TryFrom<u64>, const LEAST: u64, const MOST: u64> Deserialize<'de> for Whole<T, LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        Self::of(u64::try_from(number).ok()).map_err(D::Error::custom)
+    }
+}
+
+/// What a node is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeName(String);
+
+/// A node cannot be called that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadName {
+    #[error("a name has to have something in it; leave it out for the host's name")]
+    Blank,
+    #[error("a name has at most {NAME_BYTES} bytes, this one {0}")]
+    Long(usize),
+    #[error("a name is one line, without control characters")]
+    Control,
+}
+
+impl NodeName {
+    pub(crate) fn into_text(self) -> String {
+        self.0
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        match text.trim() {
+            "" => Err(BadName::Blank),
+            name if name.len() > NAME_BYTES => Err(BadName::Long(name.len())),
+            name if name.contains(char::is_control) => Err(BadName::Control),
+            name => Ok(Self(name.into())),
+        }
+    }
+}
+
+/// Reads what the file says as text; blank text says nothing.
+pub(crate) fn unless_blank<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    if text.trim().is_empty() { Ok(None) } else { text.parse().map(Some).map_err(D::Error::custom) }
+}
