@@ -8,11 +8,11 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use pp_protocol::DEFAULT_PORT;
 use pp_protocol::address::HostIp;
-use pp_protocol::environment::{self, parse_switch};
+use pp_protocol::environment;
 use pp_protocol::limits::SLOTS;
 use serde::Deserialize;
 
-use self::values::{IdleSeconds, NodeName, Port, SilentSeconds, Workers, unless_blank};
+use self::values::{IdleSeconds, NodeName, Port, SilentSeconds, Workers, switch, unless_blank};
 
 /// How much may be kept of the programs that dispatchers send.
 const STORE_BYTES: u64 = 4 << 30;
@@ -37,15 +37,15 @@ const STORE_BYTES: u64 = 4 << 30;
 pub(crate) struct Arguments {
     /// Announce this node on the local network (mDNS), so that dispatchers find it
     #[arg(short, long, env = "PP_AUTO", num_args = 0, default_missing_value = "true", action = ArgAction::Set,
-        value_parser = parse_switch)]
+        value_parser = switch)]
     auto: Option<bool>,
     /// Say in detail what happens
     #[arg(short, long, env = "PP_DEBUG", num_args = 0, default_missing_value = "true", action = ArgAction::Set,
-        value_parser = parse_switch)]
+        value_parser = switch)]
     debug: Option<bool>,
     /// Only say what goes wrong
     #[arg(short, long, env = "PP_QUIET", num_args = 0, default_missing_value = "true", action = ArgAction::Set,
-        value_parser = parse_switch)]
+        value_parser = switch)]
     quiet: Option<bool>,
     /// Listen on this address only, a link-local one with its interface: fe80::1%eth0 [default: all]
     #[arg(short, long, env = "PP_INTERFACE", value_name = "ADDRESS")]
@@ -70,7 +70,7 @@ pub(crate) struct Arguments {
     socket_timeout: Option<SilentSeconds>,
     /// Start a fresh worker process for each job
     #[arg(short, long, env = "PP_RESTART", num_args = 0, default_missing_value = "true", action = ArgAction::Set,
-        value_parser = parse_switch)]
+        value_parser = switch)]
     restart: Option<bool>,
     /// Write the process id to this file, and remove it on exit
     #[arg(short = 'P', long, env = "PP_PID_FILE", value_name = "FILE")]

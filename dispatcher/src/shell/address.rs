@@ -46,9 +46,15 @@ impl Address {
 
     /// Every address it stands for now.
     pub(crate) async fn look_up(&self) -> io::Result<Vec<SocketAddr>> {
-        match self.host.parse::<HostIp>() {
+        let host = self.host.as_str();
+        match host.parse::<HostIp>() {
             Ok(ip) => Ok(vec![ip.socket_address(self.port)?]),
-            Err(_) => Ok(tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect()),
+            Err(_) => match tokio::net::lookup_host((host, self.port)).await {
+                Ok(addresses) => Ok(addresses.collect()),
+                Err(error) => {
+                    Err(io::Error::new(error.kind(), format!("cannot look up the name {host}: {error}")))
+                }
+            },
         }
     }
 }

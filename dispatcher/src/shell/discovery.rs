@@ -119,7 +119,7 @@ async fn look_up(address: Address, found: mpsc::UnboundedSender<Found>) {
                 // Said once, not every five seconds.
                 let reason = error.to_string();
                 if failed != reason {
-                    tracing::warn!(name = address.host, reason, "cannot look up the name; trying again");
+                    tracing::warn!("{reason}; trying again");
                     failed = reason;
                 }
             }

@@ -239,10 +239,7 @@ impl Dialler {
                 (ours, None, Vec::new())
             }
             Addresses::Named(address) => {
-                let all = address
-                    .look_up()
-                    .await
-                    .map_err(|error| unreachable(format!("cannot look up {}: {error}", address.host)))?;
+                let all = address.look_up().await.map_err(unreachable)?;
                 self.dial_any(all).await?
             }
             Addresses::Announced(all) => self.dial_any(all).await?,

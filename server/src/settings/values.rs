@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pp_protocol::environment::parse_switch;
 use pp_protocol::limits::{NAME_BYTES, SLOTS};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -89,6 +90,11 @@ impl FromStr for NodeName {
             name => Ok(Self(name.into())),
         }
     }
+}
+
+/// Reads what turns something on or off.
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    parse_switch(text).map_err(|expected| format!("it has to be {expected}"))
 }
 
 /// Reads what the file says as text; blank text says nothing.
