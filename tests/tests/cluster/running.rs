@@ -155,20 +155,25 @@ pub(crate) fn many_jobs_cancelled_one_after_the_other_freeze_nobody() {
     let server = Server::start(2);
     let (dispatcher, neighbour) = (dispatcher([&server]), dispatcher([&server]));
     let seen = neighbour.events();
-    // The shortest jobs of the same function make the window large.
-    let tiny: Vec<_> = (0..50_000).map(|_| dispatcher.submit(nap, (0,))).collect();
-    assert!(tiny.into_iter().all(|job| job.wait().is_ok()));
-    let pending: Vec<_> = (0..200_000).map(|_| dispatcher.submit(nap, (60_000,))).collect();
     let at_node = || node(&dispatcher, &server).map_or(0, |node| node.jobs_at_node);
-    // As many as the window holds; they arrive by the thousand.
-    let mut sent = 0;
-    wait_until("hundreds of jobs to be sent ahead, or thousands", || {
-        std::thread::sleep(Duration::from_millis(50));
-        std::mem::replace(&mut sent, at_node()) == at_node() && sent > 500
-    });
-    pending.iter().for_each(|job| job.cancel());
-    assert!(pending.into_iter().all(|job| job.wait() == Err(JobError::Cancelled)));
-    wait_until("the node to have given up all of them", || at_node() == 0);
+    let cancel_many = || {
+        // The shortest jobs of the same function make the window large.
+        let tiny: Vec<_> = (0..50_000).map(|_| dispatcher.submit(nap, (0,))).collect();
+        assert!(tiny.into_iter().all(|job| job.wait().is_ok()));
+        let pending: Vec<_> = (0..200_000).map(|_| dispatcher.submit(nap, (60_000,))).collect();
+        // As many as the window holds; they arrive by the thousand.
+        let mut sent = 0;
+        wait_until("no more jobs to be sent ahead", || {
+            std::thread::sleep(Duration::from_millis(50));
+            std::mem::replace(&mut sent, at_node()) == at_node() && sent > 0
+        });
+        pending.iter().for_each(|job| job.cancel());
+        assert!(pending.into_iter().all(|job| job.wait() == Err(JobError::Cancelled)));
+        wait_until("the node to have given up all of them", || at_node() == 0);
+        sent
+    };
+    // The last tiny one may have been held up, which leaves the window small.
+    assert!((0..10).any(|_| cancel_many() > 3_000), "the window stays small");
     assert_eq!(neighbour.submit(square, (3,)).wait(), Ok(9));
     neighbour.shutdown();
     let trouble: Vec<_> = seen.filter(|event| !matches!(event, Event::NodeConnected { .. })).collect();
