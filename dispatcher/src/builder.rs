@@ -32,9 +32,12 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// What becomes of the lines that jobs print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Output {
-    /// Each is written to standard error, behind the name of its node and the number of its job.
+    /// Each is written to standard error, behind the name of its node and the number of its job. Control characters look
+    /// like `\x1b`, so that no job can do anything to the terminal.
     #[default]
     Shown,
+    /// As `Shown`, with control characters as they are: for jobs that print in colour.
+    Raw,
     /// They are only told as events.
     EventsOnly,
 }
@@ -215,12 +218,9 @@ impl Builder {
         };
         let shared = Arc::new(Shared::new(limits));
         let (printer, printing) = printer::start()?;
-        let threads = vec![
-            callbacks::start(Arc::clone(&shared))?,
-            shell::start(setup, Arc::clone(&shared), printer)?,
-            printing,
-        ];
-        Ok(Dispatcher::new(shared, threads))
+        let threads =
+            vec![callbacks::start(Arc::clone(&shared))?, shell::start(setup, Arc::clone(&shared), printer)?];
+        Ok(Dispatcher::new(shared, threads, printing))
     }
 
     fn setup(&self) -> Result<Setup, StartError> {

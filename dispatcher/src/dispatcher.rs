@@ -15,6 +15,7 @@ use crate::events::Events;
 use crate::function::JobFunction;
 use crate::job::Job;
 use crate::map::{Feed, Map};
+use crate::printer::Printing;
 use crate::shared::{Order, Shared};
 use crate::shell::{Actor, WaitForNodes};
 use crate::stats::{NodeInfo, Stats};
@@ -39,6 +40,7 @@ pub struct Dispatcher {
 struct Running {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    printing: Mutex<Option<Printing>>,
     started: Instant,
     last_stats: Mutex<Stats>,
 }
@@ -49,10 +51,11 @@ impl Dispatcher {
         Builder::new()
     }
 
-    pub(crate) fn new(shared: Arc<Shared>, threads: Vec<JoinHandle<()>>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, threads: Vec<JoinHandle<()>>, printing: Printing) -> Self {
         let running = Running {
             shared: Arc::clone(&shared),
             threads: Mutex::new(threads),
+            printing: Mutex::new(Some(printing)),
             started: Instant::now(),
             last_stats: Mutex::default(),
         };
@@ -254,6 +257,8 @@ impl Running {
                 thread::park_timeout(Duration::from_millis(1));
             }
         }
+        let printing = self.printing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        printing.into_iter().for_each(Printing::finish);
     }
 }
 

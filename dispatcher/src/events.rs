@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use pp_protocol::{JobId, Stream};
+use pp_protocol::{JobId, Stream, shown};
 
 use crate::core::Failure;
 
@@ -73,7 +73,7 @@ pub enum Event {
         job: Option<JobId>,
         /// Standard output or standard error.
         stream: Stream,
-        /// The line.
+        /// The line as it was printed, whatever is in it. Shown as text, control characters look like `\x1b`.
         line: String,
     },
     /// Jobs have been waiting for a while and there is no node to run them on.
@@ -103,13 +103,20 @@ impl fmt::Display for Event {
                     failure.attempt, failure.node, failure.reason
                 )
             }
-            Self::Printed { node, job: Some(job), line, .. } => write!(f, "[{node} job {job}] {line}"),
-            Self::Printed { node, job: None, line, .. } => write!(f, "[{node}] {line}"),
+            Self::Printed { node, job, line, .. } => f.write_str(&printed(node, *job, &shown(line))),
             Self::Stalled { jobs: 1, reason } => write!(f, "a job waits and no node can run it: {reason}"),
             Self::Stalled { jobs, reason } => {
                 write!(f, "{jobs} jobs wait and no node can run them: {reason}")
             }
         }
+    }
+}
+
+/// What a job printed, as it is shown.
+pub(crate) fn printed(node: &str, job: Option<JobId>, line: &str) -> String {
+    match job {
+        Some(job) => format!("[{node} job {job}] {line}"),
+        None => format!("[{node}] {line}"),
     }
 }
 

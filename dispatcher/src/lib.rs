@@ -41,6 +41,8 @@ mod events;
 #[cfg(feature = "shell")]
 mod function;
 #[cfg(feature = "shell")]
+mod init;
+#[cfg(feature = "shell")]
 mod job;
 #[cfg(feature = "shell")]
 mod map;
@@ -71,13 +73,7 @@ mod public {
     pub use crate::stats::{NodeInfo, NodeKind, NodeState, Stats};
     pub use crate::submit::JobBuilder;
 
-    /// Call this as the first line of `main`.
-    ///
-    /// Nodes start this program as a worker; then this call serves jobs and does not return. Everywhere else it returns
-    /// at once.
-    pub fn init() {
-        pp_node::worker::serve_if_worker();
-    }
+    pub use crate::init::{Init, init};
 
     /// What the code that `#[job]` writes needs. Not for use by hand.
     #[doc(hidden)]

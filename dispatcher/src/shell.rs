@@ -314,8 +314,12 @@ impl Actor {
             events::Event::Stalled { .. } | events::Event::NodeTroubled { .. } => true,
             _ => false,
         };
-        if shown {
-            self.printer.print(event.to_string());
+        match event {
+            events::Event::Printed { node, job, line, .. } if self.setup.output == Output::Raw => {
+                self.printer.print(events::printed(node, *job, line));
+            }
+            event if shown => self.printer.print(event.to_string()),
+            _ => {}
         }
         tracing::info!("{event}");
         self.shared.listeners.tell(event);
@@ -391,13 +395,18 @@ impl Actor {
         self.handle(Event::Shutdown);
     }
 
-    async fn leave(self) {
+    async fn leave(mut self) {
         self.shared.callbacks.close();
+        self.local.kill();
+        let _ = tokio::time::timeout(FAREWELL, self.links.farewell()).await;
+        // What was printed and is on its way still counts.
+        while let Ok(event) = self.link_events.try_recv() {
+            for (node, lines) in event.into_output() {
+                self.report(Report::Printed(node, lines));
+            }
+        }
         self.shared.listeners.close();
-        let Self { local, links, .. } = self;
-        local.kill();
-        let _ = tokio::time::timeout(FAREWELL, links.farewell()).await;
-        let _ = tokio::time::timeout(FAREWELL, local.ended()).await;
+        let _ = tokio::time::timeout(FAREWELL, self.local.ended()).await;
     }
 }
 

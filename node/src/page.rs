@@ -8,6 +8,7 @@
 //! | `claim` | both, by compare-and-swap | `limit << 32 \| started` |
 //! | `started_at_ns` | the worker | when the last claimed piece started, on `CLOCK_MONOTONIC` |
 //! | `finished` | the worker | how many pieces have been finished |
+//! | `reason` | the worker | why it ends itself, before it does |
 //! | `arguments` | set by the node, cleared by the worker | marks of arguments that the worker reads where they are |
 //! | `results` | set by the worker, cleared by the node | marks of results that the node reads where they are |
 //!
@@ -48,6 +49,18 @@ const PAGE_BYTES: usize = 4096;
 /// How many payloads each side can read where the other has them, at once.
 pub(crate) const MARKS: usize = 256;
 
+/// Why a worker ended itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum SelfEnd {
+    /// The node closed the connection, or is gone.
+    NodeGone = 1,
+    /// A job closed the worker's connection.
+    CutOff = 2,
+    /// Something that a job left behind holds a lock that reporting needs.
+    HeldUp = 3,
+}
+
 /// What is marked; see [`lending`](crate::lending).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Marks {
@@ -70,6 +83,7 @@ struct Words {
     claim: AtomicU64,
     started_at_ns: AtomicU64,
     finished: AtomicU32,
+    reason: AtomicU32,
     /// A mark that is not zero is set, whatever it is.
     arguments: [AtomicU8; MARKS],
     results: [AtomicU8; MARKS],
@@ -126,6 +140,7 @@ impl Page {
             claim: AtomicU64::new(0),
             started_at_ns: AtomicU64::new(0),
             finished: AtomicU32::new(0),
+            reason: AtomicU32::new(0),
             arguments: [const { AtomicU8::new(0) }; MARKS],
             results: [const { AtomicU8::new(0) }; MARKS],
         };
@@ -208,6 +223,19 @@ impl Page {
     /// Worker: piece `number`, claimed last, has ended.
     pub fn finish(&self, number: u32) {
         self.words().finished.store(number.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Worker: says why it is going to end itself.
+    pub(crate) fn leave_reason(&self, reason: SelfEnd) {
+        self.words().reason.store(reason as u32, Ordering::Release);
+    }
+
+    /// Node: why the worker ended itself, if it did. Anything can be there that a job wrote there.
+    pub(crate) fn reason(&self) -> Option<SelfEnd> {
+        let reason = self.words().reason.load(Ordering::Acquire);
+        [SelfEnd::NodeGone, SelfEnd::CutOff, SelfEnd::HeldUp]
+            .into_iter()
+            .find(|known| *known as u32 == reason)
     }
 
     fn marks(&self, marks: Marks) -> &[AtomicU8; MARKS] {

@@ -389,7 +389,10 @@ impl Actor {
             }
             WorkerEvent::Finished(finished) => Event::WorkerFinished(key, finished),
             WorkerEvent::Skipped(number) => Event::WorkerSkipped(key, number),
-            WorkerEvent::Output(stream, text) => Event::WorkerOutput(key, progress, stream, text),
+            WorkerEvent::Output { stream, started, lines } => {
+                Event::WorkerOutput(key, started, stream, lines)
+            }
+            WorkerEvent::Moving => Event::WorkerMoving(key),
             WorkerEvent::FailedToStart(failure) => {
                 let stderr = failure.stderr.join(" | ");
                 tracing::warn!(worker = key.0, reason = failure.reason, stderr, "worker did not start");
@@ -451,6 +454,11 @@ impl Actor {
             }
             Action::Revoke(key) => {
                 return self.workers.get(&key).map(|worker| Event::Revoked(key, worker.revoke()));
+            }
+            Action::HoldOutput(key, held) => {
+                if let Some(worker) = self.workers.get(&key) {
+                    worker.hold_output(held);
+                }
             }
             Action::Kill(key) => {
                 if let Some(worker) = self.workers.get_mut(&key) {

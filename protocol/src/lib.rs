@@ -24,6 +24,7 @@ mod outcome;
 pub mod packed;
 mod payload;
 mod run_times;
+mod shown;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod values;
 mod version;
@@ -53,6 +54,7 @@ pub use moment::Moment;
 pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};
 pub use payload::Payload;
 pub use run_times::RunTimes;
+pub use shown::{shown, shown_lines};
 pub use version::{Version, VersionRange};
 
 /// The port a `ppserver` listens on unless told otherwise (the port of pp's `ppserver.py`).

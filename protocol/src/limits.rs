@@ -68,6 +68,15 @@ pub const SESSIONS: usize = 1_024;
 /// Longest line of captured output that is forwarded; the rest of it is cut.
 pub const OUTPUT_LINE_BYTES: usize = 8 * 1024;
 
+/// Output that is under way to a dispatcher before the workers that print it have to wait.
+pub const OUTPUT_BYTES_SENT: usize = 1 << 20;
+
+/// Output a node keeps for one session, sent or not, before it is dropped and counted.
+pub const OUTPUT_BYTES_KEPT: usize = 16 << 20;
+
+/// A dispatcher says how much output has arrived once it is this much.
+pub const OUTPUT_BYTES_TOLD: usize = 64 * 1024;
+
 /// Lines of a worker's standard error that are kept for the story of its death.
 pub const LAST_STDERR_LINES: usize = 20;
 

@@ -41,6 +41,8 @@ pub enum ToNode {
     Drain,
     /// The dispatcher is done: forget the session, kill what is left of it.
     Goodbye,
+    /// So much of what jobs printed has arrived since this was last said, by the [weight](OutputLine::weight) of its lines.
+    OutputReceived(u64),
 }
 
 /// From a node to a dispatcher (or an operator).
@@ -208,6 +210,16 @@ pub struct OutputLine {
     pub stream: Stream,
     /// The line without its end, at most [`OUTPUT_LINE_BYTES`](crate::limits::OUTPUT_LINE_BYTES), made valid UTF-8.
     pub text: String,
+}
+
+impl OutputLine {
+    /// What every line weighs.
+    const FIXED_BYTES: usize = 32;
+
+    /// About how many bytes it takes, on a wire or in memory.
+    pub fn weight(&self) -> usize {
+        Self::FIXED_BYTES + self.text.len()
+    }
 }
 
 /// A standard stream of a process.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptId, Payload};
+use crate::{AttemptId, Payload, shown_lines};
 
 /// What became of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ pub struct Panic {
 
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        f.write_str(&shown_lines(&self.message))?;
         self.place.iter().try_for_each(|place| write!(f, " (at {place})"))
     }
 }
@@ -124,6 +124,12 @@ pub enum Death {
     Garbage,
     /// Ended by the system because memory ran out.
     OutOfMemory,
+    /// It ended itself: a job closed its connection to the node.
+    CutOff,
+    /// It ended itself: something that a job left behind holds a lock without which nothing can be reported.
+    HeldUp,
+    /// It had nothing to run, owed an answer, did not give it, and was killed for that.
+    Silent,
 }
 
 impl fmt::Display for Death {
@@ -141,6 +147,21 @@ impl fmt::Display for Death {
                 )
             }
             Self::Garbage => write!(f, "broke off its connection to the node"),
+            Self::CutOff => write!(
+                f,
+                "ended because the job closed the worker's connection to its node; close descriptors by their numbers, \
+                 not all there are"
+            ),
+            Self::HeldUp => write!(
+                f,
+                "ended because a thread that a job left behind holds standard output locked, which reporting needs; let \
+                 it unlock that, or end it with its job"
+            ),
+            Self::Silent => write!(
+                f,
+                "was killed because the job had ended and its worker did not report what came of it; did the job leave \
+                 something behind that stops the process?"
+            ),
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use pp_protocol::{Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, RunTimes, Welcome};
+use pp_protocol::limits::OUTPUT_BYTES_TOLD;
+use pp_protocol::{
+    Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, OutputLine, RunTimes, Welcome,
+};
 
 use super::NodeKey;
 use super::jobs::{ArgsBytes, Job, Jobs, LARGE_ARGS};
@@ -107,6 +110,8 @@ pub(super) struct Node {
     /// The load under which it is listed among the takers.
     pub(super) listed: Option<u32>,
     pub(super) outcomes: Received,
+    /// How much output has arrived since the node was told.
+    output_bytes: usize,
     /// How long its attempts run.
     pub(super) run_times: RunTimes,
     /// When it last told of the end of an attempt, or was sent one while it had none.
@@ -165,6 +170,7 @@ impl Node {
             sent: 0,
             listed: None,
             outcomes: Received::default(),
+            output_bytes: 0,
             run_times: RunTimes::default(),
             progressed: Moment(0),
             recalled_at: None,
@@ -210,9 +216,17 @@ impl Node {
         self.status = welcome.status;
         self.grant(welcome.window);
         self.failed_dials = 0;
+        self.output_bytes = 0;
         self.recalled_at = None;
         self.unanswered.clear();
         self.trouble = None;
+    }
+
+    /// Lines arrived. Yields how much the node is to be told of, if that is notable.
+    pub(super) fn output_arrived(&mut self, lines: &[OutputLine]) -> Option<u64> {
+        self.output_bytes += lines.iter().map(OutputLine::weight).sum::<usize>();
+        let is_notable = self.output_bytes >= OUTPUT_BYTES_TOLD;
+        is_notable.then(|| std::mem::take(&mut self.output_bytes) as u64)
     }
 
     /// The next attempt of a job is sent to this node, which is `key`.

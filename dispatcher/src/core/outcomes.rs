@@ -50,7 +50,11 @@ impl<T> Core<T> {
                     actions.push(Action::Report(Report::NodeResized(key, status.slots)));
                 }
             }
-            FromNode::Output(lines) => actions.push(Action::Report(Report::Printed(key, lines))),
+            FromNode::Output(lines) => {
+                let told = node.output_arrived(&lines);
+                actions.extend(told.map(|bytes| Action::Send(key, ToNode::OutputReceived(bytes))));
+                actions.push(Action::Report(Report::Printed(key, lines)));
+            }
             FromNode::ProgramNeeded(digest) => actions.push(Action::SendProgram(key, digest)),
             FromNode::ProgramRefused(_, refusal) => self.program_refused(key, &refusal, actions),
             FromNode::Ping(number) => actions.push(Action::Send(key, ToNode::Pong(number))),

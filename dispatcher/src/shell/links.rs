@@ -14,7 +14,7 @@ use pp_protocol::handshake::{self, HandshakeError, Role};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
 use pp_protocol::socket;
-use pp_protocol::{Digest, FromNode, Hello, Payload, Resume, SessionId, ToNode, Welcome};
+use pp_protocol::{Digest, FromNode, Hello, OutputLine, Payload, Resume, SessionId, ToNode, Welcome};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -194,15 +194,26 @@ impl Links {
     }
 
     /// Waits until everything sent has been taken by the connections.
-    pub(super) async fn farewell(mut self) {
+    pub(super) async fn farewell(&mut self) {
         for link in self.links.values_mut() {
             link.sender = None;
         }
-        for link in self.links.into_values() {
-            if let Some(task) = link.task {
+        for link in self.links.values_mut() {
+            if let Some(task) = link.task.take() {
                 let _ = task.await;
             }
         }
+    }
+}
+
+impl LinkEvent {
+    /// What jobs printed, of all that it tells.
+    pub(super) fn into_output(self) -> impl Iterator<Item = (NodeKey, Vec<OutputLine>)> {
+        let received = if let What::Received(messages) = self.what { messages } else { Vec::new() };
+        received.into_iter().filter_map(move |message| match message {
+            FromNode::Output(lines) => Some((self.node, lines)),
+            _ => None,
+        })
     }
 }
 

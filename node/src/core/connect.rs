@@ -128,6 +128,7 @@ impl Core {
             ToNode::Cancel(attempts) => self.cancel(key, &attempts, actions),
             ToNode::Recall(attempts) => self.recall(key, &attempts, actions),
             ToNode::Ack(received) => session.acknowledged(received),
+            ToNode::OutputReceived(bytes) => self.output_arrived(key, bytes, actions),
             ToNode::ProgramChunk { digest, bytes, last } => {
                 self.program_chunk(key, digest, bytes, last, actions)
             }
@@ -223,6 +224,7 @@ impl Core {
     ) {
         let in_workers: Vec<_> = self.workers.values().flat_map(|worker| worker.attempts_of(key)).collect();
         let Some(session) = self.sessions.get_mut(&key) else { return };
+        session.output.disconnected(actions);
         if let Some(old) = session.connection.replace(connection) {
             self.connections.remove(&old);
             actions.push(Action::Close(old));
@@ -251,6 +253,7 @@ impl Core {
         {
             session.connection = None;
             session.silent_since = Some(now);
+            session.output.disconnected(actions);
             self.program_source_lost(session_key, actions);
         }
     }
@@ -288,6 +291,7 @@ impl Core {
 
     /// Ends a session for good: its attempts are killed, its queue is dropped, its program is let go.
     pub(super) fn end_session(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
+        self.send_last_output(key, actions);
         let Some(session) = self.sessions.remove(&key) else { return };
         self.late_outcomes += session.kept().count() as u64;
         self.program_source_lost(key, actions);
@@ -322,6 +326,7 @@ impl Core {
             self.disconnected(now, key, actions);
         }
         self.announce_status(actions);
+        self.watch_quiet_workers(actions);
         self.questions += 1;
         for (key, connection) in &mut self.connections {
             if connection.asked.is_none() && matches!(connection.peer, Peer::Session(_)) {

@@ -18,6 +18,7 @@
 //! ```
 
 mod connect;
+mod output;
 mod programs;
 mod queue;
 mod resize;
@@ -133,8 +134,10 @@ pub enum Event {
     WorkerFinished(WorkerKey, Vec<Finished>),
     /// Revoked work before this number has been thrown away.
     WorkerSkipped(WorkerKey, u32),
-    /// A line was printed while the worker was so far.
-    WorkerOutput(WorkerKey, Progress, Stream, String),
+    /// Lines were printed when the worker had started so many pieces of work.
+    WorkerOutput(WorkerKey, u32, Stream, Vec<String>),
+    /// Something large is on its way to the worker, or from it.
+    WorkerMoving(WorkerKey),
     /// The worker is gone, having come so far.
     WorkerExited(WorkerKey, Progress, WorkerDeath),
     /// The answer to [`Action::Observe`].
@@ -194,6 +197,8 @@ pub enum Action {
     Observe(WorkerKey),
     /// Take back what a worker has not claimed.
     Revoke(WorkerKey),
+    /// Leave what a worker prints and reports where it is, or take it again.
+    HoldOutput(WorkerKey, bool),
     /// Kill a worker and its process group; its exit follows as an event.
     Kill(WorkerKey),
     /// Let an idle worker end; its exit follows as an event.
@@ -298,9 +303,10 @@ impl Core {
             Event::WorkerFailed(key, failure) => self.worker_failed(now, key, failure, actions),
             Event::WorkerFinished(key, finished) => self.worker_finished(now, key, finished, actions),
             Event::WorkerSkipped(key, number) => self.worker_skipped(key, number, actions),
-            Event::WorkerOutput(key, progress, stream, text) => {
-                self.worker_output(key, progress, stream, text)
+            Event::WorkerOutput(key, started, stream, lines) => {
+                self.worker_output(key, started, stream, lines, actions)
             }
+            Event::WorkerMoving(key) => self.worker_is_moving(key),
             Event::WorkerExited(key, progress, death) => self.worker_exited(key, progress, death),
             Event::Observed(key, progress) => self.observed(now, key, progress, actions),
             Event::Revoked(key, progress) => self.revoked(key, progress, actions),

@@ -172,6 +172,7 @@ impl Core {
         }
         if worker.session.replace(key).is_none() {
             session.slots_used += 1;
+            worker.quiet_beats = 0;
         }
         session.in_workers += works.len();
         worker.active_at = now;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use pp_protocol::limits::{OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS};
 use pp_protocol::{
-    AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, OutputLine, ProgramRefusal, RunTimes, SessionId,
+    AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramRefusal, RunTimes, SessionId,
 };
 
+use super::output::Output;
 use super::queue::Queue;
 use super::{Action, ConnectionKey, Core, Program};
 
@@ -17,8 +18,6 @@ const AHEAD: Duration = Duration::from_millis(20);
 const TOO_LONG_TO_SEND_AHEAD: Duration = Duration::from_millis(500);
 /// Most attempts sent ahead for one slot.
 const AHEAD_ATTEMPTS: u64 = 32_768;
-/// Lines of output kept for a session that is not connected.
-const OUTPUT_LINES_KEPT: usize = 1_000;
 
 /// What a session may run.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,8 +65,8 @@ pub(super) struct Session {
     outcomes_made: u64,
     /// How many of the youngest outcomes have not been sent.
     unsent: usize,
-    /// Lines not sent.
-    output: Vec<OutputLine>,
+    /// What its jobs print, on the way to it.
+    pub(super) output: Output,
     /// How long its attempts ran together.
     run_time_ns: u64,
 }
@@ -118,7 +117,7 @@ impl Session {
             outcome_bytes: 0,
             outcomes_made: 0,
             unsent: 0,
-            output: Vec::new(),
+            output: Output::default(),
             run_time_ns: 0,
         }
     }
@@ -216,16 +215,10 @@ impl Session {
         self.unsent = self.outcomes.len();
     }
 
-    pub(super) fn printed(&mut self, line: OutputLine) {
-        if self.output.len() < OUTPUT_LINES_KEPT {
-            self.output.push(line);
-        }
-    }
-
     fn flush(&mut self, actions: &mut Vec<Action>) {
         let Some(connection) = self.connection else { return };
-        if !self.output.is_empty() {
-            actions.push(Action::Send(connection, FromNode::Output(std::mem::take(&mut self.output))));
+        if let Some(lines) = self.output.take_lines() {
+            actions.push(Action::Send(connection, FromNode::Output(lines)));
         }
         if self.unsent > 0 {
             let first = self.outcomes_made - self.unsent as u64;

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pp_protocol::worker::{Finished, WorkResult};
-use pp_protocol::{Attempt, AttemptId, Death, Ended, Moment, OutputLine, Stream, WorkerDeath};
+use pp_protocol::{Attempt, AttemptId, Death, Ended, Moment, WorkerDeath};
 
 use super::{Action, Core, Program, Progress, SessionKey, WorkerKey};
 
 /// How a worker dies that this node killed.
 const KILLED: Death = Death::Signal(9);
+/// A worker that owes an answer, runs nothing and has not reported for so many heartbeats, a second each, is killed: it
+/// never will. Counted, not timed: while this process is suspended, so may be its workers.
+const QUIET_BEATS: u32 = 5;
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -26,6 +29,10 @@ pub(super) struct Worker {
     pub(super) watch: Option<Moment>,
     /// When it last reported, was given work, or was asked for the work that is stuck in it.
     pub(super) active_at: Moment,
+    /// How many heartbeats there were since it last reported, or was seen to run something.
+    pub(super) quiet_beats: u32,
+    /// Whether it is being killed because it owed an answer and gave none.
+    is_silent: bool,
     /// How often the shell was asked to revoke its work and has not answered. It gets no more until then: the answer
     /// would be taken for one about that work, too.
     revoking: u32,
@@ -34,7 +41,7 @@ pub(super) struct Worker {
     /// Why it is being killed, if that is for one attempt's sake.
     doomed: Option<(AttemptId, Ended)>,
     /// The attempt it reported last, to which late output belongs.
-    last: Option<(SessionKey, AttemptId)>,
+    pub(super) last: Option<(SessionKey, AttemptId)>,
     /// It gets no more work: it is surplus, or used up.
     pub(super) leaving: bool,
 }
@@ -77,6 +84,8 @@ impl Worker {
             next_number: 0,
             watch: None,
             active_at: now,
+            quiet_beats: 0,
+            is_silent: false,
             revoking: 0,
             orders: Orders::default(),
             doomed: None,
@@ -131,6 +140,15 @@ impl Worker {
         attempts.into_iter().flatten().map(|piece| piece.attempt.id)
     }
 
+    /// Whether it owes an answer: what came of its work, or that it threw away what was revoked.
+    fn owes(&self) -> bool {
+        match self.state {
+            WorkerState::Ready => !self.work.is_empty(),
+            WorkerState::Skipping(_) => true,
+            WorkerState::Starting | WorkerState::Ending => false,
+        }
+    }
+
     /// Asks for what it has not claimed.
     pub(super) fn revoke(&mut self, key: WorkerKey, actions: &mut Vec<Action>) {
         self.revoking += 1;
@@ -171,7 +189,7 @@ impl Worker {
 }
 
 /// Whether `number` comes before `other`, both counting and wrapping around.
-fn before(number: u32, other: u32) -> bool {
+pub(super) fn before(number: u32, other: u32) -> bool {
     (number.wrapping_sub(other) as i32) < 0
 }
 
@@ -196,6 +214,7 @@ impl Core {
     ) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         worker.active_at = now;
+        worker.quiet_beats = 0;
         let mut session = worker.session.and_then(|session| self.sessions.get_mut(&session));
         for result in finished {
             if worker.work.front().is_none_or(|piece| piece.number != result.number) {
@@ -217,30 +236,25 @@ impl Core {
 
     pub(super) fn worker_skipped(&mut self, key: WorkerKey, number: u32, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
+        worker.quiet_beats = 0;
         if worker.state == WorkerState::Skipping(number) {
             worker.state = WorkerState::Ready;
             self.settle(key, actions);
         }
     }
 
-    pub(super) fn worker_output(&mut self, key: WorkerKey, progress: Progress, stream: Stream, text: String) {
-        let Some(worker) = self.workers.get(&key) else { return };
-        // Beyond it the worker may have thrown away what was revoked.
-        let mut started = worker.work.iter().rev().filter(|piece| before(piece.number, progress.started));
-        let started = started.next().map(|piece| piece.attempt.id);
-        let owner = worker.session.zip(started).or(worker.last);
-        if let Some((session, attempt)) = owner
-            && let Some(session) = self.sessions.get_mut(&session)
-        {
-            session.printed(OutputLine { attempt: Some(attempt), stream, text });
-        }
-    }
-
-    /// Only what was running is to blame. What had finished unreported, and what had not started, goes back in front.
-    pub(super) fn worker_exited(&mut self, key: WorkerKey, progress: Progress, death: WorkerDeath) {
+    /// Only what was running is to blame. What had finished unreported, and what had not started, goes back in front;
+    /// except that if finishing is what it could not do, the one that finished last is to blame.
+    pub(super) fn worker_exited(&mut self, key: WorkerKey, progress: Progress, mut death: WorkerDeath) {
         let Some(mut worker) = self.workers.remove(&key) else { return };
         self.idle.remove(&(worker.program, key));
-        let running = worker.running(progress).map(|piece| piece.number);
+        if worker.is_silent && death.death == KILLED {
+            death.death = Death::Silent;
+        }
+        let could_not_finish = matches!(death.death, Death::CutOff | Death::HeldUp | Death::Silent)
+            && progress.started == progress.finished;
+        let finished_last = could_not_finish.then(|| progress.finished.wrapping_sub(1));
+        let running = worker.running(progress).map(|piece| piece.number).or(finished_last);
         // One that died before it could be killed only seemed to run for so long: word of its end was late.
         let is_true = |ended: &Ended| *ended != Ended::TimedOut || death.death == KILLED;
         let mut doomed = worker.doomed.take().filter(|(_, ended)| is_true(ended));
@@ -385,6 +399,29 @@ impl Core {
         }
     }
 
+    /// Asks how far the workers are that have not reported for a while although they owe an answer.
+    pub(super) fn watch_quiet_workers(&mut self, actions: &mut Vec<Action>) {
+        for (key, worker) in self.workers.iter_mut().filter(|(_, worker)| worker.owes()) {
+            let session = worker.session.and_then(|session| self.sessions.get(&session));
+            if session.is_some_and(|session| session.output.holds(*key)) {
+                worker.quiet_beats = 0;
+                continue;
+            }
+            worker.quiet_beats += 1;
+            // One that was given its work just now has not had a second yet.
+            if worker.quiet_beats > 1 {
+                actions.push(Action::Observe(*key));
+            }
+        }
+    }
+
+    /// Something large is on its way to the worker, or from it.
+    pub(super) fn worker_is_moving(&mut self, key: WorkerKey) {
+        if let Some(worker) = self.workers.get_mut(&key) {
+            worker.quiet_beats = 0;
+        }
+    }
+
     pub(super) fn observed(
         &mut self,
         now: Moment,
@@ -413,8 +450,14 @@ impl Core {
             }
         }
         worker.watch = watch;
+        if progress.started != progress.finished {
+            worker.quiet_beats = 0;
+        }
         if let Some(id) = overdue {
             worker.doomed = Some((id, Ended::TimedOut));
+            self.kill_worker(key, actions);
+        } else if worker.owes() && worker.quiet_beats > QUIET_BEATS {
+            worker.is_silent = true;
             self.kill_worker(key, actions);
         }
     }

@@ -50,6 +50,11 @@ impl Inbound {
         }
     }
 
+    /// Whether something large has begun to arrive.
+    pub(super) fn is_within_large(&self) -> bool {
+        self.large.is_some()
+    }
+
     /// The worker is gone, and all it wrote has been read.
     pub(super) fn worker_is_gone(&self) {
         if let Some(borrower) = &self.borrower {

@@ -44,8 +44,17 @@ pub enum WorkerEvent {
     Finished(Vec<Finished>),
     /// Revoked work before this number has been thrown away.
     Skipped(u32),
-    /// A line was printed.
-    Output(Stream, String),
+    /// Lines were printed.
+    Output {
+        /// To which stream.
+        stream: Stream,
+        /// How many pieces of work it had started by then: the last one of these printed it, as far as is known.
+        started: u32,
+        /// The lines, without their ends.
+        lines: Vec<String>,
+    },
+    /// Something large is on its way to it, or from it. Told about once a second.
+    Moving,
     /// It never became ready: why, and what it last wrote to standard error. The last event of this worker.
     FailedToStart(StartFailure),
     /// It is gone. The last event of this worker.
@@ -79,6 +88,8 @@ pub struct WorkerHandle {
 enum Order {
     /// The link could not write everything.
     Write,
+    /// Leave what it prints and reports where it is, or take it again.
+    HoldOutput(bool),
     Kill,
     Retire,
 }
@@ -124,6 +135,11 @@ impl WorkerHandle {
     /// How far it has come.
     pub fn progress(&self) -> Progress {
         self.page.progress()
+    }
+
+    /// Leaves what it prints and reports where it is, so that it has to wait before it prints more; or takes it again.
+    pub fn hold_output(&self, held: bool) {
+        let _ = self.orders.send(Order::HoldOutput(held));
     }
 
     /// Kills it, and everything its jobs started in its process group. A thread is abandoned: it ends with its job.

@@ -139,7 +139,7 @@ fn start_thread(socket: UnixStream, page: Arc<Page>) -> io::Result<()> {
             tracing::warn!(%error, "a worker thread ended");
         }
     };
-    thread::Builder::new().name("pp-worker".into()).spawn(serve).map(drop)
+    crate::worker::jobs_thread(serve).map(drop)
 }
 
 fn failure(reason: String, error: &io::Error) -> StartFailure {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pp_protocol::limits::LAST_STDERR_LINES;
 use pp_protocol::worker::{FromWorker, WORKER_VERSION};
-use pp_protocol::{Death, Stream, WorkerDeath};
+use pp_protocol::{Death, Stream, WorkerDeath, shown};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::mpsc;
@@ -22,8 +22,10 @@ use super::output::OutputReader;
 use super::start::{Body, Plan};
 use super::{Order, WorkerEvent, WorkerEvents};
 use crate::core::{StartFailure, WorkerKey};
-use crate::page::Page;
+use crate::page::{Page, SelfEnd};
 
+/// How often it is told that something large is under way.
+const MOVING_TOLD: Duration = Duration::from_secs(1);
 /// How long until it is looked for what a worker has returned without a message.
 const LENT_LOOK: Duration = Duration::from_secs(1);
 /// How long a program may take to call `init()`.
@@ -63,6 +65,10 @@ pub(super) struct Supervisor {
     deadline: Option<(Instant, Deadline)>,
     /// When to look whether the worker still uses what it was lent.
     looks_at: Option<Instant>,
+    /// Whether what it prints and reports is left where it is: its dispatcher has enough to read.
+    is_held: bool,
+    /// When it was last told that something large is under way.
+    told_moving: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +112,8 @@ impl Supervisor {
             failure: None,
             deadline: None,
             looks_at: None,
+            is_held: false,
+            told_moving: None,
         }
     }
 
@@ -125,8 +133,8 @@ impl Supervisor {
         // through all process numbers between the exit and this line.
         self.kill_group();
         let _ = tokio::time::timeout(LAST_OUTPUT_TIME, self.read_what_is_left(&mut output)).await;
-        self.print(Stream::Stdout, output.stdout.rest());
-        self.print(Stream::Stderr, output.stderr.rest());
+        self.print(Stream::Stdout, output.stdout.rest().into_iter().collect());
+        self.print(Stream::Stderr, output.stderr.rest().into_iter().collect());
         self.link.forget_lent();
         self.inbound.worker_is_gone();
         self.tell_end(status);
@@ -149,14 +157,15 @@ impl Supervisor {
             }
             let wakes_at = self.deadline.map(|(time, _)| time).into_iter().chain(self.looks_at).min();
             let has_queued = self.link.has_queued();
+            let is_held = self.is_held;
             tokio::select! {
                 // A line printed before an outcome was sent is to be told before that outcome.
                 biased;
                 order = self.orders.recv(), if !self.is_killed => self.obey(order),
-                lines = output.stdout.read() => self.print(Stream::Stdout, lines),
-                lines = output.stderr.read() => self.print(Stream::Stderr, lines),
-                read = self.inbound.read(), if !self.is_cut_off => self.take(read),
-                () = self.link.write_queued(), if has_queued => {}
+                lines = output.stdout.read(), if !is_held => self.print(Stream::Stdout, lines),
+                lines = output.stderr.read(), if !is_held => self.print(Stream::Stderr, lines),
+                read = self.inbound.read(), if !self.is_cut_off && !is_held => self.take(read, output),
+                () = self.link.write_queued(), if has_queued => self.is_moving(),
                 status = ended(body, self.is_cut_off) => return status,
                 () = sleep_until(wakes_at.unwrap_or_else(Instant::now)), if wakes_at.is_some() => {
                     let has_come = |time: Instant| time <= Instant::now();
@@ -178,7 +187,7 @@ impl Supervisor {
                 biased;
                 lines = output.stdout.read() => self.print(Stream::Stdout, lines),
                 lines = output.stderr.read() => self.print(Stream::Stderr, lines),
-                read = self.inbound.read(), if !self.is_cut_off => self.take(read),
+                read = self.inbound.read(), if !self.is_cut_off => self.take(read, output),
             }
         }
     }
@@ -187,6 +196,7 @@ impl Supervisor {
         match order {
             // There is something queued now, which the next turn of the loop sees.
             Some(Order::Write) => {}
+            Some(Order::HoldOutput(held)) => self.is_held = held,
             Some(Order::Retire) => {
                 self.is_ordered = true;
                 self.link.close();
@@ -234,7 +244,7 @@ impl Supervisor {
         false
     }
 
-    fn take(&mut self, read: io::Result<usize>) {
+    fn take(&mut self, read: io::Result<usize>, output: &mut Output) {
         if !matches!(read, Ok(1..)) {
             self.is_cut_off = true;
             // If the process ends now, its exit status tells more than the end of the connection does.
@@ -245,8 +255,9 @@ impl Supervisor {
         }
         loop {
             match self.inbound.next() {
+                Ok(None) if self.inbound.is_within_large() => return self.is_moving(),
                 Ok(None) => return,
-                Ok(Some(message)) => self.hear(message),
+                Ok(Some(message)) => self.hear(message, output),
                 Err(error) => {
                     tracing::warn!(worker = self.key.0, %error, "a worker writes garbage");
                     return self.break_off();
@@ -258,7 +269,16 @@ impl Supervisor {
         }
     }
 
-    fn hear(&mut self, message: FromWorker) {
+    /// Something large is on its way, which takes its time.
+    fn is_moving(&mut self) {
+        let now = Instant::now();
+        if self.told_moving.is_none_or(|told| now - told >= MOVING_TOLD) {
+            self.told_moving = Some(now);
+            self.tell(WorkerEvent::Moving);
+        }
+    }
+
+    fn hear(&mut self, message: FromWorker, output: &mut Output) {
         match message {
             FromWorker::Ready { version: WORKER_VERSION, functions, borrows } if !self.is_ready => {
                 self.is_ready = true;
@@ -276,6 +296,9 @@ impl Supervisor {
             )),
             FromWorker::Finished(finished) if self.is_ready => {
                 self.link.take_back();
+                if let Some(last) = finished.last() {
+                    self.print_before(last.number, output);
+                }
                 self.tell(WorkerEvent::Finished(finished));
             }
             FromWorker::Skipped(number) if self.is_ready => {
@@ -300,21 +323,40 @@ impl Supervisor {
         self.kill();
     }
 
-    fn print(&mut self, stream: Stream, lines: impl IntoIterator<Item = String>) {
+    /// What was printed until piece `number` was reported is to be told before that: it is in the pipes.
+    fn print_before(&mut self, number: u32, output: &mut Output) {
+        let ended = number.wrapping_add(1);
+        let (mut stdout, mut stderr) =
+            (output.stdout.read_what_is_there(), output.stderr.read_what_is_there());
+        // Nothing was begun since that could go on with a line that has no end yet.
+        if self.page.progress().started == ended {
+            stdout.extend(output.stdout.rest());
+            stderr.extend(output.stderr.rest());
+        }
+        self.print_as_of(ended, Stream::Stdout, stdout);
+        self.print_as_of(ended, Stream::Stderr, stderr);
+    }
+
+    fn print(&mut self, stream: Stream, lines: Vec<String>) {
+        self.print_as_of(self.page.progress().started, stream, lines);
+    }
+
+    /// Tells what was printed while so many pieces had been started.
+    fn print_as_of(&mut self, started: u32, stream: Stream, lines: Vec<String>) {
+        if lines.is_empty() {
+            return;
+        }
         // The last words of a job are its own: what those before it wrote says nothing about its end.
-        let started = self.page.progress().started;
         if std::mem::replace(&mut self.stderr_since, started) != started {
             self.last_stderr.clear();
         }
-        for line in lines {
-            if stream == Stream::Stderr {
-                if self.last_stderr.len() == LAST_STDERR_LINES {
-                    self.last_stderr.pop_front();
-                }
-                self.last_stderr.push_back(line.clone());
-            }
-            self.tell(WorkerEvent::Output(stream, line));
+        if stream == Stream::Stderr {
+            let first = lines.len().saturating_sub(LAST_STDERR_LINES);
+            self.last_stderr.extend(lines[first..].iter().map(|line| shown(line).into_owned()));
+            let surplus = self.last_stderr.len().saturating_sub(LAST_STDERR_LINES);
+            self.last_stderr.drain(..surplus);
         }
+        self.tell(WorkerEvent::Output { stream, started, lines });
     }
 
     fn tell_end(&mut self, status: Option<ExitStatus>) {
@@ -337,6 +379,14 @@ impl Supervisor {
     }
 
     fn death_of(&self, status: ExitStatus) -> Death {
+        // What it said itself tells more than the signal with which it ended itself.
+        let is_own = status.signal() == Some(Signal::KILL.as_raw()) && !self.is_killed && !self.is_ordered;
+        match self.page.reason().filter(|_| is_own) {
+            Some(SelfEnd::HeldUp) => return Death::HeldUp,
+            // The node did not close the connection.
+            Some(SelfEnd::CutOff | SelfEnd::NodeGone) => return Death::CutOff,
+            None => {}
+        }
         match (status.signal(), status.code()) {
             (Some(signal), _) if signal == Signal::KILL.as_raw() && !self.is_killed && memory::ran_out() => {
                 Death::OutOfMemory

@@ -13,19 +13,17 @@ use std::os::unix::net::UnixStream;
 
 use pp_protocol::worker::{WORKER_ENVIRONMENT, WORKER_VERSION};
 use rustix::fs::{FileType, Mode, OFlags, fstat};
-use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
 
+use super::descriptors;
 use crate::lending::Arenas;
 use crate::page::Page;
 
 /// The byte that the descriptors are attached to.
 const HANDOVER_BYTE: u8 = b'P';
-/// The lowest descriptor that is none of the standard streams.
-const FIRST_FREE_DESCRIPTOR: i32 = 3;
 
 /// Node: puts page and arenas into the socket and yields the value of [`WORKER_ENVIRONMENT`] for the worker that gets
 /// `worker_end` as its standard input.
@@ -66,7 +64,7 @@ pub(crate) struct Handed {
 /// Worker: takes it all, and leaves an empty standard input. `None` if this process is no worker.
 pub(crate) fn take() -> Option<io::Result<Handed>> {
     is_pending().then(|| {
-        let socket = UnixStream::from(fcntl_dupfd_cloexec(io::stdin(), FIRST_FREE_DESCRIPTOR)?);
+        let socket = UnixStream::from(descriptors::duplicate(io::stdin())?);
         let nothing = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::stdio::dup2_stdin(nothing)?;
         let (page, arenas) = receive(&socket)?;
@@ -91,7 +89,11 @@ fn receive(socket: &UnixStream) -> io::Result<(OwnedFd, Option<Arenas>)> {
     match descriptors.next() {
         Some(page) if byte == [HANDOVER_BYTE] => {
             let arenas = descriptors.next().zip(descriptors.next());
-            Ok((page, arenas.map(|(node, worker)| Arenas { node, worker })))
+            let arenas = arenas.map(|(node, worker)| Arenas {
+                node: descriptors::out_of_the_way(node),
+                worker: descriptors::out_of_the_way(worker),
+            });
+            Ok((page, arenas))
         }
         _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node did not hand over its page")),
     }

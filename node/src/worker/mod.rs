@@ -3,7 +3,11 @@
 //! It is synchronous and batched: read many pieces of work, run them in order, write many outcomes. Batches come from
 //! what has piled up, never from waiting: outcomes are written when no more work is at hand, when enough of them or
 //! old enough ones wait, and before a function that usually takes long. A second thread writes outcomes that wait
-//! because a job turned out to take long after all, and ends the process when the node is gone.
+//! because a job turned out to take long after all, or left something behind that keeps the first one from writing them,
+//! and ends the process when the node is gone.
+//!
+//! Jobs run on a thread made for them, all on the same one: its stack has the size that was asked for, and nothing that
+//! the program set up on its main thread, such as an asynchronous runtime, is in their way. The main thread waits.
 //!
 //! ```text
 //! node ──frames──> FrameReader ──> Runner ──> Outbox ──frames──> node
@@ -14,6 +18,7 @@
 //!
 //! This module does not decide anything about jobs; it owns no queue beyond one frame of work.
 
+mod descriptors;
 pub(crate) mod frames;
 pub(crate) mod handover;
 mod lending;
@@ -24,9 +29,9 @@ mod watcher;
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::process;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::{process, thread};
 
 use pp_protocol::room;
 use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group, kill_process};
@@ -36,12 +41,32 @@ use self::handover::Handed;
 use self::lending::Lending;
 use self::outbox::Outbox;
 use self::runner::Runner;
+use self::watcher::Watcher;
 use crate::functions::{Registry, RegistryError};
 use crate::lending::Arenas;
-use crate::page::Page;
+use crate::page::{Page, SelfEnd};
 
 /// Whether this process serves as a worker.
 static SERVES: AtomicBool = AtomicBool::new(false);
+
+/// How much stack jobs have, unless the program says otherwise: as much as the main thread of most programs.
+pub const STACK_BYTES: usize = 8 << 20;
+/// How much stack jobs may be given: below, not even decoding arguments is safe; above, it is no stack any more.
+pub const STACK_BYTES_POSSIBLE: std::ops::RangeInclusive<usize> = 256 << 10..=64 << 30;
+
+/// How much stack the jobs of this program have.
+static STACK: AtomicUsize = AtomicUsize::new(STACK_BYTES);
+
+/// How much stack the jobs of this program have.
+pub fn stack_bytes() -> usize {
+    STACK.load(Ordering::Relaxed)
+}
+
+/// Gives the jobs of this program so much stack from now on, in workers that are processes and in those that are threads.
+/// What is beyond [`STACK_BYTES_POSSIBLE`] becomes what is possible.
+pub fn set_stack_bytes(bytes: usize) {
+    STACK.store(bytes.clamp(*STACK_BYTES_POSSIBLE.start(), *STACK_BYTES_POSSIBLE.end()), Ordering::Relaxed);
+}
 
 /// A worker cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +97,9 @@ pub fn serve_if_worker() {
     SERVES.store(true, Ordering::Relaxed);
     let served = handed.map_err(WorkerError::Io).and_then(|Handed { socket, page, arenas }| {
         prefer_to_be_killed();
-        run(socket, Arc::new(page), arenas, NodeGone::EndProcess)
+        let serve = move || run(socket, Arc::new(page), arenas, NodeGone::EndProcess);
+        // One that panics has said so on standard error.
+        jobs_thread(serve)?.join().unwrap_or_else(|_| process::exit(1))
     });
     if let Err(error) = served {
         // The node keeps the last lines of this stream and shows them to whoever asks why the worker ended.
@@ -86,6 +113,13 @@ pub fn serve_if_worker() {
 /// `pp_dispatcher::init()`. Programs that a job starts are not workers.
 pub fn started_as_worker() -> bool {
     SERVES.load(Ordering::Relaxed) || handover::is_pending()
+}
+
+/// Starts a thread that jobs run on.
+pub(crate) fn jobs_thread<T: Send + 'static>(
+    serve: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<thread::JoinHandle<T>> {
+    thread::Builder::new().name("pp-worker".into()).stack_size(stack_bytes()).spawn(serve)
 }
 
 /// Serves jobs from `socket` until the node closes it.
@@ -103,11 +137,19 @@ pub(crate) fn run(
     panics::record_on_this_thread();
     let outbox = Arc::new(Outbox::new(socket)?);
     let lending = Arc::new(Lending::new(&page, arenas));
-    let watched = (Arc::clone(&outbox), Arc::clone(&lending));
-    std::thread::Builder::new()
-        .name("pp-watcher".into())
-        .spawn(move || watcher::watch(&watched.0, &watched.1, node_gone))?;
-    let ended = Runner::new(&outbox, &page, &lending, registry).run();
+    let watcher = Watcher::new(Arc::clone(&outbox), Arc::clone(&page), Arc::clone(&lending), node_gone);
+    let (tell, watching) = mpsc::sync_channel::<()>(1);
+    let watch = move || watcher.watch(|| drop(tell));
+    thread::Builder::new().name("pp-watcher".into()).spawn(watch)?;
+    // No job runs before it has descriptors of its own. Nothing is ever sent: it lets go of its end.
+    let _ = watching.recv();
+    let ended = Runner::new(&outbox, &page, &lending, registry, node_gone).run();
+    if node_gone == NodeGone::EndProcess && !outbox.has_its_socket() {
+        outbox.leave_to_watcher();
+        loop {
+            thread::park();
+        }
+    }
     // Wakes the watcher, which must not outlive this, and tells the node, which may still hold its end open.
     outbox.close();
     ended
@@ -119,6 +161,12 @@ fn prefer_to_be_killed() {
         // Where that is not permitted, the kernel's own choice has to do.
         let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     }
+}
+
+/// Ends this process, leaving the reason where the node finds it.
+fn end_because(page: &Page, reason: SelfEnd) -> ! {
+    page.leave_reason(reason);
+    end_process()
 }
 
 /// Ends this process and, as it leads a group of its own, whatever jobs started in that group.

@@ -1,18 +1,23 @@
 //! Outcomes on their way to the node.
 //!
-//! The thread that runs jobs adds to it and flushes it; the watcher flushes what has waited too long. Both hold the
-//! lock while they write, which keeps frames whole and in order.
+//! The thread that runs jobs adds to it and flushes it; the watcher flushes what has waited too long, and what the first
+//! thread cannot: because something that a job left behind holds standard output, or because a job closed the socket.
+//! Both hold the lock while they write, which keeps frames whole and in order.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pp_protocol::packed::{self, Lent};
 use pp_protocol::worker::Finished;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
 
+use super::descriptors::{self, Identity};
 use super::frames;
 use crate::page::monotonic_ns;
 
@@ -24,11 +29,17 @@ const PENDING_OUTCOMES: u32 = 1_024;
 const PENDING_NS: u64 = 500_000;
 /// Outcomes are written, while a job runs, once the oldest has waited for so long.
 const LATE_NS: u64 = 2_000_000;
+/// How long flushing standard output may take although there is room in its pipe: then somebody else holds its lock.
+const PRINT_NS: u64 = 300_000_000;
 
 #[derive(Debug)]
 pub(super) struct Outbox {
     socket: UnixStream,
+    /// What the descriptor of the socket should be of.
+    identity: Identity,
     pending: Mutex<Pending>,
+    /// Since when standard output is being flushed, in nanoseconds of the monotonic clock; 0 if it is not.
+    printing_since: AtomicU64,
     /// Written to when the watcher has to look at what is pending.
     wake: UnixStream,
     woken: UnixStream,
@@ -44,6 +55,8 @@ struct Pending {
     /// Whether the watcher looks here again by itself. While it does, adding costs no system call.
     is_watched: bool,
     is_closed: bool,
+    /// Whether the thread that runs jobs has no socket any more.
+    is_left_to_watcher: bool,
 }
 
 /// What the watcher does next.
@@ -55,6 +68,10 @@ pub(super) enum NextLook {
     WhenWoken,
     /// Nothing will be written any more.
     Never,
+    /// What there was is written: the thread that runs jobs waits for a lock on standard output that nobody lets go.
+    HeldUp,
+    /// What there was is written, if that could be: the thread that runs jobs has no socket any more.
+    CutOff,
 }
 
 impl Outbox {
@@ -62,7 +79,10 @@ impl Outbox {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        Ok(Self { socket, pending: Mutex::default(), wake, woken })
+        let [wake, woken] = [wake, woken].map(|end| descriptors::out_of_the_way(end.into()).into());
+        let identity = Identity::of(&socket)?;
+        let (pending, printing_since) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Self { socket, identity, pending, printing_since, wake, woken })
     }
 
     /// The node's socket, to read from.
@@ -125,12 +145,34 @@ impl Outbox {
         self.write(&mut pending, result)
     }
 
-    /// Writes what is pending, and the outcome of a call whose result was lent to the node.
-    pub(super) fn send_lent(&self, number: u32, run_time_ns: u64, result: &Lent) -> io::Result<()> {
-        let mut pending = self.lock();
-        packed::put_succeeded_lent(number, run_time_ns, result, &mut pending.outcomes);
-        pending.count += 1;
-        self.write(&mut pending, &[])
+    /// Adds the outcome of a call whose result was lent to the node. The caller must flush.
+    pub(super) fn add_lent(&self, number: u32, run_time_ns: u64, result: &Lent, now: u64) {
+        self.add(now, false, |outcomes| {
+            packed::put_succeeded_lent(number, run_time_ns, result, outcomes);
+        });
+    }
+
+    /// Standard output is going to be flushed. The watcher sees to it that this does not keep outcomes for long.
+    pub(super) fn begin_printing(&self, now: u64) {
+        self.printing_since.store(now, Ordering::Release);
+    }
+
+    /// It has been flushed.
+    pub(super) fn end_printing(&self) {
+        self.printing_since.store(0, Ordering::Release);
+    }
+
+    /// Whether the socket is still what this thread's descriptor leads to.
+    pub(super) fn has_its_socket(&self) -> bool {
+        self.identity.is_of(&self.socket)
+    }
+
+    /// This thread has no socket any more: the watcher writes what is pending, and ends the process.
+    pub(super) fn leave_to_watcher(&self) {
+        self.lock().is_left_to_watcher = true;
+        if self.identity.is_of(&self.socket) {
+            self.wake();
+        }
     }
 
     /// Writes what is pending.
@@ -141,7 +183,7 @@ impl Outbox {
     /// Writes a frame that holds no outcomes. Whatever is pending must have been flushed.
     pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
         let _pending = self.lock();
-        write_all(&self.socket, &mut [IoSlice::new(frame)])
+        write_all(&self.socket, &mut [IoSlice::new(frame)]).map_err(|(_, error)| error)
     }
 
     /// Watcher: writes what has been pending for too long.
@@ -149,6 +191,20 @@ impl Outbox {
         let mut pending = self.lock();
         if pending.is_closed {
             return Ok(NextLook::Never);
+        }
+        if pending.is_left_to_watcher {
+            let _ = self.write(&mut pending, &[]);
+            return Ok(NextLook::CutOff);
+        }
+        let printing_since = self.printing_since.load(Ordering::Acquire);
+        if printing_since != 0 {
+            let waited = monotonic_ns().saturating_sub(printing_since);
+            if waited < PRINT_NS || !descriptors::has_room(&io::stdout()) {
+                let rest = PRINT_NS.saturating_sub(waited).max(LATE_NS);
+                return Ok(NextLook::After(Duration::from_nanos(rest)));
+            }
+            self.write(&mut pending, &[])?;
+            return Ok(NextLook::HeldUp);
         }
         if pending.count > 0 {
             let waited = monotonic_ns().saturating_sub(pending.oldest_ns);
@@ -188,11 +244,20 @@ impl Outbox {
         }
         let Pending { outcomes, count, .. } = pending;
         let head = frames::finished_head(outcomes.len() + tail.len());
-        let written =
-            write_all(&self.socket, &mut [IoSlice::new(&head), IoSlice::new(outcomes), IoSlice::new(tail)]);
-        outcomes.clear();
-        *count = 0;
-        written
+        let mut pieces = [IoSlice::new(&head), IoSlice::new(outcomes), IoSlice::new(tail)];
+        let written = write_all(&self.socket, &mut pieces);
+        // What could not even be begun is left to the watcher.
+        match written {
+            Err((0, error)) if !self.has_its_socket() => {
+                outcomes.extend_from_slice(tail);
+                Err(error)
+            }
+            _ => {
+                outcomes.clear();
+                *count = 0;
+                written.map_err(|(_, error)| error)
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -200,13 +265,22 @@ impl Outbox {
     }
 }
 
-/// Unlike `Write::write_all`, this never raises SIGPIPE, which would end a program that has restored its default.
-fn write_all(socket: &UnixStream, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+/// Unlike `Write::write_all`, this never raises SIGPIPE, which would end a program that has restored its default. An error
+/// comes with how much was written before it.
+fn write_all(socket: &UnixStream, mut pieces: &mut [IoSlice<'_>]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
     while pieces.iter().any(|piece| !piece.is_empty()) {
         match sendmsg(socket, pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
-            Ok(count) => IoSlice::advance_slices(&mut pieces, count),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Ok(count) => {
+                written += count;
+                IoSlice::advance_slices(&mut pieces, count);
+            }
+            Err(Errno::INTR) => {}
+            // A job made all descriptors non-blocking.
+            Err(Errno::AGAIN) => {
+                let _ = poll(&mut [PollFd::new(socket, PollFlags::OUT)], None);
+            }
+            Err(error) => return Err((written, error.into())),
         }
     }
     Ok(())

@@ -3,17 +3,17 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use pp_protocol::FunctionId;
 use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
 use pp_protocol::packed::{self, Args, Input};
 use pp_protocol::room;
 use pp_protocol::values::Source;
 use pp_protocol::worker::{Finished, WORKER_VERSION, WorkResult};
+use pp_protocol::{FunctionId, shown};
 
 use super::frames::{self, FrameError, FrameReader, LARGE_BYTES};
 use super::lending::Lending;
 use super::outbox::Outbox;
-use super::{WorkerError, panics};
+use super::{NodeGone, WorkerError, panics};
 use crate::functions::{Call, CallError, FunctionMap, Registry};
 use crate::page::{Page, monotonic_ns};
 
@@ -33,6 +33,8 @@ pub(super) struct Runner<'a> {
     now: u64,
     /// Whether outcomes wait in the outbox, as far as this thread knows.
     has_pending: bool,
+    /// Whether standard output is the jobs' own. Threads share it with the program, which may hold it for long.
+    owns_stdout: bool,
 }
 
 struct Function {
@@ -42,10 +44,17 @@ struct Function {
 }
 
 impl<'a> Runner<'a> {
-    pub(super) fn new(outbox: &'a Outbox, page: &'a Page, lending: &'a Lending, registry: &Registry) -> Self {
+    pub(super) fn new(
+        outbox: &'a Outbox,
+        page: &'a Page,
+        lending: &'a Lending,
+        registry: &Registry,
+        node_gone: NodeGone,
+    ) -> Self {
         let functions = registry.iter().map(|(id, call)| (id, Function { call, average_ns: None })).collect();
         let result = room::Writer::default();
-        Self { outbox, page, lending, functions, result, now: 0, has_pending: false }
+        let owns_stdout = node_gone == NodeGone::EndProcess;
+        Self { outbox, page, lending, functions, result, now: 0, has_pending: false, owns_stdout }
     }
 
     /// Runs whatever the node sends until the node closes the socket.
@@ -161,11 +170,15 @@ impl<'a> Runner<'a> {
 
     /// A large result is lent to the node, or sent from where it is.
     fn report_large(&mut self, number: u32, run_time_ns: u64) -> io::Result<()> {
-        flush_stdout();
         let many = self.result.take_many();
         match many.as_ref().and_then(|result| self.lending.lend(result)) {
-            Some(lent) => self.outbox.send_lent(number, run_time_ns, &lent)?,
+            Some(lent) => {
+                self.outbox.add_lent(number, run_time_ns, &lent, self.now);
+                self.flush_stdout();
+                self.outbox.flush()?;
+            }
             None => {
+                self.flush_stdout();
                 let result = many.as_deref().or(self.result.few()).unwrap_or_default();
                 self.outbox.send_large(number, run_time_ns, result)?;
             }
@@ -185,12 +198,23 @@ impl<'a> Runner<'a> {
 
     fn flush(&mut self) -> io::Result<()> {
         if self.has_pending {
-            flush_stdout();
+            self.flush_stdout();
             self.outbox.flush()?;
             self.has_pending = false;
             self.now = monotonic_ns();
         }
         Ok(())
+    }
+
+    /// A job's `print!` without a line end would otherwise stay in this process. A thread that a job left behind may hold
+    /// the lock for ever: then the watcher writes the outcomes, and ends the process.
+    fn flush_stdout(&self) {
+        if self.owns_stdout {
+            self.outbox.begin_printing(self.now);
+            // A standard output that cannot be written to is the job's affair.
+            let _ = io::stdout().flush();
+            self.outbox.end_printing();
+        }
     }
 }
 
@@ -210,8 +234,8 @@ impl Function {
 fn call(function: Call, args: Source<'_>, result: &mut room::Writer) -> Result<(), WorkResult> {
     let called = panics::catch(|| function(args, result)).map_err(WorkResult::Panicked)?;
     called.map_err(|error| match error {
-        CallError::BadArguments(reason) => WorkResult::BadArguments(cut(&reason, TEXT_BYTES).into()),
-        CallError::BadResult(reason) => WorkResult::BadResult(cut(&reason, TEXT_BYTES).into()),
+        CallError::BadArguments(reason) => WorkResult::BadArguments(cut(&shown(&reason), TEXT_BYTES).into()),
+        CallError::BadResult(reason) => WorkResult::BadResult(cut(&shown(&reason), TEXT_BYTES).into()),
         CallError::TooLarge(size) => WorkResult::TooLarge(size, PAYLOAD_BYTES as u64),
     })?;
     if result.len() > PAYLOAD_BYTES {
@@ -220,10 +244,4 @@ fn call(function: Call, args: Source<'_>, result: &mut room::Writer) -> Result<(
         return Err(WorkResult::TooLarge(size, PAYLOAD_BYTES as u64));
     }
     Ok(())
-}
-
-/// A job's `print!` without a line end would otherwise stay in this process.
-fn flush_stdout() {
-    // A standard output that cannot be written to is the job's affair.
-    let _ = io::stdout().flush();
 }

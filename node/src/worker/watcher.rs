@@ -1,9 +1,11 @@
 //! The second thread of a worker: it writes outcomes that wait too long, and notices that the node is gone while a
 //! job keeps the first thread busy.
 //!
-//! It sleeps in poll(2) without a time limit while nothing is pending, so an idle worker costs no processor time; and after
-//! something large, until the memory for that has been given back.
+//! It sleeps in poll(2) without a time limit while nothing is pending and nothing runs, so an idle worker costs no
+//! processor time; work that arrives wakes it as it wakes the first thread. While jobs run it looks now and then whether
+//! that thread still gets along, and after something large, until the memory for that has been given back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pp_protocol::room;
@@ -12,51 +14,103 @@ use rustix::io::Errno;
 
 use super::lending::Lending;
 use super::outbox::{NextLook, Outbox};
-use super::{NodeGone, end_process};
+use super::{NodeGone, descriptors, end_because};
+use crate::core::Progress;
+use crate::page::{Page, SelfEnd};
 
 /// How long until what the node has borrowed is looked for again.
 const LENT_LOOK: Duration = Duration::from_secs(1);
+/// How long until it is looked again how the thread that runs jobs gets along.
+const JOBS_LOOK: Duration = Duration::from_millis(200);
 
-/// Runs until the outbox is closed or the node is gone.
-pub(super) fn watch(outbox: &Outbox, lending: &Lending, node_gone: NodeGone) {
-    let mut timeout = None;
-    loop {
-        // That the other end is closed is reported without being asked for.
-        let node = PollFd::new(outbox.socket(), PollFlags::empty());
-        let woken = outbox.woken();
-        let mut watched = [node, PollFd::new(&woken, PollFlags::IN)];
-        match poll(&mut watched, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            // Without a view of the node, nothing would end this process if the node died.
-            Err(_) => return act_on(node_gone),
-        }
-        if watched[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
-            return act_on(node_gone);
-        }
-        if watched[1].revents().contains(PollFlags::IN) {
-            outbox.clear_wake();
-        }
-        timeout = match outbox.flush_late() {
-            Ok(NextLook::After(time)) => Timespec::try_from(time).ok(),
-            Ok(NextLook::WhenWoken) => {
-                lending.set_watched(false);
-                let lent = lending.take_back().then_some(LENT_LOOK);
-                room::tidy();
-                let due = room::due().map(|due| due.saturating_duration_since(Instant::now()));
-                let next = lent.into_iter().chain(due).min();
-                lending.set_watched(next.is_some());
-                next.and_then(|time| Timespec::try_from(time).ok())
-            }
-            Ok(NextLook::Never) => return,
-            Err(_) => return act_on(node_gone),
-        };
-    }
+/// What the second thread of a worker looks at.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    outbox: Arc<Outbox>,
+    page: Arc<Page>,
+    lending: Arc<Lending>,
+    node_gone: NodeGone,
+    /// How far the jobs were at the last look.
+    seen: Progress,
 }
 
-fn act_on(node_gone: NodeGone) {
-    match node_gone {
-        NodeGone::EndProcess => end_process(),
-        // The thread that runs jobs finds the socket closed when it wants to read more work.
-        NodeGone::EndThread => {}
+impl Watcher {
+    pub(super) fn new(
+        outbox: Arc<Outbox>,
+        page: Arc<Page>,
+        lending: Arc<Lending>,
+        node_gone: NodeGone,
+    ) -> Self {
+        Self { outbox, page, lending, node_gone, seen: Progress::default() }
+    }
+
+    /// Runs until the outbox is closed or the node is gone. Calls `ready` as soon as jobs may run.
+    pub(super) fn watch(mut self, ready: impl FnOnce()) {
+        let process = self.node_gone == NodeGone::EndProcess;
+        // Where it is not permitted, a job that closes them ends its worker, which says why.
+        let has_descriptors_of_its_own = process && descriptors::keep_for_this_thread();
+        ready();
+        let (mut timeout, mut jobs_run) = (None, false);
+        loop {
+            // That the other end is closed is reported without being asked for.
+            let arrives = if jobs_run { PollFlags::empty() } else { PollFlags::IN };
+            let node = PollFd::new(self.outbox.socket(), arrives);
+            let woken = self.outbox.woken();
+            let mut watched = [node, PollFd::new(&woken, PollFlags::IN)];
+            match poll(&mut watched, timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // Without a view of the node, nothing would end this process if the node died.
+                Err(_) => return self.end(SelfEnd::NodeGone),
+            }
+            let (node, woken) = (watched[0].revents(), watched[1].revents());
+            if node.contains(PollFlags::NVAL) && !has_descriptors_of_its_own {
+                return self.end(SelfEnd::CutOff);
+            }
+            if node.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+                return self.end(SelfEnd::NodeGone);
+            }
+            if woken.contains(PollFlags::IN) {
+                self.outbox.clear_wake();
+            }
+            let next = match self.outbox.flush_late() {
+                Ok(NextLook::After(time)) => Some(time),
+                Ok(NextLook::WhenWoken) => {
+                    jobs_run = self.jobs_run() || (!jobs_run && node.contains(PollFlags::IN));
+                    let next = self.see_to_memory();
+                    next.into_iter().chain(jobs_run.then_some(JOBS_LOOK)).min()
+                }
+                Ok(NextLook::Never) => return,
+                Ok(NextLook::HeldUp) => return self.end(SelfEnd::HeldUp),
+                Ok(NextLook::CutOff) => return self.end(SelfEnd::CutOff),
+                Err(_) => return self.end(SelfEnd::NodeGone),
+            };
+            timeout = next.and_then(|time| Timespec::try_from(time).ok());
+        }
+    }
+
+    /// Whether a job runs, or one ended since the last look.
+    fn jobs_run(&mut self) -> bool {
+        let progress = self.page.progress();
+        let before = std::mem::replace(&mut self.seen, progress);
+        progress != before || progress.started != progress.finished
+    }
+
+    /// Gives memory back that nobody uses, and yields when to look again.
+    fn see_to_memory(&self) -> Option<Duration> {
+        self.lending.set_watched(false);
+        let lent = self.lending.take_back().then_some(LENT_LOOK);
+        room::tidy();
+        let due = room::due().map(|due| due.saturating_duration_since(Instant::now()));
+        let next = lent.into_iter().chain(due).min();
+        self.lending.set_watched(next.is_some());
+        next
+    }
+
+    fn end(&self, reason: SelfEnd) {
+        match self.node_gone {
+            NodeGone::EndProcess => end_because(&self.page, reason),
+            // The thread that runs jobs finds the socket closed when it wants to read more work.
+            NodeGone::EndThread => {}
+        }
     }
 }

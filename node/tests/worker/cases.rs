@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use bytes::Bytes;
 use pp_node::pool::{WorkerEvent, WorkerProgram};
@@ -38,7 +39,10 @@ cases! {
     a_worker_that_aborts_has_reported_what_it_finished_before,
     work_not_started_can_be_taken_back_and_the_worker_goes_on,
     outcomes_do_not_wait_for_a_job_that_is_unusually_long,
-    what_a_job_prints_is_told_line_by_line,
+    what_a_job_prints_is_told_line_by_line_before_its_outcome,
+    much_that_a_job_prints_is_told_before_its_outcome,
+    a_worker_whose_output_is_held_waits_and_nothing_of_it_is_lost,
+    last_words_can_do_nothing_to_a_terminal,
     a_retired_worker_ends_with_what_its_jobs_started,
     a_worker_ends_when_its_node_is_killed,
     a_program_that_a_job_starts_is_no_worker,
@@ -162,7 +166,7 @@ async fn a_panic_is_reported_with_its_place_and_the_worker_lives_on() {
     while outcome.is_none() || printed.is_empty() {
         match worker.event().await {
             WorkerEvent::Finished(finished) => outcome = finished.into_iter().next(),
-            WorkerEvent::Output(Stream::Stderr, line) => printed.push(line),
+            WorkerEvent::Output { stream: Stream::Stderr, lines, .. } => printed.extend(lines),
             other => panic!("{other:?}"),
         }
     }
@@ -174,7 +178,7 @@ async fn a_panic_is_reported_with_its_place_and_the_worker_lives_on() {
     worker.assign(vec![work]);
     loop {
         match worker.event().await {
-            WorkerEvent::Output(..) => {}
+            WorkerEvent::Output { .. } => {}
             WorkerEvent::Finished(finished) => break assert_eq!(result_of::<u64>(&finished[0]), 8),
             other => panic!("{other:?}"),
         }
@@ -258,22 +262,62 @@ async fn outcomes_do_not_wait_for_a_job_that_is_unusually_long() {
     assert_eq!(worker.outcomes(1).await[0].number, 12);
 }
 
-async fn what_a_job_prints_is_told_line_by_line() {
+async fn what_a_job_prints_is_told_line_by_line_before_its_outcome() {
     let mut worker = Fixture::ready().await;
-    let work = worker.work("print", ("one\ntwo", "three\n"));
-    worker.assign(vec![work]);
-    let mut told = Vec::new();
-    while !told.contains(&WorkerEvent::Output(Stream::Stderr, "three".into())) || told.len() < 3 {
-        told.push(worker.event().await);
+    let works = vec![worker.work("print", ("one\ntwo", "three\n")), worker.work("print", ("four", ""))];
+    for work in works {
+        worker.assign(vec![work]);
+        let mut told: Vec<_> = worker.printed_before_outcome().await;
+        told.sort_by_key(|(stream, ..)| *stream == Stream::Stderr);
+        let number = worker.worker.progress().started;
+        let line = |stream, text: &str| (stream, number, text.to_owned());
+        match number {
+            1 => assert_eq!(
+                told,
+                [line(Stream::Stdout, "one"), line(Stream::Stdout, "two"), line(Stream::Stderr, "three")]
+            ),
+            _ => assert_eq!(told, [line(Stream::Stdout, "four")]),
+        }
     }
-    let place = |wanted: &dyn Fn(&WorkerEvent) -> bool| told.iter().position(wanted).unwrap();
-    let line = place(&|event| *event == WorkerEvent::Output(Stream::Stdout, "one".into()));
-    assert!(line < place(&|event| matches!(event, WorkerEvent::Finished(_))), "{told:?}");
-    worker.worker.retire();
-    assert_eq!(worker.event().await, WorkerEvent::Output(Stream::Stdout, "two".into()));
-    match worker.event().await {
-        WorkerEvent::Exited(WorkerDeath { stderr, .. }) => assert_eq!(stderr, ["three"]),
-        other => panic!("{other:?}"),
+}
+
+async fn much_that_a_job_prints_is_told_before_its_outcome() {
+    let mut worker = Fixture::ready().await;
+    let text = format!("{}\n", "z".repeat(99)).repeat(5_000);
+    let work = worker.work("print", (&text, &text));
+    worker.assign(vec![work]);
+    let told = worker.printed_before_outcome().await;
+    for stream in [Stream::Stdout, Stream::Stderr] {
+        assert_eq!(told.iter().filter(|(told, ..)| *told == stream).count(), 5_000, "{stream:?}");
+    }
+}
+
+async fn a_worker_whose_output_is_held_waits_and_nothing_of_it_is_lost() {
+    let mut worker = Fixture::ready().await;
+    worker.worker.hold_output(true);
+    let text = format!("{}\n", "z".repeat(99)).repeat(2_000);
+    let work = worker.work("print", (&text, ""));
+    worker.assign(vec![work]);
+    worker.running(1).await;
+    // The pipe takes 64 KiB, the job prints three times as much.
+    assert!(tokio::time::timeout(Duration::from_millis(300), worker.event()).await.is_err());
+    assert_eq!(worker.worker.progress().finished, 0);
+    worker.worker.hold_output(false);
+    assert_eq!(worker.printed_before_outcome().await.len(), 2_000);
+}
+
+async fn last_words_can_do_nothing_to_a_terminal() {
+    let mut worker = Fixture::ready().await;
+    let work = worker.work("die_with", ("\x1b[2Jlast words",));
+    worker.assign(vec![work]);
+    loop {
+        match worker.event().await {
+            WorkerEvent::Output { .. } => {}
+            WorkerEvent::Exited(WorkerDeath { stderr, .. }) => {
+                break assert_eq!(stderr, ["\\x1b[2Jlast words"]);
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use pp_node::core::WorkerKey;
 use pp_node::functions::function_id;
 use pp_node::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
 use pp_protocol::worker::{Finished, Work, WorkResult};
-use pp_protocol::{Death, Payload, room, values};
+use pp_protocol::{Death, Payload, Stream, room, values};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -97,6 +97,20 @@ impl Fixture {
         result_of(&self.outcomes(1).await[0])
     }
 
+    /// The lines told until the next outcome, each with its stream and how many pieces of work had been started.
+    pub(crate) async fn printed_before_outcome(&mut self) -> Vec<(Stream, u32, String)> {
+        let mut printed = Vec::new();
+        loop {
+            match self.event().await {
+                WorkerEvent::Output { stream, started, lines } => {
+                    printed.extend(lines.into_iter().map(|line| (stream, started, line)));
+                }
+                WorkerEvent::Finished(_) => return printed,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     /// Waits until it has claimed so many pieces of work and runs the last one.
     pub(crate) async fn running(&self, started: u32) {
         until(|| {
@@ -121,7 +135,7 @@ impl Fixture {
     pub(crate) async fn expect_failure(&mut self, part_of_reason: &str) -> Vec<String> {
         loop {
             match self.event().await {
-                WorkerEvent::Output(..) => {}
+                WorkerEvent::Output { .. } => {}
                 WorkerEvent::FailedToStart(failure) => {
                     assert!(failure.reason.contains(part_of_reason), "{}", failure.reason);
                     return failure.stderr;

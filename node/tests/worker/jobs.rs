@@ -51,6 +51,10 @@ jobs! {
         print!("{out}");
         eprint!("{err}");
     },
+    "die_with" => |(last_words,): (String,)| -> () {
+        eprint!("{last_words}");
+        abort()
+    },
     // Returns at once, or when there is a file at the path.
     "wait_for" => |(path,): (Option<String>,)| path.iter().for_each(|path| wait_for_file(path.as_ref())),
     "start_sleeper" => |(): ()| Command::new("sleep").arg("1000").spawn().unwrap().id(),

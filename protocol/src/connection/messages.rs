@@ -10,7 +10,7 @@ use super::SendError;
 use crate::codec::{self, DecodeError};
 use crate::limits::{BULK_BYTES, LIST_ITEMS};
 use crate::packed::{self, Input};
-use crate::{Attempt, Digest, FromNode, Outcome, ToNode};
+use crate::{Attempt, Digest, FromNode, Outcome, OutputLine, ToNode};
 
 /// First bytes of the lists. No enum here has so many variants.
 const RUN: u8 = 0xf0;
@@ -139,6 +139,9 @@ impl Message for FromNode {
                     end_piece(out, left_out)
                 })
             }
+            // In pieces, so that no outcome passes what was printed before it.
+            Self::Output(lines) => runs(lines, OutputLine::weight)
+                .try_for_each(|run| encode_whole(&Self::Output(run.to_vec()), out, &mut *end_piece)),
             other => encode_whole(other, out, end_piece),
         }
     }

@@ -71,6 +71,8 @@ impl World {
                     .tell(self.now, None, || format!("node {node}: worker {} revoked: {revoked:?}", key.0));
                 return revoked.map(|progress| Event::Revoked(key, progress));
             }
+            // Nothing simulated prints so much.
+            Action::HoldOutput(..) => {}
             Action::Kill(key) => self.end_worker(node, key, Step::Die(Death::Signal(9))),
             Action::Retire(key) => self.end_worker(node, key, Step::Retire),
             Action::End => {
@@ -165,7 +167,9 @@ impl World {
                 Event::WorkerFinished(key, finished)
             }
             WorkerEvent::Skipped(number) => Event::WorkerSkipped(key, number),
-            WorkerEvent::Output(text) => Event::WorkerOutput(key, progress, Self::PRINTS_TO, text),
+            WorkerEvent::Output(text) => {
+                Event::WorkerOutput(key, progress.started, Self::PRINTS_TO, vec![text])
+            }
             WorkerEvent::FailedToStart(reason) => {
                 self.nodes[node].workers.remove(&key);
                 let failure = StartFailure { reason, stderr: Vec::new(), is_shortage: false };

@@ -1,0 +1,122 @@
+//! What jobs print, on its way to their dispatcher.
+//!
+//! It is sent as it comes, before outcomes that come later. The dispatcher says how much of it has arrived; while too much
+//! has not, those workers of the session that print are not read from, so that a job that floods waits as it would for a
+//! slow terminal, and nobody else does. Nothing is dropped while the dispatcher is connected and reads; what is dropped
+//! otherwise is counted, and that is told in its place.
+
+use std::collections::BTreeSet;
+
+use pp_protocol::limits::{OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT};
+use pp_protocol::{FromNode, OutputLine, Stream};
+
+use super::work::before;
+use super::{Action, Core, SessionKey, WorkerKey};
+
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    /// Lines not sent, and how much that is.
+    lines: Vec<OutputLine>,
+    bytes: usize,
+    /// Lines dropped since.
+    dropped: u64,
+    /// How much was sent on this connection and has not arrived, as far as known.
+    under_way: usize,
+    /// Workers that are not read from until more has arrived.
+    held: BTreeSet<WorkerKey>,
+}
+
+impl Output {
+    fn add(&mut self, line: OutputLine) {
+        let weight = line.weight();
+        // What follows on something that was dropped comes after the word of it.
+        if self.dropped > 0 || self.bytes + weight + self.under_way > OUTPUT_BYTES_KEPT {
+            self.dropped += 1;
+        } else {
+            self.bytes += weight;
+            self.lines.push(line);
+        }
+    }
+
+    /// What is to be sent now, if there is something.
+    pub(super) fn take_lines(&mut self) -> Option<Vec<OutputLine>> {
+        if self.dropped > 0 && self.under_way < OUTPUT_BYTES_KEPT / 2 {
+            let dropped = std::mem::take(&mut self.dropped);
+            let text = format!("({dropped} lines of output were dropped: they could not be sent in time)");
+            let line = OutputLine { attempt: None, stream: Stream::Stderr, text };
+            self.bytes += line.weight();
+            self.lines.push(line);
+        }
+        self.under_way += std::mem::take(&mut self.bytes);
+        Some(std::mem::take(&mut self.lines)).filter(|lines| !lines.is_empty())
+    }
+
+    /// Whether the worker is not read from because of what is under way.
+    pub(super) fn holds(&self, worker: WorkerKey) -> bool {
+        self.held.contains(&worker)
+    }
+
+    /// So much has arrived.
+    fn arrived(&mut self, bytes: u64, actions: &mut Vec<Action>) {
+        self.under_way = self.under_way.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+        if self.under_way <= OUTPUT_BYTES_SENT / 2 {
+            self.release(actions);
+        }
+    }
+
+    /// There is no connection any more: whether what was under way has arrived is not known, and nothing more will.
+    pub(super) fn disconnected(&mut self, actions: &mut Vec<Action>) {
+        self.under_way = 0;
+        self.release(actions);
+    }
+
+    fn release(&mut self, actions: &mut Vec<Action>) {
+        let held = std::mem::take(&mut self.held).into_iter();
+        actions.extend(held.map(|worker| Action::HoldOutput(worker, false)));
+    }
+}
+
+impl Core {
+    /// Lines were printed when the worker had started so many pieces of work.
+    pub(super) fn worker_output(
+        &mut self,
+        key: WorkerKey,
+        started: u32,
+        stream: Stream,
+        lines: Vec<String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get(&key) else { return };
+        // Beyond it the worker may have thrown away what was revoked.
+        let mut running = worker.work.iter().rev().filter(|piece| before(piece.number, started));
+        let running = running.next().map(|piece| piece.attempt.id);
+        let Some((session, attempt)) = worker.session.zip(running).or(worker.last) else { return };
+        let Some(session) = self.sessions.get_mut(&session) else { return };
+        let output = &mut session.output;
+        for text in lines {
+            output.add(OutputLine { attempt: Some(attempt), stream, text });
+        }
+        let is_much = output.bytes + output.under_way >= OUTPUT_BYTES_SENT;
+        if is_much && session.connection.is_some() && output.held.insert(key) {
+            actions.push(Action::HoldOutput(key, true));
+        }
+    }
+
+    /// So much of what its jobs printed has arrived at the dispatcher.
+    pub(super) fn output_arrived(&mut self, key: SessionKey, bytes: u64, actions: &mut Vec<Action>) {
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.output.arrived(bytes, actions);
+        }
+    }
+
+    /// Sends what a session has not been sent, before it is ended.
+    pub(super) fn send_last_output(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        session.output.disconnected(actions);
+        if let Some(connection) = session.connection
+            && let Some(lines) = session.output.take_lines()
+        {
+            actions.push(Action::Send(connection, FromNode::Output(lines)));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Text that came from elsewhere, as it may be shown on a terminal.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// `text` with everything that a terminal would obey, but for tabs, in the form `\x1b`: colours, cursor movements, bells,
+/// titles, line ends.
+///
+/// ```
+/// assert_eq!(pp_protocol::shown("\x1b[31mred\x1b[0m\tand so on"), "\\x1b[31mred\\x1b[0m\tand so on");
+/// ```
+pub fn shown(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c == '\t')
+}
+
+/// The same, with the ends of its lines left as they are.
+pub fn shown_lines(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c == '\t' || c == '\n')
+}
+
+fn escape(text: &str, is_left: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_obeyed = |c: char| c.is_control() && !is_left(c);
+    if !text.contains(is_obeyed) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            c if !is_obeyed(c) => escaped.push(c),
+            // Writing to a string does not fail.
+            c if c.is_ascii() => drop(write!(escaped, "\\x{:02x}", u32::from(c))),
+            c => drop(write!(escaped, "\\u{{{:x}}}", u32::from(c))),
+        }
+    }
+    escaped.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_and_the_rest_is_left() {
+        assert!(matches!(shown("grün, 5 €\t☃"), Cow::Borrowed("grün, 5 €\t☃")));
+        assert_eq!(shown("\x07\x7f\r\n\0\u{9b}2J"), "\\x07\\x7f\\x0d\\x0a\\x00\\u{9b}2J");
+        assert_eq!(shown_lines("one\ntwo\x1b"), "one\ntwo\\x1b");
+    }
+}

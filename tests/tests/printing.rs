@@ -1,0 +1,254 @@
+//! What jobs print: all of it arrives, before the outcome, and does nothing to the terminal.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use pp_dispatcher::{Dispatcher, Event, Output, job};
+use pp_tests::process::{Process, SECRET, Server, resident};
+use pp_tests::wait::{PATIENCE, wait_until, wait_within};
+
+/// With this in its environment, this program does what it names instead of running tests.
+const PART: &str = "PP_TESTS_PART";
+/// The address of the node that it is to use; its own cores without.
+const NODE: &str = "PP_TESTS_NODE";
+
+const LINES: usize = 500;
+
+#[job]
+fn print_steps(job: usize) {
+    for step in 1..=LINES {
+        println!("step {step} {}", "z".repeat(90));
+    }
+    print!("RESULT: {job} done");
+}
+
+#[job]
+fn print_text(text: String) {
+    print!("{text}");
+}
+
+#[job]
+fn complain(text: String) {
+    eprint!("{text}");
+}
+
+/// Prints so many bytes, in lines of a hundred.
+#[job]
+fn print_bytes(bytes: usize) {
+    let line = "w".repeat(99);
+    (0..bytes / 100).for_each(|_| println!("{line}"));
+}
+
+/// Shows how far it is, without a line end, and waits for a file.
+#[job]
+fn show_progress(file: String) {
+    use std::io::Write;
+    print!("half\r");
+    std::io::stdout().flush().expect("it can be written");
+    while !Path::new(&file).exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!("whole\r");
+}
+
+#[job]
+fn nothing() {}
+
+fn dispatcher(workers: usize) -> Dispatcher {
+    let builder = Dispatcher::builder().discover(false).local_workers(workers).output(Output::EventsOnly);
+    builder.start().expect("it starts")
+}
+
+/// This program again, as something else than a test.
+fn part(name: &str, node: Option<&Server>) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a test program has a path"));
+    command.env(PART, name).env("PP_DISCOVER", "0").env("PP_SECRET", SECRET).env_remove("PP_LOG");
+    command.envs(node.map(|server| (NODE, server.address())));
+    command
+}
+
+fn started_as_part() -> Dispatcher {
+    let builder = Dispatcher::builder().output(Output::Shown);
+    let builder = match std::env::var(NODE) {
+        Ok(node) => builder.local_workers(0).node(node),
+        Err(_) => builder.local_workers(2),
+    };
+    builder.start().expect("it starts")
+}
+
+/// Jobs that run at the same time in the test below.
+const AT_ONCE: usize = 8;
+
+fn print_and_end() {
+    let dispatcher = started_as_part();
+    let jobs: Vec<_> = (0..AT_ONCE).map(|job| dispatcher.submit(print_steps, (job,))).collect();
+    jobs.into_iter().for_each(|job| job.wait().expect("it prints"));
+}
+
+fn every_line_arrives_before_the_program_ends() {
+    let server = Server::start(2);
+    for node in [None, Some(&server)] {
+        let mut program = Process::start(&mut part("print and end", node));
+        assert!(program.wait().success(), "{}", program.stderr());
+        let text = program.stderr();
+        let steps = text.lines().filter(|line| line.contains("step ")).count();
+        assert_eq!(steps, AT_ONCE * LINES, "lines through {node:?}");
+        for job in 0..AT_ONCE {
+            assert!(text.contains(&format!("RESULT: {job} done")), "the last line of job {job}");
+        }
+    }
+}
+
+fn what_a_job_printed_is_told_before_its_outcome() {
+    let server = Server::start(1);
+    let remote = Dispatcher::builder()
+        .local_workers(0)
+        .node(server.address())
+        .secret(SECRET)
+        .output(Output::EventsOnly);
+    for dispatcher in [dispatcher(1), remote.start().expect("it starts")] {
+        let events = dispatcher.events();
+        for job in 0..20 {
+            dispatcher.submit(print_steps, (job,)).wait().expect("it prints");
+            let mut lines = Vec::new();
+            while let Some(event) = events.try_next() {
+                if let Event::Printed { line, .. } = event {
+                    lines.push(line);
+                }
+            }
+            assert_eq!(lines.len(), LINES + 1, "lines that were there when the outcome was");
+            assert_eq!(lines.last(), Some(&format!("RESULT: {job} done")));
+        }
+    }
+}
+
+fn print_oddly() {
+    let dispatcher = started_as_part();
+    let print = |text: &str| dispatcher.submit(print_text, (text.to_owned(),)).wait().expect("it prints");
+    print("\x1b[31mred\x1b[0m\ttab\x07\x7f\u{9b}2J\n");
+    print(&"x".repeat(20_000));
+    dispatcher.submit(complain, ("\x1b]0;title\x07\n".into(),)).wait().expect("it prints");
+    let error = dispatcher.submit(die_with, ("\x1b[2Jlast words\n".into(),)).wait().expect_err("it dies");
+    eprintln!("{error}");
+    let error = dispatcher.submit(panic_with, ("\x1b[2Jno cheese".into(),)).wait().expect_err("it panics");
+    eprintln!("{error}");
+}
+
+#[job]
+fn die_with(last_words: String) {
+    eprint!("{last_words}");
+    std::process::abort();
+}
+
+#[job]
+fn panic_with(message: String) {
+    std::panic::panic_any(message);
+}
+
+fn control_characters_are_shown_as_text_and_a_long_line_says_that_it_was_cut() {
+    let mut program = Process::start(&mut part("print oddly", None));
+    assert!(program.wait().success(), "{}", program.stderr());
+    let text = program.stderr();
+    let raw = text.chars().find(|c| c.is_control() && !"\n\t".contains(*c));
+    assert_eq!(raw, None, "{text}");
+    assert!(text.contains("\\x1b[31mred\\x1b[0m\ttab\\x07\\x7f\\u{9b}2J"), "{text}");
+    let long = text.lines().find(|line| line.contains("xxx")).expect("the long line");
+    assert!(long.len() < 9_000 && long.ends_with("of 20000 bytes)"), "{}", &long[long.len() - 60..]);
+    assert!(text.contains("last words") && text.contains("no cheese"), "{text}");
+}
+
+fn print_raw() {
+    let dispatcher = Dispatcher::builder().local_workers(1).output(Output::Raw).start().expect("it starts");
+    dispatcher.submit(print_text, ("\x1b[31mred\x1b[0m".into(),)).wait().expect("it prints");
+}
+
+fn control_characters_are_left_alone_where_that_is_asked_for() {
+    let mut program = Process::start(&mut part("print raw", None));
+    assert!(program.wait().success(), "{}", program.stderr());
+    assert!(program.stderr().contains("\x1b[31mred\x1b[0m"), "{}", program.stderr());
+}
+
+fn a_progress_line_is_shown_as_it_comes() {
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("go on");
+    let dispatcher = dispatcher(1);
+    let events = dispatcher.events();
+    let next_line = || {
+        wait_within(PATIENCE, "a line", || match events.try_next() {
+            Some(Event::Printed { line, .. }) => Some(line),
+            _ => None,
+        })
+    };
+    let job = dispatcher.submit(show_progress, (file.display().to_string(),));
+    assert_eq!(next_line(), "half");
+    File::create(&file).expect("a file");
+    assert_eq!(next_line(), "whole");
+    job.wait().expect("it ends");
+}
+
+fn a_flood_slows_nobody_else_and_is_counted() {
+    const FLOOD: usize = 24 << 20;
+    let server = Server::start(2);
+    let builder = Dispatcher::builder().local_workers(0).node(server.address()).secret(SECRET);
+    let dispatcher = builder.output(Output::EventsOnly).start().expect("it starts");
+    dispatcher.submit(nothing, ()).wait().expect("the node is there");
+    let mut server = server;
+    let node = u32::try_from(server.process().id().as_raw_nonzero().get()).expect("it is positive");
+    let before = resident(node);
+    let flood = dispatcher.submit(print_bytes, (FLOOD,));
+    let (mut slowest, mut most) = (Duration::ZERO, 0);
+    while !flood.has_ended() {
+        let started = Instant::now();
+        dispatcher.submit(nothing, ()).wait().expect("it runs beside the flood");
+        slowest = slowest.max(started.elapsed());
+        most = most.max(resident(node));
+    }
+    flood.wait().expect("it ends");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(most < before + (24 << 20), "the node grew from {before} to {most}");
+}
+
+fn print_to_nobody() {
+    let dispatcher = started_as_part();
+    let jobs: Vec<_> = (0..4).map(|_| dispatcher.submit(print_bytes, (3 << 20,))).collect();
+    jobs.into_iter().for_each(|job| job.wait().expect("it prints"));
+    dispatcher.submit(nothing, ()).wait().expect("it runs");
+    std::fs::write(std::env::var("PP_TESTS_FILE").expect("it is told"), "ended").expect("a file");
+}
+
+/// Standard error is a pipe that nobody reads, and then one that is closed.
+fn nobody_who_reads_holds_up_no_job() {
+    let home = tempfile::tempdir().expect("a directory");
+    for closed in [false, true] {
+        let file = home.path().join(format!("{closed}"));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = part("print to nobody", None);
+        let mut program = command.env("PP_TESTS_FILE", &file).stderr(writer).spawn().expect("it starts");
+        let kept = (!closed).then_some(reader);
+        wait_until("the jobs to end", || file.exists());
+        wait_until("the program to end", || program.try_wait().expect("it can be waited for").is_some());
+        drop(kept);
+    }
+}
+
+fn main() {
+    pp_dispatcher::init();
+    match std::env::var(PART).as_deref() {
+        Ok("print and end") => return print_and_end(),
+        Ok("print oddly") => return print_oddly(),
+        Ok("print raw") => return print_raw(),
+        Ok("print to nobody") => return print_to_nobody(),
+        _ => {}
+    }
+    pp_tests::harness::run(pp_tests::tests![
+        every_line_arrives_before_the_program_ends,
+        what_a_job_printed_is_told_before_its_outcome,
+        control_characters_are_shown_as_text_and_a_long_line_says_that_it_was_cut,
+        control_characters_are_left_alone_where_that_is_asked_for,
+        a_progress_line_is_shown_as_it_comes,
+        a_flood_slows_nobody_else_and_is_counted,
+        nobody_who_reads_holds_up_no_job,
+    ]);
+}
