@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pp_protocol::limits::OUTPUT_BYTES_TOLD;
 use pp_protocol::{
     Attempt, AttemptId, Death, Digest, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus,
-    Outcome, Panic, Payload, ProgramRefusal, Resume, SessionId, Target, ToNode, Welcome, WorkerDeath,
+    Outcome, OutputLine, Panic, Payload, ProgramRefusal, Resume, SessionId, Stream, Target, ToNode, Welcome,
+    WorkerDeath,
 };
 
 use super::{
@@ -800,6 +802,19 @@ fn jobs_that_wait_without_any_node_are_reported() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.submit(2);
     assert_eq!(dispatcher.pass(Duration::from_secs(20)), [Action::Report(Report::Stalled(2))]);
+}
+
+#[test]
+fn a_node_is_told_how_much_of_what_its_jobs_print_has_arrived() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    let line = OutputLine { attempt: None, stream: Stream::Stdout, text: "x".repeat(OUTPUT_BYTES_TOLD / 2) };
+    let printed = Action::Report(Report::Printed(A, vec![line.clone()]));
+    let arrives = || Event::Received(A, vec![FromNode::Output(vec![line.clone()])]);
+    assert_eq!(dispatcher.on(arrives()), [printed.clone()]);
+    let told = Action::Send(A, ToNode::OutputReceived(2 * line.weight() as u64));
+    assert_eq!(dispatcher.on(arrives()), [told, printed.clone()]);
+    assert_eq!(dispatcher.on(arrives()), [printed]);
 }
 
 #[test]

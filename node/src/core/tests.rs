@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pp_protocol::limits::{OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT};
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
     Attempt, AttemptId, Death, Ended, FromNode, FunctionId, Hello, JobId, Moment, NodeId, Outcome, Payload,
@@ -764,6 +765,140 @@ fn what_comes_back_from_a_worker_of_a_refused_program_is_returned() {
     assert_eq!(
         node.on(Event::WorkerExited(WorkerKey(0), progress, killed())),
         [outcomes(1, 1, vec![outcome(2, 0, died), outcome(3, 0, Ended::Returned)])]
+    );
+}
+
+impl Node {
+    /// A second passes, in which the dispatcher says that it lives.
+    fn beat(&mut self) -> Vec<Action> {
+        self.now = self.now + Duration::from_secs(1);
+        self.tell(1, ToNode::Ping(1));
+        self.on(Event::Tick)
+    }
+
+    /// Whether the worker is killed within some heartbeats, being so far whenever it is looked at.
+    fn is_killed_when_seen(&mut self, progress: Progress) -> bool {
+        (0..20).any(|_| {
+            let looked = self.beat().contains(&Action::Observe(WorkerKey(0)));
+            looked && self.on(Event::Observed(WorkerKey(0), progress)).contains(&Action::Kill(WorkerKey(0)))
+        })
+    }
+}
+
+#[test]
+fn what_has_finished_is_to_be_reported_within_seconds_and_what_runs_may_run_for_ever() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    let running = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    assert!(!node.is_killed_when_seen(running));
+    let unreported = Progress { finished: 2, ..running };
+    assert!(node.is_killed_when_seen(unreported));
+    let silent = WorkerDeath { death: Death::Silent, ..killed() };
+    let died = outcome(10, 0, Ended::WorkerDied(Box::new(silent)));
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), unreported, killed())),
+        [outcomes(1, 1, vec![died])]
+    );
+}
+
+#[test]
+fn a_worker_that_does_not_begin_what_it_was_given_is_replaced_and_nothing_charged() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    let idle = Progress { started: 1, finished: 1, started_at_ns: 0 };
+    assert!(node.is_killed_when_seen(idle));
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), idle, killed())),
+        [Action::Spawn(WorkerKey(1), Program::Own)]
+    );
+}
+
+#[test]
+fn a_worker_that_does_not_throw_away_what_was_revoked_is_replaced() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.tell(1, ToNode::Cancel(vec![attempt(10).id]));
+    let idle = Progress { started: 1, finished: 1, started_at_ns: 0 };
+    let cancelled = outcome(10, 0, Ended::Cancelled);
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), idle)), [outcomes(1, 1, vec![cancelled])]);
+    assert!(node.is_killed_when_seen(idle));
+}
+
+#[test]
+fn a_worker_that_something_large_is_moving_to_or_from_is_left_alone() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    let unreported = Progress { started: 2, finished: 2, started_at_ns: 0 };
+    for _ in 0..20 {
+        node.on(Event::WorkerMoving(WorkerKey(0)));
+        if node.beat().contains(&Action::Observe(WorkerKey(0))) {
+            assert_eq!(node.on(Event::Observed(WorkerKey(0), unreported)), []);
+        }
+    }
+    assert!(node.is_killed_when_seen(unreported));
+}
+
+#[test]
+fn a_worker_that_could_not_report_is_charged_to_what_it_ended_last() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    let cut_off = WorkerDeath { death: Death::CutOff, ..killed() };
+    let unreported = Progress { started: 2, finished: 2, started_at_ns: 0 };
+    let died = outcome(10, 0, Ended::WorkerDied(Box::new(cut_off.clone())));
+    assert_eq!(node.on(Event::WorkerExited(WorkerKey(0), unreported, cut_off)), [outcomes(1, 1, vec![died])]);
+}
+
+/// What a worker prints that prints much.
+fn much() -> Event {
+    Event::WorkerOutput(WorkerKey(0), 2, Stream::Stdout, vec!["x".repeat(8_000); 8])
+}
+
+#[test]
+fn a_worker_that_prints_more_than_its_dispatcher_takes_waits_until_it_has() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    let mut sent = 0;
+    loop {
+        let actions = node.on(much());
+        for action in &actions {
+            let Action::Send(_, FromNode::Output(lines)) = action else { continue };
+            sent += lines.iter().map(pp_protocol::OutputLine::weight).sum::<usize>();
+        }
+        if actions.contains(&Action::HoldOutput(WorkerKey(0), true)) {
+            break;
+        }
+        assert!(sent < OUTPUT_BYTES_SENT);
+    }
+    assert!(sent >= OUTPUT_BYTES_SENT, "nothing was dropped");
+    let unreported = Progress { started: 2, finished: 2, started_at_ns: 0 };
+    assert!(!node.is_killed_when_seen(unreported), "it cannot report meanwhile");
+    assert_eq!(node.tell(1, ToNode::OutputReceived(1_000)), []);
+    let release = Action::HoldOutput(WorkerKey(0), false);
+    assert_eq!(node.tell(1, ToNode::OutputReceived(sent as u64)), [release.clone()]);
+    while !node.on(much()).contains(&Action::HoldOutput(WorkerKey(0), true)) {}
+    assert_eq!(node.on(Event::Disconnected(ConnectionKey(1))), [release], "nobody waits for who is away");
+}
+
+#[test]
+fn what_is_printed_while_the_dispatcher_is_away_is_kept_within_bounds_and_the_rest_is_counted() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.on(Event::Disconnected(ConnectionKey(1)));
+    let printed = 2 * OUTPUT_BYTES_KEPT / 64_000;
+    (0..printed).for_each(|_| assert_eq!(node.on(much()), []));
+    node.on(Event::Connected(ConnectionKey(2)));
+    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id] };
+    let back = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
+    let [Action::Send(_, FromNode::Output(lines))] = &back[..] else { panic!("{back:?}") };
+    let bytes: usize = lines.iter().map(pp_protocol::OutputLine::weight).sum();
+    assert!(bytes <= OUTPUT_BYTES_KEPT + 200);
+    let (last, kept) = lines.split_last().unwrap();
+    assert_eq!(
+        last.text,
+        format!(
+            "({} lines of output were dropped: they could not be sent in time)",
+            8 * printed - kept.len()
+        )
     );
 }
 
