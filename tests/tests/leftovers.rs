@@ -114,6 +114,58 @@ fn a_job_that_closes_every_descriptor_has_its_outcome_and_the_next_one_runs() {
     }
 }
 
+/// Ends the connections of all sockets that there are.
+#[job]
+fn shut_down_every_socket() {
+    for descriptor in std::fs::read_dir("/proc/self/fd").expect("they are listed").flatten() {
+        let link = std::fs::read_link(descriptor.path()).unwrap_or_default();
+        let number = descriptor.file_name().to_str().and_then(|number| number.parse().ok());
+        if let Some(number) = number.filter(|_| link.to_string_lossy().starts_with("socket:")) {
+            #[expect(unsafe_code, reason = "this is what is tested: a job that uses what is not its own")]
+            // SAFETY: it is open, and is not closed here.
+            let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
+    }
+    std::thread::sleep(Duration::from_secs(3_600));
+}
+
+fn a_job_that_ends_its_workers_connection_is_told_as_that() {
+    let error = dispatcher(1).submit(shut_down_every_socket, ()).wait_timeout(PATIENCE);
+    let error = error.expect("an outcome comes").expect_err("nothing can be told any more").to_string();
+    assert!(
+        error.contains("attempt 3") && error.contains("the job closed the worker's connection"),
+        "{error}"
+    );
+    assert!(!error.contains("SIGKILL"), "nobody looks for whoever killed it: {error}");
+}
+
+/// Takes its process away what it can: its directory, the right to open anything, its output.
+#[job]
+fn change_the_process(directory: String) -> u32 {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    std::env::set_current_dir(&directory).expect("it is there");
+    std::fs::remove_dir(&directory).expect("it is empty");
+    let nothing = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").expect("it is there");
+    rustix::stdio::dup2_stdin(&nothing).expect("it can be replaced");
+    rustix::stdio::dup2_stdout(&nothing).expect("it can be replaced");
+    rustix::stdio::dup2_stderr(&nothing).expect("it can be replaced");
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: Some(3) }).expect("it can be lowered");
+    print!("this is gone");
+    std::process::id()
+}
+
+fn a_job_that_changes_its_process_changes_nothing_for_its_node() {
+    let home = tempfile::tempdir().expect("a directory");
+    let directory = home.path().join("removed");
+    std::fs::create_dir(&directory).expect("a directory");
+    let dispatcher = dispatcher(1);
+    let changed = dispatcher.submit(change_the_process, (directory.display().to_string(),));
+    assert!(changed.wait_timeout(PATIENCE).expect("an outcome comes").is_ok());
+    // The next job sees what was changed, and runs all the same.
+    assert!(dispatcher.submit(worker_id, ()).wait_timeout(PATIENCE).expect("its slot is free").is_ok());
+}
+
 /// Uses about so much stack.
 #[job]
 fn recurse(bytes: usize) -> usize {
@@ -207,6 +259,8 @@ fn main() {
         a_panic_is_told_whoever_holds_a_standard_stream,
         a_program_that_holds_its_standard_output_gets_results_from_its_own_threads,
         a_job_that_closes_every_descriptor_has_its_outcome_and_the_next_one_runs,
+        a_job_that_ends_its_workers_connection_is_told_as_that,
+        a_job_that_changes_its_process_changes_nothing_for_its_node,
         jobs_have_eight_mebibytes_of_stack_in_workers_and_in_threads,
         a_program_gets_the_stack_that_it_asks_for,
         a_job_builds_a_runtime_of_its_own_wherever_init_was_called,

@@ -74,6 +74,16 @@ pub enum WorkerError {
     /// The node's socket or page cannot be used.
     #[error("cannot talk to the node: {0}")]
     Io(#[from] io::Error),
+    /// Jobs have no thread to run on.
+    #[error(
+        "the system has no thread with {bytes} bytes of stack for jobs ({error}); ask for less with Init::stack_bytes"
+    )]
+    Thread {
+        /// How much stack it was to have.
+        bytes: usize,
+        /// Why there is none.
+        error: io::Error,
+    },
     /// What the node sends is not work.
     #[error("the node sent something that is not work: {0}")]
     Frame(#[from] FrameError),
@@ -99,7 +109,8 @@ pub fn serve_if_worker() {
         prefer_to_be_killed();
         let serve = move || run(socket, Arc::new(page), arenas, NodeGone::EndProcess);
         // One that panics has said so on standard error.
-        jobs_thread(serve)?.join().unwrap_or_else(|_| process::exit(1))
+        let no_thread = |error| WorkerError::Thread { bytes: stack_bytes(), error };
+        jobs_thread(serve).map_err(no_thread)?.join().unwrap_or_else(|_| process::exit(1))
     });
     if let Err(error) = served {
         // The node keeps the last lines of this stream and shows them to whoever asks why the worker ended.
