@@ -5,9 +5,9 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{Builder, Dispatcher, JobError, Output, job};
+use pp_dispatcher::{Builder, Dispatcher, Event, Events, JobError, Output, job};
 use pp_tests::process::Process;
-use pp_tests::wait::PATIENCE;
+use pp_tests::wait::{PATIENCE, wait_until};
 
 /// With this in its environment, this program does what it names instead of running tests.
 const PART: &str = "PP_TESTS_PART";
@@ -57,12 +57,21 @@ fn panic_with_a_lock_held(stream: String) {
 fn a_thread_that_holds_a_standard_stream_holds_up_no_outcome() {
     for (stream, limit) in [("stdout", None), ("stdout", Some(Duration::from_secs(5))), ("stderr", None)] {
         let dispatcher = dispatcher(1);
+        let events = dispatcher.events();
         let job = dispatcher.job(leave_a_lock_held, (stream.into(),));
         let job = if let Some(limit) = limit { job.timeout(limit) } else { job };
         let held = job.submit().wait_timeout(PATIENCE).expect("an outcome comes");
         assert!(held.is_ok(), "what the job returned is known: {held:?}");
+        assert_not_run_again(&events);
         let next = dispatcher.submit(worker_id, ()).wait_timeout(PATIENCE).expect("its slot is free");
         assert!(next.is_ok() && (stream != "stdout" || next != held), "its worker is replaced");
+    }
+}
+
+/// That the outcome is the one of the first attempt.
+fn assert_not_run_again(events: &Events) {
+    while let Some(event) = events.try_next() {
+        assert!(!matches!(event, Event::JobRetried { .. }), "{event}");
     }
 }
 
@@ -105,10 +114,12 @@ fn close_everything_from(lowest: i32, highest: i32) -> u32 {
 
 fn a_job_that_closes_every_descriptor_has_its_outcome_and_the_next_one_runs() {
     let dispatcher = dispatcher(1);
+    let events = dispatcher.events();
     for (lowest, highest) in [(3, i32::MAX), (0, i32::MAX), (0, 2), (3, 255)] {
         let closed = dispatcher.submit(close_everything_from, (lowest, highest)).wait_timeout(PATIENCE);
         let closed = closed.expect("an outcome comes");
         assert!(closed.is_ok(), "{lowest}..={highest}: {closed:?}");
+        assert_not_run_again(&events);
         let next = dispatcher.submit(worker_id, ()).wait_timeout(PATIENCE).expect("its slot is free");
         assert!(next.is_ok(), "{next:?}");
     }
@@ -235,14 +246,18 @@ fn async_main() {
 /// Lets a process stop its worker as soon as that has returned from here.
 #[job]
 fn be_stopped_afterwards() {
-    let stop = format!("sleep 0.2; kill -STOP {}", std::process::id());
-    Command::new("sh").args(["-c", &stop]).spawn().expect("a shell can be started");
+    let stop = format!("(sleep 0.2; kill -STOP {}) &", std::process::id());
+    Command::new("sh").args(["-c", &stop]).status().expect("a shell can be started");
 }
 
 fn a_worker_that_is_stopped_while_it_owes_an_answer_is_replaced() {
     let dispatcher = dispatcher(1);
+    let worker = dispatcher.submit(worker_id, ()).wait().expect("it has one");
     dispatcher.submit(be_stopped_afterwards, ()).wait().expect("it returns");
-    std::thread::sleep(Duration::from_millis(400));
+    wait_until("the worker to be stopped", || {
+        let status = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
+        status.contains(") T ")
+    });
     let started = Instant::now();
     let next = dispatcher.submit(worker_id, ()).wait_timeout(PATIENCE).expect("an outcome comes");
     assert!(next.is_ok() && started.elapsed() < PATIENCE / 2, "{next:?} after {:?}", started.elapsed());

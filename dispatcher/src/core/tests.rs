@@ -811,7 +811,7 @@ fn a_node_is_told_how_much_of_what_its_jobs_print_has_arrived() {
     let line = OutputLine { attempt: None, stream: Stream::Stdout, text: "x".repeat(OUTPUT_BYTES_TOLD / 2) };
     let printed = Action::Report(Report::Printed(A, vec![line.clone()]));
     let arrives = || Event::Received(A, vec![FromNode::Output(vec![line.clone()])]);
-    assert_eq!(dispatcher.on(arrives()), [printed.clone()]);
+    assert_eq!(dispatcher.on(arrives()), std::slice::from_ref(&printed));
     let told = Action::Send(A, ToNode::OutputReceived(2 * line.weight() as u64));
     assert_eq!(dispatcher.on(arrives()), [told, printed.clone()]);
     assert_eq!(dispatcher.on(arrives()), [printed]);

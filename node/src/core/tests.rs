@@ -874,7 +874,7 @@ fn a_worker_that_prints_more_than_its_dispatcher_takes_waits_until_it_has() {
     assert!(!node.is_killed_when_seen(unreported), "it cannot report meanwhile");
     assert_eq!(node.tell(1, ToNode::OutputReceived(1_000)), []);
     let release = Action::HoldOutput(WorkerKey(0), false);
-    assert_eq!(node.tell(1, ToNode::OutputReceived(sent as u64)), [release.clone()]);
+    assert_eq!(node.tell(1, ToNode::OutputReceived(sent as u64)), std::slice::from_ref(&release));
     while !node.on(much()).contains(&Action::HoldOutput(WorkerKey(0), true)) {}
     assert_eq!(node.on(Event::Disconnected(ConnectionKey(1))), [release], "nobody waits for who is away");
 }

@@ -31,6 +31,7 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 use std::{process, thread};
 
 use pp_protocol::room;
@@ -53,6 +54,9 @@ static SERVES: AtomicBool = AtomicBool::new(false);
 pub const STACK_BYTES: usize = 8 << 20;
 /// How much stack jobs may be given: below, not even decoding arguments is safe; above, it is no stack any more.
 pub const STACK_BYTES_POSSIBLE: std::ops::RangeInclusive<usize> = 256 << 10..=64 << 30;
+
+/// How long the watcher may take to report what the thread that runs jobs cannot.
+const WATCHER_TIME: Duration = Duration::from_secs(2);
 
 /// How much stack the jobs of this program have.
 static STACK: AtomicUsize = AtomicUsize::new(STACK_BYTES);
@@ -157,9 +161,9 @@ pub(crate) fn run(
     let ended = Runner::new(&outbox, &page, &lending, registry, node_gone).run();
     if node_gone == NodeGone::EndProcess && !outbox.has_its_socket() {
         outbox.leave_to_watcher();
-        loop {
-            thread::park();
-        }
+        thread::sleep(WATCHER_TIME);
+        // It could not be woken, or not write: then at least the reason is told.
+        end_because(&page, SelfEnd::CutOff);
     }
     // Wakes the watcher, which must not outlive this, and tells the node, which may still hold its end open.
     outbox.close();

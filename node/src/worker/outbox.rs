@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,10 @@ pub(super) struct Outbox {
     pending: Mutex<Pending>,
     /// Since when standard output is being flushed, in nanoseconds of the monotonic clock; 0 if it is not.
     printing_since: AtomicU64,
+    /// How many frames of work have been begun.
+    frames: AtomicU64,
+    /// Whether the watcher does not look by itself how jobs get along.
+    watcher_sleeps: AtomicBool,
     /// Written to when the watcher has to look at what is pending.
     wake: UnixStream,
     woken: UnixStream,
@@ -81,8 +85,16 @@ impl Outbox {
         woken.set_nonblocking(true)?;
         let [wake, woken] = [wake, woken].map(|end| descriptors::out_of_the_way(end.into()).into());
         let identity = Identity::of(&socket)?;
-        let (pending, printing_since) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Self { socket, identity, pending, printing_since, wake, woken })
+        Ok(Self {
+            socket,
+            identity,
+            pending: Mutex::default(),
+            printing_since: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
+            watcher_sleeps: AtomicBool::new(false),
+            wake,
+            woken,
+        })
     }
 
     /// The node's socket, to read from.
@@ -150,6 +162,28 @@ impl Outbox {
         self.add(now, false, |outcomes| {
             packed::put_succeeded_lent(number, run_time_ns, result, outcomes);
         });
+    }
+
+    /// Work is begun, over which the watcher is to watch. Between jobs it does so by itself for a while, which spares a
+    /// system call for each.
+    pub(super) fn begin_frame(&self) {
+        // Both here and in the watcher, what is told comes before what is looked at: one of the two sees the other.
+        self.frames.fetch_add(1, Ordering::SeqCst);
+        if self.watcher_sleeps.load(Ordering::SeqCst) {
+            self.watcher_sleeps.store(false, Ordering::SeqCst);
+            self.wake();
+        }
+    }
+
+    /// Watcher: from now on it sleeps until it is woken, unless more frames than this have been begun.
+    pub(super) fn sleep(&self) -> u64 {
+        self.watcher_sleeps.store(true, Ordering::SeqCst);
+        self.frames.load(Ordering::SeqCst)
+    }
+
+    /// Watcher: it does not sleep.
+    pub(super) fn stay_awake(&self) {
+        self.watcher_sleeps.store(false, Ordering::SeqCst);
     }
 
     /// Standard output is going to be flushed. The watcher sees to it that this does not keep outcomes for long.

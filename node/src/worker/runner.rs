@@ -78,6 +78,7 @@ impl<'a> Runner<'a> {
     fn run_all(&mut self, frame: &[u8], more_follows: bool) -> Result<(), WorkerError> {
         let mut thrown_away = None;
         let mut works = Input::new(frame);
+        self.outbox.begin_frame();
         self.now = monotonic_ns();
         while !works.is_empty() {
             let (number, function, args) = packed::work(&mut works).map_err(FrameError::from)?;

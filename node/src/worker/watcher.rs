@@ -2,8 +2,8 @@
 //! job keeps the first thread busy.
 //!
 //! It sleeps in poll(2) without a time limit while nothing is pending and nothing runs, so an idle worker costs no
-//! processor time; work that arrives wakes it as it wakes the first thread. While jobs run it looks now and then whether
-//! that thread still gets along, and after something large, until the memory for that has been given back.
+//! processor time; the first thread wakes it when it begins to work. While jobs run it looks now and then whether that
+//! thread still gets along, and after something large, until the memory for that has been given back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +30,8 @@ pub(super) struct Watcher {
     page: Arc<Page>,
     lending: Arc<Lending>,
     node_gone: NodeGone,
-    /// How far the jobs were at the last look.
-    seen: Progress,
+    /// How far the jobs were at the last look, and how many frames of work had been begun.
+    seen: (Progress, u64),
 }
 
 impl Watcher {
@@ -41,7 +41,7 @@ impl Watcher {
         lending: Arc<Lending>,
         node_gone: NodeGone,
     ) -> Self {
-        Self { outbox, page, lending, node_gone, seen: Progress::default() }
+        Self { outbox, page, lending, node_gone, seen: Default::default() }
     }
 
     /// Runs until the outbox is closed or the node is gone. Calls `ready` as soon as jobs may run.
@@ -50,11 +50,21 @@ impl Watcher {
         // Where it is not permitted, a job that closes them ends its worker, which says why.
         let has_descriptors_of_its_own = process && descriptors::keep_for_this_thread();
         ready();
-        let (mut timeout, mut jobs_run) = (None, false);
         loop {
+            let next = match self.outbox.flush_late() {
+                Ok(NextLook::After(time)) => Some(time),
+                Ok(NextLook::WhenWoken) => {
+                    let memory = self.see_to_memory();
+                    memory.into_iter().chain(self.jobs_run().then_some(JOBS_LOOK)).min()
+                }
+                Ok(NextLook::Never) => return,
+                Ok(NextLook::HeldUp) => return self.end(SelfEnd::HeldUp),
+                Ok(NextLook::CutOff) => return self.end(SelfEnd::CutOff),
+                Err(_) => return self.end(SelfEnd::NodeGone),
+            };
+            let timeout = next.and_then(|time| Timespec::try_from(time).ok());
             // That the other end is closed is reported without being asked for.
-            let arrives = if jobs_run { PollFlags::empty() } else { PollFlags::IN };
-            let node = PollFd::new(self.outbox.socket(), arrives);
+            let node = PollFd::new(self.outbox.socket(), PollFlags::empty());
             let woken = self.outbox.woken();
             let mut watched = [node, PollFd::new(&woken, PollFlags::IN)];
             match poll(&mut watched, timeout.as_ref()) {
@@ -72,27 +82,19 @@ impl Watcher {
             if woken.contains(PollFlags::IN) {
                 self.outbox.clear_wake();
             }
-            let next = match self.outbox.flush_late() {
-                Ok(NextLook::After(time)) => Some(time),
-                Ok(NextLook::WhenWoken) => {
-                    jobs_run = self.jobs_run() || (!jobs_run && node.contains(PollFlags::IN));
-                    let next = self.see_to_memory();
-                    next.into_iter().chain(jobs_run.then_some(JOBS_LOOK)).min()
-                }
-                Ok(NextLook::Never) => return,
-                Ok(NextLook::HeldUp) => return self.end(SelfEnd::HeldUp),
-                Ok(NextLook::CutOff) => return self.end(SelfEnd::CutOff),
-                Err(_) => return self.end(SelfEnd::NodeGone),
-            };
-            timeout = next.and_then(|time| Timespec::try_from(time).ok());
         }
     }
 
-    /// Whether a job runs, or one ended since the last look.
+    /// Whether a job runs, or one ran since the last look. If not, this thread is woken when there is work.
     fn jobs_run(&mut self) -> bool {
+        let frames = self.outbox.sleep();
         let progress = self.page.progress();
-        let before = std::mem::replace(&mut self.seen, progress);
-        progress != before || progress.started != progress.finished
+        let before = std::mem::replace(&mut self.seen, (progress, frames));
+        let run = before != self.seen || progress.started != progress.finished;
+        if run {
+            self.outbox.stay_awake();
+        }
+        run
     }
 
     /// Gives memory back that nobody uses, and yields when to look again.
