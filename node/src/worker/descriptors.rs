@@ -31,7 +31,7 @@ pub(super) fn out_of_the_way(descriptor: OwnedFd) -> OwnedFd {
 /// What a descriptor leads to, however it is numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
-    device: u64,
+    device: rustix::fs::Dev,
     inode: u64,
 }
 
