@@ -29,6 +29,9 @@ const SUSPECT_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_millis(1_50
 const LOST_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_secs(2)..=DAY;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
+/// Threads that run callbacks, at most.
+const CALLBACK_THREADS: usize = 1_024;
+
 /// What becomes of the lines that jobs print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Output {
@@ -71,6 +74,7 @@ pub struct Builder {
     lost_after: Option<Duration>,
     pending_jobs: Option<usize>,
     pending_bytes: Option<usize>,
+    callback_threads: Option<usize>,
     output: Output,
 }
 
@@ -169,8 +173,8 @@ impl Builder {
         self
     }
 
-    /// How many jobs may be pending before submitting waits. Ten million, unless said otherwise; at least
-    /// one.
+    /// How many jobs may be pending before submitting waits, those included whose callback has not returned. Ten million,
+    /// unless said otherwise; at least one.
     pub fn pending_jobs(mut self, limit: usize) -> Self {
         self.pending_jobs = Some(limit);
         self
@@ -180,6 +184,17 @@ impl Builder {
     /// unless said otherwise; at least one.
     pub fn pending_bytes(mut self, limit: usize) -> Self {
         self.pending_bytes = Some(limit);
+        self
+    }
+
+    /// How many threads run callbacks: 1 to 1,024. One, unless said otherwise; it calls them one after the other, in the
+    /// order in which their jobs ended, so that a callback that sleeps, or waits for a disk or a network, holds up all the
+    /// others for as long.
+    ///
+    /// With several that order is kept within each [group](crate::JobBuilder::group), of which one callback runs at a time;
+    /// those of jobs without a group may run side by side, and in any order.
+    pub fn callback_threads(mut self, threads: usize) -> Self {
+        self.callback_threads = Some(threads);
         self
     }
 
@@ -216,10 +231,21 @@ impl Builder {
             jobs: self.pending_jobs.unwrap_or(PENDING_JOBS),
             bytes: self.pending_bytes.unwrap_or(PENDING_BYTES),
         };
-        let shared = Arc::new(Shared::new(limits));
+        let callback_threads = self.callback_threads.unwrap_or(1);
+        if !(1..=CALLBACK_THREADS).contains(&callback_threads) {
+            return Err(StartError::CallbackThreads(callback_threads, CALLBACK_THREADS));
+        }
+        let shared = Arc::new(Shared::new(limits, callback_threads));
+        // It ends with the printer.
         let (printer, printing) = printer::start()?;
-        let threads =
-            vec![callbacks::start(Arc::clone(&shared))?, shell::start(setup, Arc::clone(&shared), printer)?];
+        let mut threads = callbacks::start(&shared)?;
+        match shell::start(setup, Arc::clone(&shared), printer) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                shared.callbacks.close();
+                return Err(error);
+            }
+        }
         Ok(Dispatcher::new(shared, threads, printing))
     }
 

@@ -1,23 +1,48 @@
-//! Callbacks: one thread runs them, in the order in which their jobs ended.
+//! Callbacks: threads of their own run them. A single one, which is the usual case, runs them in the order in which their
+//! jobs ended; several keep that order within each group.
+//!
+//! Which callback comes next is decided in `turns`.
+
+mod turns;
 
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use pp_protocol::Payload;
 
+use self::turns::{GroupKey, Turn, Turns};
 use crate::error::JobError;
 use crate::shared::{JobTicket, Shared};
 
-thread_local! {
-    static INSIDE_CALLBACK: Cell<bool> = const { Cell::new(false) };
+/// That callbacks are done is told of so many at once, unless somebody waits for that: they may take any time.
+const DONE_AT_ONCE: usize = 32;
+
+/// What a thread is in the midst of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// No callback.
+    Nothing,
+    /// A callback.
+    Callback,
+    /// A callback that is being told that the dispatcher has been shut down.
+    Refusal,
 }
 
-/// Whether this thread is the one that runs callbacks.
-pub(crate) fn inside_callback() -> bool {
-    INSIDE_CALLBACK.get()
+thread_local! {
+    static INSIDE: Cell<Inside> = const { Cell::new(Inside::Nothing) };
+}
+
+/// What this thread is in the midst of.
+pub(crate) fn inside() -> Inside {
+    INSIDE.get()
+}
+
+/// What this thread does is part of that, on another thread.
+pub(crate) fn take_part_in(inside: Inside) {
+    INSIDE.set(inside);
 }
 
 /// A job that ended, and whose callback is to be called with its outcome.
@@ -26,80 +51,144 @@ pub(crate) struct Due {
     pub(crate) outcome: Result<Payload, JobError>,
 }
 
-/// Callbacks that wait for their turn. There are never more than jobs that were pending, which are limited.
-#[derive(Default)]
+/// Callbacks that wait for their turn. Their jobs count as pending, so there are never more than those may be.
 pub(crate) struct Callbacks {
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
-    callbacks: Vec<Due>,
+    turns: Turns<Due>,
+    /// No more will come from jobs that were taken in. Those that are refused from then on may have callbacks still.
     closed: bool,
-    /// The thread has run everything and is gone.
-    ended: bool,
+    /// Threads that will look for callbacks again before they end.
+    threads: usize,
 }
 
 impl Callbacks {
-    /// Queues what is due, emptying `due`.
-    /// False if there is no thread any more to call them: they are left in `due`.
+    /// For so many threads.
+    pub(crate) fn new(threads: usize) -> Self {
+        let queue = Queue { turns: Turns::new(threads), closed: false, threads };
+        Self { queue: Mutex::new(queue), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues what is due, emptying `due`. False if there is no thread any more to call it, so that one has to be
+    /// [started](start_again).
     pub(crate) fn push(&self, due: &mut Vec<Due>) -> bool {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.ended {
-            return false;
+        let mut queue = self.lock();
+        let was_empty = queue.turns.is_empty();
+        let several = due.len() > 1;
+        queue.turns.add(due.drain(..).map(|due| (due.ticket.0.group().map(GroupKey::of), due)));
+        let is_anybody_there = queue.threads > 0;
+        if !is_anybody_there {
+            queue.threads = 1;
         }
-        let was_empty = queue.callbacks.is_empty();
-        queue.callbacks.append(due);
+        let threads = queue.threads;
         drop(queue);
-        if was_empty {
-            self.changed.notify_one();
+        match threads {
+            1 if !was_empty => {}
+            _ if several => self.changed.notify_all(),
+            _ => self.changed.notify_one(),
         }
-        true
+        is_anybody_there
     }
 
-    /// No more will come; the thread ends when it has run what is there.
+    /// No more will come; each thread ends when there is nothing left for it.
     pub(crate) fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        self.changed.notify_one();
+        self.lock().closed = true;
+        self.changed.notify_all();
     }
 
-    fn next(&self) -> Option<Vec<Due>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What is to be called next, waiting for it; nothing after the end. `done` is the group whose callback has returned.
+    fn next(&self, done: Option<GroupKey>) -> Option<Turn<Due>> {
+        let mut queue = self.lock();
+        if let Some(group) = done {
+            queue.turns.done(group);
+        }
         loop {
-            if !queue.callbacks.is_empty() {
-                return Some(std::mem::take(&mut queue.callbacks));
+            if let Some(turn) = queue.turns.take() {
+                return Some(turn);
             }
             if queue.closed {
-                queue.ended = true;
+                queue.threads -= 1;
                 return None;
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
+
+    /// There is no thread, nor can one be had: what waits is taken out.
+    fn give_up(&self) -> Vec<Due> {
+        let mut queue = self.lock();
+        queue.threads -= 1;
+        queue.turns.take_all()
+    }
 }
 
-/// Starts the thread that runs the callbacks.
-pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+/// Starts the threads that run the callbacks.
+pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let threads = shared.callbacks.lock().threads;
+    let started: std::io::Result<Vec<_>> = (0..threads).map(|_| start_one(Arc::clone(shared))).collect();
+    if started.is_err() {
+        // Those that did start end again.
+        shared.callbacks.close();
+    }
+    started
+}
+
+/// After the end there is a thread only for as long as there are callbacks of jobs that are refused.
+pub(crate) fn start_again(shared: &Arc<Shared>) {
+    if let Err(error) = start_one(Arc::clone(shared)) {
+        let waiting = shared.callbacks.give_up();
+        tracing::error!(%error, callbacks = waiting.len(), "no thread for the callbacks of jobs that were refused");
+        waiting.iter().for_each(|due| due.ticket.0.forgo());
+        shared.callbacks_done(waiting.len());
+    }
+}
+
+fn start_one(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("pp-callbacks".into()).spawn(move || {
-        while let Some(callbacks) = shared.callbacks.next() {
-            let count = callbacks.len();
-            callbacks.into_iter().for_each(Due::call);
-            shared.callbacks_done(count);
+        let mut done = None;
+        while let Some(turn) = shared.callbacks.next(done.take()) {
+            match turn {
+                Turn::All(callbacks) => {
+                    let mut count = 0;
+                    for callback in callbacks {
+                        callback.call();
+                        count += 1;
+                        if count == DONE_AT_ONCE || shared.is_waited_for() {
+                            shared.callbacks_done(std::mem::take(&mut count));
+                        }
+                    }
+                    shared.callbacks_done(count);
+                }
+                Turn::One(callback, group) => {
+                    callback.call();
+                    shared.callbacks_done(1);
+                    done = group;
+                }
+            }
         }
     })
 }
 
 impl Due {
     /// Calls the callback, on this thread.
-    pub(crate) fn call(self) {
+    fn call(self) {
         let Self { ticket, outcome } = self;
-        let before = INSIDE_CALLBACK.replace(true);
+        let refused = matches!(outcome, Err(JobError::ShutDown));
+        INSIDE.set(if refused { Inside::Refusal } else { Inside::Callback });
         // The panic hook has reported it, with place and message; the other callbacks go on.
         if catch_unwind(AssertUnwindSafe(|| ticket.0.call_back(outcome))).is_err() {
-            tracing::error!("a callback panicked; its job is done all the same");
+            // A subscriber is somebody else's code, too.
+            let report = || tracing::error!("a callback panicked; its job is done all the same");
+            let _ = catch_unwind(AssertUnwindSafe(report));
         }
-        INSIDE_CALLBACK.set(before);
+        INSIDE.set(Inside::Nothing);
     }
 }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use serde::de::DeserializeOwned;
 
 use crate::job::{Job, Waiter};
+use crate::shared::on_dispatcher_thread;
 
 /// Numbers of jobs that ended, in that order.
 #[derive(Debug, Default)]
@@ -41,25 +42,32 @@ impl Completions {
         }
     }
 
-    pub(crate) fn wait(&self) -> usize {
+    /// Waits for some, and takes all there are. False on the dispatcher's thread, if there are none.
+    pub(crate) fn wait_for_all(&self, numbers: &mut VecDeque<usize>) -> bool {
         let mut ended = self.lock();
-        loop {
-            if let Some(number) = ended.numbers.pop_front() {
-                return number;
+        while ended.numbers.is_empty() {
+            if on_dispatcher_thread() {
+                return false;
             }
             ended = self.changed.wait(ended).unwrap_or_else(PoisonError::into_inner);
         }
+        std::mem::swap(&mut ended.numbers, numbers);
+        true
     }
 
-    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<usize> {
+    /// Takes all there are, once there are some.
+    pub(crate) fn poll_all(&self, numbers: &mut VecDeque<usize>, context: &Context<'_>) -> Poll<()> {
+        // Not cloned, and the one before not dropped, under the lock: both run somebody else's code.
+        let waker = context.waker().clone();
         let mut ended = self.lock();
-        match ended.numbers.pop_front() {
-            Some(number) => Poll::Ready(number),
-            None => {
-                ended.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if !ended.numbers.is_empty() {
+            std::mem::swap(&mut ended.numbers, numbers);
+            return Poll::Ready(());
         }
+        let before = ended.waker.replace(waker);
+        drop(ended);
+        drop(before);
+        Poll::Pending
     }
 }
 
@@ -89,13 +97,15 @@ pub fn as_completed<R>(jobs: impl IntoIterator<Item = Job<R>>) -> AsCompleted<R>
             completions.push(number);
         }
     }
-    AsCompleted { left: jobs.len(), jobs, completions }
+    AsCompleted { left: jobs.len(), jobs, completions, ended: VecDeque::new() }
 }
 
 /// The iterator of [`as_completed`].
 pub struct AsCompleted<R> {
     jobs: Vec<Option<Job<R>>>,
     left: usize,
+    /// Numbers of jobs that have ended, as far as they have been taken out of there.
+    ended: VecDeque<usize>,
     completions: Arc<Completions>,
 }
 
@@ -104,8 +114,16 @@ impl<R: DeserializeOwned + 'static> Iterator for AsCompleted<R> {
 
     fn next(&mut self) -> Option<Job<R>> {
         self.left = self.left.checked_sub(1)?;
-        let number = self.completions.wait();
-        self.jobs.get_mut(number)?.take()
+        loop {
+            if self.ended.is_empty() && !self.completions.wait_for_all(&mut self.ended) {
+                // Whoever waits for one that has not ended is told why that cannot be.
+                return self.jobs.iter_mut().find_map(Option::take);
+            }
+            // Those that were yielded before they had ended are passed over.
+            if let Some(job) = self.jobs.get_mut(self.ended.pop_front()?)?.take() {
+                return Some(job);
+            }
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

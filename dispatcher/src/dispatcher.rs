@@ -10,13 +10,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::builder::Builder;
+use crate::callbacks::{self, Inside};
 use crate::error::{JobError, ResizeError};
 use crate::events::Events;
 use crate::function::JobFunction;
 use crate::job::Job;
 use crate::map::{Feed, Map};
 use crate::printer::Printing;
-use crate::shared::{Order, Shared};
+use crate::shared::{Order, Shared, on_dispatcher_thread};
 use crate::shell::{Actor, WaitForNodes};
 use crate::stats::{NodeInfo, Stats};
 use crate::submit::JobBuilder;
@@ -98,95 +99,95 @@ impl Dispatcher {
     /// assert_eq!(squares, [1, 4, 9, 16]);
     /// # Ok(()) }
     /// ```
-    pub fn map<F, I>(&self, function: F, inputs: I) -> Map<I::IntoIter, F::Output>
+    ///
+    /// Inputs are read on a thread of their own, so they have to own what they read: `words.into_iter()` instead of
+    /// `words.iter().cloned()`. What cannot leave its thread can send inputs through a channel, whose receiver is an input.
+    pub fn map<F, I>(&self, function: F, inputs: I) -> Map<F::Output>
     where
-        I: IntoIterator,
+        I: IntoIterator<IntoIter: Send + 'static>,
         I::Item: Serialize,
         F: JobFunction<(I::Item,)> + Send + Sync,
     {
-        self.map_with(inputs, move |dispatcher, input| dispatcher.job(function, (input,)).submit_sized())
+        let submit =
+            move |shared: &Arc<Shared>, input| JobBuilder::new(Arc::clone(shared), function, &(input,));
+        self.map_with(inputs, submit)
     }
 
     /// As [`map`](Self::map), for functions of several arguments: each input is a tuple of them.
-    pub fn starmap<F, I>(&self, function: F, inputs: I) -> Map<I::IntoIter, F::Output>
+    pub fn starmap<F, I>(&self, function: F, inputs: I) -> Map<F::Output>
     where
-        I: IntoIterator,
+        I: IntoIterator<IntoIter: Send + 'static>,
         I::Item: Serialize,
         F: JobFunction<I::Item> + Send + Sync,
     {
-        self.map_with(inputs, move |dispatcher, input| dispatcher.job(function, input).submit_sized())
+        let submit = move |shared: &Arc<Shared>, input| JobBuilder::new(Arc::clone(shared), function, &input);
+        self.map_with(inputs, submit)
     }
 
-    fn map_with<I: IntoIterator, R: DeserializeOwned + Send + 'static>(
+    fn map_with<I: IntoIterator<IntoIter: Send + 'static>, R: DeserializeOwned + Send + 'static>(
         &self,
         inputs: I,
-        submit: impl Fn(&Self, I::Item) -> (Job<R>, usize) + Send + Sync + 'static,
-    ) -> Map<I::IntoIter, R> {
-        let inputs = Some(inputs.into_iter());
-        Map::new(Feed {
-            dispatcher: self.clone(),
-            inputs,
-            submit: Box::new(submit),
-            is_full: false,
-            average_bytes: 0,
-        })
+        job: impl Fn(&Arc<Shared>, I::Item) -> JobBuilder<R> + Send + Sync + 'static,
+    ) -> Map<R> {
+        let submit = Box::new(move |shared: &_, input| job(shared, input).submit_sized());
+        let feed = Feed { shared: Arc::clone(&self.shared), inputs: inputs.into_iter(), submit };
+        Map::new(self.clone(), feed)
     }
 
     /// Waits until every job has ended and every callback has returned, those that callbacks submit included.
     ///
     /// # Panics
-    /// Inside a callback, where it would wait for itself.
+    /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it would wait
+    /// for itself.
     pub fn wait(&self) {
-        self.assert_not_in_callback("wait");
+        assert_may_wait("wait");
         self.shared.wait(None);
     }
 
     /// As [`wait`](Self::wait), for at most `timeout`. False if that was too short.
     ///
     /// # Panics
-    /// Inside a callback, where it would wait for itself.
+    /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it would wait
+    /// for itself.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.assert_not_in_callback("wait_timeout");
+        assert_may_wait("wait_timeout");
         self.shared.wait(Some(timeout))
     }
 
     /// Waits until every job of the group has ended and its callback has returned.
     ///
     /// # Panics
-    /// Inside a callback, where it might wait for itself.
+    /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it might wait
+    /// for itself.
     pub fn wait_group(&self, name: &str) {
-        self.assert_not_in_callback("wait_group");
+        assert_may_wait("wait_group");
         self.shared.group(name).wait_below(1, None);
     }
 
     /// As [`wait_group`](Self::wait_group), for at most `timeout`. False if that was too short.
     ///
     /// # Panics
-    /// Inside a callback, where it might wait for itself.
+    /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it might wait
+    /// for itself.
     pub fn wait_group_timeout(&self, name: &str, timeout: Duration) -> bool {
-        self.assert_not_in_callback("wait_group_timeout");
+        assert_may_wait("wait_group_timeout");
         self.shared.group(name).wait_below(1, Some(timeout))
     }
 
     /// Waits until so many nodes beside the local one can be given jobs, for at most `timeout`, and yields how many
     /// there are. There is no need to call this: jobs submitted before a node is found run on it once it is. It is for
     /// programs whose whole work takes less time than finding nodes does. Returns at once if no node is named and none
-    /// is looked for.
+    /// is looked for, and with zero in a waker or a `tracing` subscriber that the dispatcher's thread calls.
     pub fn wait_for_nodes(&self, count: usize, timeout: Duration) -> usize {
+        if on_dispatcher_thread() {
+            return 0;
+        }
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let waiting = WaitForNodes { count, until: Instant::now() + timeout.min(LONGEST_WAIT), tell };
         self.shared.tell(Order::Do(Box::new(move |actor| actor.wait_for_nodes(waiting))));
         // Not being told in time, or at all, is no error: what counts is how many there are now.
         let _ = told.recv_timeout(timeout);
         self.shared.ask(|actor| actor.nodes_in_use()).unwrap_or(0)
-    }
-
-    fn assert_not_in_callback(&self, function: &str) {
-        assert!(
-            !crate::callbacks::inside_callback(),
-            "Dispatcher::{function} was called inside a callback, where it would wait for itself; \
-             submit what is to come next from the callback, and wait outside"
-        );
     }
 
     /// Changes how many of the local cores are used, now. Zero is allowed.
@@ -202,13 +203,13 @@ impl Dispatcher {
     /// Changes how many jobs a node runs at once, now. `node` is a name or an address as in [`nodes`](Self::nodes).
     ///
     /// # Errors
-    /// When there is no such node, or it is not connected.
+    /// When there is no such node, it is not connected, or the dispatcher's thread does not answer.
     pub fn resize(&self, node: &str, workers: usize) -> Result<(), ResizeError> {
         let slots = slots(workers)?;
         let name = node.to_owned();
         self.shared
             .ask(move |actor| actor.resize(&name, slots))
-            .unwrap_or_else(|| Err(ResizeError::NotConnected(node.into())))
+            .unwrap_or_else(|| Err(ResizeError::NoAnswer(node.into())))
     }
 
     /// Every node ever heard of, those that are refused or out of reach included, with the reason.
@@ -217,11 +218,15 @@ impl Dispatcher {
     }
 
     /// What was done where so far; after a [`shutdown`](Self::shutdown), what was done until then.
+    ///
+    /// The dispatcher's thread is asked. Where it cannot answer, what it said last is told: if it is the one that asks, in a
+    /// waker or a `tracing` subscriber, or if it is held up for three seconds, by a lock that is held here, say.
     pub fn stats(&self) -> Stats {
+        // Not asked under the lock: that thread may want it itself.
+        let stats = self.shared.ask(|actor| actor.stats());
         let mut last = self.running.last_stats.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stats) = self.shared.ask(|actor| actor.stats()) {
-            *last = stats;
-            last.elapsed = self.running.started.elapsed();
+        if let Some(stats) = stats {
+            *last = Stats { elapsed: self.running.started.elapsed(), ..stats };
         }
         last.clone()
     }
@@ -238,6 +243,19 @@ impl Dispatcher {
     }
 }
 
+fn assert_may_wait(function: &str) {
+    assert!(
+        callbacks::inside() == Inside::Nothing,
+        "Dispatcher::{function} was called inside a callback, where it would wait for itself; \
+         submit what is to come next from the callback, and wait outside"
+    );
+    assert!(
+        !on_dispatcher_thread(),
+        "Dispatcher::{function} was called on the dispatcher's own thread, in a waker or a tracing subscriber, where it \
+         would wait for itself; wait on a thread of your own"
+    );
+}
+
 fn slots(workers: usize) -> Result<u32, ResizeError> {
     u32::try_from(workers).ok().filter(|slots| *slots <= SLOTS).ok_or(ResizeError::TooMany(workers))
 }
@@ -245,6 +263,9 @@ fn slots(workers: usize) -> Result<u32, ResizeError> {
 impl Running {
     fn end(&self) {
         self.shared.tell(Order::Do(Box::new(Actor::end)));
+        if on_dispatcher_thread() {
+            return;
+        }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let deadline = Instant::now() + END_TIME;
         for thread in threads {

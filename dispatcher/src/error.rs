@@ -65,6 +65,15 @@ pub enum JobError {
     /// The dispatcher had already been shut down; the job was not submitted.
     #[error("the dispatcher has been shut down; submit jobs before that")]
     ShutDown,
+    /// The system has no thread to read the inputs of a map with.
+    #[error("no thread to read the inputs of the map with: {0}; end threads or raise the limit (ulimit -u)")]
+    NoThread(String),
+    /// The job was waited for by a waker or a `tracing` subscriber that the dispatcher's own thread calls. It goes on.
+    #[error(
+        "the job was waited for on the dispatcher's own thread, in a waker or a tracing subscriber, where it would never \
+         end; wait on a thread of your own"
+    )]
+    OnDispatcherThread,
 }
 
 /// An outcome of the core as the submitter is told it.
@@ -140,6 +149,9 @@ pub enum StartError {
     /// More local workers than a node can have.
     #[error("a node has at most {limit} workers; ask for fewer", limit = pp_protocol::limits::SLOTS)]
     TooManyWorkers,
+    /// No threads for callbacks, or more than there may be.
+    #[error("{0} threads cannot run callbacks; ask Builder::callback_threads for 1 to {1}")]
+    CallbackThreads(usize, usize),
     /// A node's address does not have the form it should.
     #[error(
         "{0:?} is not the address of a node; write HOST, HOST:PORT, [IPV6]:PORT, [fe80::1%INTERFACE]:PORT or \
@@ -173,6 +185,12 @@ pub enum ResizeError {
     /// The node is not connected.
     #[error("the node {0:?} is not connected; see Dispatcher::nodes() for the reason")]
     NotConnected(String),
+    /// The dispatcher has been shut down, or could not be asked.
+    #[error(
+        "the node {0:?} was not resized: the dispatcher has been shut down, or its thread is held up, or it is the one \
+         that asks; resize on a thread of your own that holds no lock a tracing subscriber needs"
+    )]
+    NoAnswer(String),
     /// More slots than a node can have.
     #[error("{0} slots are too many; a node has at most {limit}", limit = pp_protocol::limits::SLOTS)]
     TooMany(usize),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pp_protocol::{JobId, Stream, shown};
 
 use crate::core::Failure;
+use crate::shared::on_dispatcher_thread;
 
 /// Events kept for a listener that does not take them; more are dropped.
 const EVENTS_KEPT: usize = 10_000;
@@ -121,14 +122,15 @@ pub(crate) fn printed(node: &str, job: Option<JobId>, line: &str) -> String {
 }
 
 /// Events since [`Dispatcher::events`](crate::Dispatcher::events) was called: an iterator that waits for the next one and ends with
-/// the dispatcher. A listener that falls 10,000 events behind misses some.
+/// the dispatcher. A listener that falls 10,000 events behind misses some. In a waker or a `tracing` subscriber that the
+/// dispatcher's thread calls, only what is there is yielded.
 #[derive(Debug)]
 pub struct Events(mpsc::Receiver<Event>);
 
 impl Events {
     /// Waits for the next event for at most `timeout`.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Event> {
-        self.0.recv_timeout(timeout).ok()
+        if on_dispatcher_thread() { self.try_next() } else { self.0.recv_timeout(timeout).ok() }
     }
 
     /// The next event, if it is there.
@@ -141,7 +143,7 @@ impl Iterator for Events {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
-        self.0.recv().ok()
+        if on_dispatcher_thread() { self.try_next() } else { self.0.recv().ok() }
     }
 }
 

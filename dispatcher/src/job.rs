@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::completions::Completions;
 use crate::core::JobStatus as CoreStatus;
 use crate::error::JobError;
-use crate::shared::{Identified, Order, Settle, Shared, Wakes};
+use crate::shared::{Count, Identified, Order, Settle, Shared, Wakes, on_dispatcher_thread};
 
 /// Results up to this size are kept in the cell itself.
 const INLINE_BYTES: usize = 22;
@@ -164,9 +164,10 @@ impl<R> JobCell<R> {
     pub(crate) fn watch(&self, waiter: Waiter) -> bool {
         let mut state = self.lock();
         let is_pending = state.is_pending();
-        if is_pending {
-            *state = State::pending(waiter);
-        }
+        let before = is_pending.then(|| std::mem::replace(&mut *state, State::pending(waiter)));
+        drop(state);
+        // Dropping a waker runs somebody else's code, which may ask for this job.
+        drop(before);
         is_pending
     }
 }
@@ -192,6 +193,12 @@ impl<R: DeserializeOwned + Send + 'static> Settle for JobCell<R> {
     }
 
     fn call_back(&self, _outcome: Result<Payload, JobError>) {}
+
+    fn forgo(&self) {}
+
+    fn group(&self) -> Option<&Arc<Count>> {
+        None
+    }
 }
 
 impl<R: DeserializeOwned + 'static> JobCell<R> {
@@ -227,11 +234,15 @@ impl<R: DeserializeOwned + 'static> Job<R> {
     /// Waits until the job ends, and yields its result.
     ///
     /// # Errors
-    /// When it ended in another way than returning: see [`JobError`].
+    /// When it ended in another way than returning: see [`JobError`]. And when it has not ended and this is called where
+    /// nothing can be waited for, in a waker or a `tracing` subscriber that the dispatcher's thread calls.
     pub fn wait(self) -> Result<R, JobError> {
         loop {
             if let Some(outcome) = self.cell.take() {
                 return outcome;
+            }
+            if on_dispatcher_thread() {
+                return Err(JobError::OnDispatcherThread);
             }
             if self.cell.watch(Waiter::Thread(std::thread::current())) {
                 std::thread::park();
@@ -250,7 +261,7 @@ impl<R: DeserializeOwned + 'static> Job<R> {
                 return Ok(outcome);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || on_dispatcher_thread() {
                 return Err(self);
             }
             if self.cell.watch(Waiter::Thread(std::thread::current())) {
@@ -272,7 +283,7 @@ impl<R> Job<R> {
         }
     }
 
-    /// Where the job is now.
+    /// Where the job is now. One that has not ended is told as queued where [`id`](Self::id) would have no answer.
     pub fn status(&self) -> JobStatus
     where
         R: Send + 'static,
@@ -288,7 +299,7 @@ impl<R> Job<R> {
         match status {
             _ if self.cell.has_ended() => JobStatus::Ended,
             Some(status) => status.unwrap_or(JobStatus::Ended),
-            // The dispatcher is ending, and ends the job in a moment.
+            // The dispatcher is ending, and ends the job in a moment; or it cannot be asked here and now.
             None => JobStatus::Queued,
         }
     }
@@ -300,9 +311,10 @@ impl<R> Job<R> {
 
     /// The job's identifier, as it appears in events and logs. A job that could not be submitted has none.
     ///
-    /// For a job that has not ended it may have to be asked of the dispatcher's thread, which takes a moment: do not hold
-    /// a lock that this thread may need, such as that of standard output if a `tracing` subscriber writes there. Within
-    /// such a subscriber or a [`Waker`](std::task::Waker), which that thread calls itself, there is no answer: `None`.
+    /// For a job that has not ended it may have to be asked of the dispatcher's thread, which takes a moment. `None` if it
+    /// does not answer within three seconds: because it waits for a lock that is held here, say, such as that of standard
+    /// output where a `tracing` subscriber writes. And within such a subscriber or a [`Waker`](std::task::Waker), which that
+    /// thread calls itself.
     pub fn id(&self) -> Option<JobId>
     where
         R: Send + 'static,

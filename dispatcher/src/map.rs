@@ -1,207 +1,250 @@
 //! Mapping a function over many inputs, lazily and in bounded memory.
+//!
+//! Inputs are read and their jobs submitted on a thread of their own (`feed`), since reading may block for any time, and
+//! may even wait for a result. Whoever takes the results gets the jobs through a [`Sink`](feed::Sink): in order (here), or
+//! as they end (`unordered`).
+//!
+//! ```text
+//! inputs ──> Feed: reads, submits ──jobs──> Sink ──> Map or Unordered ──> results
+//!              ^                                        │
+//!              └──────── Room: how many were taken ─────┘
+//! ```
+
+mod feed;
+mod unordered;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use futures_core::Stream;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::feed::Feed;
+use self::feed::{Room, Sink, Start};
+pub use self::unordered::Unordered;
 use crate::Dispatcher;
-use crate::completions::Completions;
 use crate::error::JobError;
-use crate::job::{Job, Waiter};
+use crate::job::Job;
+use crate::shared::on_dispatcher_thread;
 
-/// Jobs that a map keeps in flight at least, and at most.
-const FEWEST: usize = 64;
-const MOST: usize = 128 * 1024;
-/// How large the arguments of these may be, all together, unless there are no more of them than two for each slot.
-const ARGS_BYTES: usize = 16 << 20;
-/// A job adds this fraction of the size of its arguments to the average.
-const AVERAGE_DIVISOR: usize = 8;
-
-/// Jobs are submitted again once this part of them has ended: some at once cost less than one by one.
-const REFILL_PART: usize = 8;
-
-/// Where the jobs of a map come from.
-pub(crate) struct Feed<I: Iterator, R> {
-    pub(crate) dispatcher: Dispatcher,
-    /// None once it has no more.
-    pub(crate) inputs: Option<I>,
-    pub(crate) submit: Submit<I::Item, R>,
-    /// As many as may be were in flight, and not many fewer are by now.
-    pub(crate) is_full: bool,
-    /// Moving average of the size of their arguments.
-    pub(crate) average_bytes: usize,
+/// The results of [`Dispatcher::map`], in the order of the inputs: an `Iterator` and a `Stream`.
+///
+/// Inputs are read on a thread of their own, which starts when the first result is asked for: one that takes its time, or
+/// that waits for a result, holds up no result that is there, and no task. Inputs are read as results are taken, so that a
+/// bounded number of jobs is in flight however many inputs there are.
+///
+/// Dropping it cancels what is still in flight. The inputs are dropped then, too, or once the one that is being read is
+/// there.
+#[must_use = "nothing happens before results are asked for"]
+pub struct Map<R: Send + 'static> {
+    /// Keeps it going.
+    dispatcher: Dispatcher,
+    /// Until the first result is asked for.
+    start: Option<Start<R>>,
+    /// The next jobs, as far as they have been taken out of there.
+    next: VecDeque<Job<R>>,
+    arriving: Arc<Arriving<R>>,
 }
 
-/// Submits the job of an input, and tells how large its arguments are.
-pub(crate) type Submit<A, R> = Box<dyn Fn(&Dispatcher, A) -> (Job<R>, usize) + Send + Sync>;
+/// Jobs on their way from the thread that reads inputs.
+struct Arriving<R> {
+    room: Room,
+    state: Mutex<State<R>>,
+    arrived: Condvar,
+}
 
-impl<I: Iterator, R> Feed<I, R> {
-    /// The next job, unless so many are in flight that results have to be taken first.
-    fn next(&mut self, in_flight: usize) -> Option<Job<R>> {
-        // Twice what the nodes take at once keeps them busy while results are taken.
-        let shared = &self.dispatcher.shared;
-        let limit = (2 * shared.capacity.load(Ordering::Relaxed)).clamp(FEWEST, MOST);
-        let for_slots = (2 * shared.slots.load(Ordering::Relaxed)).max(2);
-        let limit = limit.min((ARGS_BYTES / self.average_bytes.max(1)).max(for_slots));
-        if in_flight >= limit {
-            self.is_full = true;
-        } else if in_flight <= limit - limit / REFILL_PART {
-            self.is_full = false;
+struct State<R> {
+    jobs: VecDeque<Job<R>>,
+    /// How the reading ended: with a panic, maybe.
+    end: Option<thread::Result<()>>,
+    /// A thread waits for jobs.
+    is_waited_for: bool,
+    /// A task does.
+    waker: Option<Waker>,
+    /// Nobody takes results any more.
+    closed: bool,
+}
+
+impl<R: DeserializeOwned + Send + 'static> Map<R> {
+    pub(crate) fn new<I>(dispatcher: Dispatcher, feed: Feed<I, R>) -> Self
+    where
+        I: Iterator + Send + 'static,
+    {
+        let state =
+            State { jobs: VecDeque::new(), end: None, is_waited_for: false, waker: None, closed: false };
+        let arriving = Arriving { room: Room::default(), state: Mutex::new(state), arrived: Condvar::new() };
+        Self {
+            dispatcher,
+            start: Some(feed.into_start()),
+            next: VecDeque::new(),
+            arriving: Arc::new(arriving),
         }
-        if self.is_full {
-            return None;
+    }
+
+    /// Yields results as they come, whatever the order of the inputs.
+    ///
+    /// # Panics
+    /// When results were asked for already.
+    pub fn unordered(mut self) -> Unordered<R> {
+        let start = self.start.take().expect("Map::unordered is called before results are asked for");
+        Unordered::new(self.dispatcher.clone(), start)
+    }
+
+    fn start(&mut self) -> Result<(), JobError> {
+        match self.start.take() {
+            Some(start) => start(Arc::clone(&self.arriving) as Arc<dyn Sink<R>>),
+            None => Ok(()),
         }
-        match self.inputs.as_mut()?.next() {
-            Some(input) => {
-                let (job, args_bytes) = (self.submit)(&self.dispatcher, input);
-                let rest = self.average_bytes - self.average_bytes / AVERAGE_DIVISOR;
-                self.average_bytes = rest + args_bytes / AVERAGE_DIVISOR;
-                Some(job)
+    }
+}
+
+impl<R> Arriving<R> {
+    fn lock(&self) -> MutexGuard<'_, State<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Send + 'static> Sink<R> for Arriving<R> {
+    fn room(&self) -> &Room {
+        &self.room
+    }
+
+    fn put(&self, job: Job<R>) {
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            return job.cancel();
+        }
+        state.jobs.push_back(job);
+        self.tell(state);
+    }
+
+    fn end(&self, how: thread::Result<()>) {
+        let mut state = self.lock();
+        state.end = Some(how);
+        self.tell(state);
+    }
+}
+
+impl<R> Arriving<R> {
+    /// Tells whoever waits for jobs.
+    fn tell(&self, mut state: MutexGuard<'_, State<R>>) {
+        let is_waited_for = std::mem::take(&mut state.is_waited_for);
+        let waker = state.waker.take();
+        drop(state);
+        if is_waited_for {
+            self.arrived.notify_one();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Moves what has arrived to `next`, waiting for something if there is nothing. False if no more will come.
+    fn wait(&self, next: &mut VecDeque<Job<R>>) -> Result<bool, JobError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(is_there) = state.take(next) {
+                return Ok(is_there);
             }
+            if on_dispatcher_thread() {
+                return Err(JobError::OnDispatcherThread);
+            }
+            state.is_waited_for = true;
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn poll(&self, next: &mut VecDeque<Job<R>>, context: &Context<'_>) -> Poll<bool> {
+        // Not cloned, and the one before not dropped, under the lock: both run somebody else's code.
+        let waker = context.waker().clone();
+        let mut state = self.lock();
+        if let Some(is_there) = state.take(next) {
+            return Poll::Ready(is_there);
+        }
+        let before = state.waker.replace(waker);
+        drop(state);
+        drop(before);
+        Poll::Pending
+    }
+}
+
+impl<R> State<R> {
+    /// Whether there are jobs, which are moved to `next`; nothing if that is not known yet.
+    fn take(&mut self, next: &mut VecDeque<Job<R>>) -> Option<bool> {
+        if !self.jobs.is_empty() {
+            std::mem::swap(&mut self.jobs, next);
+            return Some(true);
+        }
+        match self.end.replace(Ok(())) {
+            Some(Ok(())) => Some(false),
+            // The input's own panic goes on where its results are taken.
+            Some(Err(panic)) => resume_unwind(panic),
             None => {
-                self.inputs = None;
+                self.end = None;
                 None
             }
         }
     }
 }
 
-/// The results of [`Dispatcher::map`], in the order of the inputs: an `Iterator` and a `Stream`.
-///
-/// Inputs are taken as results are, so that a bounded number of jobs is in flight however many inputs there are.
-/// Dropping it cancels what is still in flight.
-pub struct Map<I: Iterator, R: Send + 'static> {
-    feed: Feed<I, R>,
-    in_flight: InFlight<R>,
-}
-
-impl<I: Iterator, R: DeserializeOwned + Send + 'static> Map<I, R> {
-    pub(crate) fn new(feed: Feed<I, R>) -> Self {
-        Self { feed, in_flight: InFlight(VecDeque::new()) }
-    }
-
-    /// Yields results as they come, whatever the order of the inputs.
-    pub fn unordered(self) -> Unordered<I, R> {
-        Unordered {
-            feed: self.feed,
-            in_flight: InFlight(VecDeque::new()),
-            free: Vec::new(),
-            completions: Arc::default(),
-        }
-    }
-
-    fn fill(&mut self) {
-        while let Some(job) = self.feed.next(self.in_flight.0.len()) {
-            self.in_flight.0.push_back(Some(job));
-        }
-    }
-}
-
-impl<I: Iterator, R: DeserializeOwned + Send + 'static> Iterator for Map<I, R> {
+impl<R: DeserializeOwned + Send + 'static> Iterator for Map<R> {
     type Item = Result<R, JobError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.fill();
-        self.in_flight.0.pop_front()?.map(Job::wait)
+        if let Err(error) = self.start() {
+            return Some(Err(error));
+        }
+        if self.next.is_empty() {
+            match self.arriving.wait(&mut self.next) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let outcome = self.next.pop_front()?.wait();
+        self.arriving.room.took_one();
+        Some(outcome)
     }
 }
 
-impl<I: Iterator + Unpin, R: DeserializeOwned + Send + 'static> Stream for Map<I, R> {
+impl<R: DeserializeOwned + Send + 'static> Stream for Map<R> {
     type Item = Result<R, JobError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        this.fill();
-        let Some(Some(job)) = this.in_flight.0.front_mut() else { return Poll::Ready(None) };
+        if let Err(error) = this.start() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if this.next.is_empty() && !std::task::ready!(this.arriving.poll(&mut this.next, context)) {
+            return Poll::Ready(None);
+        }
+        let Some(job) = this.next.front_mut() else { return Poll::Ready(None) };
         let outcome = std::task::ready!(Pin::new(job).poll(context));
-        this.in_flight.0.pop_front();
+        this.next.pop_front();
+        this.arriving.room.took_one();
         Poll::Ready(Some(outcome))
     }
 }
 
-/// The results of [`Map::unordered`]: an `Iterator` and a `Stream` of results as they come.
-pub struct Unordered<I: Iterator, R: Send + 'static> {
-    feed: Feed<I, R>,
-    /// Jobs in flight, each at its number.
-    in_flight: InFlight<R>,
-    /// Numbers that are free.
-    free: Vec<usize>,
-    completions: Arc<Completions>,
-}
-
-impl<I: Iterator, R: DeserializeOwned + Send + 'static> Unordered<I, R> {
-    /// How many jobs are in flight, after submitting as many as there is room for.
-    fn fill(&mut self) -> usize {
-        loop {
-            let in_flight = self.in_flight.0.len() - self.free.len();
-            let Some(job) = self.feed.next(in_flight) else { return in_flight };
-            let number = self.free.pop().unwrap_or_else(|| {
-                self.in_flight.0.push_back(None);
-                self.in_flight.0.len() - 1
-            });
-            if !job.cell.watch(Waiter::Completions(Arc::clone(&self.completions), number)) {
-                self.completions.push(number);
-            }
-            self.in_flight.0[number] = Some(job);
-        }
-    }
-
-    fn take(&mut self, number: usize) -> Option<Result<R, JobError>> {
-        self.free.push(number);
-        self.in_flight.0[number].take().map(Job::wait)
-    }
-}
-
-impl<I: Iterator, R: DeserializeOwned + Send + 'static> Iterator for Unordered<I, R> {
-    type Item = Result<R, JobError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.fill() == 0 {
-            return None;
-        }
-        let number = self.completions.wait();
-        self.take(number)
-    }
-}
-
-impl<I: Iterator + Unpin, R: DeserializeOwned + Send + 'static> Stream for Unordered<I, R> {
-    type Item = Result<R, JobError>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if this.fill() == 0 {
-            return Poll::Ready(None);
-        }
-        let number = std::task::ready!(this.completions.poll(context));
-        Poll::Ready(this.take(number))
-    }
-}
-
-/// Jobs whose results nobody will take once this is dropped.
-struct InFlight<R: Send + 'static>(VecDeque<Option<Job<R>>>);
-
-impl<R: Send + 'static> Drop for InFlight<R> {
+impl<R: Send + 'static> Drop for Map<R> {
     fn drop(&mut self) {
-        for job in self.0.iter().flatten() {
-            job.cancel();
-        }
+        let mut state = self.arriving.lock();
+        state.closed = true;
+        let arrived = std::mem::take(&mut state.jobs);
+        drop(state);
+        self.arriving.room.close();
+        self.next.iter().chain(&arrived).for_each(Job::cancel);
     }
 }
 
-impl<I: Iterator, R: Send + 'static> fmt::Debug for Map<I, R> {
+impl<R: Send + 'static> fmt::Debug for Map<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Map").field("in_flight", &self.in_flight.0.len()).finish_non_exhaustive()
-    }
-}
-
-impl<I: Iterator, R: Send + 'static> fmt::Debug for Unordered<I, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unordered").field("in_flight", &self.in_flight.0.len()).finish_non_exhaustive()
+        f.debug_struct("Map").field("started", &self.start.is_none()).finish_non_exhaustive()
     }
 }

@@ -1,21 +1,43 @@
 //! What the user's threads and the dispatcher's own thread share: the inbox, and the counts that waiting needs.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, mpsc};
-use std::thread::ThreadId;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
 use std::time::{Duration, Instant};
 
 use pp_protocol::{JobId, Payload};
 use tokio::sync::Notify;
 
-use crate::callbacks::{Callbacks, Due, inside_callback};
+use crate::callbacks::{self, Callbacks, Due, Inside};
 use crate::core::{NewJob, Ticket};
 use crate::error::JobError;
 use crate::events::Listeners;
 use crate::job::Waiter;
 use crate::shell::Actor;
+
+/// How long whoever asks the dispatcher's thread waits for its answer, in so many pieces of this length: time in which the
+/// whole process stood still counts as one. That thread may be held up by what the asker holds, such as the lock of standard
+/// output where a `tracing` subscriber writes to it.
+const ANSWER_PIECES: u32 = 60;
+const ANSWER_PIECE: Duration = Duration::from_millis(50);
+
+thread_local! {
+    static IS_DISPATCHER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is a dispatcher's from now on.
+pub(crate) fn become_dispatcher_thread() {
+    IS_DISPATCHER.set(true);
+}
+
+/// Whether this thread is a dispatcher's, be it another one's: wakers and `tracing` subscribers are called there. It must
+/// wait for nothing that a dispatcher does, lest it waits for itself, or two of them for each other.
+pub(crate) fn on_dispatcher_thread() -> bool {
+    IS_DISPATCHER.get()
+}
 
 /// Told how a job ended, on the dispatcher's thread.
 pub(crate) trait Settle: Send + Sync {
@@ -30,8 +52,14 @@ pub(crate) trait Settle: Send + Sync {
         wakes: &mut Wakes,
     ) -> Option<Result<Payload, JobError>>;
 
-    /// Calls the callback, on the thread of callbacks.
+    /// Calls the callback, on a thread of callbacks.
     fn call_back(&self, outcome: Result<Payload, JobError>);
+
+    /// Does without the callback.
+    fn forgo(&self);
+
+    /// The group that it belongs to.
+    fn group(&self) -> Option<&Arc<Count>>;
 }
 
 /// What the core hands back when a job ends.
@@ -64,7 +92,10 @@ impl Wakes {
     }
 
     pub(crate) fn wake_all(&mut self) {
-        self.0.drain(..).for_each(Waiter::wake);
+        for waiter in self.0.drain(..) {
+            // A waker is somebody else's code. The panic hook has reported it; the others are woken all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| waiter.wake()));
+        }
     }
 }
 
@@ -127,14 +158,13 @@ pub(crate) struct Resolved {
 
 pub(crate) struct Shared {
     inbox: Mutex<Inbox>,
-    /// The dispatcher's thread, once it runs.
-    pub(crate) thread: OnceLock<ThreadId>,
     /// Wakes the dispatcher's thread when the inbox is no longer empty.
     pub(crate) wake: Notify,
     /// Jobs submitted and neither resolved nor, if they have one, through with their callback.
     outstanding: Count,
     groups: Mutex<HashMap<String, Arc<Count>>>,
-    /// Jobs submitted and not resolved, and the size of their arguments: what the limits are on.
+    /// Jobs submitted and neither resolved nor, if they have one, through with their callback; and the size of the
+    /// arguments of those that are not resolved: what the limits are on.
     pending: Count,
     pending_bytes: Count,
     limits: Limits,
@@ -154,10 +184,9 @@ struct Inbox {
 }
 
 impl Shared {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, callback_threads: usize) -> Self {
         Self {
             inbox: Mutex::default(),
-            thread: OnceLock::new(),
             wake: Notify::new(),
             outstanding: Count::default(),
             groups: Mutex::default(),
@@ -166,7 +195,7 @@ impl Shared {
             limits,
             capacity: AtomicUsize::new(0),
             slots: AtomicUsize::new(0),
-            callbacks: Callbacks::default(),
+            callbacks: Callbacks::new(callback_threads),
             listeners: Listeners::default(),
         }
     }
@@ -175,17 +204,13 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a job in the inbox, waiting while too many are pending; callbacks never wait, lest they wait for themselves.
-    /// The job is given back if the dispatcher has ended.
+    /// Puts a job in the inbox, waiting while too many are pending. The job is given back if the dispatcher has ended.
     pub(crate) fn submit(
         &self,
         job: NewJob<JobTicket>,
         group: Option<&Count>,
     ) -> Result<(), NewJob<JobTicket>> {
-        while self.is_full() && !inside_callback() {
-            self.pending.wait_below(self.limits.jobs, None);
-            self.pending_bytes.wait_below(self.limits.bytes, None);
-        }
+        self.wait_for_room();
         let mut inbox = self.lock();
         if inbox.closed {
             return Err(job);
@@ -211,27 +236,45 @@ impl Shared {
         self.pending.now() >= self.limits.jobs || self.pending_bytes.now() >= self.limits.bytes
     }
 
-    /// A job that cannot be submitted ends at once, the same way as others do.
-    pub(crate) fn refuse(&self, ticket: JobTicket, group: Option<&Count>, error: JobError) {
-        {
-            let _inbox = self.lock();
-            self.outstanding.add_alone(1);
+    /// Waits while too much is pending; callbacks and the dispatcher's thread never do, lest they wait for themselves.
+    fn wait_for_room(&self) {
+        while self.is_full() && callbacks::inside() == Inside::Nothing && !on_dispatcher_thread() {
+            self.pending.wait_below(self.limits.jobs, None);
+            self.pending_bytes.wait_below(self.limits.bytes, None);
         }
+    }
+
+    /// A job that cannot be submitted ends at once, the same way as others do: its callback is called on a thread of
+    /// callbacks. After the end, one that a callback submits although it was told of the end itself is not called back
+    /// any more: it would go on for ever.
+    pub(crate) fn refuse(self: &Arc<Self>, ticket: JobTicket, group: Option<&Count>, error: JobError) {
+        self.wait_for_room();
+        let error = {
+            let inbox = self.lock();
+            self.pending.add_alone(1);
+            self.outstanding.add_alone(1);
+            if inbox.closed { JobError::ShutDown } else { error }
+        };
         if let Some(group) = group {
             group.add(1);
         }
         match ticket.0.settle(Err(error), &mut Wakes::default()) {
+            Some(_) if callbacks::inside() == Inside::Refusal => {
+                tracing::warn!(
+                    "a callback that was told of the shutdown submitted again, which is not called back"
+                );
+                ticket.0.forgo();
+                self.callbacks_done(1);
+            }
             Some(outcome) => self.call_back(&mut vec![Due { ticket, outcome }]),
-            None => self.outstanding.subtract(1),
+            None => self.callbacks_done(1),
         }
     }
 
-    /// Has callbacks called on their thread; here, if that has ended: each is called once, whatever happens.
-    pub(crate) fn call_back(&self, due: &mut Vec<Due>) {
+    /// Has callbacks called on their threads: each once, whatever happens.
+    pub(crate) fn call_back(self: &Arc<Self>, due: &mut Vec<Due>) {
         if !self.callbacks.push(due) {
-            let count = due.len();
-            due.drain(..).for_each(Due::call);
-            self.callbacks_done(count);
+            callbacks::start_again(self);
         }
     }
 
@@ -249,8 +292,8 @@ impl Shared {
         }
     }
 
-    /// Has something found out on the dispatcher's thread. `None` if that has ended, or is the one that asks: in a waker
-    /// or a subscriber of somebody's own it would wait for itself.
+    /// Has something found out on the dispatcher's thread. `None` if that has ended, does not answer, or is the one that
+    /// asks.
     pub(crate) fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Actor) -> T + Send + 'static,
@@ -271,14 +314,20 @@ impl Shared {
         order: impl FnOnce(Task) -> Order,
         question: impl FnOnce(&mut Actor) -> T + Send + 'static,
     ) -> Option<T> {
-        if self.thread.get() == Some(&std::thread::current().id()) {
+        if on_dispatcher_thread() {
             return None;
         }
         let (answer, answered) = mpsc::sync_channel(1);
         self.tell(order(Box::new(move |actor| {
             let _ = answer.send(question(actor));
         })));
-        answered.recv().ok()
+        for _ in 0..ANSWER_PIECES {
+            match answered.recv_timeout(ANSWER_PIECE) {
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                answer => return answer.ok(),
+            }
+        }
+        None
     }
 
     /// Takes everything out of the inbox. If somebody is just putting something in, that is waited for only if there is
@@ -324,13 +373,18 @@ impl Shared {
     /// Jobs were resolved.
     pub(crate) fn resolved(&self, resolved: Resolved) {
         self.pending_bytes.subtract(resolved.args_bytes);
-        self.pending.subtract(resolved.jobs);
-        self.outstanding.subtract(resolved.jobs - resolved.with_callback);
+        self.callbacks_done(resolved.jobs - resolved.with_callback);
     }
 
-    /// So many callbacks have returned.
+    /// So many jobs are through with their callback, or have none.
     pub(crate) fn callbacks_done(&self, count: usize) {
+        self.pending.subtract(count);
         self.outstanding.subtract(count);
+    }
+
+    /// Whether somebody waits for jobs to be through with their callbacks.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.pending.is_waited_for() || self.outstanding.is_waited_for()
     }
 
     /// Waits until nothing is outstanding; false if that took too long.
@@ -393,6 +447,10 @@ impl Count {
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
             self.smaller.notify_all();
         }
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn now(&self) -> usize {

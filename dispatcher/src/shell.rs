@@ -19,6 +19,7 @@ use pp_node::{Node, NodeConfig, Workers};
 use pp_protocol::room;
 use pp_protocol::secret::Secret;
 use pp_protocol::{Moment, SessionId};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 pub(crate) use self::address::Address;
@@ -32,7 +33,7 @@ use crate::core::{Action, Config, Core, DialFailure, Event, NodeKey, NodeKind, N
 use crate::error::{ResizeError, result_of};
 use crate::events;
 use crate::printer::Printer;
-use crate::shared::{JobTicket, Resolved, Shared, Wakes};
+use crate::shared::{JobTicket, Resolved, Shared, Wakes, become_dispatcher_thread};
 use crate::stats::{NodeInfo, Stats};
 
 /// Link events taken in before the inbox is looked at again.
@@ -58,21 +59,26 @@ pub(crate) struct Setup {
 }
 
 /// Starts the dispatcher's thread, and the local node in it.
+///
+/// The runtime is made there and ends there, whatever fails: it must not be dropped by whoever starts a dispatcher, since
+/// that may be a task of another runtime.
 pub(crate) fn start(
     setup: Setup,
     shared: Arc<Shared>,
     printer: Printer,
 ) -> Result<JoinHandle<()>, crate::StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let programs = Programs::open(&setup.programs)?;
-    let actor = {
-        let _inside = runtime.enter();
-        let workers = if setup.in_process { Workers::Threads } else { Workers::Processes };
-        let local = Node::start(NodeConfig { workers, ..NodeConfig::new("local", setup.local_workers) })?;
-        Actor::new(setup, Arc::clone(&shared), local, programs, printer)
-    };
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("pp-dispatcher".into()).spawn(move || {
-        shared.thread.get_or_init(|| std::thread::current().id());
+        become_dispatcher_thread();
+        let (runtime, actor) = match prepare(setup, &shared, programs, printer) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let _ = tell.send(Err(error));
+                return;
+            }
+        };
+        let _ = tell.send(Ok(()));
         if catch_unwind(AssertUnwindSafe(|| runtime.block_on(actor.run()))).is_err() {
             tracing::error!("the dispatcher has failed; its jobs end as shut down");
             shared.fail();
@@ -80,7 +86,25 @@ pub(crate) fn start(
         // Whatever still blocks (a name being looked up, say) is not waited for.
         runtime.shutdown_background();
     })?;
+    let started = told.recv();
+    started.unwrap_or_else(|_| Err(std::io::Error::other("the dispatcher's thread has panicked").into()))?;
     Ok(thread)
+}
+
+fn prepare(
+    setup: Setup,
+    shared: &Arc<Shared>,
+    programs: Programs,
+    printer: Printer,
+) -> Result<(Runtime, Actor), crate::StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let actor = {
+        let _inside = runtime.enter();
+        let workers = if setup.in_process { Workers::Threads } else { Workers::Processes };
+        let local = Node::start(NodeConfig { workers, ..NodeConfig::new("local", setup.local_workers) })?;
+        Actor::new(setup, Arc::clone(shared), local, programs, printer)
+    };
+    Ok((runtime, actor))
 }
 
 /// Somebody waits for so many nodes, until then.

@@ -56,8 +56,13 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         Self { shared, call, options: JobOptions::default(), callback: None, group: None }
     }
 
-    /// Calls `callback` with the outcome, on a thread of the dispatcher that runs one callback after the other.
-    /// It may submit jobs. If it panics, that is reported and changes nothing else.
+    /// Calls `callback` with the outcome, on a thread of the dispatcher that runs one callback after the other: one that
+    /// takes long holds up those behind it, unless there are more threads for them
+    /// ([`Builder::callback_threads`](crate::Builder::callback_threads)).
+    ///
+    /// It may submit jobs. If it panics, that is reported and changes nothing else. After a
+    /// [`shutdown`](crate::Dispatcher::shutdown) it is called with [`JobError::ShutDown`]; what it submits then is not called
+    /// back any more.
     pub fn callback(mut self, callback: impl FnOnce(Result<R, JobError>) + Send + 'static) -> Self {
         self.callback = Some(Box::new(callback));
         self
@@ -122,7 +127,8 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         if self.shared.is_full() { Err(self) } else { Ok(self.submit()) }
     }
 
-    /// Submits the job, waiting while as much is pending as may be (except in callbacks, which never wait).
+    /// Submits the job, waiting while as much is pending as may be (except in callbacks, and in wakers and `tracing`
+    /// subscribers that the dispatcher's thread calls, which never wait).
     pub fn submit(self) -> Job<R> {
         self.submit_sized().0
     }
@@ -182,6 +188,16 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
             drop(Leave(self.group.as_deref()));
         }
         has_callback.then_some(outcome)
+    }
+
+    fn forgo(&self) {
+        let _left = Leave(self.group.as_deref());
+        let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(callback);
+    }
+
+    fn group(&self) -> Option<&Arc<Count>> {
+        self.group.as_ref()
     }
 
     fn call_back(&self, outcome: Result<Payload, JobError>) {

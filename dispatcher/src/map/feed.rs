@@ -1,0 +1,160 @@
+//! The thread that reads the inputs of a map, and submits a job for each.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+
+use crate::callbacks;
+use crate::error::JobError;
+use crate::job::Job;
+use crate::shared::Shared;
+
+/// Jobs that a map keeps in flight at least, and at most.
+const FEWEST: usize = 64;
+const MOST: usize = 128 * 1024;
+/// How large the arguments of these may be, all together, unless there are no more of them than two for each slot.
+const ARGS_BYTES: usize = 16 << 20;
+/// A job adds this fraction of the size of its arguments to the average.
+const AVERAGE_DIVISOR: usize = 8;
+/// Jobs are submitted again once this part of them has ended: some at once cost less than one by one.
+const REFILL_PART: usize = 8;
+/// More than are ever taken.
+const NEVER: usize = usize::MAX;
+
+/// Where the jobs of a map go.
+pub(super) trait Sink<R>: Send + Sync {
+    /// How many results were taken.
+    fn room(&self) -> &Room;
+
+    /// Takes a job, or cancels it if nobody takes results any more.
+    fn put(&self, job: Job<R>);
+
+    /// There are no more inputs, or the input has panicked.
+    fn end(&self, how: thread::Result<()>);
+}
+
+/// Starts the thread that fills a sink.
+pub(super) type Start<R> = Box<dyn FnOnce(Arc<dyn Sink<R>>) -> Result<(), JobError> + Send>;
+
+/// Submits the job of an input, and tells how large its arguments are.
+pub(crate) type Submit<A, R> = Box<dyn Fn(&Arc<Shared>, A) -> (Job<R>, usize) + Send + Sync>;
+
+/// Where the jobs of a map come from.
+///
+/// It has no part in keeping the dispatcher alive: an input may block for ever.
+pub(crate) struct Feed<I: Iterator, R> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) inputs: I,
+    pub(crate) submit: Submit<I::Item, R>,
+}
+
+impl<I: Iterator + Send + 'static, R: Send + 'static> Feed<I, R> {
+    pub(super) fn into_start(self) -> Start<R> {
+        Box::new(move |sink| {
+            // In a callback nothing waits for room among the pending jobs; nor does what is submitted here for it.
+            let inside = callbacks::inside();
+            let read = move || {
+                callbacks::take_part_in(inside);
+                let read = catch_unwind(AssertUnwindSafe(|| self.read(&*sink)));
+                sink.end(read);
+            };
+            let started = thread::Builder::new().name("pp-map".into()).spawn(read);
+            started.map(drop).map_err(|error| JobError::NoThread(error.to_string()))
+        })
+    }
+
+    /// Reads as results are taken, to the end of the inputs, or of those who take.
+    fn read(self, sink: &dyn Sink<R>) {
+        let Self { shared, inputs, submit } = self;
+        // Moving average of the size of their arguments.
+        let mut average_bytes = 0_usize;
+        let (mut submitted, mut taken) = (0_usize, 0);
+        for input in inputs {
+            let (job, args_bytes) = submit(&shared, input);
+            average_bytes = average_bytes - average_bytes / AVERAGE_DIVISOR + args_bytes / AVERAGE_DIVISOR;
+            sink.put(job);
+            submitted += 1;
+            let limit = limit(&shared, average_bytes);
+            if submitted - taken >= limit {
+                taken = sink.room().taken();
+            }
+            if submitted - taken >= limit {
+                taken = sink.room().wait(submitted - (limit - limit / REFILL_PART));
+            }
+            if sink.room().is_closed() {
+                return;
+            }
+        }
+    }
+}
+
+/// How many may be in flight. Twice what the nodes take at once keeps them busy while results are taken.
+fn limit(shared: &Shared, average_bytes: usize) -> usize {
+    let limit = (2 * shared.capacity.load(Ordering::Relaxed)).clamp(FEWEST, MOST);
+    let for_slots = (2 * shared.slots.load(Ordering::Relaxed)).max(2);
+    limit.min((ARGS_BYTES / average_bytes.max(1)).max(for_slots))
+}
+
+/// How much room there is for further jobs: as much as results were taken.
+#[derive(Debug)]
+pub(super) struct Room {
+    taken: AtomicUsize,
+    /// The thread that reads goes on once so many were taken.
+    wanted: AtomicUsize,
+    reader: OnceLock<Thread>,
+    closed: AtomicBool,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        let (taken, wanted) = (AtomicUsize::new(0), AtomicUsize::new(NEVER));
+        Self { taken, wanted, reader: OnceLock::new(), closed: AtomicBool::new(false) }
+    }
+}
+
+impl Room {
+    /// A result was taken.
+    pub(super) fn took_one(&self) {
+        let taken = self.taken.fetch_add(1, Ordering::SeqCst) + 1;
+        if taken >= self.wanted.load(Ordering::SeqCst) {
+            self.wanted.store(NEVER, Ordering::SeqCst);
+            self.wake();
+        }
+    }
+
+    /// No more results will be taken.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(reader) = self.reader.get() {
+            reader.unpark();
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many were taken, or none will be, and yields how many there were.
+    fn wait(&self, wanted: usize) -> usize {
+        self.reader.get_or_init(thread::current);
+        loop {
+            // First this, then a look: whoever takes the one that is waited for does both the other way round.
+            self.wanted.store(wanted, Ordering::SeqCst);
+            let taken = self.taken();
+            if taken >= wanted || self.is_closed() {
+                self.wanted.store(NEVER, Ordering::SeqCst);
+                return taken;
+            }
+            thread::park();
+        }
+    }
+}

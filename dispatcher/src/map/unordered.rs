@@ -1,0 +1,188 @@
+//! Results as they come.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
+
+use futures_core::Stream;
+use serde::de::DeserializeOwned;
+
+use super::feed::{Room, Sink, Start};
+use crate::Dispatcher;
+use crate::completions::Completions;
+use crate::error::JobError;
+use crate::job::{Job, Waiter};
+
+/// Stands for the number of a job where the end of the inputs is told.
+const END: usize = usize::MAX;
+
+/// The results of [`Map::unordered`](super::Map::unordered): an `Iterator` and a `Stream` of results as they come.
+#[must_use = "nothing happens before results are asked for"]
+pub struct Unordered<R: Send + 'static> {
+    /// Keeps it going.
+    _dispatcher: Dispatcher,
+    /// Until the first result is asked for.
+    start: Option<Start<R>>,
+    /// Jobs that have ended, as far as they have been taken out of there.
+    ended: VecDeque<Job<R>>,
+    flight: Arc<Flight<R>>,
+}
+
+/// Jobs in flight.
+struct Flight<R> {
+    room: Room,
+    jobs: Mutex<Jobs<R>>,
+    /// Numbers of those that have ended.
+    completions: Arc<Completions>,
+}
+
+struct Jobs<R> {
+    /// Each at its number.
+    numbered: Vec<Option<Job<R>>>,
+    /// Numbers that are free.
+    free: Vec<usize>,
+    /// How the reading of inputs ended: with a panic, maybe.
+    end: Option<thread::Result<()>>,
+    /// Nobody takes results any more.
+    closed: bool,
+}
+
+impl<R: DeserializeOwned + Send + 'static> Unordered<R> {
+    pub(super) fn new(dispatcher: Dispatcher, start: Start<R>) -> Self {
+        let jobs = Jobs { numbered: Vec::new(), free: Vec::new(), end: None, closed: false };
+        let flight = Flight { room: Room::default(), jobs: Mutex::new(jobs), completions: Arc::default() };
+        Self { _dispatcher: dispatcher, start: Some(start), ended: VecDeque::new(), flight: Arc::new(flight) }
+    }
+
+    fn start(&mut self) -> Result<(), JobError> {
+        match self.start.take() {
+            Some(start) => start(Arc::clone(&self.flight) as Arc<dyn Sink<R>>),
+            None => Ok(()),
+        }
+    }
+
+    fn take(&mut self) -> Option<Result<R, JobError>> {
+        let outcome = self.ended.pop_front()?.wait();
+        self.flight.room.took_one();
+        Some(outcome)
+    }
+}
+
+impl<R> Flight<R> {
+    fn lock(&self) -> MutexGuard<'_, Jobs<R>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves to `ended` the jobs of these numbers. True if no more will come.
+    fn land(&self, numbers: &mut VecDeque<usize>, ended: &mut VecDeque<Job<R>>) -> bool {
+        let mut jobs = self.lock();
+        for number in numbers.drain(..).filter(|number| *number != END) {
+            ended.extend(jobs.numbered[number].take());
+            jobs.free.push(number);
+        }
+        if !ended.is_empty() || jobs.free.len() < jobs.numbered.len() {
+            return false;
+        }
+        match jobs.end.replace(Ok(())) {
+            Some(Ok(())) => true,
+            // The input's own panic goes on where its results are taken.
+            Some(Err(panic)) => resume_unwind(panic),
+            None => {
+                jobs.end = None;
+                false
+            }
+        }
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Sink<R> for Flight<R> {
+    fn room(&self) -> &Room {
+        &self.room
+    }
+
+    fn put(&self, job: Job<R>) {
+        let mut jobs = self.lock();
+        if jobs.closed {
+            drop(jobs);
+            return job.cancel();
+        }
+        let cell = Arc::clone(&job.cell);
+        let number = jobs.free.pop().unwrap_or_else(|| {
+            jobs.numbered.push(None);
+            jobs.numbered.len() - 1
+        });
+        jobs.numbered[number] = Some(job);
+        drop(jobs);
+        if !cell.watch(Waiter::Completions(Arc::clone(&self.completions), number)) {
+            self.completions.push(number);
+        }
+    }
+
+    fn end(&self, how: thread::Result<()>) {
+        self.lock().end = Some(how);
+        self.completions.push(END);
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Iterator for Unordered<R> {
+    type Item = Result<R, JobError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Err(error) = self.start() {
+            return Some(Err(error));
+        }
+        let mut numbers = VecDeque::new();
+        while self.ended.is_empty() {
+            if self.flight.land(&mut numbers, &mut self.ended) {
+                return None;
+            }
+            if self.ended.is_empty() && !self.flight.completions.wait_for_all(&mut numbers) {
+                return Some(Err(JobError::OnDispatcherThread));
+            }
+        }
+        self.take()
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Stream for Unordered<R> {
+    type Item = Result<R, JobError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Err(error) = this.start() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let mut numbers = VecDeque::new();
+        while this.ended.is_empty() {
+            if this.flight.land(&mut numbers, &mut this.ended) {
+                return Poll::Ready(None);
+            }
+            if this.ended.is_empty() {
+                std::task::ready!(this.flight.completions.poll_all(&mut numbers, context));
+            }
+        }
+        Poll::Ready(this.take())
+    }
+}
+
+impl<R: Send + 'static> Drop for Unordered<R> {
+    fn drop(&mut self) {
+        let mut jobs = self.flight.lock();
+        jobs.closed = true;
+        let in_flight = std::mem::take(&mut jobs.numbered);
+        jobs.free.clear();
+        drop(jobs);
+        self.flight.room.close();
+        self.ended.iter().chain(in_flight.iter().flatten()).for_each(Job::cancel);
+    }
+}
+
+impl<R: Send + 'static> fmt::Debug for Unordered<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unordered").field("started", &self.start.is_none()).finish_non_exhaustive()
+    }
+}
