@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pp_node::functions::Registry;
@@ -43,6 +44,14 @@ pub enum Output {
     Raw,
     /// They are only told as events.
     EventsOnly,
+}
+
+/// Whether `init()` has been called in this process, which is then no worker.
+static INIT_CALLED: AtomicBool = AtomicBool::new(false);
+
+/// `init()` has been called.
+pub(crate) fn note_init() {
+    INIT_CALLED.store(true, Ordering::Relaxed);
 }
 
 /// Says how a dispatcher is to be set up. What is not said is taken from the environment:
@@ -219,14 +228,23 @@ impl Builder {
     ///
     /// # Errors
     /// When something said here or in the environment makes no sense, the secret file cannot be used, or
-    /// [`init`](crate::init) was not called.
+    /// [`init`](crate::init) was not called, or this is a job.
     pub fn start(self) -> Result<Dispatcher, StartError> {
         if pp_node::worker::started_as_worker() {
-            return Err(StartError::InsideWorker);
+            return Err(if pp_node::worker::serves() {
+                StartError::InsideJob
+            } else {
+                StartError::InsideWorker
+            });
         }
         Registry::of_this_program()?;
         log_as_told()?;
         let setup = self.setup()?;
+        // Wherever workers are started from this program, they have to get to init().
+        let starts_workers = !self.observer && (!self.in_process || setup.is_remote());
+        if starts_workers && !INIT_CALLED.load(Ordering::Relaxed) {
+            return Err(StartError::WithoutInit);
+        }
         let limits = Limits {
             jobs: self.pending_jobs.unwrap_or(PENDING_JOBS),
             bytes: self.pending_bytes.unwrap_or(PENDING_BYTES),
@@ -270,14 +288,14 @@ impl Builder {
         };
         let local_workers = u32::try_from(local_workers).ok().filter(|workers| *workers <= SLOTS);
         let local_workers = local_workers.ok_or(StartError::TooManyWorkers)?;
-        let remote = discover || !nodes.is_empty();
+        let is_remote = discover || !nodes.is_empty();
         Ok(Setup {
             local_workers,
             in_process: self.in_process,
             observer: self.observer,
             nodes,
             discover,
-            secret: if remote { self.find_secret()? } else { None },
+            secret: if is_remote { self.find_secret()? } else { None },
             programs: self.programs.clone(),
             max_attempts: self.max_attempts,
             suspect_after,

@@ -7,7 +7,7 @@ use pp_protocol::{FunctionId, Panic, Payload};
 
 pub use crate::core::Failure;
 use crate::core::JobOutcome;
-use crate::function::name_of;
+use crate::function::{name_of, remedy};
 
 /// How a job ended, other than with a result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -41,8 +41,19 @@ pub enum JobError {
         limit: u64,
     },
     /// The function is not registered in this program; the job was not submitted.
-    #[error("the function {0} is not registered; write #[job] above it")]
+    #[error("the function {0} is not registered: {hint}", hint = remedy(.0))]
     NotRegistered(&'static str),
+    /// The function pointer leads to two functions, whose code the compiler has merged; the job was not submitted.
+    #[error(
+        "the function pointer leads to both {first} and {second}, since the compiler has merged them: they do the same \
+         here; pass the function itself, in each branch if there are several"
+    )]
+    SameCode {
+        /// A function.
+        first: &'static str,
+        /// The other one.
+        second: &'static str,
+    },
     /// The program on the node does not know the function.
     #[error(
         "the node's build of this program does not know the function {0}; \
@@ -124,6 +135,19 @@ pub enum StartError {
          call pp_dispatcher::init() as the first line of main()"
     )]
     InsideWorker,
+    /// A job builds a dispatcher.
+    #[error(
+        "a job cannot start a dispatcher: it runs in a worker, which has no workers of its own; return what is to be done \
+         next, and submit that in the program that submitted this job, from a callback, say"
+    )]
+    InsideJob,
+    /// `init()` was not called in this process: its workers would run `main` from the start.
+    #[error(
+        "pp_dispatcher::init() has not been called, so that workers, which are this program started again, would do all \
+         that it does instead of running jobs: call it as the first line of main(); in a #[test], which has no main() of \
+         its own, use Dispatcher::builder().in_process(true), without other nodes"
+    )]
+    WithoutInit,
     /// The functions of this program are not in order.
     #[error(transparent)]
     Functions(#[from] pp_node::functions::RegistryError),

@@ -42,6 +42,7 @@ impl Init {
     pub fn run(self) {
         worker::set_stack_bytes(self.stack_bytes);
         worker::serve_if_worker();
+        crate::builder::note_init();
     }
 }
 

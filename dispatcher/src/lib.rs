@@ -78,8 +78,11 @@ mod public {
     /// What the code that `#[job]` writes needs. Not for use by hand.
     #[doc(hidden)]
     pub mod __private {
+        pub use core::any::type_name_of_val;
+        pub use core::primitive::usize;
+
         pub use inventory;
-        pub use pp_node::functions::{Function, invoke};
+        pub use pp_node::functions::{Function, Identity, invoke};
     }
 }
 

@@ -58,6 +58,13 @@ pub(crate) struct Setup {
     pub(crate) output: Output,
 }
 
+impl Setup {
+    /// Whether there may be nodes beside the local one.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.discover || !self.nodes.is_empty()
+    }
+}
+
 /// Starts the dispatcher's thread, and the local node in it.
 ///
 /// The runtime is made there and ends there, whatever fails: it must not be dropped by whoever starts a dispatcher, since
@@ -260,7 +267,7 @@ impl Actor {
 
     /// Tells whoever waits when so many nodes beside the local one can be given jobs, or that none will ever be.
     pub(crate) fn wait_for_nodes(&mut self, waiting: WaitForNodes) {
-        let none_will_come = !self.setup.discover && self.setup.nodes.is_empty();
+        let none_will_come = !self.setup.is_remote();
         if none_will_come || self.nodes_in_use() >= waiting.count {
             let _ = waiting.tell.try_send(());
         } else {

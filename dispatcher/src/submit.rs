@@ -42,7 +42,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         F: JobFunction<A, Output = R>,
         A: Serialize,
     {
-        let call = find(function).map_err(JobError::NotRegistered).and_then(|function| {
+        let call = find(function).and_then(|function| {
             let args = encode(args).map_err(|error| match error.too_large() {
                 Some(size) => JobError::ArgumentsTooLarge { size, limit: PAYLOAD_BYTES as u64 },
                 None => JobError::Serialisation(format!(

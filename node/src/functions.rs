@@ -3,6 +3,7 @@
 //! `#[job]` registers each at link time through [`inventory`]; [`Registry`] is built from that once per process. Two
 //! functions that would answer to one name are an error at start, so that a job never runs the wrong one.
 
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,8 +19,42 @@ use serde::de::DeserializeOwned;
 pub struct Function {
     /// Yields its full path. A function, because `std::any::type_name` is not a constant.
     pub name: fn() -> &'static str,
+    /// The version of the library or program that it is part of: two versions of one may be linked together. Empty if it
+    /// has none.
+    pub version: &'static str,
+    /// What tells it from others in this process.
+    pub identity: fn() -> Identity,
     /// Calls it.
     pub call: Call,
+}
+
+/// What tells a function from others in this process, other than its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its own type: each function has one.
+    item: TypeId,
+    pointer: Pointer,
+}
+
+impl Identity {
+    /// Of `function`, which `pointer` leads to, at this address.
+    pub fn of<F: 'static, P: 'static>(_function: &F, _pointer: &P, address: usize) -> Self {
+        Self { item: TypeId::of::<F>(), pointer: Pointer::new::<P>(address) }
+    }
+}
+
+/// A pointer to a function: where it leads, and what is to be called there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pointer {
+    kind: TypeId,
+    address: usize,
+}
+
+impl Pointer {
+    /// One of type `P` that leads there.
+    pub fn new<P: 'static>(address: usize) -> Self {
+        Self { kind: TypeId::of::<P>(), address }
+    }
 }
 
 /// Decodes arguments, calls a function and appends its serialised result to the second parameter.
@@ -82,11 +117,16 @@ pub enum CallError {
 /// The functions of this program cannot be told apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// Two functions have the same full path.
-    #[error("two #[job] functions are both named {name}; rename one, or move it to a module of its own")]
+    /// Two functions have the same full path, in libraries of the same version.
+    #[error(
+        "two #[job] functions are both named {name}; rename one, or move it to a module of its own, or use one of the two \
+         libraries of that name and version {version:?}"
+    )]
     NameTwice {
         /// The path.
         name: &'static str,
+        /// The version.
+        version: &'static str,
     },
     /// Two names have the same identifier.
     #[error("the #[job] functions {first} and {second} get the same identifier; rename one of them")]
@@ -106,10 +146,20 @@ pub fn function_id(name: &str) -> FunctionId {
     FunctionId(u64::from_le_bytes(std::array::from_fn(|place| bytes[place])))
 }
 
+/// The identifier of a function with this full path, in a library or program of this version: the same wherever that was
+/// compiled.
+fn versioned_id(name: &str, version: &str) -> FunctionId {
+    if version.is_empty() { function_id(name) } else { function_id(&format!("{name} {version}")) }
+}
+
 /// All functions of this program, by identifier.
 #[derive(Debug)]
 pub struct Registry {
     functions: FunctionMap<Registered>,
+    /// Each by its own type.
+    items: HashMap<TypeId, FunctionId>,
+    /// Those that a pointer leads to: several where the compiler has merged functions that do the same.
+    pointers: HashMap<Pointer, Vec<FunctionId>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,22 +180,38 @@ impl Registry {
     }
 
     fn new(functions: impl Iterator<Item = Function>) -> Result<Self, RegistryError> {
-        let mut registered = FunctionMap::<Registered>::default();
+        let mut registry =
+            Self { functions: FunctionMap::default(), items: HashMap::new(), pointers: HashMap::new() };
         for function in functions {
-            let name = (function.name)();
-            match registered.entry(function_id(name)) {
+            let (name, version) = ((function.name)(), function.version);
+            let id = versioned_id(name, version);
+            match registry.functions.entry(id) {
                 Entry::Vacant(place) => {
                     place.insert(Registered { name, call: function.call });
                 }
                 Entry::Occupied(other) if other.get().name == name => {
-                    return Err(RegistryError::NameTwice { name });
+                    return Err(RegistryError::NameTwice { name, version });
                 }
                 Entry::Occupied(other) => {
                     return Err(RegistryError::SameId { first: other.get().name, second: name });
                 }
             }
+            let Identity { item, pointer } = (function.identity)();
+            registry.items.insert(item, id);
+            registry.pointers.entry(pointer).or_default().push(id);
         }
-        Ok(Self { functions: registered })
+        Ok(registry)
+    }
+
+    /// The identifier of the function of this type.
+    pub fn item(&self, item: TypeId) -> Option<FunctionId> {
+        self.items.get(&item).copied()
+    }
+
+    /// The identifiers of the functions that this pointer leads to: several if the compiler has merged functions that do
+    /// the same, and none if it keeps a copy of the function where the pointer comes from.
+    pub fn pointer(&self, pointer: Pointer) -> &[FunctionId] {
+        self.pointers.get(&pointer).map_or(&[], Vec::as_slice)
     }
 
     /// How to call the function of this identifier.
@@ -225,8 +291,15 @@ mod tests {
         invoke(args, result, |(a, b): (u32, u32)| a + b)
     }
 
-    const ADD: Function = Function { name: || "tests::add", call: add };
-    const ALSO_ADD: Function = Function { name: || "tests::also_add", call: add };
+    const ADD: Function =
+        Function { name: || "tests::add", version: "", identity: || identity::<u8>(1), call: add };
+    const ALSO_ADD: Function =
+        Function { name: || "tests::also_add", version: "", identity: || identity::<u16>(1), call: add };
+
+    /// Of a function whose own type is that of a number.
+    fn identity<F: Default + 'static>(address: usize) -> Identity {
+        Identity::of(&F::default(), &(add as fn(_, _) -> _), address)
+    }
 
     #[test]
     fn a_function_is_found_by_its_identifier_and_called() {
@@ -251,8 +324,32 @@ mod tests {
     #[test]
     fn two_functions_of_one_name_are_an_error_that_names_them() {
         let error = Registry::new([ADD, ALSO_ADD, ADD].into_iter()).unwrap_err();
-        assert_eq!(error, RegistryError::NameTwice { name: "tests::add" });
+        assert_eq!(error, RegistryError::NameTwice { name: "tests::add", version: "" });
         assert!(error.to_string().contains("rename"), "{error}");
+    }
+
+    #[test]
+    fn two_versions_of_one_library_are_told_apart_and_each_function_is_found_by_its_type() {
+        let of = |version, identity| Function { version, identity, ..ADD };
+        let (old, new) = (of("1.0.0", || identity::<u8>(1)), of("2.0.0", || identity::<u16>(2)));
+        let registry = Registry::new([old, new].into_iter()).unwrap();
+        let ids = [TypeId::of::<u8>(), TypeId::of::<u16>()].map(|item| registry.item(item).unwrap());
+        assert_eq!(ids, [versioned_id("tests::add", "1.0.0"), versioned_id("tests::add", "2.0.0")]);
+        assert_eq!(ids.map(|id| registry.name(id)), [Some("tests::add"); 2]);
+        assert!(registry.item(TypeId::of::<u32>()).is_none());
+        let error = Registry::new([old, old].into_iter()).unwrap_err();
+        assert!(error.to_string().contains("1.0.0"), "{error}");
+    }
+
+    #[test]
+    fn a_pointer_leads_to_all_functions_that_share_its_code() {
+        let other = Function { name: || "tests::other", identity: || identity::<u32>(2), ..ADD };
+        let registry = Registry::new([ADD, ALSO_ADD, other].into_iter()).unwrap();
+        let leads_to = |address| registry.pointer(identity::<u8>(address).pointer);
+        assert_eq!(leads_to(1), [function_id("tests::add"), function_id("tests::also_add")]);
+        assert_eq!(leads_to(2), [function_id("tests::other")]);
+        assert!(leads_to(3).is_empty());
+        assert!(registry.pointer(Pointer::new::<fn()>(1)).is_empty(), "it is called in another way");
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! The `#[job]` attribute, which `pp-dispatcher` re-exports.
 //!
-//! `signature` decides whether a function can be a job and says in its own words why not; `registration` writes
-//! the code that makes it known at link time. Nothing here knows how a job is run.
+//! `signature` decides whether a function can be a job and says in its own words why not, `place` whether it stands where
+//! one can; `registration` writes the code that makes it known at link time. Nothing here knows how a job is run.
 
+mod place;
 mod registration;
 mod signature;
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::spanned::Spanned;
-use syn::{Error, ItemFn};
+use syn::parse::Parser;
+use syn::{Error, ItemFn, Path, Token};
 
 /// Makes a function known by name, so that a `Dispatcher` can have it called in another process.
 ///
 /// The function stays an ordinary one. It has to be a free function with 0 to 12 arguments, each taken by value; what
 /// it takes and returns has to implement serde's `Serialize` and `Deserialize`.
+///
+/// Where `pp_dispatcher` goes by another name, because it is renamed in `Cargo.toml` or reached through another crate,
+/// that is said as `#[job(crate = other::name)]`.
 ///
 /// ```
 /// use pp_dispatcher::{Dispatcher, job};
@@ -42,15 +46,29 @@ fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 fn register(attribute: TokenStream, item: TokenStream) -> Result<TokenStream, Error> {
-    if !attribute.is_empty() {
-        let say = "#[job] takes nothing in parentheses; limits and priorities are given where the job is submitted, \
-                   with Dispatcher::job";
-        return Err(Error::new(attribute.span(), say));
-    }
+    let library = library(attribute)?;
     let function = syn::parse2::<ItemFn>(item)
         .map_err(|error| Error::new(error.span(), "#[job] belongs above a free function with a body"))?;
-    let arguments = signature::arguments(&function.sig)?;
-    Ok(registration::registration(&function.sig, &arguments))
+    signature::check(&function)?;
+    place::check(&function.sig.ident)?;
+    Ok(registration::registration(&function, &library))
+}
+
+/// What `pp_dispatcher` is called where the attribute stands.
+fn library(attribute: TokenStream) -> Result<Path, Error> {
+    if attribute.is_empty() {
+        return Ok(syn::parse_quote!(::pp_dispatcher));
+    }
+    let named = |input: syn::parse::ParseStream<'_>| {
+        input.parse::<Token![crate]>()?;
+        input.parse::<Token![=]>()?;
+        input.call(Path::parse_mod_style)
+    };
+    named.parse2(attribute).map_err(|error| {
+        let say = "#[job] takes nothing in parentheses but the name of this library, as in #[job(crate = name)]; limits and \
+                   priorities are given where the job is submitted, with Dispatcher::job";
+        Error::new(error.span(), say)
+    })
 }
 
 #[cfg(test)]

@@ -1,29 +1,52 @@
 //! The code that makes a function known at link time.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::quote_spanned;
+use quote::{quote, quote_spanned};
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Signature, Type};
+use syn::{Attribute, FnArg, ItemFn, Meta, Path, ReturnType, Token};
 
 /// Submits the function to the inventory, with code that decodes its arguments, calls it and encodes its result.
 ///
-/// It stands beside the function, in a scope of its own, so that it sees the same names and adds none.
-pub(crate) fn registration(signature: &Signature, types: &[&Type]) -> TokenStream {
-    let function = &signature.ident;
-    // Names that the function itself cannot be called by: it may be named `argument_0`.
-    let names: Vec<_> =
-        (0..types.len()).map(|n| Ident::new(&format!("argument_{n}"), Span::mixed_site())).collect();
+/// It stands beside the function, in a scope of its own, so that it sees the same names and adds none. Whatever it uses is
+/// reached through `library`, whatever else may go by the name of `std` or `usize` there; and its own names are such that
+/// the function cannot be called by them.
+pub(crate) fn registration(function: &ItemFn, library: &Path) -> TokenStream {
+    let signature = &function.sig;
+    let name = &signature.ident;
+    let own = |name: &str| Ident::new(name, Span::mixed_site());
+    let (pointer, source, output) = (own("pointer"), own("source"), own("output"));
+    let types: Vec<_> = signature.inputs.iter().filter_map(typed).collect();
+    let arguments: Vec<_> = (0..types.len()).map(|n| own(&format!("argument_{n}"))).collect();
+    let result = match &signature.output {
+        ReturnType::Default => quote!(()),
+        ReturnType::Type(_, result) => quote!(#result),
+    };
+    let conditions = function.attrs.iter().filter_map(condition);
+    // The compiler tells it of the crate it is compiling: two versions of one library may be part of a program.
+    let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
     // A type that cannot be serialised is then reported at the signature, and not at the attribute.
     let at = signature.span().resolved_at(Span::call_site());
     quote_spanned! {at=>
+        #(#conditions)*
+        #[allow(deprecated)]
         const _: () = {
-            ::pp_dispatcher::__private::inventory::submit! {
-                ::pp_dispatcher::__private::Function {
-                    name: || ::std::any::type_name_of_val(&#function),
-                    call: |arguments, result| ::pp_dispatcher::__private::invoke(
-                        arguments,
-                        result,
-                        |(#(#names,)*): (#(#types,)*)| #function(#(#names),*),
+            #library::__private::inventory::submit! {
+                #library::__private::Function {
+                    name: || #library::__private::type_name_of_val(&#name),
+                    version: #version,
+                    identity: || {
+                        let #pointer: fn(#(#types),*) -> #result = #name;
+                        #library::__private::Identity::of(
+                            &#name,
+                            &#pointer,
+                            #pointer as #library::__private::usize,
+                        )
+                    },
+                    call: |#source, #output| #library::__private::invoke(
+                        #source,
+                        #output,
+                        |(#(#arguments,)*): (#(#types,)*)| #name(#(#arguments),*),
                     ),
                 }
             }
@@ -31,15 +54,36 @@ pub(crate) fn registration(signature: &Signature, types: &[&Type]) -> TokenStrea
     }
 }
 
+fn typed(input: &FnArg) -> Option<&syn::Type> {
+    match input {
+        FnArg::Typed(argument) => Some(&argument.ty),
+        FnArg::Receiver(_) => None,
+    }
+}
+
+/// What makes the function conditional, if that is what the attribute does: it makes the registration so, too.
+fn condition(attribute: &Attribute) -> Option<TokenStream> {
+    if attribute.path().is_ident("cfg") {
+        return Some(quote!(#attribute));
+    }
+    if !attribute.path().is_ident("cfg_attr") {
+        return None;
+    }
+    let metas = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated).ok()?;
+    let mut metas = metas.iter();
+    let predicate = metas.next()?;
+    let conditions: Vec<_> = metas.filter(|meta| meta.path().is_ident("cfg")).collect();
+    (!conditions.is_empty()).then(|| quote!(#[cfg_attr(#predicate, #(#conditions),*)]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quote::quote;
 
     fn written(function: TokenStream) -> String {
-        let function = syn::parse2::<syn::ItemFn>(function).expect("a function");
-        let types = crate::signature::arguments(&function.sig).expect("it can be a job");
-        registration(&function.sig, &types).to_string()
+        let function = syn::parse2::<ItemFn>(function).expect("a function");
+        crate::signature::check(&function).expect("it can be a job");
+        registration(&function, &syn::parse_quote!(::pp_dispatcher)).to_string()
     }
 
     #[test]
@@ -75,9 +119,26 @@ mod tests {
                 n
             }
         ));
-        assert!(
-            written.contains(&quote!(name: || ::std::any::type_name_of_val(&fib)).to_string()),
-            "{written}"
-        );
+        assert!(written.contains("type_name_of_val (& fib)"), "{written}");
+        assert!(written.contains(env!("CARGO_PKG_VERSION")), "with the version of the crate: {written}");
+    }
+
+    #[test]
+    fn conditions_of_the_function_are_those_of_its_registration() {
+        let written = written(quote!(
+            /// Documented.
+            #[cfg(unix)]
+            #[inline]
+            #[cfg_attr(test, cfg(unix), doc(hidden))]
+            #[cfg_attr(test, inline)]
+            fn f() {}
+        ));
+        let conditions = quote! {
+            #[cfg(unix)]
+            #[cfg_attr(test, cfg(unix))]
+            #[allow(deprecated)]
+            const _
+        };
+        assert!(written.starts_with(&conditions.to_string()), "{written}");
     }
 }

@@ -4,52 +4,61 @@ use proc_macro2::Span;
 use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{
-    Error, FnArg, PatType, ReturnType, Signature, Type, TypeBareFn, TypeImplTrait, TypePtr, TypeReference,
-    TypeTraitObject,
+    Error, FnArg, GenericParam, ItemFn, Lifetime, PatType, Path, ReturnType, Signature, Type, TypeBareFn,
+    TypeImplTrait, TypePtr, TypeReference, TypeTraitObject,
 };
 
 /// As many as `JobFunction` is implemented for.
 const MOST_ARGUMENTS: usize = 12;
 
-/// The types of the function's arguments.
+/// Whether the function can be a job.
 ///
 /// # Errors
-/// Everything that keeps it from being a job.
-pub(crate) fn arguments(signature: &Signature) -> Result<Vec<&Type>, Error> {
+/// Everything that keeps it from being one.
+pub(crate) fn check(function: &ItemFn) -> Result<(), Error> {
+    let signature = &function.sig;
     let mut objections = Objections::default();
     objections.check_kind(signature);
-    let mut types = Vec::new();
+    if let Some(attribute) =
+        function.attrs.iter().find(|attribute| attribute.path().is_ident("target_feature"))
+    {
+        objections.add(
+            attribute.span(),
+            "a job may run on a machine without this feature; make it a plain function that looks for the feature and \
+             calls this one",
+        );
+    }
     for input in &signature.inputs {
         match input {
-            FnArg::Typed(argument) => {
-                objections.check_argument(argument);
-                types.push(&*argument.ty);
-            }
+            FnArg::Typed(argument) => objections.check_argument(argument),
             FnArg::Receiver(receiver) => objections.add(
                 receiver.span(),
                 "a method cannot be a job; make it a free function that takes what it needs as arguments",
             ),
         }
     }
-    if types.len() > MOST_ARGUMENTS {
+    if signature.inputs.len() > MOST_ARGUMENTS {
         objections.add(
             signature.inputs.span(),
             "a job takes at most 12 arguments; put some of them together in a struct or a tuple",
         );
     }
     objections.check_result(&signature.output);
-    objections.0.map_or(Ok(types), Err)
+    objections.errors.map_or(Ok(()), Err)
 }
 
 #[derive(Default)]
-struct Objections(Option<Error>);
+struct Objections {
+    errors: Option<Error>,
+    knows_of_lifetimes: bool,
+}
 
 impl Objections {
     fn add(&mut self, place: Span, words: &str) {
         let error = Error::new(place, words);
-        match &mut self.0 {
+        match &mut self.errors {
             Some(errors) => errors.combine(error),
-            None => self.0 = Some(error),
+            None => self.errors = Some(error),
         }
     }
 
@@ -67,11 +76,29 @@ impl Objections {
                 "a job cannot be unsafe, since its caller is another process; wrap it in a safe function",
             );
         }
-        if !signature.generics.params.is_empty() {
+        if let Some(abi) = &signature.abi
+            && abi.name.as_ref().is_none_or(|name| name.value() != "Rust")
+        {
             self.add(
-                signature.generics.params.span(),
+                abi.span(),
+                "a job cannot be an `extern` function: one that panics ends its worker; remove `extern`, or write a plain \
+                 function that calls this one",
+            );
+        }
+        let generics = &signature.generics;
+        if generics.params.iter().any(|parameter| !matches!(parameter, GenericParam::Lifetime(_))) {
+            self.add(
+                generics.params.span(),
                 "a job cannot be generic: it is found by its name; write a function for each type that calls this one",
             );
+        } else if !generics.params.is_empty() {
+            self.add(
+                generics.params.span(),
+                "a job cannot have lifetimes: what it takes and returns is sent between processes; take and return owned \
+                 values",
+            );
+            // Said once: types that use them say nothing new.
+            self.knows_of_lifetimes = true;
         }
         if let Some(variadic) = &signature.variadic {
             self.add(variadic.span(), "a job has a fixed number of arguments; take a Vec");
@@ -138,6 +165,23 @@ struct TypeObjections<'a> {
 }
 
 impl<'ast> Visit<'ast> for TypeObjections<'_> {
+    fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
+        if lifetime.ident != "static" && !self.all.knows_of_lifetimes {
+            self.all.add(lifetime.span(), self.role.owned());
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast Path) {
+        if path.segments.first().is_some_and(|first| first.ident == "Self") {
+            self.all.add(
+                path.span(),
+                "an associated function cannot be a job; make it a free function, and name the type",
+            );
+        } else {
+            syn::visit::visit_path(self, path);
+        }
+    }
+
     fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
         let mut words = self.role.owned().to_owned();
         if let Some(instead) = owned_form(&reference.elem) {
@@ -187,8 +231,8 @@ mod tests {
 
     fn errors(function: proc_macro2::TokenStream) -> Vec<String> {
         let function = syn::parse2::<syn::ItemFn>(function).expect("a function");
-        match arguments(&function.sig) {
-            Ok(_) => Vec::new(),
+        match check(&function) {
+            Ok(()) => Vec::new(),
             Err(errors) => errors.into_iter().map(|error| error.to_string()).collect(),
         }
     }
@@ -322,13 +366,38 @@ mod tests {
             the_error(quote!(
                 fn f<'a>(t: Cow<'a, str>) {}
             ))
-            .contains("cannot be generic")
+            .contains("cannot have lifetimes")
         );
         assert!(
             the_error(quote!(
                 fn f<const N: usize>(t: [u8; N]) {}
             ))
             .contains("cannot be generic")
+        );
+        assert!(
+            the_error(quote!(
+                fn f(t: Cow<'_, str>) {}
+            ))
+            .contains("take an owned value")
+        );
+        assert!(
+            the_error(quote!(
+                extern "C" fn f() {}
+            ))
+            .contains("remove `extern`")
+        );
+        assert!(
+            the_error(quote!(
+                fn f(at: Vec<Self>) {}
+            ))
+            .contains("associated function")
+        );
+        assert!(
+            the_error(quote!(
+                #[target_feature(enable = "avx2")]
+                fn f() {}
+            ))
+            .contains("without this feature")
         );
         assert!(
             the_error(quote!(

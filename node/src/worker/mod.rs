@@ -124,10 +124,15 @@ pub fn serve_if_worker() {
     end_process();
 }
 
+/// Whether this process serves as a worker: what asks is a job.
+pub fn serves() -> bool {
+    SERVES.load(Ordering::Relaxed)
+}
+
 /// Whether a node started this process as a worker, be it that it serves already or that it has not called
 /// `pp_dispatcher::init()`. Programs that a job starts are not workers.
 pub fn started_as_worker() -> bool {
-    SERVES.load(Ordering::Relaxed) || handover::is_pending()
+    serves() || handover::is_pending()
 }
 
 /// Starts a thread that jobs run on.

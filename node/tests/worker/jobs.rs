@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pp_node::functions::{Function, invoke};
+use pp_node::functions::{Function, Identity, invoke};
 use serde::ser::{Error, Serialize, Serializer};
 
 /// Argument with which this program prints whether it was started as a worker.
@@ -17,7 +17,12 @@ static KEPT: Mutex<Vec<Bytes>> = Mutex::new(Vec::new());
 macro_rules! jobs {
     ($($name:literal => $function:expr,)*) => {
         $(inventory::submit! {
-            Function { name: || $name, call: |args, result| invoke(args, result, $function) }
+            Function {
+                name: || $name,
+                version: "",
+                identity: || Identity::of(&$function, &(), 0),
+                call: |args, result| invoke(args, result, $function),
+            }
         })*
     };
 }

@@ -463,7 +463,9 @@ fn callbacks_that_wait_count_as_pending() {
     for _ in 0..3 {
         let held = Arc::clone(&held);
         // The first is released by word, the others by there being nobody to give it any more.
-        let callback = move |_| drop(held.lock().expect("it is whole").recv_timeout(PATIENCE));
+        let callback = move |_| {
+            let _ = held.lock().expect("it is whole").recv_timeout(PATIENCE);
+        };
         let job = dispatcher.job(double, (1,)).callback(callback).submit();
         wait_until("the job to end", || job.has_ended());
     }

@@ -53,7 +53,8 @@ fn main() {
         refusing::a_program_for_another_architecture_is_refused_by_a_node,
         refusing::a_dispatcher_says_why_a_node_does_not_run_its_program,
         refusing::what_is_not_a_ppserver_is_told_apart_from_nothing,
-        refusing::a_program_that_forgets_init_is_told_so,
+        refusing::a_program_that_forgets_init_is_told_so_before_it_starts_a_worker,
+        refusing::a_program_that_calls_init_only_at_times_is_told_by_its_workers,
         refusing::a_dispatcher_without_a_secret_says_where_to_get_one,
     ])
 }

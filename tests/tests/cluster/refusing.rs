@@ -15,6 +15,8 @@ use crate::jobs::{builder, only_node, square};
 
 /// Makes this program one that does not call `init()`.
 pub(crate) const FORGETFUL: &str = "CLUSTER_TEST_FORGETFUL";
+/// Argument with which the program that forgets does call it.
+const REMEMBERED: &str = "--remembered";
 
 /// Waits until the only node is refused or unreachable.
 fn unused(dispatcher: &Dispatcher) -> NodeInfo {
@@ -129,7 +131,12 @@ pub(crate) fn what_is_not_a_ppserver_is_told_apart_from_nothing() {
     assert!(reason(&node).contains("no ppserver listens there"), "{node}");
 }
 
+/// What the program does instead of calling `init()`, or before it.
 pub(crate) fn forget_init() {
+    if std::env::args().nth(1).is_some_and(|argument| argument == REMEMBERED) {
+        // Its workers are started without arguments.
+        pp_dispatcher::init();
+    }
     let dispatcher = match Dispatcher::builder().local_workers(1).start() {
         Ok(dispatcher) => dispatcher,
         Err(error) => {
@@ -143,10 +150,20 @@ pub(crate) fn forget_init() {
     }
 }
 
-pub(crate) fn a_program_that_forgets_init_is_told_so() {
+pub(crate) fn a_program_that_forgets_init_is_told_so_before_it_starts_a_worker() {
     let home = tempfile::tempdir().expect("a directory");
     let mut command = command(std::env::current_exe().expect("a path"), home.path());
     let mut forgetful = Process::start(command.env(FORGETFUL, "1"));
+    forgetful.wait();
+    let said = forgetful.stderr();
+    assert!(said.contains("cannot start") && said.contains("pp_dispatcher::init()"), "{said}");
+    assert!(said.contains("in_process(true)"), "{said}");
+}
+
+pub(crate) fn a_program_that_calls_init_only_at_times_is_told_by_its_workers() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut command = command(std::env::current_exe().expect("a path"), home.path());
+    let mut forgetful = Process::start(command.arg(REMEMBERED).env(FORGETFUL, "1"));
     forgetful.wait();
     let said = forgetful.stdout();
     assert!(said.contains("Lost") && said.contains("pp_dispatcher::init()"), "{said}{}", forgetful.stderr());
