@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pp_node::functions::Registry;
@@ -14,6 +13,7 @@ use pp_protocol::secret::{self, Secret, SecretError};
 use crate::Dispatcher;
 use crate::callbacks;
 use crate::error::StartError;
+use crate::init;
 use crate::printer;
 use crate::shared::{Limits, Shared};
 use crate::shell::{self, Address, Setup};
@@ -44,14 +44,6 @@ pub enum Output {
     Raw,
     /// They are only told as events.
     EventsOnly,
-}
-
-/// Whether `init()` has been called in this process, which is then no worker.
-static INIT_CALLED: AtomicBool = AtomicBool::new(false);
-
-/// `init()` has been called.
-pub(crate) fn note_init() {
-    INIT_CALLED.store(true, Ordering::Relaxed);
 }
 
 /// Says how a dispatcher is to be set up. What is not said is taken from the environment:
@@ -242,7 +234,7 @@ impl Builder {
         let setup = self.setup()?;
         // Wherever workers are started from this program, they have to get to init().
         let starts_workers = !self.observer && (!self.in_process || setup.is_remote());
-        if starts_workers && !INIT_CALLED.load(Ordering::Relaxed) {
+        if starts_workers && !init::is_reached() {
             return Err(StartError::WithoutInit);
         }
         let limits = Limits {

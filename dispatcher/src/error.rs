@@ -141,10 +141,10 @@ pub enum StartError {
          next, and submit that in the program that submitted this job, from a callback, say"
     )]
     InsideJob,
-    /// `init()` was not called in this process: its workers would run `main` from the start.
+    /// `init()` was not called in this process, or by a `#[test]`: its workers would run `main` from the start.
     #[error(
-        "pp_dispatcher::init() has not been called, so that workers, which are this program started again, would do all \
-         that it does instead of running jobs: call it as the first line of main(); in a #[test], which has no main() of \
+        "pp_dispatcher::init() was not called first in main(), so that workers, which are this program started again, would \
+         do what it does instead of running jobs: call it as the first line of main(); in a #[test], which has no main() of \
          its own, use Dispatcher::builder().in_process(true), without other nodes"
     )]
     WithoutInit,

@@ -1,11 +1,15 @@
 //! The first line of a program's `main`, where it becomes a worker if a node started it as one.
 
+mod reached;
+
 use pp_node::worker;
+
+pub(crate) use self::reached::is_reached;
 
 /// Call this as the first line of `main`.
 ///
 /// Nodes start this program as a worker; then this call serves jobs and does not return. Everywhere else it returns
-/// at once. Jobs run on a thread of their own with 8 MiB of stack; [`Init`] changes that.
+/// at once. In a `#[test]`, which has no `main` of its own, use [`in_process`](crate::Builder::in_process) instead. Jobs run on a thread of their own with 8 MiB of stack; [`Init`] changes that.
 pub fn init() {
     Init::new().run();
 }
@@ -42,7 +46,7 @@ impl Init {
     pub fn run(self) {
         worker::set_stack_bytes(self.stack_bytes);
         worker::serve_if_worker();
-        crate::builder::note_init();
+        reached::note();
     }
 }
 

@@ -74,8 +74,9 @@ impl Ticket for JobTicket {
 impl Drop for JobTicket {
     fn drop(&mut self) {
         // The dispatcher's thread is taking everything down with it.
-        if std::thread::panicking() {
-            self.0.settle(Err(JobError::ShutDown), &mut Wakes::default());
+        if std::thread::panicking() && self.0.settle(Err(JobError::ShutDown), &mut Wakes::default()).is_some()
+        {
+            self.0.forgo();
         }
     }
 }
@@ -361,7 +362,9 @@ impl Shared {
         drop(inbox);
         drop(orders);
         for job in jobs {
-            job.ticket.0.settle(Err(JobError::ShutDown), &mut Wakes::default());
+            if job.ticket.0.settle(Err(JobError::ShutDown), &mut Wakes::default()).is_some() {
+                job.ticket.0.forgo();
+            }
         }
         self.callbacks.close();
         self.listeners.close();

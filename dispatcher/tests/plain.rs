@@ -25,6 +25,14 @@ fn worker_processes_are_refused_before_they_run_all_tests_again_with_what_to_do(
 }
 
 #[test]
+fn init_inside_a_test_is_too_late() {
+    pp_dispatcher::init();
+    let builder = Dispatcher::builder().discover(false).nodes([""; 0]);
+    let error = builder.start().expect_err("its workers would run the other tests, too");
+    assert!(matches!(error, StartError::WithoutInit), "{error}");
+}
+
+#[test]
 fn in_process_workers_serve_plain_tests() {
     static RUNS: AtomicUsize = AtomicUsize::new(0);
     RUNS.fetch_add(1, Ordering::SeqCst);
