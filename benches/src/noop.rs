@@ -107,7 +107,7 @@ fn map(dispatcher: &Dispatcher, count: u64) -> anyhow::Result<f64> {
 fn map_in_chunks(dispatcher: &Dispatcher, count: u64) -> anyhow::Result<f64> {
     let started = Instant::now();
     let mut sum = 0_u64;
-    let chunk_from = |first: u64| (first..count.min(first + CHUNK)).collect();
+    let chunk_from = move |first: u64| (first..count.min(first + CHUNK)).collect();
     let chunks = (0..count).step_by(CHUNK as usize).map(chunk_from);
     for result in dispatcher.map(add_one_to_each, chunks) {
         sum += result?.into_iter().sum::<u64>();

@@ -44,7 +44,7 @@ pub(crate) fn run_large(report: &mut Report) -> anyhow::Result<()> {
 fn there_and_back(dispatcher: &Dispatcher, bytes: usize, times: usize) -> anyhow::Result<f64> {
     let block = Bytes::from(vec![7; bytes]);
     let started = Instant::now();
-    for result in dispatcher.map(echo, (0..times).map(|_| block.clone())) {
+    for result in dispatcher.map(echo, std::iter::repeat_n(block.clone(), times)) {
         ensure!(result?.len() == bytes, "what was sent comes back");
     }
     Ok((bytes * times) as f64 / started.elapsed().as_secs_f64() / 1e6)
