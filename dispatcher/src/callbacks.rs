@@ -10,6 +10,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use pp_protocol::Payload;
 
@@ -17,8 +18,10 @@ use self::turns::{GroupKey, Turn, Turns};
 use crate::error::JobError;
 use crate::shared::{JobTicket, Shared};
 
-/// That callbacks are done is told of so many at once, unless somebody waits for that: they may take any time.
-const DONE_AT_ONCE: usize = 32;
+/// That callbacks are done is told of so many at once; or of fewer, if they take longer than this and somebody waits for
+/// room among the pending jobs.
+const DONE_AT_ONCE: usize = 64;
+const DONE_EVERY: Duration = Duration::from_millis(1);
 
 /// What a thread is in the midst of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ impl Callbacks {
         let mut queue = self.lock();
         let was_empty = queue.turns.is_empty();
         let several = due.len() > 1;
-        queue.turns.add(due.drain(..).map(|due| (due.ticket.0.group().map(GroupKey::of), due)));
+        queue.turns.add(due, |due| due.ticket.0.group().map(GroupKey::of));
         let is_anybody_there = queue.threads > 0;
         if !is_anybody_there {
             queue.threads = 1;
@@ -155,17 +158,7 @@ fn start_one(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
         let mut done = None;
         while let Some(turn) = shared.callbacks.next(done.take()) {
             match turn {
-                Turn::All(callbacks) => {
-                    let mut count = 0;
-                    for callback in callbacks {
-                        callback.call();
-                        count += 1;
-                        if count == DONE_AT_ONCE || shared.is_waited_for() {
-                            shared.callbacks_done(std::mem::take(&mut count));
-                        }
-                    }
-                    shared.callbacks_done(count);
-                }
+                Turn::All(callbacks) => call_all(&shared, callbacks),
                 Turn::One(callback, group) => {
                     callback.call();
                     shared.callbacks_done(1);
@@ -174,6 +167,20 @@ fn start_one(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
             }
         }
     })
+}
+
+fn call_all(shared: &Shared, callbacks: Vec<Due>) {
+    let mut count = 0;
+    let mut told = Instant::now();
+    for callback in callbacks {
+        callback.call();
+        count += 1;
+        if count == DONE_AT_ONCE || (shared.is_waited_for() && told.elapsed() > DONE_EVERY) {
+            shared.callbacks_done(std::mem::take(&mut count));
+            told = Instant::now();
+        }
+    }
+    shared.callbacks_done(count);
 }
 
 impl Due {

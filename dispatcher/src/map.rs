@@ -114,14 +114,16 @@ impl<R: Send + 'static> Sink<R> for Arriving<R> {
         &self.room
     }
 
-    fn put(&self, job: Job<R>) {
+    fn put(&self, job: Job<R>) -> bool {
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            return job.cancel();
+            job.cancel();
+            return false;
         }
         state.jobs.push_back(job);
         self.tell(state);
+        true
     }
 
     fn end(&self, how: thread::Result<()>) {

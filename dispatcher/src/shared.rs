@@ -385,9 +385,9 @@ impl Shared {
         self.outstanding.subtract(count);
     }
 
-    /// Whether somebody waits for jobs to be through with their callbacks.
+    /// Whether somebody waits for room among the pending jobs.
     pub(crate) fn is_waited_for(&self) -> bool {
-        self.pending.is_waited_for() || self.outstanding.is_waited_for()
+        self.pending.is_waited_for()
     }
 
     /// Waits until nothing is outstanding; false if that took too long.

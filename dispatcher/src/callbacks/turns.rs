@@ -63,12 +63,13 @@ impl<T> Turns<T> {
         }
     }
 
-    pub(super) fn add(&mut self, callbacks: impl Iterator<Item = (Option<GroupKey>, T)>) {
+    /// Takes these in; `group` tells the group of each.
+    pub(super) fn add(&mut self, callbacks: &mut Vec<T>, group: impl Fn(&T) -> Option<GroupKey>) {
         match self {
-            Self::InOrder(waiting) => waiting.extend(callbacks.map(|(_, callback)| callback)),
+            Self::InOrder(waiting) => waiting.append(callbacks),
             Self::ByGroup { ready, groups } => {
-                for (group, callback) in callbacks {
-                    let Some(key) = group else {
+                for callback in callbacks.drain(..) {
+                    let Some(key) = group(&callback) else {
                         ready.push_back(Ready::Callback(callback));
                         continue;
                     };
@@ -129,47 +130,54 @@ mod tests {
     const A: GroupKey = GroupKey(1);
     const B: GroupKey = GroupKey(2);
 
-    fn several(callbacks: &[(Option<GroupKey>, u32)]) -> Turns<u32> {
-        let mut turns = Turns::new(2);
-        turns.add(callbacks.iter().copied());
+    /// A callback of a group, or of none.
+    type Callback = (Option<GroupKey>, u32);
+
+    fn turns(threads: usize, callbacks: &[Callback]) -> Turns<Callback> {
+        let mut turns = Turns::new(threads);
+        turns.add(&mut callbacks.to_vec(), |(group, _)| *group);
         turns
+    }
+
+    fn one(group: Option<GroupKey>, number: u32) -> Option<Turn<Callback>> {
+        Some(Turn::One((group, number), group))
     }
 
     #[test]
     fn a_single_thread_takes_all_in_the_order_they_came() {
-        let mut turns = Turns::new(1);
-        turns.add([(Some(A), 1), (None, 2), (Some(A), 3)].into_iter());
-        assert_eq!(turns.take(), Some(Turn::All(vec![1, 2, 3])));
+        let callbacks = [(Some(A), 1), (None, 2), (Some(A), 3)];
+        let mut turns = turns(1, &callbacks);
+        assert_eq!(turns.take(), Some(Turn::All(callbacks.to_vec())));
         assert!(turns.is_empty() && turns.take().is_none());
     }
 
     #[test]
     fn of_a_group_nothing_comes_before_the_one_that_is_being_called_is_done() {
-        let mut turns = several(&[(Some(A), 1), (Some(A), 2), (None, 3), (Some(B), 4)]);
-        assert_eq!(turns.take(), Some(Turn::One(1, Some(A))));
-        assert_eq!(turns.take(), Some(Turn::One(3, None)));
-        assert_eq!(turns.take(), Some(Turn::One(4, Some(B))));
+        let mut turns = turns(2, &[(Some(A), 1), (Some(A), 2), (None, 3), (Some(B), 4)]);
+        assert_eq!(turns.take(), one(Some(A), 1));
+        assert_eq!(turns.take(), one(None, 3));
+        assert_eq!(turns.take(), one(Some(B), 4));
         assert_eq!(turns.take(), None);
-        turns.add([(Some(A), 5)].into_iter());
+        turns.add(&mut vec![(Some(A), 5)], |(group, _)| *group);
         assert!(turns.is_empty(), "one of that group is being called");
         turns.done(A);
-        assert_eq!(turns.take(), Some(Turn::One(2, Some(A))));
+        assert_eq!(turns.take(), one(Some(A), 2));
         turns.done(A);
-        assert_eq!(turns.take(), Some(Turn::One(5, Some(A))));
+        assert_eq!(turns.take(), one(Some(A), 5));
     }
 
     #[test]
     fn groups_take_turns() {
-        let mut turns = several(&[(Some(A), 1), (Some(A), 2), (Some(A), 3), (Some(B), 4)]);
-        assert_eq!(turns.take(), Some(Turn::One(1, Some(A))));
+        let mut turns = turns(2, &[(Some(A), 1), (Some(A), 2), (Some(A), 3), (Some(B), 4)]);
+        assert_eq!(turns.take(), one(Some(A), 1));
         turns.done(A);
-        assert_eq!(turns.take(), Some(Turn::One(4, Some(B))));
-        assert_eq!(turns.take(), Some(Turn::One(2, Some(A))));
+        assert_eq!(turns.take(), one(Some(B), 4));
+        assert_eq!(turns.take(), one(Some(A), 2));
     }
 
     #[test]
     fn a_group_that_is_done_leaves_nothing_behind() {
-        let mut turns = several(&[(Some(A), 1)]);
+        let mut turns = turns(2, &[(Some(A), 1)]);
         turns.take();
         turns.done(A);
         assert!(matches!(turns, Turns::ByGroup { ready, groups } if ready.is_empty() && groups.is_empty()));
@@ -177,10 +185,10 @@ mod tests {
 
     #[test]
     fn what_nobody_will_call_is_taken_out_whole() {
-        let mut turns = several(&[(Some(A), 1), (None, 2), (Some(A), 3)]);
+        let mut turns = turns(2, &[(Some(A), 1), (None, 2), (Some(A), 3)]);
         let mut all = turns.take_all();
-        all.sort_unstable();
-        assert_eq!(all, [1, 2, 3]);
+        all.sort_unstable_by_key(|(_, number)| *number);
+        assert_eq!(all, [(Some(A), 1), (None, 2), (Some(A), 3)]);
         assert!(turns.is_empty());
     }
 }

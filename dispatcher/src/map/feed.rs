@@ -27,8 +27,8 @@ pub(super) trait Sink<R>: Send + Sync {
     /// How many results were taken.
     fn room(&self) -> &Room;
 
-    /// Takes a job, or cancels it if nobody takes results any more.
-    fn put(&self, job: Job<R>);
+    /// Takes a job. False if nobody takes results any more: then it is cancelled.
+    fn put(&self, job: Job<R>) -> bool;
 
     /// There are no more inputs, or the input has panicked.
     fn end(&self, how: thread::Result<()>);
@@ -73,7 +73,9 @@ impl<I: Iterator + Send + 'static, R: Send + 'static> Feed<I, R> {
         for input in inputs {
             let (job, args_bytes) = submit(&shared, input);
             average_bytes = average_bytes - average_bytes / AVERAGE_DIVISOR + args_bytes / AVERAGE_DIVISOR;
-            sink.put(job);
+            if !sink.put(job) {
+                return;
+            }
             submitted += 1;
             let limit = limit(&shared, average_bytes);
             if submitted - taken >= limit {
@@ -81,9 +83,6 @@ impl<I: Iterator + Send + 'static, R: Send + 'static> Feed<I, R> {
             }
             if submitted - taken >= limit {
                 taken = sink.room().wait(submitted - (limit - limit / REFILL_PART));
-            }
-            if sink.room().is_closed() {
-                return;
             }
         }
     }
@@ -97,6 +96,8 @@ fn limit(shared: &Shared, average_bytes: usize) -> usize {
 }
 
 /// How much room there is for further jobs: as much as results were taken.
+///
+/// The thread that reads only looks here when there seems to be none: whoever takes results writes here each time.
 #[derive(Debug)]
 pub(super) struct Room {
     taken: AtomicUsize,

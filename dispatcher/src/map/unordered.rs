@@ -104,11 +104,12 @@ impl<R: DeserializeOwned + Send + 'static> Sink<R> for Flight<R> {
         &self.room
     }
 
-    fn put(&self, job: Job<R>) {
+    fn put(&self, job: Job<R>) -> bool {
         let mut jobs = self.lock();
         if jobs.closed {
             drop(jobs);
-            return job.cancel();
+            job.cancel();
+            return false;
         }
         let cell = Arc::clone(&job.cell);
         let number = jobs.free.pop().unwrap_or_else(|| {
@@ -120,6 +121,7 @@ impl<R: DeserializeOwned + Send + 'static> Sink<R> for Flight<R> {
         if !cell.watch(Waiter::Completions(Arc::clone(&self.completions), number)) {
             self.completions.push(number);
         }
+        true
     }
 
     fn end(&self, how: thread::Result<()>) {
