@@ -129,7 +129,7 @@ impl Dispatcher {
         inputs: I,
         job: impl Fn(&Arc<Shared>, I::Item) -> JobBuilder<R> + Send + Sync + 'static,
     ) -> Map<R> {
-        let submit = Box::new(move |shared: &_, input| job(shared, input).submit_sized());
+        let submit = Box::new(move |shared: &_, input, spare| job(shared, input).submit_sized(spare));
         let feed = Feed { shared: Arc::clone(&self.shared), inputs: inputs.into_iter(), submit };
         Map::new(self.clone(), feed)
     }

@@ -142,6 +142,13 @@ impl<R> JobCell<R> {
         Self { id: AtomicU64::new(NO_ID), state, result: PhantomData }
     }
 
+    /// A new cell in the place of this one, if nobody else holds on to it: it costs as much as the job's other memory
+    /// together to have one thread take memory that another gives back.
+    pub(crate) fn again(mut cell: Arc<Self>) -> Option<Arc<Self>> {
+        *Arc::get_mut(&mut cell)? = Self::new();
+        Some(cell)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -237,6 +244,11 @@ impl<R: DeserializeOwned + 'static> Job<R> {
     /// When it ended in another way than returning: see [`JobError`]. And when it has not ended and this is called where
     /// nothing can be waited for, in a waker or a `tracing` subscriber that the dispatcher's thread calls.
     pub fn wait(self) -> Result<R, JobError> {
+        self.wait_for_it()
+    }
+
+    /// As [`wait`](Self::wait), and leaves the cell to be used [again](JobCell::again). To be called once.
+    pub(crate) fn wait_for_it(&self) -> Result<R, JobError> {
         loop {
             if let Some(outcome) = self.cell.take() {
                 return outcome;

@@ -25,7 +25,7 @@ use futures_core::Stream;
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::feed::Feed;
-use self::feed::{Room, Sink, Start};
+use self::feed::{Room, SPARE_AT_ONCE, Sink, Spare, Start};
 pub use self::unordered::Unordered;
 use crate::Dispatcher;
 use crate::error::JobError;
@@ -48,6 +48,8 @@ pub struct Map<R: Send + 'static> {
     start: Option<Start<R>>,
     /// The next jobs, as far as they have been taken out of there.
     next: VecDeque<Job<R>>,
+    /// What those leave behind whose results were taken.
+    spare: Vec<Spare<R>>,
     arriving: Arc<Arriving<R>>,
 }
 
@@ -60,6 +62,8 @@ struct Arriving<R> {
 
 struct State<R> {
     jobs: VecDeque<Job<R>>,
+    /// On its way back.
+    spare: Vec<Spare<R>>,
     /// How the reading ended: with a panic, maybe.
     end: Option<thread::Result<()>>,
     /// A thread waits for jobs.
@@ -75,13 +79,20 @@ impl<R: DeserializeOwned + Send + 'static> Map<R> {
     where
         I: Iterator + Send + 'static,
     {
-        let state =
-            State { jobs: VecDeque::new(), end: None, is_waited_for: false, waker: None, closed: false };
+        let state = State {
+            jobs: VecDeque::new(),
+            spare: Vec::new(),
+            end: None,
+            is_waited_for: false,
+            waker: None,
+            closed: false,
+        };
         let arriving = Arriving { room: Room::default(), state: Mutex::new(state), arrived: Condvar::new() };
         Self {
             dispatcher,
             start: Some(feed.into_start()),
             next: VecDeque::new(),
+            spare: Vec::new(),
             arriving: Arc::new(arriving),
         }
     }
@@ -114,7 +125,7 @@ impl<R: Send + 'static> Sink<R> for Arriving<R> {
         &self.room
     }
 
-    fn put(&self, job: Job<R>) -> bool {
+    fn put(&self, job: Job<R>, spare: &mut Vec<Spare<R>>) -> bool {
         let mut state = self.lock();
         if state.closed {
             drop(state);
@@ -122,6 +133,9 @@ impl<R: Send + 'static> Sink<R> for Arriving<R> {
             return false;
         }
         state.jobs.push_back(job);
+        if spare.is_empty() {
+            std::mem::swap(&mut state.spare, spare);
+        }
         self.tell(state);
         true
     }
@@ -144,6 +158,13 @@ impl<R> Arriving<R> {
         }
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+
+    /// Returns cells, some at once.
+    fn give_back(&self, spare: &mut Vec<Spare<R>>) {
+        if spare.len() >= SPARE_AT_ONCE {
+            self.lock().spare.append(spare);
         }
     }
 
@@ -209,7 +230,10 @@ impl<R: DeserializeOwned + Send + 'static> Iterator for Map<R> {
                 Err(error) => return Some(Err(error)),
             }
         }
-        let outcome = self.next.pop_front()?.wait();
+        let job = self.next.pop_front()?;
+        let outcome = job.wait_for_it();
+        self.spare.push(job.cell);
+        self.arriving.give_back(&mut self.spare);
         self.arriving.room.took_one();
         Some(outcome)
     }
@@ -228,7 +252,8 @@ impl<R: DeserializeOwned + Send + 'static> Stream for Map<R> {
         }
         let Some(job) = this.next.front_mut() else { return Poll::Ready(None) };
         let outcome = std::task::ready!(Pin::new(job).poll(context));
-        this.next.pop_front();
+        this.spare.extend(this.next.pop_front().map(|job| job.cell));
+        this.arriving.give_back(&mut this.spare);
         this.arriving.room.took_one();
         Poll::Ready(Some(outcome))
     }

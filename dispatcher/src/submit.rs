@@ -130,12 +130,13 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     /// Submits the job, waiting while as much is pending as may be (except in callbacks, and in wakers and `tracing`
     /// subscribers that the dispatcher's thread calls, which never wait).
     pub fn submit(self) -> Job<R> {
-        self.submit_sized().0
+        self.submit_sized(None).0
     }
 
-    /// As [`submit`](Self::submit), and tells how large the serialised arguments are.
-    pub(crate) fn submit_sized(self) -> (Job<R>, usize) {
-        let cell = Arc::new(JobCell::new());
+    /// As [`submit`](Self::submit), in the cell of a job that is over, if there is one. Tells how large the serialised
+    /// arguments are.
+    pub(crate) fn submit_sized(self, spare: Option<Arc<JobCell<R>>>) -> (Job<R>, usize) {
+        let cell = spare.and_then(JobCell::again).unwrap_or_else(|| Arc::new(JobCell::new()));
         let job = Job { cell: Arc::clone(&cell), shared: self.shared };
         let ticket: Arc<dyn Settle> = if self.callback.is_none() && self.group.is_none() {
             cell

@@ -7,7 +7,7 @@ use std::thread::{self, Thread};
 
 use crate::callbacks;
 use crate::error::JobError;
-use crate::job::Job;
+use crate::job::{Job, JobCell};
 use crate::shared::Shared;
 
 /// Jobs that a map keeps in flight at least, and at most.
@@ -19,6 +19,8 @@ const ARGS_BYTES: usize = 16 << 20;
 const AVERAGE_DIVISOR: usize = 8;
 /// Jobs are submitted again once this part of them has ended: some at once cost less than one by one.
 const REFILL_PART: usize = 8;
+/// Cells of jobs that are over are returned so many at once.
+pub(super) const SPARE_AT_ONCE: usize = 1_024;
 /// More than are ever taken.
 const NEVER: usize = usize::MAX;
 
@@ -27,18 +29,23 @@ pub(super) trait Sink<R>: Send + Sync {
     /// How many results were taken.
     fn room(&self) -> &Room;
 
-    /// Takes a job. False if nobody takes results any more: then it is cancelled.
-    fn put(&self, job: Job<R>) -> bool;
+    /// Takes a job. False if nobody takes results any more: then it is cancelled. Where `spare` is empty, cells of jobs
+    /// whose results were taken are put there.
+    fn put(&self, job: Job<R>, spare: &mut Vec<Spare<R>>) -> bool;
 
     /// There are no more inputs, or the input has panicked.
     fn end(&self, how: thread::Result<()>);
 }
 
+/// What a job leaves behind that another one can use.
+pub(super) type Spare<R> = Arc<JobCell<R>>;
+
 /// Starts the thread that fills a sink.
 pub(super) type Start<R> = Box<dyn FnOnce(Arc<dyn Sink<R>>) -> Result<(), JobError> + Send>;
 
-/// Submits the job of an input, and tells how large its arguments are.
-pub(crate) type Submit<A, R> = Box<dyn Fn(&Arc<Shared>, A) -> (Job<R>, usize) + Send + Sync>;
+/// Submits the job of an input, in a spare cell if there is one, and tells how large its arguments are.
+pub(crate) type Submit<A, R> =
+    Box<dyn Fn(&Arc<Shared>, A, Option<Arc<JobCell<R>>>) -> (Job<R>, usize) + Send + Sync>;
 
 /// Where the jobs of a map come from.
 ///
@@ -70,10 +77,12 @@ impl<I: Iterator + Send + 'static, R: Send + 'static> Feed<I, R> {
         // Moving average of the size of their arguments.
         let mut average_bytes = 0_usize;
         let (mut submitted, mut taken) = (0_usize, 0);
+        // As many as jobs were in flight at once, at most.
+        let mut spare = Vec::new();
         for input in inputs {
-            let (job, args_bytes) = submit(&shared, input);
+            let (job, args_bytes) = submit(&shared, input, spare.pop());
             average_bytes = average_bytes - average_bytes / AVERAGE_DIVISOR + args_bytes / AVERAGE_DIVISOR;
-            if !sink.put(job) {
+            if !sink.put(job, &mut spare) {
                 return;
             }
             submitted += 1;

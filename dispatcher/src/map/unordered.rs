@@ -11,7 +11,7 @@ use std::thread;
 use futures_core::Stream;
 use serde::de::DeserializeOwned;
 
-use super::feed::{Room, Sink, Start};
+use super::feed::{Room, SPARE_AT_ONCE, Sink, Spare, Start};
 use crate::Dispatcher;
 use crate::completions::Completions;
 use crate::error::JobError;
@@ -29,6 +29,8 @@ pub struct Unordered<R: Send + 'static> {
     start: Option<Start<R>>,
     /// Jobs that have ended, as far as they have been taken out of there.
     ended: VecDeque<Job<R>>,
+    /// What those leave behind whose results were taken.
+    spare: Vec<Spare<R>>,
     flight: Arc<Flight<R>>,
 }
 
@@ -45,6 +47,8 @@ struct Jobs<R> {
     numbered: Vec<Option<Job<R>>>,
     /// Numbers that are free.
     free: Vec<usize>,
+    /// On its way back.
+    spare: Vec<Spare<R>>,
     /// How the reading of inputs ended: with a panic, maybe.
     end: Option<thread::Result<()>>,
     /// Nobody takes results any more.
@@ -53,9 +57,16 @@ struct Jobs<R> {
 
 impl<R: DeserializeOwned + Send + 'static> Unordered<R> {
     pub(super) fn new(dispatcher: Dispatcher, start: Start<R>) -> Self {
-        let jobs = Jobs { numbered: Vec::new(), free: Vec::new(), end: None, closed: false };
+        let jobs =
+            Jobs { numbered: Vec::new(), free: Vec::new(), spare: Vec::new(), end: None, closed: false };
         let flight = Flight { room: Room::default(), jobs: Mutex::new(jobs), completions: Arc::default() };
-        Self { _dispatcher: dispatcher, start: Some(start), ended: VecDeque::new(), flight: Arc::new(flight) }
+        Self {
+            _dispatcher: dispatcher,
+            start: Some(start),
+            ended: VecDeque::new(),
+            spare: Vec::new(),
+            flight: Arc::new(flight),
+        }
     }
 
     fn start(&mut self) -> Result<(), JobError> {
@@ -66,7 +77,12 @@ impl<R: DeserializeOwned + Send + 'static> Unordered<R> {
     }
 
     fn take(&mut self) -> Option<Result<R, JobError>> {
-        let outcome = self.ended.pop_front()?.wait();
+        let job = self.ended.pop_front()?;
+        let outcome = job.wait_for_it();
+        self.spare.push(job.cell);
+        if self.spare.len() >= SPARE_AT_ONCE {
+            self.flight.lock().spare.append(&mut self.spare);
+        }
         self.flight.room.took_one();
         Some(outcome)
     }
@@ -104,7 +120,7 @@ impl<R: DeserializeOwned + Send + 'static> Sink<R> for Flight<R> {
         &self.room
     }
 
-    fn put(&self, job: Job<R>) -> bool {
+    fn put(&self, job: Job<R>, spare: &mut Vec<Spare<R>>) -> bool {
         let mut jobs = self.lock();
         if jobs.closed {
             drop(jobs);
@@ -117,6 +133,9 @@ impl<R: DeserializeOwned + Send + 'static> Sink<R> for Flight<R> {
             jobs.numbered.len() - 1
         });
         jobs.numbered[number] = Some(job);
+        if spare.is_empty() {
+            std::mem::swap(&mut jobs.spare, spare);
+        }
         drop(jobs);
         if !cell.watch(Waiter::Completions(Arc::clone(&self.completions), number)) {
             self.completions.push(number);
