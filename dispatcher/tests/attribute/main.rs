@@ -111,6 +111,7 @@ fn compiler(source: &Path, library: &Path) -> Command {
     let name = source.file_stem().and_then(|name| name.to_str()).expect("a name");
     let mut compiler = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     compiler
+        .env("CARGO_PKG_VERSION", "0.0.0")
         .args(["--edition", "2024", "--crate-name", name, "--error-format", "json", "--extern"])
         .arg(format!("pp_dispatcher={}", library.display()))
         .arg("-L")
