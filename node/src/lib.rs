@@ -8,6 +8,8 @@
 
 pub mod core;
 #[cfg(feature = "shell")]
+mod descriptors;
+#[cfg(feature = "shell")]
 pub mod functions;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
@@ -17,6 +19,9 @@ pub mod page;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
 pub mod pool;
+#[cfg(feature = "shell")]
+#[doc(hidden)]
+pub mod processes;
 #[cfg(feature = "shell")]
 mod shell;
 #[cfg(feature = "shell")]

@@ -10,6 +10,7 @@
 //! | `finished` | the worker | how many pieces have been finished |
 //! | `reason` | the worker | why it ends itself, before it does |
 //! | `arguments` | set by the node, cleared by the worker | marks of arguments that the worker reads where they are |
+//! | `end` | the [warden](crate::worker), but for zero | whether the worker has a warden, and how it ended |
 //! | `results` | set by the worker, cleared by the node | marks of results that the node reads where they are |
 //!
 //! *Giving work.* The node raises `limit` before it sends the work, so what a worker reads can always be claimed.
@@ -61,6 +62,11 @@ pub(crate) enum SelfEnd {
     HeldUp = 3,
 }
 
+/// In `end`: the worker has a warden.
+const GUARDED: u64 = 1 << 32;
+/// In `end`: the worker has ended, with the status in the lower half.
+const ENDED: u64 = 1 << 33;
+
 /// What is marked; see [`lending`](crate::lending).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Marks {
@@ -84,6 +90,7 @@ struct Words {
     started_at_ns: AtomicU64,
     finished: AtomicU32,
     reason: AtomicU32,
+    end: AtomicU64,
     /// A mark that is not zero is set, whatever it is.
     arguments: [AtomicU8; MARKS],
     results: [AtomicU8; MARKS],
@@ -141,6 +148,7 @@ impl Page {
             started_at_ns: AtomicU64::new(0),
             finished: AtomicU32::new(0),
             reason: AtomicU32::new(0),
+            end: AtomicU64::new(0),
             arguments: [const { AtomicU8::new(0) }; MARKS],
             results: [const { AtomicU8::new(0) }; MARKS],
         };
@@ -236,6 +244,27 @@ impl Page {
         [SelfEnd::NodeGone, SelfEnd::CutOff, SelfEnd::HeldUp]
             .into_iter()
             .find(|known| *known as u32 == reason)
+    }
+
+    /// Warden: the worker has one, which ends whatever is left of it.
+    pub(crate) fn guard(&self) {
+        self.words().end.store(GUARDED, Ordering::Release);
+    }
+
+    /// Warden: the worker has ended, with this status of wait(2).
+    pub(crate) fn ended(&self, status: i32) {
+        self.words().end.store(ENDED | u64::from(status.cast_unsigned()), Ordering::Release);
+    }
+
+    /// Node: whether the worker has a warden.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.words().end.load(Ordering::Acquire) != 0
+    }
+
+    /// Node: how the worker ended, as its warden saw it.
+    pub(crate) fn end(&self) -> Option<i32> {
+        let end = self.words().end.load(Ordering::Acquire);
+        (end & ENDED != 0).then_some((end as u32).cast_signed())
     }
 
     fn marks(&self, marks: Marks) -> &[AtomicU8; MARKS] {

@@ -6,12 +6,13 @@
 //!
 //! ```text
 //! starting ──Ready──> serving ──────> exited ──> what it left is read ──> Exited
-//!     │                  ├── killed ────^  (its whole process group)
+//!     │                  ├── killed ────^  (with everything below it, see worker/warden.rs)
 //!     │                  └── retired ───^  (killed if it takes too long)
 //!     └── not ready in time, exited, wrong version ──> FailedToStart
 //! ```
 
 mod inbound;
+mod leftovers;
 mod link;
 mod memory;
 mod output;
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 use self::inbound::Inbound;
 use self::link::{Link, Sent};
 use self::start::Prepared;
+pub(crate) use self::start::is_shortage;
 use self::supervisor::Supervisor;
 use crate::core::{Progress, StartFailure, WorkerKey};
 use crate::page::Page;
@@ -142,7 +144,7 @@ impl WorkerHandle {
         let _ = self.orders.send(Order::HoldOutput(held));
     }
 
-    /// Kills it, and everything its jobs started in its process group. A thread is abandoned: it ends with its job.
+    /// Kills it, and everything its jobs started. A thread is abandoned: it ends with its job.
     /// Its exit follows as an event.
     pub fn kill(&mut self) {
         self.told_to_end = true;

@@ -60,7 +60,11 @@ pub(super) enum Plan {
 /// A worker that has been started.
 #[derive(Debug)]
 pub(super) enum Body {
-    Process(Child),
+    Process {
+        child: Child,
+        /// The value of [`WORKER_ENVIRONMENT`], which everything that it starts has, too.
+        environment: String,
+    },
     Thread,
 }
 
@@ -100,7 +104,7 @@ impl Plan {
         match self {
             Self::Process { path, socket, environment } => start_process(&path, socket, &environment)
                 .map_err(|error| failure(explain(&path, &error), &error))
-                .map(Body::Process),
+                .map(|child| Body::Process { child, environment }),
             Self::Thread { socket, page } => start_thread(socket, page)
                 .map_err(|error| failure(format!("the system has no thread for it: {error}"), &error))
                 .map(|()| Body::Thread),
@@ -118,8 +122,7 @@ fn start_process(path: &Path, socket: UnixStream, environment: &str) -> io::Resu
         .env(WORKER_ENVIRONMENT, environment)
         // Jobs have no use for the secret of the cluster.
         .env_remove(SECRET_VARIABLE)
-        .process_group(0)
-        .kill_on_drop(true);
+        .process_group(0);
     let busy_until = Instant::now() + BUSY_TIME;
     loop {
         match command.spawn() {
@@ -147,7 +150,7 @@ fn failure(reason: String, error: &io::Error) -> StartFailure {
 }
 
 /// Whether the system lacks something that it may have again: descriptors, processes, memory.
-pub(super) fn is_shortage(error: &io::Error) -> bool {
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS];
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))

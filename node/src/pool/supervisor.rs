@@ -17,12 +17,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::inbound::Inbound;
 use super::link::Link;
-use super::memory;
 use super::output::OutputReader;
 use super::start::{Body, Plan};
 use super::{Order, WorkerEvent, WorkerEvents};
+use super::{leftovers, memory};
 use crate::core::{StartFailure, WorkerKey};
 use crate::page::{Page, SelfEnd};
+use crate::worker::SHORTAGE;
 
 /// How often it is told that something large is under way.
 const MOVING_TOLD: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ pub(super) struct Supervisor {
     last_stderr: VecDeque<String>,
     /// How many jobs had been started when the first of these was written.
     stderr_since: u32,
-    /// The leader of its process group, which is the worker itself; missing for a thread.
+    /// The leader of its process group, which is the worker itself or its warden; missing for a thread, and once it is gone.
     group: Option<Pid>,
     is_ready: bool,
     /// Whether nothing more can come from its socket.
@@ -129,9 +130,7 @@ impl Supervisor {
         self.deadline = Some((Instant::now() + START_TIME, Deadline::NotReady));
         let mut output = self.attach(&mut body);
         let status = self.watch(&mut body, &mut output).await;
-        // Whatever its jobs started is ended with it. Nobody else can have got the group's number: that takes a turn
-        // through all process numbers between the exit and this line.
-        self.kill_group();
+        let status = self.end_what_is_left(&body, status).await;
         let _ = tokio::time::timeout(LAST_OUTPUT_TIME, self.read_what_is_left(&mut output)).await;
         self.print(Stream::Stdout, output.stdout.rest().into_iter().collect());
         self.print(Stream::Stderr, output.stderr.rest().into_iter().collect());
@@ -142,7 +141,7 @@ impl Supervisor {
 
     fn attach(&mut self, body: &mut Body) -> Output {
         let (mut stdout, mut stderr) = (None, None);
-        if let Body::Process(child) = body {
+        if let Body::Process { child, .. } = body {
             self.group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
             (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         }
@@ -212,7 +211,12 @@ impl Supervisor {
 
     fn kill(&mut self) {
         self.is_killed = true;
-        self.kill_group();
+        if self.page.is_guarded() {
+            // Its warden sees that, and ends everything.
+            self.link.close();
+        } else {
+            self.kill_group();
+        }
         if self.group.is_none() {
             // A thread goes on with the job it runs; it must not start another one.
             self.page.revoke();
@@ -229,11 +233,34 @@ impl Supervisor {
         }
     }
 
+    /// The process is gone: whatever its jobs started is to go with it. Yields how the worker ended.
+    async fn end_what_is_left(&mut self, body: &Body, status: Option<ExitStatus>) -> Option<ExitStatus> {
+        let Body::Process { environment, .. } = body else { return status };
+        if !self.page.is_guarded() {
+            // Nobody else can have got the group's number: that takes a turn through all process numbers between the
+            // exit and this line.
+            self.kill_group();
+        } else if let Some(end) = self.page.end() {
+            self.group = None;
+            return Some(ExitStatus::from_raw(end));
+        } else {
+            // Somebody has killed the warden, or had to, and with it the worker.
+            self.kill_group();
+            let environment = environment.clone();
+            let _ = tokio::task::spawn_blocking(move || leftovers::end(&environment)).await;
+        }
+        self.group = None;
+        status
+    }
+
     /// Acts on the deadline that has come. Tells whether there is nothing more to be done.
     fn is_given_up(&mut self) -> bool {
         match self.deadline.take() {
             None => return false,
-            Some((_, Deadline::Unkillable)) => return true,
+            Some((_, Deadline::Unkillable)) => {
+                self.kill_group();
+                return true;
+            }
             Some((_, Deadline::NotReady)) => self.fail(format!(
                 "it did not call pp_dispatcher::init() within {} s; that must be the first thing in main",
                 START_TIME.as_secs()
@@ -370,12 +397,15 @@ impl Supervisor {
         if self.is_ready || self.is_ordered {
             return self.tell(WorkerEvent::Exited(WorkerDeath { death, stderr }));
         }
-        let reason = self.failure.take().unwrap_or_else(|| {
-            format!(
+        let is_shortage = matches!(death, Death::Exit(SHORTAGE) | Death::OutOfMemory);
+        let reason = self.failure.take().unwrap_or_else(|| match stderr.last() {
+            Some(last) if is_shortage => last.clone(),
+            _ if is_shortage => format!("it ended before it was ready ({death})"),
+            _ => format!(
                 "it ended before it was ready ({death}); is pp_dispatcher::init() the first thing in its main function?"
-            )
+            ),
         });
-        self.tell(WorkerEvent::FailedToStart(StartFailure { reason, stderr, is_shortage: false }));
+        self.tell(WorkerEvent::FailedToStart(StartFailure { reason, stderr, is_shortage }));
     }
 
     fn death_of(&self, status: ExitStatus) -> Death {
@@ -402,11 +432,20 @@ impl Supervisor {
     }
 }
 
+impl Drop for Supervisor {
+    /// The node ends while the worker is there. A warden notices that by itself; a program that is no worker yet does not.
+    fn drop(&mut self) {
+        if !self.page.is_guarded() {
+            self.kill_group();
+        }
+    }
+}
+
 /// Waits until a process has ended, or the socket of a thread has.
 async fn ended(body: &mut Body, is_cut_off: bool) -> Option<ExitStatus> {
     match body {
         // An error means that somebody else in this process waited for it, so that its status is lost.
-        Body::Process(child) => child.wait().await.ok(),
+        Body::Process { child, .. } => child.wait().await.ok(),
         Body::Thread if is_cut_off => None,
         Body::Thread => std::future::pending().await,
     }

@@ -1,15 +1,16 @@
 //! How a node hands its socket, its page and shared memory to a worker process.
 //!
 //! The worker's end of a socket pair is its standard input, so that nothing has to be inherited by number and no other
-//! child can get hold of it. The other descriptors wait in the socket, attached to one byte (`SCM_RIGHTS`, see unix(7)):
+//! child can get hold of it. The other descriptors wait in the socket, attached to a few bytes (`SCM_RIGHTS`, see unix(7)):
 //! the page, and, where the system has such, the [arenas](crate::lending) of node and worker. The environment names the
 //! socket by its inode: a program that a job starts inherits the variable but not the socket, and so is never mistaken
-//! for a worker.
+//! for a worker. A worker that its [warden](super::warden) has started anew finds the warden's number behind the inode.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 
 use pp_protocol::worker::{WORKER_ENVIRONMENT, WORKER_VERSION};
 use rustix::fs::{FileType, Mode, OFlags, fstat};
@@ -17,13 +18,19 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
+use rustix::process::{Pid, Resource, Rlimit, getpid, getrlimit, setrlimit};
 
 use super::descriptors;
+use crate::descriptors::limit_of_jobs;
 use crate::lending::Arenas;
 use crate::page::Page;
 
-/// The byte that the descriptors are attached to.
+/// What the descriptors are attached to begins with this.
 const HANDOVER_BYTE: u8 = b'P';
+/// And goes on with how many descriptors a job may have: eight bytes of a number.
+const HANDOVER_BYTES: usize = 1 + 8;
+/// In place of that number: as many as the node.
+const UNCHANGED: u64 = u64::MAX;
 
 /// Node: puts page and arenas into the socket and yields the value of [`WORKER_ENVIRONMENT`] for the worker that gets
 /// `worker_end` as its standard input.
@@ -40,7 +47,9 @@ pub(crate) fn give(
     if !attached.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
-    sendmsg(node_end, &[IoSlice::new(&[HANDOVER_BYTE])], &mut attached, SendFlags::NOSIGNAL)?;
+    let descriptor_limit = limit_of_jobs().unwrap_or(UNCHANGED).to_le_bytes();
+    let bytes = [IoSlice::new(&[HANDOVER_BYTE]), IoSlice::new(&descriptor_limit)];
+    sendmsg(node_end, &bytes, &mut attached, SendFlags::NOSIGNAL)?;
     Ok(format!("{WORKER_VERSION} {}", fstat(worker_end)?.st_ino))
 }
 
@@ -61,39 +70,71 @@ pub(crate) struct Handed {
     pub(crate) arenas: Option<Arenas>,
 }
 
-/// Worker: takes it all, and leaves an empty standard input. `None` if this process is no worker.
-pub(crate) fn take() -> Option<io::Result<Handed>> {
-    is_pending().then(|| {
-        let socket = UnixStream::from(descriptors::duplicate(io::stdin())?);
-        let nothing = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::stdio::dup2_stdin(nothing)?;
-        let (page, arenas) = receive(&socket)?;
-        Ok(Handed { socket, page: Page::from_fd(page)?, arenas })
-    })
+/// Worker that [is pending](is_pending): takes it all, and leaves an empty standard input.
+pub(crate) fn take() -> io::Result<Handed> {
+    let socket = take_socket()?;
+    let (page, arenas, descriptor_limit) = receive(&socket, RecvFlags::empty())?;
+    limit_descriptors(descriptor_limit);
+    Ok(Handed { socket, page: Page::from_fd(page)?, arenas })
+}
+
+/// Warden of a worker that is to be started anew: how it is started, and what the warden needs. All stays in the socket.
+pub(crate) fn pass_on() -> io::Result<(Command, UnixStream, Page)> {
+    let socket = take_socket()?;
+    let (page, ..) = receive(&socket, RecvFlags::PEEK)?;
+    let value = std::env::var(WORKER_ENVIRONMENT).unwrap_or_default();
+    let mut command = Command::new("/proc/self/exe");
+    command.env(WORKER_ENVIRONMENT, format!("{value} {}", getpid()));
+    command.stdin(Stdio::from(OwnedFd::from(socket.try_clone()?)));
+    Ok((command, socket, Page::from_fd(page)?))
+}
+
+/// The warden that started this process, which is a worker, if one did.
+pub(crate) fn warden() -> Option<Pid> {
+    let value = std::env::var(WORKER_ENVIRONMENT).ok()?;
+    Pid::from_raw(value.split(' ').nth(2)?.parse().ok()?)
+}
+
+fn take_socket() -> io::Result<UnixStream> {
+    let socket = UnixStream::from(descriptors::duplicate(io::stdin())?);
+    let nothing = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(nothing)?;
+    Ok(socket)
+}
+
+/// The node has raised its own limit. Jobs have the one it was started with: programs that use select(2) break if a
+/// descriptor has a large number, and some close every number up to the limit.
+fn limit_descriptors(limit: u64) {
+    if limit != UNCHANGED {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum });
+    }
 }
 
 fn inode_in(value: &str) -> Option<u64> {
-    value.split_once(' ')?.1.parse().ok()
+    value.split(' ').nth(1)?.parse().ok()
 }
 
-fn receive(socket: &UnixStream) -> io::Result<(OwnedFd, Option<Arenas>)> {
-    let mut byte = [0];
+fn receive(socket: &UnixStream, flags: RecvFlags) -> io::Result<(OwnedFd, Option<Arenas>, u64)> {
+    let mut bytes = [0; HANDOVER_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut attached = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut attached, RecvFlags::CMSG_CLOEXEC)?;
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let count = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut attached, flags)?.bytes;
+    let [first, descriptor_limit @ ..] = bytes;
     let descriptors = attached.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
     let mut descriptors = descriptors.into_iter().flatten();
     match descriptors.next() {
-        Some(page) if byte == [HANDOVER_BYTE] => {
+        Some(page) if count == HANDOVER_BYTES && first == HANDOVER_BYTE => {
             let arenas = descriptors.next().zip(descriptors.next());
             let arenas = arenas.map(|(node, worker)| Arenas {
                 node: descriptors::out_of_the_way(node),
                 worker: descriptors::out_of_the_way(worker),
             });
-            Ok((page, arenas))
+            Ok((page, arenas, u64::from_le_bytes(descriptor_limit)))
         }
         _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node did not hand over its page")),
     }
@@ -109,7 +150,8 @@ mod tests {
         let (page, file) = Page::shared().unwrap();
         let value = give(&node_end, &worker_end, &file, None).unwrap();
         assert_eq!(inode_in(&value), Some(fstat(&worker_end).unwrap().st_ino));
-        let (received, arenas) = receive(&worker_end).unwrap();
+        drop(receive(&worker_end, RecvFlags::PEEK).unwrap());
+        let (received, arenas, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
         assert!(arenas.is_none());
         let received = Page::from_fd(received).unwrap();
         page.raise(1);
@@ -122,7 +164,7 @@ mod tests {
         let (node_end, worker_end) = UnixStream::pair().unwrap();
         let files: Vec<_> = (0..3).map(|_| OwnedFd::from(tempfile::tempfile().unwrap())).collect();
         give(&node_end, &worker_end, &files[0], Some((files[1].as_fd(), &files[2]))).unwrap();
-        let (page, arenas) = receive(&worker_end).unwrap();
+        let (page, arenas, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
         let arenas = arenas.unwrap();
         let inode = |file: &OwnedFd| fstat(file).unwrap().st_ino;
         assert_eq!(
@@ -134,6 +176,5 @@ mod tests {
     #[test]
     fn a_process_that_no_node_started_is_no_worker() {
         assert!(!is_pending());
-        assert!(take().is_none());
     }
 }

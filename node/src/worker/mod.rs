@@ -25,6 +25,8 @@ mod lending;
 mod outbox;
 mod panics;
 mod runner;
+#[cfg(target_os = "linux")]
+mod warden;
 mod watcher;
 
 use std::io::{self, Write};
@@ -46,6 +48,9 @@ use self::watcher::Watcher;
 use crate::functions::{Registry, RegistryError};
 use crate::lending::Arenas;
 use crate::page::{Page, SelfEnd};
+
+/// What a worker exits with that the system gave too little to begin with: descriptors, processes, memory.
+pub(crate) const SHORTAGE: i32 = 75;
 
 /// Whether this process serves as a worker.
 static SERVES: AtomicBool = AtomicBool::new(false);
@@ -107,9 +112,11 @@ pub enum NodeGone {
 
 /// Serves jobs, and does not return, if a node started this process as a worker. Returns at once otherwise.
 pub fn serve_if_worker() {
-    let Some(handed) = handover::take() else { return };
+    if !handover::is_pending() {
+        return;
+    }
     SERVES.store(true, Ordering::Relaxed);
-    let served = handed.map_err(WorkerError::Io).and_then(|Handed { socket, page, arenas }| {
+    let served = be_handed().map_err(WorkerError::Io).and_then(|Handed { socket, page, arenas }| {
         prefer_to_be_killed();
         let serve = move || run(socket, Arc::new(page), arenas, NodeGone::EndProcess);
         // One that panics has said so on standard error.
@@ -119,7 +126,8 @@ pub fn serve_if_worker() {
     if let Err(error) = served {
         // The node keeps the last lines of this stream and shows them to whoever asks why the worker ended.
         let _ = writeln!(io::stderr(), "ppserver worker: {error}");
-        process::exit(1);
+        let is_shortage = matches!(&error, WorkerError::Io(error) if crate::pool::is_shortage(error));
+        process::exit(if is_shortage { SHORTAGE } else { 1 });
     }
     end_process();
 }
@@ -127,6 +135,27 @@ pub fn serve_if_worker() {
 /// Whether this process serves as a worker: what asks is a job.
 pub fn serves() -> bool {
     SERVES.load(Ordering::Relaxed)
+}
+
+/// Takes what the node hands over, with a warden between it and this process.
+#[cfg(target_os = "linux")]
+fn be_handed() -> io::Result<Handed> {
+    if let Some(warden) = handover::warden() {
+        warden::be_guarded_by(warden);
+    } else if !warden::has_one_thread() {
+        let (command, socket, page) = handover::pass_on()?;
+        warden::start_anew(command, &socket, &page)?;
+    } else {
+        let handed = handover::take()?;
+        warden::divide(&handed.socket, &handed.page)?;
+        return Ok(handed);
+    }
+    handover::take()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn be_handed() -> io::Result<Handed> {
+    handover::take()
 }
 
 /// Whether a node started this process as a worker, be it that it serves already or that it has not called

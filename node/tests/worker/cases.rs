@@ -1,5 +1,6 @@
 //! What workers do, case by case.
 
+use std::env;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -11,8 +12,10 @@ use pp_node::pool::{WorkerEvent, WorkerProgram};
 use pp_protocol::worker::{Finished, WorkResult};
 use pp_protocol::{Death, Stream, WorkerDeath, room};
 
-use crate::fixture::{Fixture, is_gone, result_of, run, shared_memory, until};
-use crate::jobs::only_byte;
+use crate::fixture::{
+    Fixture, is_gone, kill, parent_of, processes_with, result_of, run, shared_memory, until,
+};
+use crate::jobs::{WITH_THREAD, only_byte};
 
 /// Argument with which this program is a node until it is killed.
 pub(crate) const BE_A_NODE: &str = "--be-a-node";
@@ -44,6 +47,10 @@ cases! {
     a_worker_whose_output_is_held_waits_and_nothing_of_it_is_lost,
     last_words_can_do_nothing_to_a_terminal,
     a_retired_worker_ends_with_what_its_jobs_started,
+    nothing_that_its_jobs_started_outlives_a_worker_however_it_ends,
+    what_a_job_leaves_running_stays_while_its_worker_does,
+    a_job_that_forks_without_end_is_ended_with_its_worker,
+    a_program_with_threads_is_a_worker_like_any_other,
     a_worker_ends_when_its_node_is_killed,
     a_program_that_a_job_starts_is_no_worker,
     a_file_that_is_no_program_fails_to_start,
@@ -332,13 +339,75 @@ async fn a_retired_worker_ends_with_what_its_jobs_started() {
     until(|| is_gone(sleeper)).await;
 }
 
+/// Ways in which a worker ends; told its process.
+const ENDS: &[fn(&mut Fixture, u32)] = &[
+    |worker, _| worker.worker.retire(),
+    |worker, _| worker.worker.kill(),
+    |worker, _| worker.begin("exit", (0,)),
+    |worker, _| worker.begin("abort", ()),
+    |_, process| kill(process),
+    // Its warden, which takes it along.
+    |_, process| kill(parent_of(process)),
+];
+
+async fn nothing_that_its_jobs_started_outlives_a_worker_however_it_ends() {
+    let mut all = Vec::new();
+    for end in ENDS {
+        let mut worker = Fixture::ready().await;
+        let process: u32 = worker.call("process_id", ()).await;
+        let mut started: Vec<u32> = worker.call("start_stray", ()).await;
+        started.push(worker.call("start_sleeper", ()).await);
+        assert!(started.len() == 4 && !started.iter().any(|process| is_gone(*process)), "{started:?}");
+        end(&mut worker, process);
+        started.push(process);
+        all.push((worker, started));
+    }
+    for (way, (mut worker, processes)) in all.into_iter().enumerate() {
+        let exited = worker.event().await;
+        assert!(matches!(exited, WorkerEvent::Exited(_)), "{way}: {exited:?}");
+        let left: Vec<_> = processes.iter().filter(|process| !is_gone(**process)).collect();
+        assert!(left.is_empty(), "{left:?} of {processes:?} are left after end {way}");
+    }
+}
+
+async fn what_a_job_leaves_running_stays_while_its_worker_does() {
+    let mut worker = Fixture::ready().await;
+    let stray: Vec<u32> = worker.call("start_stray", ()).await;
+    assert_eq!(worker.call::<u64>("double", (4_u64,)).await, 8);
+    assert!(!stray.iter().any(|process| is_gone(*process)));
+    let own: u32 = worker.call("process_id", ()).await;
+    assert!(stray.iter().all(|process| parent_of(*process) != own), "a worker adopts nothing");
+}
+
+async fn a_job_that_forks_without_end_is_ended_with_its_worker() {
+    let mut worker = Fixture::ready().await;
+    let mark: String = worker.call("fork_without_end", ()).await;
+    until(|| processes_with(&mark) > 0).await;
+    worker.worker.kill();
+    worker.expect_exit(Death::Signal(9)).await;
+    assert_eq!(processes_with(&mark), 0);
+}
+
+async fn a_program_with_threads_is_a_worker_like_any_other() {
+    // By this variable, the program under test has a thread before it becomes a worker.
+    let script =
+        format!("#!/bin/sh\nexport {WITH_THREAD}=1\nexec {}\n", env::current_exe().unwrap().display());
+    let mut worker = Fixture::script(&script);
+    assert!(matches!(worker.event().await, WorkerEvent::Ready { functions: 10.. }));
+    assert_eq!(worker.call::<u64>("double", (4_u64,)).await, 8);
+    let stray: Vec<u32> = worker.call("start_stray", ()).await;
+    worker.begin("exit", (7,));
+    worker.expect_exit(Death::Exit(7)).await;
+    assert!(stray.iter().all(|process| is_gone(*process)));
+}
+
 async fn a_worker_ends_when_its_node_is_killed() {
     let this = std::env::current_exe().unwrap();
     let mut node = Command::new(this).arg(BE_A_NODE).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let processes: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
-    assert!(processes.len() == 2 && !processes.iter().any(|process| is_gone(*process)));
+    assert!(processes.len() == 5 && !processes.iter().any(|process| is_gone(*process)));
     node.kill().unwrap();
     node.wait().unwrap();
     until(|| processes.iter().all(|process| is_gone(*process))).await;
@@ -350,10 +419,11 @@ pub(crate) fn be_a_node() {
         let mut worker = Fixture::ready().await;
         let own: u32 = worker.call("process_id", ()).await;
         let sleeper: u32 = worker.call("start_sleeper", ()).await;
-        let work = worker.work("wait_for", (Some(worker.file()),));
-        worker.assign(vec![work]);
-        worker.running(3).await;
-        println!("{own} {sleeper}");
+        let strays: Vec<u32> = worker.call("start_stray", ()).await;
+        let never = worker.file();
+        worker.begin("wait_for", (Some(never),));
+        worker.running(4).await;
+        println!("{own} {sleeper} {} {} {}", strays[0], strays[1], strays[2]);
         worker.event().await;
     });
 }

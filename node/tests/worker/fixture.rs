@@ -12,6 +12,7 @@ use pp_node::functions::function_id;
 use pp_node::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{Death, Payload, Stream, room, values};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -77,6 +78,12 @@ impl Fixture {
 
     pub(crate) fn assign(&mut self, works: Vec<Work>) {
         self.worker.assign(works);
+    }
+
+    /// Has it begin with a call that is not waited for.
+    pub(crate) fn begin(&mut self, function: &str, args: impl Serialize) {
+        let work = self.work(function, args);
+        self.assign(vec![work]);
     }
 
     /// The next outcomes, however they are divided into events; their numbers must follow each other.
@@ -190,6 +197,25 @@ pub(crate) fn shared_memory() -> u64 {
 fn write_program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+pub(crate) fn kill(process: u32) {
+    let process = Pid::from_raw(process.cast_signed()).unwrap();
+    kill_process(process, Signal::KILL).unwrap();
+}
+
+pub(crate) fn parent_of(process: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    status.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// How many processes have this in their command lines.
+pub(crate) fn processes_with(mark: &str) -> usize {
+    let commands = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
+    commands
+        .filter_map(|path| fs::read(path).ok())
+        .filter(|line| String::from_utf8_lossy(line).contains(mark))
+        .count()
 }
 
 /// Whether the process is gone or only waits for its parent to notice.

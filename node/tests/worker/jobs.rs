@@ -1,7 +1,7 @@
 //! The functions that the workers under test run.
 
 use std::path::Path;
-use std::process::{Command, abort, id};
+use std::process::{Command, Stdio, abort, id};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ use serde::ser::{Error, Serialize, Serializer};
 
 /// Argument with which this program prints whether it was started as a worker.
 pub(crate) const TELL_WHETHER_WORKER: &str = "--tell-whether-worker";
+
+/// Variable with which this program has a thread before it becomes a worker.
+pub(crate) const WITH_THREAD: &str = "WORKER_TEST_WITH_THREAD";
 
 static KEPT: Mutex<Vec<Bytes>> = Mutex::new(Vec::new());
 
@@ -63,11 +66,35 @@ jobs! {
     // Returns at once, or when there is a file at the path.
     "wait_for" => |(path,): (Option<String>,)| path.iter().for_each(|path| wait_for_file(path.as_ref())),
     "start_sleeper" => |(): ()| Command::new("sleep").arg("1000").spawn().unwrap().id(),
+    // Starts processes that are in no group of the worker's and have no parent of its, and yields them.
+    "start_stray" => |(): ()| start_stray(),
+    // Starts a shell that starts itself again and again, and yields what its command line has in it.
+    "fork_without_end" => |(): ()| fork_without_end(),
     "is_child_a_worker" => |(): ()| {
         let this = std::env::current_exe().unwrap();
         let output = Command::new(this).arg(TELL_WHETHER_WORKER).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     },
+}
+
+fn start_stray() -> Vec<u32> {
+    let sleep = "sleep 1000 </dev/null >/dev/null 2>&1 &";
+    let script = format!("{sleep} echo $!; setsid {sleep} echo $!; (setsid sh -c '{sleep} echo $!')");
+    let output = Command::new("setsid").args(["sh", "-c", &script]).output().unwrap();
+    let strays = String::from_utf8(output.stdout).unwrap();
+    strays.split_whitespace().map(|stray| stray.parse().unwrap()).collect()
+}
+
+/// Each process starts the next one and ends, some thousand times: there is never more than a handful of them.
+fn fork_without_end() -> String {
+    let mark = format!("forker-{}", id());
+    let script = r#"[ $2 -gt 0 ] && setsid sh -c "$3" sh "$1" $(($2 - 1)) "$3" & exit"#;
+    for _ in 0..2 {
+        let mut command = Command::new("setsid");
+        command.args(["sh", "-c", script, "sh", &mark, "5000", script]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    }
+    mark
 }
 
 /// Cannot be serialised.

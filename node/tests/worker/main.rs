@@ -16,6 +16,9 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if std::env::var_os(jobs::WITH_THREAD).is_some() {
+        std::thread::spawn(std::thread::park);
+    }
     pp_node::worker::serve_if_worker();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {

@@ -1,0 +1,63 @@
+//! What this crate needs of the system's processes and signals and neither `std` nor `rustix` offers safely: a fork, and the
+//! signals that a thread leaves alone.
+#![expect(
+    unsafe_code,
+    reason = "calls of the C library; each is given memory of its own, and fork() is left to whoever may call it"
+)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
+
+use rustix::process::Pid;
+
+/// Divides this process in two: yields the child in the parent, and nothing in the child.
+///
+/// # Errors
+/// When the system has no memory left for it, or permits no more processes.
+///
+/// # Safety
+/// This process has one thread only. The child has none of the others, and whatever they held would stay locked.
+pub(crate) unsafe fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: as promised by the caller.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        child => Ok(Pid::from_raw(child)),
+    }
+}
+
+/// From now on no signal ends this thread, or one it starts, but those that nothing can stop. What it yields becomes
+/// readable when a child has ended.
+///
+/// # Errors
+/// When no descriptor is left.
+pub(crate) fn leave_signals_alone() -> io::Result<OwnedFd> {
+    let mut all = MaybeUninit::uninit();
+    let mut of_children = MaybeUninit::uninit();
+    // SAFETY: the sets are this function's own, and are read after they have been written. The descriptor that
+    // signalfd() yields is new and nobody else's.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::sigemptyset(of_children.as_mut_ptr());
+        libc::sigaddset(of_children.as_mut_ptr(), libc::SIGCHLD);
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut());
+        match libc::signalfd(-1, of_children.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            descriptor => Ok(OwnedFd::from_raw_fd(descriptor)),
+        }
+    }
+}
+
+/// From now on a peer that is gone, and a file that reached its limit, are errors in this thread and those it starts,
+/// whatever its program does about such signals. Programs that are started from it have the signals as usual.
+pub fn meet_errors_not_signals() {
+    let mut signals = MaybeUninit::uninit();
+    // SAFETY: the set is this function's own, and is read after it has been written.
+    unsafe {
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGPIPE);
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGXFSZ);
+        libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), ptr::null_mut());
+    }
+}
