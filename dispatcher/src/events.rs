@@ -45,7 +45,7 @@ pub enum Event {
         /// Why, and what to do.
         reason: String,
     },
-    /// A node cannot start workers just now; it tries again.
+    /// A node cannot start workers just now, or not as many as it has slots; it tries again.
     NodeTroubled {
         /// Its name.
         node: String,
@@ -95,7 +95,7 @@ impl fmt::Display for Event {
                 write!(f, "{node} is lost ({reason}), {jobs} jobs queued again")
             }
             Self::NodeRefused { node, reason } => write!(f, "{node} is not used: {reason}"),
-            Self::NodeTroubled { node, reason } => write!(f, "{node} cannot run jobs now: {reason}"),
+            Self::NodeTroubled { node, reason } => write!(f, "{node} is in trouble: {reason}"),
             Self::NodeResized { node, slots } => write!(f, "{node} has {slots} slots now"),
             Self::JobRetried { job, failure } => {
                 write!(

@@ -125,6 +125,9 @@ impl Node {
     /// When the program store or this program's own functions cannot be used.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         crate::functions::Registry::of_this_program()?;
+        if config.workers == Workers::Processes {
+            crate::descriptors::raise_limit();
+        }
         let programs = Programs::open(&config)?;
         let id = NodeId::random();
         let core = Core::new(Config {
@@ -253,6 +256,8 @@ struct Actor {
     worker_events: mpsc::UnboundedReceiver<(WorkerKey, WorkerEvent)>,
     worker_sender: mpsc::UnboundedSender<(WorkerKey, WorkerEvent)>,
     status: watch::Sender<NodeStatus>,
+    /// What was last logged of what the machine is short of.
+    shortage: Option<String>,
     actions: Vec<Action>,
     ended: bool,
 }
@@ -287,6 +292,7 @@ impl Actor {
             worker_events,
             worker_sender,
             status,
+            shortage: None,
             actions: Vec::new(),
             ended: false,
         }
@@ -317,6 +323,13 @@ impl Actor {
             }
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
+            }
+            if self.shortage.as_deref() != self.core.shortage() {
+                self.shortage = self.core.shortage().map(Into::into);
+                match &self.shortage {
+                    Some(shortage) => tracing::warn!("{}: {shortage}", self.core.name()),
+                    None => tracing::info!("{}: all slots can be used again", self.core.name()),
+                }
             }
             let status = self.core.status();
             self.status.send_if_modified(|seen| std::mem::replace(seen, status) != status);
@@ -395,7 +408,12 @@ impl Actor {
             WorkerEvent::Moving => Event::WorkerMoving(key),
             WorkerEvent::FailedToStart(failure) => {
                 let stderr = failure.stderr.join(" | ");
-                tracing::warn!(worker = key.0, reason = failure.reason, stderr, "worker did not start");
+                // What is short is said once, and not for every worker.
+                if failure.is_shortage {
+                    tracing::debug!(worker = key.0, reason = failure.reason, stderr, "worker did not start");
+                } else {
+                    tracing::warn!(worker = key.0, reason = failure.reason, stderr, "worker did not start");
+                }
                 self.workers.remove(&key);
                 Event::WorkerFailed(key, failure)
             }

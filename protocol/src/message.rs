@@ -70,7 +70,7 @@ pub enum FromNode {
     Pong(u64),
     /// The node leaves: nothing more will be accepted, and why.
     Goodbye(String),
-    /// Why the program's workers do not start just now; `None` when they do again.
+    /// Why workers do not start just now, all or some of them; `None` when they do again.
     Trouble(Option<String>),
 }
 

@@ -17,7 +17,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Connection {
     /// Who is on it, once it has said so.
-    peer: Peer,
+    pub(super) peer: Peer,
     /// When something last arrived.
     heard: Moment,
     /// The question that is on its way, and when it was sent.
@@ -41,7 +41,7 @@ impl Connection {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Peer {
+pub(super) enum Peer {
     Unknown,
     Session(SessionKey),
     Operator,
@@ -149,9 +149,7 @@ impl Core {
     fn greeted(&mut self, now: Moment, key: ConnectionKey, hello: Hello, actions: &mut Vec<Action>) {
         if hello.operator {
             self.set_peer(key, Peer::Operator);
-            let welcome = self.welcome(false, Vec::new(), 0);
-            actions.push(Action::Send(key, FromNode::Welcome(welcome)));
-            return;
+            return self.welcome(key, false, Vec::new(), 0, actions);
         }
         if hello.programs.len() > PROGRAM_OFFERS {
             return self.refuse(key, Refusal::BadHello("it offered too many programs".into()), actions);
@@ -203,13 +201,13 @@ impl Core {
         let name = cut(&hello.name, NAME_BYTES).to_owned();
         let mut session = Session::new(hello.session, name, connection, program);
         // Nothing is to be sent here that cannot run yet: it would wait for the program while other nodes are free.
-        if is_usable(&self.programs, &session.program) {
+        if is_usable(&self.programs, &session.program) && !self.has_no_room() {
             session.window = session.window_for(self.share_of(key), Duration::ZERO);
         }
-        let welcome = self.welcome(false, Vec::new(), session.window);
+        let window = session.window;
         self.sessions.insert(key, session);
         self.set_peer(connection, Peer::Session(key));
-        actions.push(Action::Send(connection, FromNode::Welcome(welcome)));
+        self.welcome(connection, false, Vec::new(), window, actions);
         self.prepare_program(key, &hello.programs, actions);
     }
 
@@ -241,8 +239,7 @@ impl Core {
         let window = session.window;
         self.set_peer(connection, Peer::Session(key));
         self.heard(now, connection);
-        let welcome = self.welcome(true, held, window);
-        actions.push(Action::Send(connection, FromNode::Welcome(welcome)));
+        self.welcome(connection, true, held, window, actions);
         self.cancel(key, &unwanted, actions);
     }
 
@@ -276,8 +273,15 @@ impl Core {
         }
     }
 
-    fn welcome(&self, resumed: bool, held: Vec<AttemptId>, window: u32) -> Welcome {
-        Welcome {
+    fn welcome(
+        &self,
+        connection: ConnectionKey,
+        resumed: bool,
+        held: Vec<AttemptId>,
+        window: u32,
+        actions: &mut Vec<Action>,
+    ) {
+        let welcome = Welcome {
             node: self.config.id,
             name: self.config.name.clone(),
             software: concat!("ppserver ", env!("CARGO_PKG_VERSION")).into(),
@@ -286,6 +290,10 @@ impl Core {
             held,
             window,
             status: self.status(),
+        };
+        actions.push(Action::Send(connection, FromNode::Welcome(welcome)));
+        if let Some(shortage) = self.shortage() {
+            actions.push(Action::Send(connection, FromNode::Trouble(Some(shortage.into()))));
         }
     }
 

@@ -24,6 +24,7 @@ mod queue;
 mod resize;
 mod schedule;
 mod session;
+mod shortage;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -41,6 +42,7 @@ use self::connect::Connection;
 use self::programs::ProgramState;
 use self::session::Session;
 pub use self::session::SessionStatistics;
+use self::shortage::Shortage;
 use self::work::Worker;
 
 /// A connection, numbered by the shell; never used again.
@@ -235,6 +237,10 @@ pub struct Core {
     programs: BTreeMap<Program, ProgramState>,
     /// Programs that a worker was ever started from.
     proven: BTreeSet<Program>,
+    /// Whether the machine gives fewer workers than there are slots.
+    shortage: Option<Shortage>,
+    /// What everybody was told of that.
+    told_shortage: Option<String>,
     /// Workers that wait for work, by what they run.
     idle: BTreeSet<(Program, WorkerKey)>,
     /// When the next heartbeat is due.
@@ -274,6 +280,8 @@ impl Core {
             workers: BTreeMap::new(),
             programs: BTreeMap::from([(Program::Own, ProgramState::usable())]),
             proven: BTreeSet::new(),
+            shortage: None,
+            told_shortage: None,
             idle: BTreeSet::new(),
             heartbeat: None,
             rebalance: None,
@@ -317,6 +325,9 @@ impl Core {
             Event::Tick => self.tick(now, actions),
         }
         self.schedule(now, actions);
+        if self.shortage.is_some() || self.told_shortage.is_some() {
+            self.tell_shortage(actions);
+        }
         self.flush_sessions(actions);
         // After the outcomes: a dispatcher judges by them for what its window is meant.
         self.announce_windows(actions);
@@ -329,7 +340,15 @@ impl Core {
         let watches = self.workers.values().filter_map(|worker| worker.watch);
         let drain = self.draining.as_ref().filter(|draining| !draining.ended).map(|draining| draining.until);
         let starts = self.programs.values().filter_map(ProgramState::retry_at);
-        sessions.chain(watches).chain(starts).chain(self.heartbeat).chain(self.rebalance).chain(drain).min()
+        let room = self.shortage.as_ref().and_then(|shortage| shortage.retry_at);
+        sessions
+            .chain(watches)
+            .chain(starts)
+            .chain(room)
+            .chain(self.heartbeat)
+            .chain(self.rebalance)
+            .chain(drain)
+            .min()
     }
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
@@ -337,6 +356,7 @@ impl Core {
         self.forget_silent_sessions(now, actions);
         self.watch_time_limits(now, actions);
         self.end_waits_for_programs(now);
+        self.end_wait_for_room(now);
         self.end_drain_time(now, actions);
     }
 
@@ -345,11 +365,16 @@ impl Core {
         self.config.id
     }
 
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
     /// Slots, load, memory.
     pub fn status(&self) -> NodeStatus {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         NodeStatus {
-            slots: self.slots,
+            slots: self.capacity(),
             busy: count(self.workers.values().filter(|worker| worker.is_busy()).count()),
             queued: count(self.sessions.values().map(|session| session.queue.len()).sum()),
             sessions: count(self.sessions.values().filter(|session| session.connection.is_some()).count()),

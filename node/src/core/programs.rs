@@ -249,7 +249,7 @@ impl Core {
             let was_in_trouble = health.failures >= TROUBLE;
             *health = Health { size: health.size, ..Health::default() };
             if was_in_trouble {
-                self.tell_trouble(program, None, actions);
+                self.tell_trouble(program, self.shortage().map(Into::into), actions);
             }
         }
     }
@@ -262,7 +262,7 @@ impl Core {
         actions.extend(connections.map(|key| Action::Send(key, FromNode::Trouble(reason.clone()))));
     }
 
-    /// A worker did not become ready. `is_shortage` if that is the machine's fault.
+    /// A worker did not become ready.
     pub(super) fn worker_failed(
         &mut self,
         now: Moment,
@@ -275,27 +275,38 @@ impl Core {
             return;
         }
         let program = worker.program;
-        let may_pass = failure.is_shortage || self.proven.contains(&program);
+        let StartFailure { reason, stderr, is_shortage } = failure;
+        let may_pass = self.proven.contains(&program) || self.starting_workers(program) > 0;
+        if let Program::Sent(digest) = program
+            && may_pass
+            && !is_shortage
+        {
+            // Somebody may have removed it.
+            actions.push(Action::LocateProgram(digest));
+        }
+        // Where others of it run, it is not the program that is to blame.
+        let others_run = || self.workers.values().any(|other| other.program == program && other.is_running());
+        if is_shortage || others_run() {
+            return self.fell_short(now, reason);
+        }
         match self.programs.get_mut(&program) {
-            // It has started before, or would: the machine is short of something, which may pass.
+            // It has started before, or others of it may: the machine is short of something, which may pass.
             Some(ProgramState::Usable(health)) if may_pass => {
-                let wait = FIRST_RETRY * 2_u32.saturating_pow(health.failures.min(16));
-                health.failures += 1;
-                health.not_before = Some(now + wait.min(LAST_RETRY));
-                let in_trouble = health.failures >= TROUBLE;
-                if let Program::Sent(digest) = program {
-                    actions.push(Action::LocateProgram(digest));
+                // What was started together fails together.
+                if health.not_before.is_none() {
+                    let wait = FIRST_RETRY * 2_u32.saturating_pow(health.failures.min(16));
+                    health.failures += 1;
+                    health.not_before = Some(now + wait.min(LAST_RETRY));
                 }
-                if in_trouble {
+                if health.failures >= TROUBLE {
                     let runs_it = SessionProgram::Runs(program);
                     let sessions = self.sessions.values_mut();
                     sessions.filter(|session| session.program == runs_it).for_each(Session::return_queue);
-                    let reason = format!("its workers do not start: {}; trying again", failure.reason);
+                    let reason = format!("its workers do not start: {reason}; trying again");
                     self.tell_trouble(program, Some(reason), actions);
                 }
             }
             Some(ProgramState::Usable(_)) => {
-                let StartFailure { reason, stderr, .. } = failure;
                 self.program_refused(program, ProgramRefusal::DoesNotStart { reason, stderr }, actions);
             }
             _ => {}

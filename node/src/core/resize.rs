@@ -20,6 +20,7 @@ impl Core {
             return self.announce_status(actions);
         }
         self.slots = slots;
+        self.end_shortage_beyond_slots();
         let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
         let mut surplus = alive.saturating_sub(slots as usize);
         // Growing may come before a shrink has taken effect: nobody has to leave who has not left.

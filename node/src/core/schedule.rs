@@ -3,7 +3,6 @@
 //! Sessions share the slots one by one: whoever occupies the fewest is next, equals take turns. Within a slot, work is
 //! given in batches that take about a millisecond, so that tiny jobs stream and long ones are spread.
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -79,7 +78,7 @@ impl Core {
         self.idle.range(all).map(|(_, key)| *key)
     }
 
-    fn starting_workers(&self, program: Program) -> usize {
+    pub(super) fn starting_workers(&self, program: Program) -> usize {
         let starting = |worker: &&Worker| worker.state == WorkerState::Starting && worker.program == program;
         self.workers.values().filter(starting).count()
     }
@@ -102,18 +101,17 @@ impl Core {
         queued > self.starting_workers(program)
     }
 
-    /// Makes room for one more worker if there is none, by retiring an idle one. False if that is not possible.
+    /// Makes room for one more worker if there is none, by retiring an idle one. False if that is not possible, or takes
+    /// until that one is gone.
     fn make_room(&mut self, actions: &mut Vec<Action>) -> bool {
         let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
-        match alive.cmp(&(self.slots as usize)) {
-            Ordering::Less => true,
-            Ordering::Equal => {
-                let Some((_, idle)) = self.idle.first().copied() else { return false };
-                self.retire(idle, actions);
-                true
-            }
-            Ordering::Greater => false,
+        let is_short = !self.may_try_more();
+        let makes_way = if is_short { alive == self.workers.len() } else { alive == self.slots as usize };
+        if makes_way {
+            let Some((_, idle)) = self.idle.first().copied() else { return false };
+            self.retire(idle, actions);
         }
+        !is_short && alive <= self.slots as usize
     }
 
     /// Lets an idle worker go.
@@ -215,7 +213,7 @@ impl Core {
             return;
         }
         let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
-        let free = (self.slots as usize).saturating_sub(alive);
+        let free = (self.capacity() as usize).saturating_sub(alive);
         let takers = self.idle.len() + free;
         // Of all there is to do for a job, looking at each worker would be the most: it is done when it is time, and at
         // once only if nobody could have taken anything when that was set.
@@ -269,18 +267,20 @@ impl Core {
         }
         let others =
             self.sessions.iter().filter(|(other, session)| **other != key && session.is_active()).count();
-        self.slots.div_ceil(u32::try_from(others + 1).unwrap_or(u32::MAX))
+        self.capacity().div_ceil(u32::try_from(others + 1).unwrap_or(u32::MAX))
     }
 
     /// Tells dispatchers how much to send, where that changed by more than a quarter.
     pub(super) fn announce_windows(&mut self, actions: &mut Vec<Action>) {
         let active = self.sessions.values().filter(|session| session.is_active()).count();
+        let (capacity, has_no_room) = (self.capacity(), self.has_no_room());
         for session in self.sessions.values_mut() {
             let sharing = u32::try_from(active + usize::from(!session.is_active())).unwrap_or(u32::MAX);
-            let takes_work = self.draining.is_none() && is_usable(&self.programs, &session.program);
+            let takes_work =
+                self.draining.is_none() && !has_no_room && is_usable(&self.programs, &session.program);
             let connection = session.connection.and_then(|key| self.connections.get(&key));
             let round_trip = connection.map_or(Duration::ZERO, |connection| connection.round_trip);
-            let share = self.slots.div_ceil(sharing.max(1));
+            let share = capacity.div_ceil(sharing.max(1));
             let window = if takes_work { session.window_for(share, round_trip) } else { 0 };
             let change = window.abs_diff(session.window);
             let notable = change > session.window / 4 || (change > 0 && (window == 0 || window <= 64));

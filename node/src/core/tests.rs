@@ -545,6 +545,106 @@ fn a_shortage_is_no_reason_to_refuse_a_program() {
     assert_eq!(node.on(Event::Tick), [Action::Spawn(WorkerKey(1), Program::Own)]);
 }
 
+fn shortage() -> StartFailure {
+    StartFailure { is_shortage: true, ..failure("too few descriptors", &[]) }
+}
+
+fn trouble(text: Option<&str>) -> Action {
+    Action::Send(ConnectionKey(1), FromNode::Trouble(text.map(Into::into)))
+}
+
+impl Node {
+    fn wait_for_deadline(&mut self) -> Vec<Action> {
+        self.now = self.core.next_deadline().expect("something is due");
+        self.on(Event::Tick)
+    }
+}
+
+/// Workers 0 and 1 of 4 run jobs of unknown length, 2 and 3 did not start, two more jobs wait.
+fn half_of_four() -> Node {
+    let mut node = Node::with_slots(4);
+    node.connect(1);
+    node.tell(1, ToNode::Run((0..6).map(attempt).collect()));
+    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(2), shortage())), []);
+    node.on(Event::WorkerReady(WorkerKey(0)));
+    node.on(Event::WorkerReady(WorkerKey(1)));
+    let told = node.on(Event::WorkerFailed(WorkerKey(3), shortage()));
+    assert_eq!(told, [trouble(Some("it has 2 of 4 slots: too few descriptors; trying again"))]);
+    assert_eq!(node.core.status().slots, 2);
+    node
+}
+
+#[test]
+fn where_some_workers_cannot_start_those_that_can_go_on_and_one_more_is_tried_ever_more_slowly() {
+    let mut node = half_of_four();
+    let mut tries = Vec::new();
+    for worker in 4..12 {
+        while node.wait_for_deadline() != [Action::Spawn(WorkerKey(worker), Program::Own)] {}
+        tries.push(node.now.0 / MILLISECOND);
+        assert_eq!(node.on(Event::WorkerFailed(WorkerKey(worker), shortage())), [], "it was told before");
+        node.on(Event::Received(ConnectionKey(1), Vec::new()));
+    }
+    assert_eq!(tries, [200, 600, 1_400, 3_000, 6_200, 11_200, 16_200, 21_200]);
+    let given = node.finish(0, 0, MILLISECOND);
+    assert!(given.iter().any(|action| matches!(action, Action::Assign(WorkerKey(0), _))), "{given:?}");
+}
+
+#[test]
+fn what_was_short_and_is_there_again_is_used_one_by_one_and_said() {
+    let mut node = half_of_four();
+    assert_eq!(node.wait_for_deadline(), [Action::Spawn(WorkerKey(4), Program::Own)]);
+    let ready = node.on(Event::WorkerReady(WorkerKey(4)));
+    assert!(ready.contains(&Action::Spawn(WorkerKey(5), Program::Own)), "{ready:?}");
+    let ready = node.on(Event::WorkerReady(WorkerKey(5)));
+    assert!(ready.contains(&trouble(None)), "{ready:?}");
+    assert_eq!(node.core.status().slots, 4);
+}
+
+#[test]
+fn a_shortage_is_forgotten_when_nobody_waits_for_a_worker_any_more() {
+    let mut node = half_of_four();
+    node.tell(1, ToNode::Cancel(vec![attempt(2).id, attempt(3).id, attempt(4).id, attempt(5).id]));
+    assert_eq!(node.wait_for_deadline(), [trouble(None)]);
+    assert_eq!(node.core.status().slots, 4);
+}
+
+#[test]
+fn while_workers_are_short_one_that_idles_makes_way_for_another_program() {
+    let mut node = half_of_four();
+    node.on(Event::Connected(ConnectionKey(2)));
+    let digest = pp_protocol::Digest([3; 32]);
+    let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
+    let actions = node.tell(2, ToNode::Hello(Box::new(Hello { programs: vec![offer], ..hello(2) })));
+    let told = Some("it has 2 of 4 slots: too few descriptors; trying again".into());
+    assert_eq!(
+        actions[0],
+        Action::Send(ConnectionKey(2), FromNode::Trouble(told)),
+        "a newcomer is told, too"
+    );
+    node.on(Event::ProgramStored(digest));
+    node.tell(1, ToNode::Cancel((2..6).map(|job| attempt(job).id).collect()));
+    node.tell(2, ToNode::Run(vec![attempt(9)]));
+    let retired = node.finish(0, 0, MILLISECOND);
+    assert!(retired.contains(&Action::Retire(WorkerKey(0))), "{retired:?}");
+    // Its descriptors are free once it is gone.
+    let progress = Progress { started: 1, finished: 1, started_at_ns: 0 };
+    let gone = node.on(Event::WorkerExited(WorkerKey(0), progress, killed()));
+    assert_eq!(gone, [Action::Spawn(WorkerKey(4), Program::Sent(digest))]);
+}
+
+#[test]
+fn a_program_is_not_refused_for_some_workers_that_do_not_start_while_others_may() {
+    let mut node = Node::with_slots(3);
+    node.connect(1);
+    node.tell(1, ToNode::Run((0..3).map(attempt).collect()));
+    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(0), failure("it could not be loaded", &[]))), []);
+    let ready = node.on(Event::WorkerReady(WorkerKey(1)));
+    assert_eq!(ready[0], Action::Spawn(WorkerKey(3), Program::Own));
+    assert_eq!(node.on(Event::WorkerFailed(WorkerKey(2), failure("it could not be loaded", &[]))), []);
+    let told = node.on(Event::WorkerFailed(WorkerKey(3), failure("it could not be loaded", &[])));
+    assert_eq!(told, [trouble(Some("it has 1 of 3 slots: it could not be loaded; trying again"))]);
+}
+
 #[test]
 fn a_program_that_never_started_is_refused_and_its_attempts_go_back() {
     let mut node = Node::with_slots(1);

@@ -117,6 +117,11 @@ impl Worker {
         self.revoking > 0
     }
 
+    /// Whether it has started, and is to go on.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.state, WorkerState::Ready | WorkerState::Skipping(_))
+    }
+
     pub(super) fn is_ending(&self) -> bool {
         self.state == WorkerState::Ending
     }
@@ -202,6 +207,7 @@ impl Core {
         worker.state = WorkerState::Ready;
         let program = worker.program;
         self.idle.insert((program, key));
+        self.found_room();
         self.program_starts(program, actions);
     }
 

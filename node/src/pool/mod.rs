@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use self::inbound::Inbound;
 use self::link::{Link, Sent};
 use self::start::Prepared;
-pub(crate) use self::start::is_shortage;
+pub(crate) use self::start::{explain_shortage, is_shortage};
 use self::supervisor::Supervisor;
 use crate::core::{Progress, StartFailure, WorkerKey};
 use crate::page::Page;
@@ -111,7 +111,10 @@ impl WorkerHandle {
                 Self { page, link: Some(link), orders, told_to_end: false }
             }
             Err(error) => {
-                let reason = format!("the node cannot make a socket for it: {error}");
+                let reason = match start::is_shortage(&error) {
+                    true => start::explain_shortage(&error),
+                    false => format!("the node cannot prepare it: {error}"),
+                };
                 let failure =
                     StartFailure { reason, stderr: Vec::new(), is_shortage: start::is_shortage(&error) };
                 let _ = events.send((key, WorkerEvent::FailedToStart(failure)));

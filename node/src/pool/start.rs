@@ -1,7 +1,7 @@
 //! Starting a worker: its socket pair, page and shared memory, then its process or thread.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use pp_protocol::room;
 use pp_protocol::secret::SECRET_VARIABLE;
 use pp_protocol::worker::WORKER_ENVIRONMENT;
+use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::process::{Child, Command};
@@ -19,6 +20,7 @@ use tokio::process::{Child, Command};
 use super::WorkerProgram;
 use super::link::Link;
 use crate::core::StartFailure;
+use crate::descriptors;
 use crate::lending::{Borrower, Lender};
 use crate::page::{Marks, Page};
 use crate::worker::{NodeGone, handover};
@@ -68,9 +70,15 @@ pub(super) enum Body {
     Thread,
 }
 
+/// Descriptors that no worker is started with: connections, programs and the workers there are need them. A smaller part
+/// where few may be had at all.
+const DESCRIPTORS_KEPT: u64 = 64;
+const PART_KEPT: u64 = 8;
+
 impl Prepared {
     pub(super) fn new(program: WorkerProgram) -> io::Result<Self> {
         let (node_end, socket) = UnixStream::pair()?;
+        keep_some(&node_end)?;
         for end in [&node_end, &socket] {
             // The system may grant less, which only makes large payloads slower.
             let _ = set_socket_send_buffer_size(end, SOCKET_BYTES);
@@ -106,13 +114,22 @@ impl Plan {
                 .map_err(|error| failure(explain(&path, &error), &error))
                 .map(|child| Body::Process { child, environment }),
             Self::Thread { socket, page } => start_thread(socket, page)
-                .map_err(|error| failure(format!("the system has no thread for it: {error}"), &error))
+                .map_err(|error| failure(explain_shortage(&error), &error))
                 .map(|()| Body::Thread),
         }
     }
 }
 
+/// Fails as if there were no descriptors left if there are few: the system always gives the lowest number that is free.
+fn keep_some(new: &UnixStream) -> io::Result<()> {
+    let limit = descriptors::limit();
+    let kept = DESCRIPTORS_KEPT.min(limit / PART_KEPT);
+    let number = u64::try_from(new.as_raw_fd()).unwrap_or_default();
+    if number < limit - kept { Ok(()) } else { Err(Errno::MFILE.into()) }
+}
+
 fn start_process(path: &Path, socket: UnixStream, environment: &str) -> io::Result<Child> {
+    keep_some(&socket.try_clone()?)?;
     super::memory::look();
     let mut command = Command::new(path);
     command
@@ -151,12 +168,32 @@ fn failure(reason: String, error: &io::Error) -> StartFailure {
 
 /// Whether the system lacks something that it may have again: descriptors, processes, memory.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS];
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
+/// What is short, and what to do about it.
+pub(crate) fn explain_shortage(error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => format!(
+            "{} descriptors, which is the limit here, are too few; raise it (ulimit -Hn, or LimitNOFILE= of the service)",
+            descriptors::limit()
+        ),
+        Some(Errno::NFILE) => "the machine has no descriptors left (sysctl fs.file-max)".into(),
+        Some(Errno::AGAIN) => {
+            "no more processes and threads are permitted; raise the limit (ulimit -u, TasksMax= of the service, \
+             pids.max of the cgroup)"
+                .into()
+        }
+        Some(Errno::NOMEM | Errno::NOBUFS) => format!("memory is short ({error})"),
+        _ => format!("the system refused: {error}"),
+    }
+}
+
 fn explain(path: &Path, error: &io::Error) -> String {
+    if is_shortage(error) {
+        return explain_shortage(error);
+    }
     let reason = match error.kind() {
         io::ErrorKind::NotFound if path.exists() => {
             "the loader or interpreter that it names is missing here; was it built for another C library? \
@@ -167,7 +204,7 @@ fn explain(path: &Path, error: &io::Error) -> String {
             "the system does not permit it; is the file on a file system mounted noexec?"
         }
         io::ErrorKind::ExecutableFileBusy => "somebody is still writing the file",
-        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+        _ if Errno::from_io_error(error) == Some(Errno::NOEXEC) => {
             "it is no program for this machine; was it built for another processor?"
         }
         _ => "the system refused",

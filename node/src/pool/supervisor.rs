@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use pp_protocol::limits::LAST_STDERR_LINES;
@@ -12,13 +13,14 @@ use pp_protocol::worker::{FromWorker, WORKER_VERSION};
 use pp_protocol::{Death, Stream, WorkerDeath, shown};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{ChildStderr, ChildStdout};
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::inbound::Inbound;
 use super::link::Link;
 use super::output::OutputReader;
-use super::start::{Body, Plan};
+use super::start::{Body, Plan, explain_shortage, is_shortage};
 use super::{Order, WorkerEvent, WorkerEvents};
 use super::{leftovers, memory};
 use crate::core::{StartFailure, WorkerKey};
@@ -120,12 +122,9 @@ impl Supervisor {
 
     /// Starts the worker and stays with it to its end.
     pub(super) async fn run(mut self, plan: Plan) {
-        let started = tokio::task::spawn_blocking(move || plan.start()).await;
-        let mut body = match started {
-            Ok(Ok(body)) => body,
-            Ok(Err(failure)) => return self.tell(WorkerEvent::FailedToStart(failure)),
-            // The runtime is shutting down: nobody is there to be told.
-            Err(_) => return,
+        let mut body = match start(plan).await {
+            Ok(body) => body,
+            Err(failure) => return self.tell(WorkerEvent::FailedToStart(failure)),
         };
         self.deadline = Some((Instant::now() + START_TIME, Deadline::NotReady));
         let mut output = self.attach(&mut body);
@@ -247,7 +246,14 @@ impl Supervisor {
             // Somebody has killed the warden, or had to, and with it the worker.
             self.kill_group();
             let environment = environment.clone();
-            let _ = tokio::task::spawn_blocking(move || leftovers::end(&environment)).await;
+            let (tell, ended) = oneshot::channel();
+            let search = move || {
+                leftovers::end(&environment);
+                let _ = tell.send(());
+            };
+            if thread::Builder::new().name("pp-search".into()).spawn(search).is_ok() {
+                let _ = ended.await;
+            }
         }
         self.group = None;
         status
@@ -439,6 +445,28 @@ impl Drop for Supervisor {
             self.kill_group();
         }
     }
+}
+
+/// Starts it off the node's task, in a thread of its own: where the system has none, that is the worker's failure to start,
+/// while a runtime would panic.
+async fn start(plan: Plan) -> Result<Body, StartFailure> {
+    let (tell, started) = oneshot::channel();
+    // What the node's task does with a process, whoever starts it, is done within its runtime.
+    let runtime = Handle::current();
+    let start = move || {
+        let _inside = runtime.enter();
+        // If nobody listens any more, the node has ended.
+        if let Err(Ok(Body::Process { mut child, .. })) = tell.send(plan.start()) {
+            let _ = child.start_kill();
+        }
+    };
+    let failure = |error| StartFailure {
+        reason: explain_shortage(&error),
+        stderr: Vec::new(),
+        is_shortage: is_shortage(&error),
+    };
+    thread::Builder::new().name("pp-start".into()).spawn(start).map_err(failure)?;
+    started.await.unwrap_or_else(|_| Err(failure(io::ErrorKind::OutOfMemory.into())))
 }
 
 /// Waits until a process has ended, or the socket of a thread has.

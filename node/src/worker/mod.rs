@@ -125,8 +125,15 @@ pub fn serve_if_worker() {
     });
     if let Err(error) = served {
         // The node keeps the last lines of this stream and shows them to whoever asks why the worker ended.
-        let _ = writeln!(io::stderr(), "ppserver worker: {error}");
         let is_shortage = matches!(&error, WorkerError::Io(error) if crate::pool::is_shortage(error));
+        match &error {
+            WorkerError::Io(error) if is_shortage => {
+                let _ = writeln!(io::stderr(), "{}", crate::pool::explain_shortage(error));
+            }
+            _ => {
+                let _ = writeln!(io::stderr(), "ppserver worker: {error}");
+            }
+        }
         process::exit(if is_shortage { SHORTAGE } else { 1 });
     }
     end_process();

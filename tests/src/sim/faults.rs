@@ -47,6 +47,8 @@ pub(super) enum Kind {
     KillWorker,
     /// Workers cannot be started for a while.
     FailStarts,
+    /// Only some workers can be started for a while.
+    Shortage,
     /// Discovery hears nothing more of a node, and then again.
     Gone,
     /// Discovery has word of a node once more.
@@ -56,7 +58,7 @@ pub(super) enum Kind {
 impl Kind {
     /// Nothing runs again because of these.
     pub(super) const BLIPS: &[Self] =
-        &[Self::Cut, Self::ShortBlock, Self::Late, Self::Slow, Self::Resize, Self::Found];
+        &[Self::Cut, Self::ShortBlock, Self::Late, Self::Slow, Self::Resize, Self::Shortage, Self::Found];
     /// Nor because nodes end in good order, even if connections break meanwhile.
     pub(super) const ORDERS: &[Self] = &[Self::Cut, Self::Drain, Self::Resize, Self::Found, Self::Gone];
     pub(super) const ALL: &[Self] = &[
@@ -81,6 +83,7 @@ impl Kind {
         Self::Kill,
         Self::KillWorker,
         Self::FailStarts,
+        Self::Shortage,
         Self::Gone,
         Self::Found,
     ];
@@ -104,6 +107,7 @@ pub(super) enum Fault {
     FrozenSite(usize),
     Down(usize),
     FailingStarts(usize),
+    Shortage(usize),
     Gone(usize, usize),
     Stalled(ConnectionId, Toward),
 }
@@ -202,6 +206,10 @@ impl World {
                 self.nodes[node].failing_starts = self.random.within(1..=4) as u32;
                 self.mend_later(Fault::FailingStarts(node));
             }
+            Kind::Shortage => {
+                self.nodes[node].most_workers = Some(self.random.within(0..=3) as usize);
+                self.mend_later(Fault::Shortage(node));
+            }
             Kind::Gone => {
                 self.site_input(site, SiteInput::Gone(node));
                 self.mend_later(Fault::Gone(site, node));
@@ -238,6 +246,7 @@ impl World {
                 self.announce(node);
             }
             Fault::FailingStarts(node) => self.nodes[node].failing_starts = 0,
+            Fault::Shortage(node) => self.nodes[node].most_workers = None,
             Fault::Stalled(id, toward) => self.unstall(id, toward),
             Fault::Gone(site, node) => self.site_input(site, SiteInput::Found(node)),
         }

@@ -57,6 +57,8 @@ pub(super) struct Machine {
     pub(super) slowness: u32,
     /// How many of the next workers cannot be started, once one has been.
     pub(super) failing_starts: u32,
+    /// How many workers there can be, if the machine is short of something.
+    pub(super) most_workers: Option<usize>,
     /// What was started as a worker in this life of it.
     pub(super) has_started: BTreeSet<Program>,
 }
@@ -80,6 +82,7 @@ impl Machine {
             wake: 0,
             slowness: 1,
             failing_starts: 0,
+            most_workers: None,
             has_started: BTreeSet::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_node::core::{Action, Event, Program, StartFailure, WorkerKey};
+use pp_node::core::{Action, Core, Event, Program, StartFailure, WorkerKey};
 use pp_protocol::{Death, FromNode, Refusal, WorkerDeath};
 
 use super::World;
@@ -12,7 +12,7 @@ use super::ledger::JobName;
 use super::links::PROGRAM;
 use super::network::{Connection, ConnectionId, Message, Toward};
 use super::node::NodeInput;
-use super::worker::{SimWorker, Step, WorkerEvent};
+use super::worker::{Lack, SimWorker, Step, WorkerEvent};
 
 impl World {
     pub(super) fn perform_for_node(&mut self, node: usize, action: Action) -> Option<Event> {
@@ -121,10 +121,17 @@ impl World {
         machine.workers.insert(key, SimWorker::new(program));
         let slots = machine.core.as_ref().map_or(0, |core| core.status().slots as usize);
         let in_use = machine.workers_in_use().count();
-        assert!(in_use <= slots, "node {node} has {slots} slots and starts worker {in_use}");
+        // Where the machine gives fewer than it has slots, it tries one more at times.
+        let tries = usize::from(machine.core.as_ref().is_some_and(Core::is_short));
+        assert!(in_use <= slots + tries, "node {node} has {slots} slots and starts worker {in_use}");
         let fails = machine.has_started.contains(&program) && machine.failing_starts > 0;
         machine.failing_starts -= u32::from(fails);
-        let step = if fails { Step::FailToStart } else { Step::Start };
+        let is_short = machine.most_workers.is_some_and(|most| machine.workers.len() > most);
+        let step = match (is_short, fails) {
+            (true, _) => Step::FailToStart(Lack::Seen),
+            (false, true) => Step::FailToStart(Lack::Unknown),
+            (false, false) => Step::Start,
+        };
         let life = machine.life;
         let after = self.random.magnitude(Duration::from_millis(1), Duration::from_millis(50));
         self.agenda.add(self.now + after, What::Worker(node, life, key, step));
@@ -170,9 +177,9 @@ impl World {
             WorkerEvent::Output(text) => {
                 Event::WorkerOutput(key, progress.started, Self::PRINTS_TO, vec![text])
             }
-            WorkerEvent::FailedToStart(reason) => {
+            WorkerEvent::FailedToStart(reason, lack) => {
                 self.nodes[node].workers.remove(&key);
-                let failure = StartFailure { reason, stderr: Vec::new(), is_shortage: false };
+                let failure = StartFailure { reason, stderr: Vec::new(), is_shortage: lack == Lack::Seen };
                 Event::WorkerFailed(key, failure)
             }
             WorkerEvent::Exited(death) => {

@@ -20,7 +20,7 @@ pub(super) enum Step {
     /// It has started.
     Start,
     /// It could not be started.
-    FailToStart,
+    FailToStart(Lack),
     /// A frame of work has reached its socket.
     Frame(Vec<Work>),
     /// The job it runs, its so-many-th one, prints a line.
@@ -33,11 +33,18 @@ pub(super) enum Step {
     Retire,
 }
 
+/// Whether it is seen that the machine is short of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    Seen,
+    Unknown,
+}
+
 /// What the supervisor tells the node.
 #[derive(Clone, Debug)]
 pub(super) enum WorkerEvent {
     Ready,
-    FailedToStart(String),
+    FailedToStart(String, Lack),
     Finished(Vec<Finished>),
     Skipped(u32),
     Output(String),
@@ -165,9 +172,9 @@ impl World {
                 self.tell_node(node, key, WorkerEvent::Ready);
                 self.advance(node, key);
             }
-            Step::FailToStart => {
+            Step::FailToStart(lack) => {
                 worker.is_dead = true;
-                self.tell_node(node, key, WorkerEvent::FailedToStart("no memory".into()));
+                self.tell_node(node, key, WorkerEvent::FailedToStart("no memory".into(), lack));
             }
             Step::Frame(works) => {
                 worker.frames.push_back(works.into());
@@ -303,7 +310,7 @@ impl World {
         let event = if is_ready || is_ordered {
             WorkerEvent::Exited(WorkerDeath { death, stderr: Vec::new() })
         } else {
-            WorkerEvent::FailedToStart(format!("it ended before it was ready ({death})"))
+            WorkerEvent::FailedToStart(format!("it ended before it was ready ({death})"), Lack::Unknown)
         };
         self.tell_node(node, key, event);
     }
