@@ -69,6 +69,7 @@ pub struct Builder {
     secret: Option<String>,
     secret_file: Option<PathBuf>,
     observer: bool,
+    fresh_workers: bool,
     programs: Vec<PathBuf>,
     max_attempts: Option<u32>,
     suspect_after: Option<Duration>,
@@ -144,6 +145,14 @@ impl Builder {
     /// Only looks at nodes and gives them orders: no job runs on them, nor here. For operators' tools.
     pub fn observer(mut self, observer: bool) -> Self {
         self.observer = observer;
+        self
+    }
+
+    /// Whether the worker of a job ends with it, on every node, and with it everything that the job has started. Unless said
+    /// so, what a job leaves running as it returns stays until its worker ends: when a job of it is cancelled or runs too
+    /// long, when the node has no more use for it, or when this dispatcher ends. Starting a worker takes some milliseconds.
+    pub fn fresh_workers(mut self, fresh_workers: bool) -> Self {
+        self.fresh_workers = fresh_workers;
         self
     }
 
@@ -285,6 +294,7 @@ impl Builder {
             local_workers,
             in_process: self.in_process,
             observer: self.observer,
+            fresh_workers: self.fresh_workers,
             nodes,
             discover,
             secret: if is_remote { self.find_secret()? } else { None },

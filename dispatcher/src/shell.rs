@@ -48,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) in_process: bool,
     /// Only look at nodes: run nothing on them, and nothing here.
     pub(crate) observer: bool,
+    /// Whether each job has a worker of its own.
+    pub(crate) fresh_workers: bool,
     pub(crate) nodes: Vec<Address>,
     pub(crate) discover: bool,
     pub(crate) secret: Option<Secret>,
@@ -77,6 +79,7 @@ pub(crate) fn start(
     let programs = Programs::open(&setup.programs)?;
     let (tell, told) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("pp-dispatcher".into()).spawn(move || {
+        pp_node::processes::meet_errors_not_signals();
         become_dispatcher_thread();
         let (runtime, actor) = match prepare(setup, &shared, programs, printer) {
             Ok(prepared) => prepared,
@@ -157,7 +160,13 @@ impl Actor {
         let (events, link_events) = mpsc::unbounded_channel();
         let (found_sender, found) = mpsc::unbounded_channel();
         let links = Links::new(
-            Dialler::new(session, setup.secret.clone(), local.clone(), programs, setup.observer),
+            Dialler::new(
+                session,
+                setup.secret.clone(),
+                local.clone(),
+                programs,
+                (setup.observer, setup.fresh_workers),
+            ),
             events,
         );
         let discovery = discovery::start(&setup.nodes, setup.discover, &found_sender);

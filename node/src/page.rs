@@ -342,6 +342,15 @@ fn is_before(number: u32, other: u32) -> bool {
 #[cfg(target_os = "linux")]
 fn new_file() -> io::Result<OwnedFd> {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+    use rustix::process::{Resource, getrlimit};
+    // A file that grows beyond its limit is a signal that ends the process.
+    if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|limit| *limit < PAGE_BYTES as u64) {
+        let reason = format!(
+            "files may have {limit} bytes here, and what it shares with a worker has {PAGE_BYTES}; raise the limit \
+             (ulimit -f, or LimitFSIZE= of the service)"
+        );
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
     let file = memfd_create("pp-progress", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&file, PAGE_BYTES as u64)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;

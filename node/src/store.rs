@@ -260,6 +260,9 @@ fn not_stored(directory: &Path, error: &io::Error) -> ProgramRefusal {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make room there or choose another directory (--store)"
         }
+        io::ErrorKind::FileTooLarge => {
+            "raise the limit on the size of files (ulimit -f, or LimitFSIZE= of the service)"
+        }
         _ => "make it a directory that the ppserver there may write to, or choose another one (--store)",
     };
     ProgramRefusal::NotStored(format!("cannot write to {directory}: {error}; {remedy}"))

@@ -87,6 +87,8 @@ pub struct Hello {
     pub resume: Option<Resume>,
     /// An operator looks and gives orders, but runs no jobs.
     pub operator: bool,
+    /// Whether each attempt is to have a worker of its own, with which everything it started ends.
+    pub fresh_workers: bool,
 }
 
 /// What a dispatcher holds of a session whose connection broke off.

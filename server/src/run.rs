@@ -16,6 +16,8 @@ use crate::{listener, load, log};
 
 /// Runs the daemon until it is told to stop.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+    // The log may be such a file, and a program that a dispatcher sends.
+    pp_node::processes::meet_errors_not_signals();
     log::start(&settings);
     // One thread: what a job passes through here is little, and handing it from thread to thread costs more.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -87,6 +89,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     statistics: Signal,
+    /// The processor time that this process may use is used up.
+    time_used: Signal,
 }
 
 impl Signals {
@@ -96,12 +100,13 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             statistics: signal(SignalKind::user_defined1())?,
+            time_used: signal(SignalKind::from_raw(rustix::process::Signal::XCPU.as_raw()))?,
         })
     }
 
     /// Returns once a signal has ended the node.
     async fn obey(self, node: &Node) {
-        let Self { mut terminate, mut interrupt, mut statistics } = self;
+        let Self { mut terminate, mut interrupt, mut statistics, mut time_used } = self;
         let mut draining = false;
         loop {
             tokio::select! {
@@ -114,6 +119,14 @@ impl Signals {
                         node.drain();
                         draining = true;
                     }
+                }
+                _ = time_used.recv(), if !draining => {
+                    tracing::error!(
+                        "the processor time that this process may use is used up: finishing what runs; raise the limit \
+                         (ulimit -t, or LimitCPU= of the service)"
+                    );
+                    node.drain();
+                    draining = true;
                 }
                 _ = statistics.recv() => {
                     if let Some(statistics) = node.statistics().await {

@@ -85,7 +85,8 @@ fn echo(bytes: Vec<u8>) -> Vec<u8> {
 /// Starts a process that outlives the call, and yields its id.
 #[job]
 fn leave_a_child() -> u32 {
-    std::process::Command::new("sleep").arg("3600").spawn().expect("sleep can be started").id()
+    // In a session of its own.
+    std::process::Command::new("setsid").args(["sleep", "3600"]).spawn().expect("it can be started").id()
 }
 
 fn not_registered(n: u64) -> u64 {
@@ -488,6 +489,18 @@ fn shutting_down_resolves_every_handle_and_leaves_no_process() {
     assert_eq!(dispatcher.stats().nodes[0].jobs_ended, 2);
 }
 
+fn what_a_job_leaves_running_ends_with_it_where_each_has_a_worker_of_its_own() {
+    let builder = Dispatcher::builder().discover(false).local_workers(1).output(Output::EventsOnly);
+    let dispatcher = builder.fresh_workers(true).start().expect("it starts");
+    let [first, second] = [(); 2].map(|()| dispatcher.submit(leave_a_child, ()));
+    for child in [first, second].map(|job| job.wait().expect("it leaves a child")) {
+        wait_until("its child to be gone", || !is_alive(child as i32));
+    }
+    let workers =
+        [(); 3].map(|()| dispatcher.submit(worker_id, ())).map(|job| job.wait().expect("it has one"));
+    assert_eq!(workers.into_iter().collect::<BTreeSet<_>>().len(), 3);
+}
+
 fn submitting_waits_or_says_so_while_as_much_is_pending_as_may_be() {
     let limited = |builder: Builder| {
         let dispatcher = builder.local_workers(1).discover(false).start().expect("it starts");
@@ -566,6 +579,7 @@ fn main() {
         after_a_shutdown_callbacks_are_still_called_once_and_events_end,
         shutting_down_resolves_every_handle_and_leaves_no_process,
         an_option_that_makes_no_sense_is_the_outcome_of_its_job,
+        what_a_job_leaves_running_ends_with_it_where_each_has_a_worker_of_its_own,
         submitting_waits_or_says_so_while_as_much_is_pending_as_may_be,
         waiting_for_ever_is_a_timeout_like_any_other,
         in_process_workers_give_the_same_results,

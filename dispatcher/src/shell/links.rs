@@ -71,6 +71,8 @@ pub(super) struct Dialler {
     local: Node,
     programs: Arc<Programs>,
     role: Role,
+    /// Whether each job has a worker of its own.
+    fresh_workers: bool,
 }
 
 impl Links {
@@ -236,10 +238,10 @@ impl Dialler {
         secret: Option<Secret>,
         local: Node,
         programs: Programs,
-        observer: bool,
+        (observer, fresh_workers): (bool, bool),
     ) -> Self {
         let role = if observer { Role::Operator } else { Role::Dispatcher };
-        Self { session, name: own_name(), secret, local, programs: Arc::new(programs), role }
+        Self { session, name: own_name(), secret, local, programs: Arc::new(programs), role, fresh_workers }
     }
 
     async fn dial(&self, addresses: Addresses, resume: Option<Resume>) -> Result<Greeted, DialFailure> {
@@ -261,6 +263,7 @@ impl Dialler {
             programs,
             resume,
             operator: self.role == Role::Operator,
+            fresh_workers: self.fresh_workers,
         };
         greet(transport, hello, address).await
     }

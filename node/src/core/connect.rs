@@ -200,6 +200,7 @@ impl Core {
         let program = self.choose_program(&hello.programs);
         let name = cut(&hello.name, NAME_BYTES).to_owned();
         let mut session = Session::new(hello.session, name, connection, program);
+        session.fresh_workers = hello.fresh_workers || self.config.fresh_worker_per_job;
         // Nothing is to be sent here that cannot run yet: it would wait for the program while other nodes are free.
         if is_usable(&self.programs, &session.program) && !self.has_no_room() {
             session.window = session.window_for(self.share_of(key), Duration::ZERO);

@@ -135,7 +135,7 @@ impl Core {
         let (Some(session), Some(worker)) = (self.sessions.get_mut(&key), self.workers.get_mut(&to)) else {
             return;
         };
-        let singly = self.config.fresh_worker_per_job || session.singly;
+        let singly = session.fresh_workers || session.singly;
         if singly && worker.is_busy() {
             return;
         }
@@ -180,9 +180,6 @@ impl Core {
 
     /// Gives busy workers the next attempts of their session before they run dry, unless another session is due.
     fn top_up(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if self.config.fresh_worker_per_job {
-            return;
-        }
         let fewest = |sessions: &std::collections::BTreeMap<SessionKey, Session>| {
             let waiting = sessions.values().filter(|session| session.wants_worker().is_some());
             waiting.map(|session| session.slots_used).min()
@@ -198,7 +195,8 @@ impl Core {
             .collect();
         for (worker, key) in running_dry {
             let Some(session) = self.sessions.get(&key) else { continue };
-            if session.wants_worker().is_some() && session.slots_used <= fewest + 1 {
+            let tops_up = !session.fresh_workers && session.wants_worker().is_some();
+            if tops_up && session.slots_used <= fewest + 1 {
                 let most = session.queue.len().div_ceil(session.slots_used.max(1));
                 self.assign(now, key, worker, most, actions);
             }

@@ -40,6 +40,8 @@ pub(super) struct Session {
     pub(super) youngest_connection: ConnectionKey,
     /// Since when it is on none.
     pub(super) silent_since: Option<Moment>,
+    /// Whether each of its attempts has a worker of its own.
+    pub(super) fresh_workers: bool,
     /// What its workers run.
     pub(super) program: SessionProgram,
     /// Attempts waiting for a worker, in order.
@@ -105,6 +107,7 @@ impl Session {
             connection: Some(connection),
             youngest_connection: connection,
             silent_since: None,
+            fresh_workers: false,
             program,
             queue: Queue::default(),
             in_workers: 0,

@@ -289,11 +289,13 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.work.is_empty()) else { return };
         worker.watch = None;
         worker.orders.0.clear();
+        let mut is_used_up = self.config.fresh_worker_per_job;
         if let Some(session) = worker.session.take().and_then(|session| self.sessions.get_mut(&session)) {
             session.slots_used -= 1;
+            is_used_up |= session.fresh_workers;
         }
         match worker.state {
-            WorkerState::Ready if worker.leaving || self.config.fresh_worker_per_job => {
+            WorkerState::Ready if worker.leaving || is_used_up => {
                 worker.state = WorkerState::Ending;
                 actions.push(Action::Retire(key));
             }

@@ -97,8 +97,10 @@ pub(super) fn be_guarded_by(warden: Pid) {
 fn guard(worker: Pid, socket: &UnixStream, page: &Page) -> ! {
     // By this name people see it in lists of processes; killing all of a program's name spares it to do its work.
     let _ = set_name(c"pp-warden");
-    match processes::leave_signals_alone() {
-        Ok(ended) => Warden { worker, page, ended, has_ended: false }.guard(socket),
+    let watched = processes::leave_signals_alone()
+        .and_then(|ended| Ok((ended, pidfd_open(worker, PidfdFlags::empty()).map_err(io::Error::from)?)));
+    match watched {
+        Ok((ended, process)) => Warden { worker, process, page, ended, has_ended: false }.guard(socket),
         // The worker ends with this process, and is not to be without it.
         Err(_) => end(),
     }
@@ -112,8 +114,10 @@ fn end() -> ! {
 
 struct Warden<'a> {
     worker: Pid,
+    /// Readable when the worker has ended, whichever thread of this process the system tells so by a signal.
+    process: OwnedFd,
     page: &'a Page,
-    /// Readable when a child has ended.
+    /// Readable when a child has ended, unless another thread of this process was told.
     ended: OwnedFd,
     /// Whether the worker has.
     has_ended: bool,
@@ -121,6 +125,8 @@ struct Warden<'a> {
 
 impl Warden<'_> {
     fn guard(mut self, socket: &UnixStream) -> ! {
+        // Before anything is waited for: word of an end before signals were left alone has been lost.
+        self.reap();
         while !self.has_ended && !self.wait(Some(socket), None) {
             self.reap();
         }
@@ -140,6 +146,9 @@ impl Warden<'_> {
     /// Waits until a child has ended, or the node's socket is closed, which it tells.
     fn wait(&self, socket: Option<&UnixStream>, most: Option<Duration>) -> bool {
         let mut watched = vec![PollFd::new(&self.ended, PollFlags::IN)];
+        if !self.has_ended {
+            watched.push(PollFd::new(&self.process, PollFlags::IN));
+        }
         // That the other end is closed is reported without being asked for.
         watched.extend(socket.map(|socket| PollFd::new(socket, PollFlags::empty())));
         let most = most.and_then(|most| Timespec::try_from(most).ok());
@@ -150,7 +159,8 @@ impl Warden<'_> {
         }
         let mut signals = [0; 1024];
         while rustix::io::read(self.ended.as_fd(), &mut signals).is_ok_and(|bytes| bytes > 0) {}
-        watched.get(1).is_some_and(|socket| !socket.revents().is_empty())
+        let last = watched.pop().filter(|_| socket.is_some());
+        last.is_some_and(|socket| !socket.revents().is_empty())
     }
 
     /// Collects what has ended. Tells whether children are left.

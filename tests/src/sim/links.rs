@@ -127,6 +127,7 @@ impl World {
             programs: if is_local { Vec::new() } else { vec![offer] },
             resume: connection.resume.clone(),
             operator: false,
+            fresh_workers: false,
         }
     }
 

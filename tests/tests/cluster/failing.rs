@@ -10,7 +10,7 @@ use pp_tests::process::{Process, SECRET, Server, command, is_alive};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 use rustix::process::Signal;
 
-use crate::jobs::{abort, builder, dispatcher, hang, nap, node, slow_square, square};
+use crate::jobs::{abort, builder, dispatcher, hang, nap, node, slow_square, square, start_strays_and_hang};
 
 /// Makes this program one that starts jobs at the node named by it and waits for them.
 pub(crate) const ABANDONING: &str = "CLUSTER_TEST_ABANDONING";
@@ -223,6 +223,32 @@ pub(crate) fn a_program_whose_file_is_removed_while_it_runs_goes_on() {
     assert!(program.stdout().contains("then Ok(9)"), "{}{}", program.stdout(), program.stderr());
 }
 
+pub(crate) fn nothing_that_jobs_started_outlives_them_however_they_are_ended() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(4);
+    let [first, second] = [dispatcher([&server]), dispatcher([&server])];
+    let file = |name: &str| home.path().join(name);
+    let begin = |dispatcher: &Dispatcher, name: &str, limit: Option<Duration>| {
+        let job = dispatcher.job(start_strays_and_hang, (file(name).display().to_string(),));
+        let job = limit.into_iter().fold(job, |job, limit| job.timeout(limit)).submit();
+        (job, worker_in(&file(name), 3))
+    };
+    let all_gone = |what: &str, processes: Vec<i32>| {
+        wait_until(what, || !processes.iter().any(|process| is_alive(*process)));
+    };
+    let (cancelled, of_cancelled) = begin(&first, "cancelled", None);
+    cancelled.cancel();
+    all_gone("what a cancelled job started to be gone", of_cancelled);
+    let (_limited, of_limited) = begin(&first, "limited", Some(Duration::from_millis(500)));
+    all_gone("what a job beyond its limit started to be gone", of_limited);
+    let (_abandoned, of_abandoned) = begin(&second, "abandoned", None);
+    second.shutdown();
+    all_gone("what a job of a dispatcher that has left started to be gone", of_abandoned);
+    let (_killed, of_killed) = begin(&first, "killed", None);
+    server.process().kill();
+    all_gone("what a job of a daemon that was killed started to be gone", of_killed);
+}
+
 /// Waits for so many workers to have written their process ids.
 fn worker_in(file: &Path, count: usize) -> Vec<i32> {
     wait_within(PATIENCE, "workers to run", || {
@@ -235,7 +261,7 @@ fn worker_in(file: &Path, count: usize) -> Vec<i32> {
 pub(crate) fn start_jobs_and_hang(node: &str) {
     let dispatcher = Dispatcher::builder().local_workers(1).node(node).start().expect("it starts");
     let file = std::env::var("CLUSTER_TEST_FILE").expect("it was told");
-    let jobs: Vec<_> = (0..10).map(|_| dispatcher.submit(hang, (file.clone(),))).collect();
+    let jobs: Vec<_> = (0..10).map(|_| dispatcher.submit(start_strays_and_hang, (file.clone(),))).collect();
     jobs.into_iter().for_each(|job| drop(job.wait()));
 }
 
@@ -246,7 +272,8 @@ pub(crate) fn a_killed_dispatcher_leaves_no_process_behind() {
     let mut command = command(std::env::current_exe().expect("a path"), home.path());
     command.env(ABANDONING, server.address()).env("CLUSTER_TEST_FILE", &file).env("PP_SECRET", SECRET);
     let mut abandoning = Process::start(&mut command);
-    let workers = worker_in(&file, 2);
+    // Each of two wrote its own, and of two that it started.
+    let workers = worker_in(&file, 6);
     let neighbour = builder([&server]).start().expect("it starts");
     let waiting = neighbour.submit(nap, (1,));
     abandoning.kill();

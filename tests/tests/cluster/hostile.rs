@@ -74,6 +74,7 @@ pub(crate) fn a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_serv
                     programs: Vec::new(),
                     resume: None,
                     operator: false,
+                    fresh_workers: false,
                 };
                 sender.send(ToNode::Hello(Box::new(hello))).expect("it is connected");
                 let started = Instant::now();

@@ -34,6 +34,27 @@ pub(crate) fn hang(file: String) {
     std::thread::sleep(Duration::from_secs(3_600));
 }
 
+/// Starts processes in sessions of their own, appends their ids and its worker's to a file, then sleeps for ever.
+#[job]
+pub(crate) fn start_strays_and_hang(file: String) {
+    let sleep = "sleep 3600 </dev/null >/dev/null 2>&1 &";
+    let script = format!("{sleep} echo $!; (setsid sh -c '{sleep} echo $!')");
+    let mut command = std::process::Command::new("setsid");
+    let strays = command.args(["sh", "-c", &script]).output().expect("a shell can be started");
+    let strays = String::from_utf8(strays.stdout).expect("numbers are text");
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).expect("a file");
+    let lines = format!("{strays}{}\n", std::process::id());
+    std::io::Write::write_all(&mut file, lines.as_bytes()).expect("it can be written");
+    std::thread::sleep(Duration::from_secs(3_600));
+}
+
+/// How many descriptors a job may have.
+#[job]
+pub(crate) fn descriptor_limit() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
 #[job]
 pub(crate) fn greet(name: String) {
     println!("hello {name}");

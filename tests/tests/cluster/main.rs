@@ -6,6 +6,7 @@ mod hostile;
 mod jobs;
 mod refusing;
 mod running;
+mod scarce;
 
 fn main() {
     if std::env::var_os(refusing::FORGETFUL).is_some() {
@@ -14,6 +15,9 @@ fn main() {
     pp_dispatcher::init();
     if let Some(node) = std::env::var_os(failing::ABANDONING) {
         return failing::start_jobs_and_hang(&node.to_string_lossy());
+    }
+    if let Some(workers) = std::env::var_os(scarce::LOCAL_WORKERS) {
+        return scarce::run_on_local_workers(&workers.to_string_lossy());
     }
     if std::env::var_os(failing::REMOVED).is_some() {
         return failing::remove_itself();
@@ -40,6 +44,7 @@ fn main() {
         failing::a_store_that_is_removed_from_under_a_node_is_made_again,
         failing::a_program_whose_file_is_removed_while_it_runs_goes_on,
         failing::a_killed_dispatcher_leaves_no_process_behind,
+        failing::nothing_that_jobs_started_outlives_them_however_they_are_ended,
         hostile::one_poison_job_among_a_thousand_costs_three_workers_and_nothing_else,
         hostile::a_length_that_is_a_lie_costs_the_daemon_no_memory,
         hostile::a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_served,
@@ -48,6 +53,13 @@ fn main() {
         hostile::a_worker_killed_for_lack_of_memory_is_told_as_that,
         hostile::five_hundred_silent_connections_keep_nobody_out,
         hostile::strangers_that_hold_every_descriptor_do_not_keep_jobs_from_running,
+        scarce::where_descriptors_are_few_those_workers_that_start_do_all_the_work,
+        scarce::a_dispatcher_with_few_descriptors_uses_those_local_workers_that_start,
+        scarce::the_descriptor_limit_is_raised_for_the_node_and_not_for_its_jobs,
+        scarce::where_processes_are_few_those_workers_that_start_do_all_the_work,
+        scarce::a_node_that_may_write_no_large_files_refuses_the_program_and_lives_on,
+        scarce::where_not_even_a_page_may_be_written_jobs_say_so,
+        scarce::processor_time_that_is_used_up_is_told_before_the_end,
         refusing::another_secret_is_refused_and_says_what_to_do,
         refusing::another_protocol_version_is_refused_by_either_side,
         refusing::a_program_for_another_architecture_is_refused_by_a_node,

@@ -82,6 +82,7 @@ pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
         programs: vec![offer],
         resume: None,
         operator: false,
+        fresh_workers: false,
     };
     let refusal = with_runtime(async {
         let mut stream = tokio::net::TcpStream::connect(server.address()).await.expect("it listens");

@@ -78,6 +78,7 @@ impl Node {
             programs: Vec::new(),
             resume: None,
             operator: false,
+            fresh_workers: false,
         };
         node.handle(Event::Received(CONNECTION, vec![ToNode::Hello(Box::new(hello))]));
         node
