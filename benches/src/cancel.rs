@@ -116,6 +116,7 @@ async fn ask_until(address: &str, done: &AtomicBool) -> anyhow::Result<Duration>
         programs: Vec::new(),
         resume: None,
         operator: true,
+        fresh_workers: false,
     };
     peer.sender.send(ToNode::Hello(Box::new(hello)))?;
     let mut longest = Duration::ZERO;
