@@ -227,6 +227,10 @@ impl Builder {
 
     /// Starts the dispatcher. Nodes are connected to in the background: jobs can be submitted at once.
     ///
+    /// Where local workers are processes, this raises the process's soft limit on descriptors to the hard one, as each takes
+    /// five of them. Jobs have the limit as it was before; a program that uses select(2) itself, or whose children do, may
+    /// set it back.
+    ///
     /// # Errors
     /// When something said here or in the environment makes no sense, the secret file cannot be used, or
     /// [`init`](crate::init) was not called, or this is a job.

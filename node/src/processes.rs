@@ -5,11 +5,14 @@
     reason = "calls of the C library; each is given memory of its own, and fork() is left to whoever may call it"
 )]
 
+#[cfg(target_os = "linux")]
 use std::io;
 use std::mem::MaybeUninit;
+#[cfg(target_os = "linux")]
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 
+#[cfg(target_os = "linux")]
 use rustix::process::Pid;
 
 /// Divides this process in two: yields the child in the parent, and nothing in the child.
@@ -19,6 +22,7 @@ use rustix::process::Pid;
 ///
 /// # Safety
 /// This process has one thread only. The child has none of the others, and whatever they held would stay locked.
+#[cfg(target_os = "linux")]
 pub(crate) unsafe fn fork() -> io::Result<Option<Pid>> {
     // SAFETY: as promised by the caller.
     match unsafe { libc::fork() } {
@@ -32,6 +36,7 @@ pub(crate) unsafe fn fork() -> io::Result<Option<Pid>> {
 ///
 /// # Errors
 /// When no descriptor is left.
+#[cfg(target_os = "linux")]
 pub(crate) fn leave_signals_alone() -> io::Result<OwnedFd> {
     let mut all = MaybeUninit::uninit();
     let mut of_children = MaybeUninit::uninit();

@@ -12,6 +12,7 @@
 //! ```
 
 mod inbound;
+#[cfg(target_os = "linux")]
 mod leftovers;
 mod link;
 mod memory;

@@ -63,7 +63,7 @@ pub(super) enum Plan {
 #[derive(Debug)]
 pub(super) enum Body {
     Process {
-        child: Child,
+        child: Box<Child>,
         /// The value of [`WORKER_ENVIRONMENT`], which everything that it starts has, too.
         environment: String,
     },
@@ -112,7 +112,7 @@ impl Plan {
         match self {
             Self::Process { path, socket, environment } => start_process(&path, socket, &environment)
                 .map_err(|error| failure(explain(&path, &error), &error))
-                .map(|child| Body::Process { child, environment }),
+                .map(|child| Body::Process { child: Box::new(child), environment }),
             Self::Thread { socket, page } => start_thread(socket, page)
                 .map_err(|error| failure(explain_shortage(&error), &error))
                 .map(|()| Body::Thread),

@@ -18,11 +18,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::inbound::Inbound;
+#[cfg(target_os = "linux")]
+use super::leftovers;
 use super::link::Link;
+use super::memory;
 use super::output::OutputReader;
 use super::start::{Body, Plan, explain_shortage, is_shortage};
 use super::{Order, WorkerEvent, WorkerEvents};
-use super::{leftovers, memory};
 use crate::core::{StartFailure, WorkerKey};
 use crate::page::{Page, SelfEnd};
 use crate::worker::SHORTAGE;
@@ -245,15 +247,7 @@ impl Supervisor {
         } else {
             // Somebody has killed the warden, or had to, and with it the worker.
             self.kill_group();
-            let environment = environment.clone();
-            let (tell, ended) = oneshot::channel();
-            let search = move || {
-                leftovers::end(&environment);
-                let _ = tell.send(());
-            };
-            if thread::Builder::new().name("pp-search".into()).spawn(search).is_ok() {
-                let _ = ended.await;
-            }
+            search_leftovers(environment.clone()).await;
         }
         self.group = None;
         status
@@ -446,6 +440,23 @@ impl Drop for Supervisor {
         }
     }
 }
+
+/// Ends what can be found of a worker whose warden is gone; off the node's task.
+#[cfg(target_os = "linux")]
+async fn search_leftovers(environment: String) {
+    let (tell, ended) = oneshot::channel();
+    let search = move || {
+        leftovers::end(&environment);
+        let _ = tell.send(());
+    };
+    if thread::Builder::new().name("pp-search".into()).spawn(search).is_ok() {
+        let _ = ended.await;
+    }
+}
+
+/// Where there are no wardens, none is missed.
+#[cfg(not(target_os = "linux"))]
+async fn search_leftovers(_environment: String) {}
 
 /// Starts it off the node's task, in a thread of its own: where the system has none, that is the worker's failure to start,
 /// while a runtime would panic.
