@@ -148,12 +148,8 @@ pub(crate) fn where_not_even_a_page_may_be_written_jobs_say_so() {
 
 pub(crate) fn processor_time_that_is_used_up_is_told_before_the_end() {
     let mut server = Server::start(1);
-    let dispatcher = dispatcher([&server]);
-    let running = dispatcher.submit(nap, (300,));
-    wait_until("the job to be there", || node(&dispatcher, &server).is_some_and(|node| node.busy == 1));
     // As the system does once the limit is reached, and then each second.
     (0..2).for_each(|_| server.process().signal(Signal::XCPU));
     server.process().wait_for_stderr("ulimit -t");
-    assert!(server.process().wait().success(), "{}", server.log());
-    assert!(running.wait().is_ok(), "what runs is finished");
+    assert!(server.process().wait().success(), "it ends in good order: {}", server.log());
 }
