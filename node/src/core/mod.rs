@@ -326,7 +326,7 @@ impl Core {
         }
         self.schedule(now, actions);
         if self.shortage.is_some() || self.told_shortage.is_some() {
-            self.tell_shortage(actions);
+            self.tell_shortage(now, actions);
         }
         self.flush_sessions(actions);
         // After the outcomes: a dispatcher judges by them for what its window is meant.

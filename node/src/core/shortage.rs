@@ -5,7 +5,7 @@
 //!   ^                                 │  ^
 //!   │                                 │  └── after a while, one more is tried: it does not start
 //!   │                                 ├── it starts: room for one more, and the next one is tried at once
-//!   └── room for all, or nobody waits when it is time to try again
+//!   └── room for all, or nobody waits for long
 //! ```
 //! Those that run go on. The node offers what there is room for, and says why not more; only while no worker at all can be
 //! started does it give back what waits. Room counts all workers, those that are ending too: they still hold what a new
@@ -45,6 +45,11 @@ impl Shortage {
     }
 }
 
+/// How long until it is tried again after so many attempts in vain.
+fn wait_after(failures: u32) -> Duration {
+    (FIRST_RETRY * 2_u32.saturating_pow(failures.clamp(1, 16) - 1)).min(LAST_RETRY)
+}
+
 impl Core {
     /// How many workers there can be: as many as slots, unless the machine gives fewer.
     pub(super) fn capacity(&self) -> u32 {
@@ -72,8 +77,7 @@ impl Core {
             Some(shortage) => shortage.failures + 1,
             None => 1,
         };
-        let wait = FIRST_RETRY * 2_u32.saturating_pow(failures.min(16) - 1);
-        let retry_at = Some(now + wait.min(LAST_RETRY));
+        let retry_at = Some(now + wait_after(failures));
         self.shortage = Some(Shortage { room: self.workers.len(), reason, failures, retry_at });
         if self.has_no_room() {
             self.sessions.values_mut().for_each(Session::return_queue);
@@ -97,20 +101,36 @@ impl Core {
         self.shortage.take_if(|shortage| shortage.room >= self.slots as usize);
     }
 
-    /// One more may be tried, once it is time.
+    /// One more may be tried, once it is time. If nobody has waited for one for long, nobody knows whether the machine is
+    /// still short.
     pub(super) fn end_wait_for_room(&mut self, now: Moment) {
-        if let Some(shortage) = &mut self.shortage {
-            shortage.retry_at.take_if(|at| *at <= now);
+        let is_wanted = self.is_worker_wanted();
+        let Some(shortage) = &mut self.shortage else { return };
+        if shortage.retry_at.take_if(|at| *at <= now).is_none() || is_wanted {
+            return;
+        }
+        if shortage.failures > 0 && wait_after(shortage.failures) == LAST_RETRY {
+            self.shortage = None;
+        } else {
+            shortage.failures += 1;
+            shortage.retry_at = Some(now + wait_after(shortage.failures));
         }
     }
 
+    fn is_worker_wanted(&self) -> bool {
+        self.sessions.values().any(|session| session.wants_worker().is_some())
+    }
+
     /// Tells everybody what is short, once it is known how much, and that it is no more.
-    pub(super) fn tell_shortage(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn tell_shortage(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let is_trying = self.workers.values().any(|worker| worker.state == WorkerState::Starting);
-        let is_wanted = || self.sessions.values().any(|session| session.wants_worker().is_some());
-        if !is_trying && !is_wanted() {
-            // It is time to try again and nobody waits: so nobody knows whether the machine is still short.
-            self.shortage.take_if(|shortage| shortage.retry_at.is_none());
+        let is_wanted = self.is_worker_wanted();
+        if let Some(shortage) = &mut self.shortage
+            && !is_trying
+            && !is_wanted
+        {
+            // One more might be tried, and nobody waits for it.
+            shortage.retry_at.get_or_insert(now + FIRST_RETRY);
         }
         let text = match &self.shortage {
             None => None,
