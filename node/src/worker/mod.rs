@@ -101,6 +101,18 @@ pub enum WorkerError {
     Functions(#[from] RegistryError),
 }
 
+impl WorkerError {
+    /// What the system had too little of, if that is all. A stack of unusual size may be too much at any time.
+    fn lack(&self) -> Option<&io::Error> {
+        let error = match self {
+            Self::Io(error) => error,
+            Self::Thread { bytes, error } if *bytes <= STACK_BYTES => error,
+            Self::Thread { .. } | Self::Frame(_) | Self::Functions(_) => return None,
+        };
+        Some(error).filter(|error| crate::pool::is_shortage(error))
+    }
+}
+
 /// What a worker does when the node is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeGone {
@@ -125,16 +137,12 @@ pub fn serve_if_worker() {
     });
     if let Err(error) = served {
         // The node keeps the last lines of this stream and shows them to whoever asks why the worker ended.
-        let is_shortage = matches!(&error, WorkerError::Io(error) if crate::pool::is_shortage(error));
-        match &error {
-            WorkerError::Io(error) if is_shortage => {
-                let _ = writeln!(io::stderr(), "{}", crate::pool::explain_shortage(error));
-            }
-            _ => {
-                let _ = writeln!(io::stderr(), "ppserver worker: {error}");
-            }
-        }
-        process::exit(if is_shortage { SHORTAGE } else { 1 });
+        let lack = error.lack();
+        let _ = match lack {
+            Some(lack) => writeln!(io::stderr(), "{}", crate::pool::explain_shortage(lack)),
+            None => writeln!(io::stderr(), "ppserver worker: {error}"),
+        };
+        process::exit(if lack.is_some() { SHORTAGE } else { 1 });
     }
     end_process();
 }
