@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pp_dispatcher::{Dispatcher, Output, job};
+use pp_dispatcher::{Dispatcher, Job, JobError, Output, job};
 use pp_tests::process::{SECRET, Server, is_alive, resident};
 use pp_tests::random::Random;
 use pp_tests::wait::{wait_until, wait_within};
@@ -36,6 +36,16 @@ fn work(n: u64, milliseconds: u64) -> (u64, u32) {
 #[job]
 fn invert(bytes: Bytes) -> Bytes {
     bytes.iter().map(|byte| !byte).collect()
+}
+
+/// Prints so many lines.
+#[job]
+fn chatter(lines: u64) -> u64 {
+    for line in 0..lines {
+        println!("line {line} {}", "z".repeat(90));
+        eprintln!("and {line}");
+    }
+    lines
 }
 
 /// Ends its worker if the file is there, and removes it.
@@ -83,6 +93,13 @@ fn submit(dispatcher: &Dispatcher, tally: &Arc<Tally>, random: &mut Random, home
                 .submit();
             return;
         }
+        6..=7 => {
+            let lines = random.within(0..=2_000);
+            let job = dispatcher.job(chatter, (lines,)).max_attempts(ATTEMPTS);
+            job.callback(move |result| check(result.map_err(|e| e.to_string()).map(|told| told == lines)))
+                .submit();
+            return;
+        }
         _ => {}
     }
     let workers = Arc::clone(tally);
@@ -94,6 +111,14 @@ fn submit(dispatcher: &Dispatcher, tally: &Arc<Tally>, random: &mut Random, home
         }));
     })
     .submit();
+}
+
+/// Submits many jobs that take long, some of which print, and cancels them one after the other.
+fn cancel_many(dispatcher: &Dispatcher, random: &mut Random) -> Vec<Job<u64>> {
+    let jobs: Vec<_> = (0..random.within(0..=5_000)).map(|_| dispatcher.submit(chatter, (3_000,))).collect();
+    std::thread::park_timeout(Duration::from_millis(random.within(0..=300)));
+    jobs.iter().for_each(Job::cancel);
+    jobs
 }
 
 /// Breaks something, or mends it.
@@ -165,6 +190,7 @@ fn nothing_is_lost_doubled_or_left_behind() {
 
     let tally = Arc::<Tally>::default();
     let mut frozen = BTreeSet::new();
+    let mut cancelled = Vec::new();
     let (mut story, mut memory, mut descriptors) = (Vec::new(), Vec::new(), Vec::new());
     let started = Instant::now();
     let mut next_fault = started;
@@ -181,6 +207,7 @@ fn nothing_is_lost_doubled_or_left_behind() {
             memory.push(resident(std::process::id()));
             descriptors.push(descriptors_open());
             // Some faults last for longer than a node may be silent.
+            cancelled.extend(cancel_many(&dispatcher, &mut random));
             next_fault = Instant::now() + Duration::from_millis(random.within(0..=2499));
         }
         std::thread::park_timeout(Duration::from_millis(5));
@@ -206,6 +233,13 @@ fn nothing_is_lost_doubled_or_left_behind() {
         "{submitted} submitted, {ended} ended, {wrong:?}: {}",
         told()
     );
+    for job in cancelled {
+        let outcome = job.wait();
+        assert!(
+            matches!(outcome, Ok(3_000) | Err(JobError::Cancelled)),
+            "a cancelled job ended as {outcome:?}"
+        );
+    }
     let (early, late) = (memory[memory.len() / 4], memory[memory.len() - 1]);
     assert!(late < early + (64 << 20), "memory grows: {memory:?}");
     let (early, late) = (descriptors[descriptors.len() / 4], descriptors[descriptors.len() - 1]);

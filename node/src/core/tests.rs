@@ -280,6 +280,21 @@ fn what_runs_as_the_node_is_killed_goes_back_uncharged() {
 }
 
 #[test]
+fn a_worker_that_had_died_by_itself_as_its_node_was_killed_is_charged() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.on(Event::Kill);
+    let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
+    node.on(Event::Revoked(WorkerKey(0), progress));
+    let death = WorkerDeath { death: Death::Signal(11), stderr: Vec::new() };
+    let died = Ended::WorkerDied(Box::new(death.clone()));
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), progress, death)),
+        [outcomes(1, 1, vec![outcome(10, 0, died)])]
+    );
+}
+
+#[test]
 fn a_worker_that_died_before_it_could_be_killed_did_not_time_out() {
     let mut node = Node::ready(1);
     node.tell(1, ToNode::Run(vec![Attempt { time_limit_ns: 30 * MILLISECOND, ..attempt(10) }]));

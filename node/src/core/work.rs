@@ -275,6 +275,10 @@ impl Core {
             let its_doom = doomed.take_if(|(doomed, _)| is_running && *doomed == id);
             match (its_doom, worker.orders.of(id)) {
                 (Some((_, ended)), _) => session.ended(id, 0, ended),
+                // It was told to go back, and had died by itself before it could be killed.
+                (None, Some(Order::Recall)) if is_running && death.death != KILLED => {
+                    session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone())));
+                }
                 (None, Some(order)) => session.ended(id, 0, order.outcome()),
                 // It may have been killed for an attempt that ended just before that: then the one that runs is not to
                 // blame, either.
