@@ -93,8 +93,8 @@ impl Core {
     ) {
         let Some(worker) = self.workers.get(&key) else { return };
         // Beyond it the worker may have thrown away what was revoked.
-        let mut running = worker.work.iter().rev().filter(|piece| before(piece.number, started));
-        let running = running.next().map(|piece| piece.attempt.id);
+        let begun = worker.work.partition_point(|piece| before(piece.number, started));
+        let running = begun.checked_sub(1).map(|last| worker.work[last].attempt.id);
         let Some((session, attempt)) = worker.session.zip(running).or(worker.last) else { return };
         let Some(session) = self.sessions.get_mut(&session) else { return };
         let output = &mut session.output;
