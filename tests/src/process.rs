@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pp_protocol::worker::WORKER_ENVIRONMENT;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -295,6 +296,14 @@ fn port_of(process: &Process) -> u16 {
 pub fn is_alive(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ") && !status.contains(") X ")
+}
+
+/// Whether a process lives that called itself a worker of a node: numbers of processes, and of threads, are given anew.
+pub fn is_worker(pid: i32) -> bool {
+    let is_one = |environment: Vec<u8>| {
+        environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(WORKER_ENVIRONMENT.as_bytes()))
+    };
+    is_alive(pid) && std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(is_one)
 }
 
 /// Memory of a process that is in use, in bytes; 0 if it is gone.

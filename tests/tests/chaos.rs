@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pp_dispatcher::{Dispatcher, Job, JobError, Output, job};
-use pp_tests::process::{SECRET, Server, is_alive, resident};
+use pp_tests::process::{SECRET, Server, is_worker, resident};
 use pp_tests::random::Random;
 use pp_tests::wait::{wait_until, wait_within};
 use rustix::process::{Pid, Signal, kill_process};
@@ -164,7 +164,7 @@ fn disturb(
         }
         _ => {
             let workers = tally.workers.lock().expect("nobody panics");
-            let victim = workers.iter().rev().copied().find(|worker| is_alive(*worker as i32));
+            let victim = workers.iter().rev().copied().find(|worker| is_worker(*worker as i32));
             // It may end by itself before the signal arrives.
             let killed =
                 victim.and_then(|pid| Pid::from_raw(pid as i32)).map(|pid| kill_process(pid, Signal::KILL));
@@ -258,7 +258,7 @@ fn nothing_is_lost_doubled_or_left_behind() {
         server.process().wait();
     }
     let workers = tally.workers.lock().expect("nobody panics");
-    wait_until("every worker to be gone", || workers.iter().all(|worker| !is_alive(*worker as i32)));
+    wait_until("every worker to be gone", || workers.iter().all(|worker| !is_worker(*worker as i32)));
 }
 
 /// Descriptors this process has open.

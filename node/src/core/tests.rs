@@ -161,14 +161,33 @@ fn a_dead_worker_is_counted_against_what_was_running_and_nothing_else() {
     assert_eq!(assigned, [Action::Assign(WorkerKey(1), vec![work(0, 11), work(1, 12)])], "in the old order");
 }
 
-#[test]
-fn an_attempt_that_finished_unreported_in_a_dead_worker_runs_again_uncharged() {
+/// A worker that has run two attempts and reported neither.
+fn with_two_unreported() -> (Node, Progress) {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
-    let progress = Progress { started: 2, finished: 2, started_at_ns: 0 };
+    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11)]));
+    (node, Progress { started: 3, finished: 3, started_at_ns: 0 })
+}
+
+#[test]
+fn of_what_finished_unreported_in_a_dead_worker_the_last_is_charged_and_the_rest_runs_again() {
+    let (mut node, progress) = with_two_unreported();
+    let died = Ended::WorkerDied(Box::new(killed()));
     assert_eq!(
         node.on(Event::WorkerExited(WorkerKey(0), progress, killed())),
-        [Action::Spawn(WorkerKey(1), Program::Own)]
+        [Action::Spawn(WorkerKey(1), Program::Own), outcomes(1, 1, vec![outcome(11, 0, died)])]
+    );
+}
+
+#[test]
+fn what_finished_unreported_and_was_cancelled_does_not_run_again() {
+    let (mut node, progress) = with_two_unreported();
+    let both = vec![attempt(10).id, attempt(11).id];
+    assert_eq!(node.tell(1, ToNode::Cancel(both)), [Action::Revoke(WorkerKey(0))]);
+    assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), []);
+    let cancelled = |job| outcome(job, 0, Ended::Cancelled);
+    assert_eq!(
+        node.on(Event::WorkerExited(WorkerKey(0), progress, killed())),
+        [outcomes(1, 1, vec![cancelled(11), cancelled(10)])]
     );
 }
 

@@ -257,9 +257,12 @@ impl Core {
         if worker.is_silent && death.death == KILLED {
             death.death = Death::Silent;
         }
-        let could_not_finish = matches!(death.death, Death::CutOff | Death::HeldUp | Death::Silent)
-            && progress.started == progress.finished;
-        let finished_last = could_not_finish.then(|| progress.finished.wrapping_sub(1));
+        // One that nobody killed died of something: of what it ran or, while it owed the report, of what it ran last. Were
+        // that not charged, it would be run for ever.
+        let could_not_finish = matches!(death.death, Death::CutOff | Death::HeldUp | Death::Silent);
+        let died_of_the_last =
+            progress.started == progress.finished && (could_not_finish || !worker.is_ending());
+        let finished_last = died_of_the_last.then(|| progress.finished.wrapping_sub(1));
         let running = worker.running(progress).map(|piece| piece.number).or(finished_last);
         // One that died before it could be killed only seemed to run for so long: word of its end was late.
         let is_true = |ended: &Ended| *ended != Ended::TimedOut || death.death == KILLED;
@@ -392,6 +395,11 @@ impl Core {
         if worker.is_ending() {
             // What runs in it is to go back, too, once it is gone.
             worker.orders = orders;
+        } else if !orders.0.is_empty() {
+            // What has finished is reported in a moment. If the worker dies instead, it is not to run again.
+            let finished = worker.work.iter().map(|piece| piece.attempt.id).filter(|id| running != Some(*id));
+            let cancelled = finished.filter(|id| orders.of(*id) == Some(Order::Cancel)).collect();
+            worker.orders.add(cancelled, Order::Cancel);
         }
         match cancelled {
             Some(id) => {

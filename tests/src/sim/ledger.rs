@@ -338,7 +338,8 @@ impl JobRecord {
         assert_eq!(history.len(), most, "the history of {job} tells of every failure");
         let rising = history.windows(2).all(|pair| pair[0].attempt < pair[1].attempt);
         assert!(rising, "the history of {job} tells of one attempt after the other");
-        let blamed = self.deaths + losses;
+        // Of what a worker that died had not reported, the last is charged.
+        let blamed = self.deaths + self.unreported + losses;
         let panicked = self.spec.retry_panics && self.spec.fate == Fate::Panics;
         assert!(blamed as usize >= most || panicked, "{job} was lost although only {blamed} things died");
     }
