@@ -342,7 +342,7 @@ fn log_as_told() -> Result<(), StartError> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let filter = environment::parsed::<Targets>("PP_LOG", "debug, or pp_node=debug,info")?;
+    let filter = environment::log_filter::<Targets>("PP_LOG")?;
     if let Some(filter) = filter {
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
         // Failing means that somebody else has set one up, who is to be left alone.

@@ -206,6 +206,14 @@ pub enum ResizeError {
         /// The names there are.
         known: String,
     },
+    /// Several nodes have that name.
+    #[error("there is more than one node {name:?}; name one of them by its address: {known}")]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Those that have it.
+        known: String,
+    },
     /// The node is not connected.
     #[error("the node {0:?} is not connected; see Dispatcher::nodes() for the reason")]
     NotConnected(String),

@@ -51,6 +51,8 @@ pub struct Map<R: Send + 'static> {
     /// What those leave behind whose results were taken.
     spare: Vec<Spare<R>>,
     arriving: Arc<Arriving<R>>,
+    /// It was refused: there is nothing more to come.
+    is_over: bool,
 }
 
 /// Jobs on their way from the thread that reads inputs.
@@ -94,6 +96,7 @@ impl<R: DeserializeOwned + Send + 'static> Map<R> {
             next: VecDeque::new(),
             spare: Vec::new(),
             arriving: Arc::new(arriving),
+            is_over: false,
         }
     }
 
@@ -111,6 +114,12 @@ impl<R: DeserializeOwned + Send + 'static> Map<R> {
             Some(start) => start(Arc::clone(&self.arriving) as Arc<dyn Sink<R>>),
             None => Ok(()),
         }
+    }
+
+    /// Told once: whoever takes results until there are none would take it for ever.
+    fn refused(&mut self, error: JobError) -> Option<Result<R, JobError>> {
+        self.is_over = true;
+        Some(Err(error))
     }
 }
 
@@ -220,18 +229,22 @@ impl<R: DeserializeOwned + Send + 'static> Iterator for Map<R> {
     type Item = Result<R, JobError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
         if let Err(error) = self.start() {
-            return Some(Err(error));
+            return self.refused(error);
         }
         if self.next.is_empty() {
             match self.arriving.wait(&mut self.next) {
                 Ok(true) => {}
                 Ok(false) => return None,
-                Err(error) => return Some(Err(error)),
+                Err(error) => return self.refused(error),
             }
         }
         let job = self.next.pop_front()?;
         let outcome = job.wait_for_it();
+        self.is_over = matches!(outcome, Err(JobError::OnDispatcherThread));
         self.spare.push(job.cell);
         self.arriving.give_back(&mut self.spare);
         self.arriving.room.took_one();
@@ -244,8 +257,11 @@ impl<R: DeserializeOwned + Send + 'static> Stream for Map<R> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if this.is_over {
+            return Poll::Ready(None);
+        }
         if let Err(error) = this.start() {
-            return Poll::Ready(Some(Err(error)));
+            return Poll::Ready(this.refused(error));
         }
         if this.next.is_empty() && !std::task::ready!(this.arriving.poll(&mut this.next, context)) {
             return Poll::Ready(None);

@@ -407,10 +407,22 @@ impl Actor {
     pub(crate) fn resize(&mut self, name: &str, slots: u32) -> Result<(), ResizeError> {
         let stats = self.stats();
         let keys: Vec<_> = self.core.nodes().map(|view| view.key).collect();
-        let named = |node: &NodeInfo| node.name == name || node.address == name || node.label() == name;
-        let Some((node, key)) = stats.nodes.iter().zip(keys).find(|(node, _)| named(node)) else {
-            let known: Vec<_> = stats.nodes.iter().map(NodeInfo::label).collect();
-            return Err(ResizeError::NoSuchNode { name: name.into(), known: known.join(", ") });
+        let labels =
+            |nodes: &[&NodeInfo]| nodes.iter().map(|node| node.label()).collect::<Vec<_>>().join(", ");
+        // An address is of one node, whatever others are called. The local one has none.
+        let at = |node: &&NodeInfo| !name.is_empty() && (node.address == name || node.label() == name);
+        let nodes: Vec<_> = stats.nodes.iter().collect();
+        let found = match nodes.iter().copied().filter(at).collect::<Vec<_>>() {
+            found if found.is_empty() => nodes.iter().copied().filter(|node| node.name == name).collect(),
+            found => found,
+        };
+        let node = match found[..] {
+            [node] => node,
+            [] => return Err(ResizeError::NoSuchNode { name: name.into(), known: labels(&nodes) }),
+            _ => return Err(ResizeError::Ambiguous { name: name.into(), known: labels(&found) }),
+        };
+        let Some((_, key)) = nodes.iter().zip(keys).find(|(known, _)| std::ptr::eq(**known, node)) else {
+            return Err(ResizeError::NotConnected(name.into()));
         };
         match (node.kind, node.state) {
             (NodeKind::Local, _) => self.local.resize(slots),

@@ -11,6 +11,8 @@ use crate::{Arguments, is_settled, look, print, remote, wait_for};
 
 /// How long to look for the node, and then for its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for word of other nodes once one of the name was found.
+const OTHERS: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: &Arguments, name: &str, slots: usize) -> anyhow::Result<ExitCode> {
     let (dispatcher, node) = find(arguments, name)?;
@@ -37,6 +39,19 @@ fn find(arguments: &Arguments, name: &str) -> anyhow::Result<(Dispatcher, NodeIn
     let wanted = |node: &NodeInfo| is_address || node.name == name || node.label() == name;
     let found =
         wait_for(PATIENCE, || remote(&dispatcher).into_iter().find(|node| wanted(node) && is_settled(node)));
+    if found.is_some() && !is_address {
+        // Others that can be found are heard, too: one of them may have the same name.
+        wait_for(OTHERS, || remote(&dispatcher).iter().all(is_settled).then_some(()));
+        let same: Vec<_> = remote(&dispatcher).into_iter().filter(wanted).collect();
+        if same.len() > 1 {
+            let addresses: Vec<_> = same.iter().map(|node| node.address.as_str()).collect();
+            bail!(
+                "{} nodes are called {name:?}; name one of them by its address: {}",
+                same.len(),
+                addresses.join(", ")
+            );
+        }
+    }
     let (dispatcher, found) = match found {
         None if !is_address && !name.contains(' ') => {
             let others: Vec<_> = remote(&dispatcher).iter().map(NodeInfo::label).collect();

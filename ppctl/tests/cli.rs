@@ -217,6 +217,15 @@ fn resize_by_name_finds_the_right_one_of_several() {
 }
 
 #[test]
+fn a_name_that_several_nodes_have_is_refused_with_their_addresses() {
+    let (first, second) = (server("twin", 2), server("twin", 2));
+    let nodes = format!("{},{}", first.address(), second.address());
+    let resized = ppctl_with(&[("PP_NODES", &nodes)], &["resize", "twin", "7"]);
+    resized.failed_saying(&["2 nodes", &first.address(), &second.address()]);
+    assert_eq!((slots(&first), slots(&second)), (2, 2));
+}
+
+#[test]
 fn resizing_a_node_that_is_not_there_is_an_error_in_bounded_time() {
     let started = Instant::now();
     ppctl(&["resize", "127.0.0.1:1", "3"]).failed_saying(&["127.0.0.1:1", "no ppserver listens there"]);

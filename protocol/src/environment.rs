@@ -81,6 +81,24 @@ pub fn parsed<T: FromStr>(name: &'static str, expected: &str) -> Result<Option<T
     value.parse().map(Some).map_err(|_| VariableError::new(name, value, expected))
 }
 
+/// What is to be logged, as the filters of `tracing` understand it: levels, and targets with their levels.
+///
+/// They take a word that is no level for a target, and then log nothing else: a slip of the pen would silence everything.
+/// Here a target is followed by its level. Blank parts do not count.
+///
+/// # Errors
+/// When it is something else.
+pub fn log_filter<T: FromStr>(name: &'static str) -> Result<Option<T>, VariableError> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let Some(value) = text(name)? else { return Ok(None) };
+    let parts: Vec<_> = value.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let is_clear = |part: &&str| part.contains('=') || LEVELS.contains(&part.to_ascii_lowercase().as_str());
+    let filter = if parts.iter().all(is_clear) { parts.join(",").parse().ok() } else { None };
+    let expected =
+        "a level (off, error, warn, info, debug, trace) or targets with theirs: pp_node=debug,info";
+    filter.map(Some).ok_or_else(|| VariableError::new(name, value, expected))
+}
+
 /// A switch: on or off.
 ///
 /// # Errors

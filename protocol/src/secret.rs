@@ -49,6 +49,9 @@ pub enum SecretError {
         /// Why.
         source: io::Error,
     },
+    /// It is no file.
+    #[error("{} is to hold the secret and is no file; name the file that does", .0.display())]
+    NoFile(PathBuf),
     /// Others may read the file.
     #[error(
         "the secret file {} can be read by others (mode {mode:03o}); run: chmod 600 {}", .path.display(), .path.display()
@@ -116,6 +119,10 @@ impl Secret {
     pub fn read(path: &Path) -> Result<Self, SecretError> {
         let unreadable = |source| SecretError::Unreadable { path: path.into(), source };
         let metadata = fs::metadata(path).map_err(unreadable)?;
+        // Reading what is none could wait for ever, and nobody should be told to change the mode of a directory.
+        if !metadata.is_file() {
+            return Err(SecretError::NoFile(path.into()));
+        }
         let mode = permission_bits(&metadata);
         if mode & 0o077 != 0 {
             return Err(SecretError::Exposed { path: path.into(), mode });
@@ -254,6 +261,14 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = Secret::read(&path).unwrap_err().to_string();
         assert!(error.contains("mode 644") && error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_neither_read_nor_to_be_changed() {
+        for path in ["/", "/dev/zero"] {
+            let error = Secret::read(Path::new(path)).unwrap_err().to_string();
+            assert!(error.contains("is no file") && !error.contains("chmod"), "{error}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) fn start(settings: &Settings) {
         (false, true) => LevelFilter::ERROR,
         (false, false) => LevelFilter::INFO,
     };
-    let told = environment::parsed::<Targets>(VARIABLE, "debug, or pp_node=debug,info");
+    let told = environment::log_filter::<Targets>(VARIABLE);
     let (told, unclear) = told.map_or_else(|error| (None, Some(error)), |told| (told, None));
     // The libraries below are of interest only when something is wrong with them.
     let filter =

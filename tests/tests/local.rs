@@ -389,6 +389,7 @@ fn resizing_changes_how_many_run_at_once_down_to_none_and_back() {
     for (n, job) in (0..).zip(waiting) {
         assert_eq!(job.wait(), Ok(n * n));
     }
+    assert!(dispatcher.resize("", 2).is_err(), "no name is nobody's name");
     let error = dispatcher.resize("nowhere", 2).expect_err("there is no such node").to_string();
     assert!(error.contains("\"nowhere\"") && error.contains("local"), "{error}");
 }

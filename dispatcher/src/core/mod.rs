@@ -274,7 +274,7 @@ pub struct Core<T> {
     heartbeat: Option<Moment>,
     /// Since when jobs wait without any node to run them; reported once.
     stalled: Stalled,
-    /// Why no node will ever run this program.
+    /// Why no node will ever run this program, or jobs of this dispatcher.
     unrunnable: Option<Failure>,
     /// Outcomes of attempts that were given up before: counted, dropped.
     late_outcomes: u64,
@@ -328,6 +328,12 @@ impl<T> Core<T> {
     pub fn new(config: Config) -> Self {
         Self {
             random: Random::new(config.seed),
+            unrunnable: config.observer.then(|| Failure {
+                attempt: 0,
+                node: "this dispatcher".into(),
+                reason: "it only observes nodes and runs no jobs; submit to one that is built without observer(true)"
+                    .into(),
+            }),
             config,
             jobs: Jobs::default(),
             queue: Queue::default(),
@@ -341,7 +347,6 @@ impl<T> Core<T> {
             cancelled: BTreeMap::new(),
             heartbeat: None,
             stalled: Stalled::No,
-            unrunnable: None,
             late_outcomes: 0,
             telling: Telling::Nobody,
         }

@@ -719,6 +719,18 @@ fn what_waits_at_a_busy_node_is_asked_back_when_another_idles() {
 }
 
 #[test]
+fn jobs_of_a_dispatcher_that_only_observes_fail_at_once() {
+    let config = Config { observer: true, ..Config::new(SessionId(1), 1) };
+    let mut dispatcher = Dispatcher { core: Core::new(config), ..Dispatcher::new() };
+    let failed = dispatcher.submit(1);
+    assert!(
+        matches!(&failed[..], [Action::Resolve(_, resolution)]
+        if matches!(resolution.outcome, JobOutcome::Lost(_))),
+        "{failed:?}"
+    );
+}
+
+#[test]
 fn jobs_that_can_run_nowhere_fail_some_at_a_time_until_none_is_left() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.on(Event::NodeFound { node: A, name: "local".into(), kind: NodeKind::Local });

@@ -32,6 +32,8 @@ pub struct Unordered<R: Send + 'static> {
     /// What those leave behind whose results were taken.
     spare: Vec<Spare<R>>,
     flight: Arc<Flight<R>>,
+    /// It was refused: there is nothing more to come.
+    is_over: bool,
 }
 
 /// Jobs in flight.
@@ -66,6 +68,7 @@ impl<R: DeserializeOwned + Send + 'static> Unordered<R> {
             ended: VecDeque::new(),
             spare: Vec::new(),
             flight: Arc::new(flight),
+            is_over: false,
         }
     }
 
@@ -74,6 +77,12 @@ impl<R: DeserializeOwned + Send + 'static> Unordered<R> {
             Some(start) => start(Arc::clone(&self.flight) as Arc<dyn Sink<R>>),
             None => Ok(()),
         }
+    }
+
+    /// Told once: whoever takes results until there are none would take it for ever.
+    fn refused(&mut self, error: JobError) -> Option<Result<R, JobError>> {
+        self.is_over = true;
+        Some(Err(error))
     }
 
     fn take(&mut self) -> Option<Result<R, JobError>> {
@@ -153,8 +162,11 @@ impl<R: DeserializeOwned + Send + 'static> Iterator for Unordered<R> {
     type Item = Result<R, JobError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
         if let Err(error) = self.start() {
-            return Some(Err(error));
+            return self.refused(error);
         }
         let mut numbers = VecDeque::new();
         while self.ended.is_empty() {
@@ -162,7 +174,7 @@ impl<R: DeserializeOwned + Send + 'static> Iterator for Unordered<R> {
                 return None;
             }
             if self.ended.is_empty() && !self.flight.completions.wait_for_all(&mut numbers) {
-                return Some(Err(JobError::OnDispatcherThread));
+                return self.refused(JobError::OnDispatcherThread);
             }
         }
         self.take()
@@ -174,8 +186,11 @@ impl<R: DeserializeOwned + Send + 'static> Stream for Unordered<R> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if this.is_over {
+            return Poll::Ready(None);
+        }
         if let Err(error) = this.start() {
-            return Poll::Ready(Some(Err(error)));
+            return Poll::Ready(this.refused(error));
         }
         let mut numbers = VecDeque::new();
         while this.ended.is_empty() {

@@ -333,6 +333,9 @@ fn on_the_dispatchers_thread_nothing_waits() {
         let full = [0; 3].map(|_| asked.submit(double, (1,)));
         let mut map = asked.map(double, mpsc::channel().1);
         assert_eq!(map.next(), Some(Err(JobError::OnDispatcherThread)));
+        assert_eq!(map.next(), None, "a refusal is told once");
+        assert_eq!(asked.map(double, 0..3).take(1_000).count(), 1);
+        assert_eq!(asked.map(double, 0..3).unordered().take(1_000).count(), 1);
         drop(full);
         started.elapsed()
     });
