@@ -68,6 +68,33 @@ fn a_thread_that_holds_a_standard_stream_holds_up_no_outcome() {
     }
 }
 
+/// Returns while a thread that it leaves behind keeps the outcome from being told, and then ends the worker.
+#[job]
+fn abort_while_the_outcome_is_owed(runs: String) {
+    use std::io::Write;
+    let runs = std::fs::OpenOptions::new().create(true).append(true).open(runs);
+    runs.and_then(|mut runs| runs.write_all(b"x")).expect("the run is noted");
+    let (tell, held) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _lock = std::io::stdout().lock();
+        tell.send(()).expect("the job waits");
+        std::thread::sleep(Duration::from_millis(100));
+        std::process::abort();
+    });
+    held.recv().expect("the thread tells");
+}
+
+fn a_leftover_that_ends_the_worker_before_the_outcome_is_told_costs_so_many_attempts_and_no_more() {
+    let home = tempfile::tempdir().expect("a directory");
+    let runs = home.path().join("runs");
+    let dispatcher = dispatcher(1);
+    let job = dispatcher.job(abort_while_the_outcome_is_owed, (runs.display().to_string(),)).max_attempts(2);
+    let outcome = job.submit().wait_timeout(PATIENCE).expect("it does not run for ever");
+    assert!(matches!(outcome, Err(JobError::Lost(_))), "{outcome:?}");
+    assert_eq!(std::fs::read(runs).expect("it ran").len(), 2);
+    assert!(dispatcher.submit(worker_id, ()).wait_timeout(PATIENCE).expect("its slot is free").is_ok());
+}
+
 /// That the outcome is the one of the first attempt.
 fn assert_not_run_again(events: &Events) {
     while let Some(event) = events.try_next() {
@@ -271,6 +298,7 @@ fn main() {
     }
     pp_tests::harness::run(pp_tests::tests![
         a_thread_that_holds_a_standard_stream_holds_up_no_outcome,
+        a_leftover_that_ends_the_worker_before_the_outcome_is_told_costs_so_many_attempts_and_no_more,
         a_panic_is_told_whoever_holds_a_standard_stream,
         a_program_that_holds_its_standard_output_gets_results_from_its_own_threads,
         a_job_that_closes_every_descriptor_has_its_outcome_and_the_next_one_runs,
