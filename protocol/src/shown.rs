@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// `text` with everything that a terminal would obey, but for tabs, in the form `\x1b`: colours, cursor movements, bells,
-/// titles, line ends.
+/// titles, line ends. The same goes for invisible characters that reorder what is around them, or hide in it.
 ///
 /// ```
 /// assert_eq!(pp_protocol::shown("\x1b[31mred\x1b[0m\tand so on"), "\\x1b[31mred\\x1b[0m\tand so on");
@@ -19,7 +19,7 @@ pub fn shown_lines(text: &str) -> Cow<'_, str> {
 }
 
 fn escape(text: &str, is_left: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let is_obeyed = |c: char| c.is_control() && !is_left(c);
+    let is_obeyed = |c: char| (c.is_control() && !is_left(c)) || is_invisible(c);
     if !text.contains(is_obeyed) {
         return text.into();
     }
@@ -35,6 +35,11 @@ fn escape(text: &str, is_left: impl Fn(char) -> bool) -> Cow<'_, str> {
     escaped.into()
 }
 
+/// Characters of no width, line ends beyond those of ASCII, and what changes the direction of text.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +49,19 @@ mod tests {
         assert!(matches!(shown("grün, 5 €\t☃"), Cow::Borrowed("grün, 5 €\t☃")));
         assert_eq!(shown("\x07\x7f\r\n\0\u{9b}2J"), "\\x07\\x7f\\x0d\\x0a\\x00\\u{9b}2J");
         assert_eq!(shown_lines("one\ntwo\x1b"), "one\ntwo\\x1b");
+    }
+
+    #[test]
+    fn what_would_reorder_text_or_hide_in_it_is_shown() {
+        assert_eq!(shown("admin\u{202e}txt.exe"), "admin\\u{202e}txt.exe");
+        for hidden in
+            ['\u{61c}', '\u{200b}', '\u{200f}', '\u{2028}', '\u{2060}', '\u{2066}', '\u{2069}', '\u{feff}']
+        {
+            let escaped = format!("a\\u{{{:x}}}b", u32::from(hidden));
+            assert_eq!(shown(&format!("a{hidden}b")), escaped);
+            assert_eq!(shown_lines(&format!("a{hidden}b")), escaped);
+        }
+        // Neighbours of those are text.
+        assert!(matches!(shown("\u{200a}\u{2010}\u{2027}\u{202f}\u{205f}\u{206a}"), Cow::Borrowed(_)));
     }
 }
