@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
@@ -47,8 +48,11 @@ pub(super) fn catch<T>(job: impl FnOnce() -> T) -> Result<T, Panic> {
             place: None,
             backtrace: None,
         });
-        // Dropping what the job panicked with runs its code once more.
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        // Dropping what the job panicked with runs its code once more. What that panics with is never dropped: it could
+        // panic again.
+        if let Err(another) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            mem::forget(another);
+        }
         panic
     })
 }
@@ -99,5 +103,18 @@ mod tests {
         record_on_this_thread();
         assert_eq!(catch(|| panic!("{}", "x".repeat(2 * TEXT_BYTES))).unwrap_err().message.len(), TEXT_BYTES);
         assert_eq!(catch(|| panic::panic_any(5)).unwrap_err().message, UNKNOWN_MESSAGE);
+    }
+
+    #[test]
+    fn a_value_that_panics_with_itself_when_dropped_is_one_panic() {
+        struct Again;
+        impl Drop for Again {
+            fn drop(&mut self) {
+                panic::panic_any(Again);
+            }
+        }
+        record_on_this_thread();
+        assert_eq!(catch(|| panic::panic_any(Again)).unwrap_err().message, UNKNOWN_MESSAGE);
+        assert_eq!(catch(|| 5), Ok(5));
     }
 }
