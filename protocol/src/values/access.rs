@@ -2,8 +2,8 @@
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected,
-    VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected, VariantAccess,
+    Visitor,
 };
 
 use super::decode::{Decoder, left_over};
@@ -261,9 +261,9 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
         Ok(value)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, ValueError> {
+    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, ValueError> {
         self.has_content("a variant with fields")?;
-        self.decoder.deserialize_seq(visitor)
+        self.decoder.nameless(length, None, visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(

@@ -360,6 +360,52 @@ impl<'de> Decoder<'de> {
         read.map_err(|error| if error.has_place() { error } else { error.within(Step::Type(owner.name())) })
     }
 
+    /// A list, or what is read like one.
+    #[inline]
+    pub(super) fn sequence<V: Visitor<'de>>(&mut self, kind: u8, visitor: V) -> Result<V::Value, ValueError> {
+        match kind {
+            LIST..=LISTS_END | LONG_LIST..=MISCOUNTED_LIST => match self.list_of(kind)? {
+                Some(left) => self.visit_list(left, None, visitor),
+                None => Err(unknown_kind()),
+            },
+            PACKED_BYTES | BYTES => self.visit_packed::<1, V>(visitor),
+            kind => self.any(kind, visitor),
+        }
+    }
+
+    /// The fields of a tuple struct, whose `name` is told, or of a tuple variant. They are known by their places alone:
+    /// where one is left out, another would be taken for it.
+    #[inline]
+    pub(super) fn nameless<V: Visitor<'de>>(
+        &mut self,
+        length: usize,
+        name: Option<&'static str>,
+        visitor: V,
+    ) -> Result<V::Value, ValueError> {
+        let kind = self.plain_kind()?;
+        let (LIST..=LISTS_END | LONG_LIST..=MISCOUNTED_LIST) = kind else {
+            return self.sequence(kind, visitor);
+        };
+        let left = self.list_of(kind)?.ok_or_else(unknown_kind)?;
+        let wrong_count = |count| {
+            let error = other_count(count, length);
+            Err(match name {
+                Some(name) => error.within(Step::Type(name)),
+                None => error,
+            })
+        };
+        self.nesting.enter()?;
+        let read = match left {
+            Left::Exactly(count) if count != length => wrong_count(count),
+            _ => {
+                let mut items = Items { decoder: self, left, read: 0, owner: None };
+                let read = visitor.visit_seq(&mut items).and_then(|value| items.finish().map(|()| value));
+                read.and_then(|value| if items.read == length { Ok(value) } else { wrong_count(items.read) })
+            }
+        };
+        self.whole(read)
+    }
+
     /// The variant that a value of this kind is: its name, and what follows.
     pub(super) fn variant_of(&mut self, kind: u8) -> Result<Option<(&'de str, Content)>, ValueError> {
         if let Some(text) = self.text(kind)? {
@@ -397,6 +443,14 @@ impl<'de> Decoder<'de> {
 #[cold]
 pub(super) fn unknown_kind() -> ValueError {
     ValueError::malformed("there is no such kind of value")
+}
+
+#[cold]
+fn other_count(written: usize, read: usize) -> ValueError {
+    ValueError::custom(format_args!(
+        "{written} of its fields are written and {read} are read; serialise all of them, without \
+         #[serde(skip_serializing_if)]: fields without names are known by their places"
+    ))
 }
 
 #[cold]

@@ -3,7 +3,7 @@
 use serde::de::{Deserializer, Visitor};
 
 use super::access::{Content, Owner, Variant};
-use super::decode::{Decoder, left_over, unknown_kind};
+use super::decode::{Decoder, left_over};
 use super::error::{Step, ValueError};
 use super::kind::*;
 
@@ -145,14 +145,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         let kind = self.plain_kind()?;
-        match kind {
-            LIST..=LISTS_END | LONG_LIST..=MISCOUNTED_LIST => match self.list_of(kind)? {
-                Some(left) => self.visit_list(left, None, visitor),
-                None => Err(unknown_kind()),
-            },
-            PACKED_BYTES | BYTES => self.visit_packed::<1, V>(visitor),
-            kind => self.any(kind, visitor),
-        }
+        self.sequence(kind, visitor)
     }
 
     #[inline]
@@ -163,11 +156,11 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     #[inline]
     fn deserialize_tuple_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
-        _length: usize,
+        name: &'static str,
+        length: usize,
         visitor: V,
     ) -> Result<V::Value, ValueError> {
-        self.deserialize_seq(visitor)
+        self.nameless(length, Some(name), visitor)
     }
 
     #[inline]

@@ -408,6 +408,31 @@ impl<'de> Deserialize<'de> for Absent {
 }
 
 #[test]
+fn a_field_without_name_that_is_left_out_is_not_read_as_another() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Both(#[serde(skip_serializing_if = "Option::is_none", default)] Option<u8>, #[serde(default)] u8);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Choice {
+        Both(#[serde(skip_serializing_if = "Option::is_none", default)] Option<u8>, #[serde(default)] u8),
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Skipped(u8, #[serde(skip)] u8, u8);
+    comes_back(Both(Some(1), 5));
+    comes_back(Choice::Both(Some(1), 5));
+    comes_back(Skipped(1, 0, 2));
+    let told = |error: ValueError, name: &str| {
+        let error = error.to_string();
+        assert!(
+            [name, "1 of its fields", "skip_serializing_if"].iter().all(|part| error.contains(part)),
+            "{error}"
+        );
+    };
+    let all = decode::<Vec<Both>>(&bytes_of(&vec![Both(Some(2), 3), Both(None, 5)]));
+    told(all.unwrap_err(), "[1] (Both): ");
+    told(decode::<Choice>(&bytes_of(&Choice::Both(None, 5))).unwrap_err(), "Choice::Both: ");
+}
+
+#[test]
 fn a_part_that_is_not_read_is_not_read_as_the_next_one() {
     #[derive(Serialize)]
     struct Written {
