@@ -15,6 +15,7 @@ use pp_protocol::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
 use pp_protocol::packed::{self, Input, Lent};
 use pp_protocol::room;
 use pp_protocol::worker::{FromWorker, WORKER_VERSION, Work};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 
 /// Bytes of the length before a frame.
@@ -231,12 +232,9 @@ impl<'a> FrameReader<'a> {
             }
             self.buffer.copy_within(self.unread.clone(), 0);
             self.unread = 0..self.unread.len();
-            match self.socket.read(&mut self.buffer[self.unread.end..]) {
-                Ok(0) => return Ok(None),
-                Ok(count) => self.unread.end += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-                Err(error) => return Err(error.into()),
+            match read(self.socket, &mut self.buffer[self.unread.end..])? {
+                0 => return Ok(None),
+                count => self.unread.end += count,
             }
         }
     }
@@ -251,12 +249,32 @@ impl<'a> FrameReader<'a> {
         let mut frame = room::take(length);
         let begun = &self.buffer[self.unread.start + LENGTH_BYTES..self.unread.end];
         frame[..begun.len()].copy_from_slice(begun);
-        let begun = begun.len();
+        let mut filled = begun.len();
         self.unread = 0..0;
-        match self.socket.read_exact(&mut frame[begun..length]) {
-            Ok(()) => Ok(Some(room::filled(frame, length))),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
+        while filled < length {
+            match read(self.socket, &mut frame[filled..length])? {
+                0 => return Ok(None),
+                count => filled += count,
+            }
+        }
+        Ok(Some(room::filled(frame, length)))
+    }
+}
+
+/// Waits until there is something to read; yields 0 once the node has closed the socket, or is gone.
+fn read(mut socket: &UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(buffer) {
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::ConnectionReset => return Ok(0),
+                // A job made all descriptors non-blocking.
+                io::ErrorKind::WouldBlock => {
+                    let _ = poll(&mut [PollFd::new(socket, PollFlags::IN)], None);
+                }
+                _ => return Err(error),
+            },
+            read => return read,
         }
     }
 }
@@ -352,7 +370,14 @@ mod tests {
 
     #[test]
     fn frames_are_read_whole_however_they_arrive() {
-        let (node_end, worker_end) = UnixStream::pair().unwrap();
+        for is_blocking in [true, false] {
+            let (node_end, worker_end) = UnixStream::pair().unwrap();
+            worker_end.set_nonblocking(!is_blocking).unwrap();
+            read_whole(node_end, worker_end);
+        }
+    }
+
+    fn read_whole(node_end: UnixStream, worker_end: UnixStream) {
         let works: Vec<_> = (0..50).map(|number| work(number, number as usize * 1_500)).collect();
         let bytes = encode_work(&works, |_| None).concat();
         let writer = std::thread::spawn(move || {
