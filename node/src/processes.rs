@@ -1,5 +1,5 @@
-//! What this crate needs of the system's processes and signals and neither `std` nor `rustix` offers safely: a fork, and the
-//! signals that a thread leaves alone.
+//! What this crate needs of the system's processes and signals and neither `std` nor `rustix` offers safely: a fork, the
+//! signals that a thread leaves alone, and how the C library buffers what is printed.
 #![expect(
     unsafe_code,
     reason = "calls of the C library; each is given memory of its own, and fork() is left to whoever may call it"
@@ -52,6 +52,17 @@ pub(crate) fn leave_signals_alone() -> io::Result<OwnedFd> {
             descriptor => Ok(OwnedFd::from_raw_fd(descriptor)),
         }
     }
+}
+
+/// From now on what code in C prints is written line by line, as what is printed in Rust. A worker is killed in the end,
+/// which would lose whatever the C library still keeps.
+#[cfg(target_os = "linux")]
+pub(crate) fn write_lines_of_c_at_once() {
+    unsafe extern "C" {
+        static stdout: *mut libc::FILE;
+    }
+    // SAFETY: the stream is there from the beginning of the process, and the C library locks it. It keeps its own buffer.
+    unsafe { libc::setvbuf(stdout, ptr::null_mut(), libc::_IOLBF, 0) };
 }
 
 /// From now on a peer that is gone, and a file that reached its limit, are errors in this thread and those it starts,

@@ -130,6 +130,8 @@ pub fn serve_if_worker() {
     SERVES.store(true, Ordering::Relaxed);
     let served = be_handed().map_err(WorkerError::Io).and_then(|Handed { socket, page, arenas }| {
         prefer_to_be_killed();
+        #[cfg(target_os = "linux")]
+        crate::processes::write_lines_of_c_at_once();
         let serve = move || run(socket, Arc::new(page), arenas, NodeGone::EndProcess);
         // One that panics has said so on standard error.
         let no_thread = |error| WorkerError::Thread { bytes: stack_bytes(), error };

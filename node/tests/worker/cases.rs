@@ -43,6 +43,7 @@ cases! {
     work_not_started_can_be_taken_back_and_the_worker_goes_on,
     outcomes_do_not_wait_for_a_job_that_is_unusually_long,
     what_a_job_prints_is_told_line_by_line_before_its_outcome,
+    what_code_in_c_prints_is_told_before_its_outcome,
     much_that_a_job_prints_is_told_before_its_outcome,
     a_worker_whose_output_is_held_waits_and_nothing_of_it_is_lost,
     last_words_can_do_nothing_to_a_terminal,
@@ -286,6 +287,12 @@ async fn what_a_job_prints_is_told_line_by_line_before_its_outcome() {
             _ => assert_eq!(told, [line(Stream::Stdout, "four")]),
         }
     }
+}
+
+async fn what_code_in_c_prints_is_told_before_its_outcome() {
+    let mut worker = Fixture::ready().await;
+    worker.begin("print_in_c", (c"from C",));
+    assert_eq!(worker.printed_before_outcome().await, [(Stream::Stdout, 1, "from C".to_owned())]);
 }
 
 async fn much_that_a_job_prints_is_told_before_its_outcome() {

@@ -1,5 +1,6 @@
 //! The functions that the workers under test run.
 
+use std::ffi::{CStr, CString};
 use std::path::Path;
 use std::process::{Command, Stdio, abort, id};
 use std::sync::Mutex;
@@ -59,6 +60,7 @@ jobs! {
         print!("{out}");
         eprint!("{err}");
     },
+    "print_in_c" => |(line,): (CString,)| print_in_c(&line),
     "die_with" => |(last_words,): (String,)| -> () {
         eprint!("{last_words}");
         abort()
@@ -75,6 +77,12 @@ jobs! {
         let output = Command::new(this).arg(TELL_WHETHER_WORKER).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     },
+}
+
+#[expect(unsafe_code, reason = "as code in C does")]
+fn print_in_c(line: &CStr) {
+    // SAFETY: the text ends with a zero.
+    unsafe { libc::puts(line.as_ptr()) };
 }
 
 fn start_stray() -> Vec<u32> {
