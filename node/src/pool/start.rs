@@ -155,7 +155,7 @@ fn start_process(path: &Path, socket: UnixStream, environment: &str) -> io::Resu
 
 fn start_thread(socket: UnixStream, page: Arc<Page>) -> io::Result<()> {
     let serve = move || {
-        if let Err(error) = crate::worker::run(socket, page, None, NodeGone::EndThread) {
+        if let Err(error) = crate::worker::run(socket, page, None, NodeGone::EndThread, None) {
             tracing::warn!(%error, "a worker thread ended");
         }
     };

@@ -7,7 +7,8 @@
 //! and ends the process when the node is gone.
 //!
 //! Jobs run on a thread made for them, all on the same one: its stack has the size that was asked for, and nothing that
-//! the program set up on its main thread, such as an asynchronous runtime, is in their way. The main thread waits.
+//! the program set up on its main thread, such as an asynchronous runtime, is in their way. The main thread waits, and
+//! flushes standard output when the watcher asks for it.
 //!
 //! ```text
 //! node ──frames──> FrameReader ──> Runner ──> Outbox ──frames──> node
@@ -24,6 +25,7 @@ pub(crate) mod handover;
 mod lending;
 mod outbox;
 mod panics;
+mod printing;
 mod runner;
 #[cfg(target_os = "linux")]
 mod warden;
@@ -31,6 +33,7 @@ mod watcher;
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -43,6 +46,7 @@ pub use self::frames::FrameError;
 use self::handover::Handed;
 use self::lending::Lending;
 use self::outbox::Outbox;
+use self::printing::Printer;
 use self::runner::Runner;
 use self::watcher::Watcher;
 use crate::functions::{Registry, RegistryError};
@@ -132,11 +136,24 @@ pub fn serve_if_worker() {
         prefer_to_be_killed();
         #[cfg(target_os = "linux")]
         crate::processes::write_lines_of_c_at_once();
-        let serve = move || run(socket, Arc::new(page), arenas, NodeGone::EndProcess);
-        // One that panics has said so on standard error.
+        let (printer, flusher) = printing::printer();
+        let serve = move || {
+            let served = panic::catch_unwind(AssertUnwindSafe(|| {
+                run(socket, Arc::new(page), arenas, NodeGone::EndProcess, Some(printer))
+            }));
+            // One that panics has said so on standard error. The main thread may be held up by then.
+            end_served(served.unwrap_or_else(|_| process::exit(1)))
+        };
         let no_thread = |error| WorkerError::Thread { bytes: stack_bytes(), error };
-        jobs_thread(serve).map_err(no_thread)?.join().unwrap_or_else(|_| process::exit(1))
+        let thread = jobs_thread::<()>(serve).map_err(no_thread)?;
+        flusher.serve();
+        thread.join().map_err(|_| process::exit(1))
     });
+    end_served(served)
+}
+
+/// Ends this process, which was a worker.
+fn end_served(served: Result<(), WorkerError>) -> ! {
     if let Err(error) = served {
         // The node keeps the last lines of this stream and shows them to whoever asks why the worker ended.
         let lack = error.lack();
@@ -146,7 +163,7 @@ pub fn serve_if_worker() {
         };
         process::exit(if lack.is_some() { SHORTAGE } else { 1 });
     }
-    end_process();
+    end_process()
 }
 
 /// Whether this process serves as a worker: what asks is a job.
@@ -188,7 +205,7 @@ pub(crate) fn jobs_thread<T: Send + 'static>(
     thread::Builder::new().name("pp-worker".into()).stack_size(stack_bytes()).spawn(serve)
 }
 
-/// Serves jobs from `socket` until the node closes it.
+/// Serves jobs from `socket` until the node closes it. `printer` is there if standard output is the jobs' own.
 ///
 /// # Errors
 /// When the connection breaks, the node sends what is not work, or this program's functions are not in order.
@@ -197,13 +214,15 @@ pub(crate) fn run(
     page: Arc<Page>,
     arenas: Option<Arenas>,
     node_gone: NodeGone,
+    printer: Option<Printer>,
 ) -> Result<(), WorkerError> {
     let registry = Registry::of_this_program()?;
     let _keeper = room::Keeper::new();
     panics::record_on_this_thread();
     let outbox = Arc::new(Outbox::new(socket)?);
     let lending = Arc::new(Lending::new(&page, arenas));
-    let watcher = Watcher::new(Arc::clone(&outbox), Arc::clone(&page), Arc::clone(&lending), node_gone);
+    let watcher =
+        Watcher::new(Arc::clone(&outbox), Arc::clone(&page), Arc::clone(&lending), node_gone, printer);
     let (tell, watching) = mpsc::sync_channel::<()>(1);
     let watch = move || watcher.watch(|| drop(tell));
     thread::Builder::new().name("pp-watcher".into()).spawn(watch)?;

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::lending::Lending;
 use super::outbox::{NextLook, Outbox};
+use super::printing::Printer;
 use super::{NodeGone, descriptors, end_because};
 use crate::core::Progress;
 use crate::page::{Page, SelfEnd};
@@ -30,6 +31,8 @@ pub(super) struct Watcher {
     page: Arc<Page>,
     lending: Arc<Lending>,
     node_gone: NodeGone,
+    /// Where standard output is the jobs' own.
+    printer: Option<Printer>,
     /// How far the jobs were at the last look, and how many frames of work had been begun.
     seen: (Progress, u64),
 }
@@ -40,8 +43,9 @@ impl Watcher {
         page: Arc<Page>,
         lending: Arc<Lending>,
         node_gone: NodeGone,
+        printer: Option<Printer>,
     ) -> Self {
-        Self { outbox, page, lending, node_gone, seen: Default::default() }
+        Self { outbox, page, lending, node_gone, printer, seen: Default::default() }
     }
 
     /// Runs until the outbox is closed or the node is gone. Calls `ready` as soon as jobs may run.
@@ -51,7 +55,8 @@ impl Watcher {
         let has_descriptors_of_its_own = process && descriptors::keep_for_this_thread();
         ready();
         loop {
-            let next = match self.outbox.flush_late() {
+            let print = || self.printer.iter_mut().for_each(Printer::flush);
+            let next = match self.outbox.flush_late(print) {
                 Ok(NextLook::After(time)) => Some(time),
                 Ok(NextLook::WhenWoken) => {
                     let memory = self.see_to_memory();

@@ -44,6 +44,7 @@ cases! {
     outcomes_do_not_wait_for_a_job_that_is_unusually_long,
     what_a_job_prints_is_told_line_by_line_before_its_outcome,
     what_code_in_c_prints_is_told_before_its_outcome,
+    what_earlier_jobs_printed_is_not_lost_with_a_long_job,
     much_that_a_job_prints_is_told_before_its_outcome,
     a_worker_whose_output_is_held_waits_and_nothing_of_it_is_lost,
     last_words_can_do_nothing_to_a_terminal,
@@ -293,6 +294,21 @@ async fn what_code_in_c_prints_is_told_before_its_outcome() {
     let mut worker = Fixture::ready().await;
     worker.begin("print_in_c", (c"from C",));
     assert_eq!(worker.printed_before_outcome().await, [(Stream::Stdout, 1, "from C".to_owned())]);
+}
+
+async fn what_earlier_jobs_printed_is_not_lost_with_a_long_job() {
+    let mut worker = Fixture::ready().await;
+    for _ in 0..10 {
+        worker.call::<()>("wait_for", (None::<String>,)).await;
+    }
+    let go = worker.file();
+    let works = vec![worker.work("print", ("no line end", "")), worker.work("wait_for", (Some(&go),))];
+    worker.assign(works);
+    worker.outcomes(1).await;
+    worker.worker.kill();
+    let told = worker.event().await;
+    assert!(matches!(&told, WorkerEvent::Output { lines, .. } if lines == &["no line end"]), "{told:?}");
+    worker.expect_exit(Death::Signal(9)).await;
 }
 
 async fn much_that_a_job_prints_is_told_before_its_outcome() {
