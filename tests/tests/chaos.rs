@@ -121,6 +121,14 @@ fn cancel_many(dispatcher: &Dispatcher, random: &mut Random) -> Vec<Job<u64>> {
     jobs
 }
 
+fn check_cancelled(jobs: Vec<Job<u64>>) {
+    for job in jobs {
+        let outcome = job.wait();
+        let is_right = matches!(outcome, Ok(3_000) | Err(JobError::Cancelled));
+        assert!(is_right, "a cancelled job ended as {outcome:?}");
+    }
+}
+
 /// Breaks something, or mends it.
 fn disturb(
     servers: &mut [Server],
@@ -207,7 +215,7 @@ fn nothing_is_lost_doubled_or_left_behind() {
             memory.push(resident(std::process::id()));
             descriptors.push(descriptors_open());
             // Some faults last for longer than a node may be silent.
-            cancelled.extend(cancel_many(&dispatcher, &mut random));
+            check_cancelled(std::mem::replace(&mut cancelled, cancel_many(&dispatcher, &mut random)));
             next_fault = Instant::now() + Duration::from_millis(random.within(0..=2499));
         }
         std::thread::park_timeout(Duration::from_millis(5));
@@ -233,13 +241,7 @@ fn nothing_is_lost_doubled_or_left_behind() {
         "{submitted} submitted, {ended} ended, {wrong:?}: {}",
         told()
     );
-    for job in cancelled {
-        let outcome = job.wait();
-        assert!(
-            matches!(outcome, Ok(3_000) | Err(JobError::Cancelled)),
-            "a cancelled job ended as {outcome:?}"
-        );
-    }
+    check_cancelled(cancelled);
     let (early, late) = (memory[memory.len() / 4], memory[memory.len() - 1]);
     assert!(late < early + (64 << 20), "memory grows: {memory:?}");
     let (early, late) = (descriptors[descriptors.len() / 4], descriptors[descriptors.len() - 1]);
