@@ -294,11 +294,3 @@ impl fmt::Debug for Dispatcher {
         f.debug_struct("Dispatcher").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
-
-/// Refuses arguments that no node would accept.
-pub(crate) fn check_size(bytes: usize) -> Result<(), JobError> {
-    if bytes > PAYLOAD_BYTES {
-        return Err(JobError::ArgumentsTooLarge { size: bytes as u64, limit: PAYLOAD_BYTES as u64 });
-    }
-    Ok(())
-}

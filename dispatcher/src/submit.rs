@@ -13,9 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::{JobOptions, NewJob};
-use crate::dispatcher::check_size;
 use crate::error::JobError;
-use crate::function::{JobFunction, find};
+use crate::function::{JobFunction, KnownFunction, find};
 use crate::job::{Job, JobCell, decode};
 use crate::shared::{Count, JobTicket, Settle, Shared, Wakes};
 
@@ -42,17 +41,15 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         F: JobFunction<A, Output = R>,
         A: Serialize,
     {
-        let call = find(function).and_then(|function| {
-            let args = encode(args).map_err(|error| match error.too_large() {
-                Some(size) => JobError::ArgumentsTooLarge { size, limit: PAYLOAD_BYTES as u64 },
-                None => JobError::Serialisation(format!(
-                    "the arguments of {} cannot be serialised: {error}",
-                    function.name
-                )),
-            })?;
-            check_size(args.len())?;
-            Ok((function.id, args))
-        });
+        // One step after the other: what is moved between closures here costs each job its copies.
+        let call = match find(function) {
+            Ok(function) => match encode(args) {
+                Ok(args) if args.len() <= PAYLOAD_BYTES => Ok((function.id, args)),
+                Ok(args) => Err(too_large(args.len() as u64)),
+                Err(error) => Err(not_encoded(&function, &error)),
+            },
+            Err(error) => Err(error),
+        };
         Self { shared, call, options: JobOptions::default(), callback: None, group: None }
     }
 
@@ -219,6 +216,21 @@ impl Drop for Leave<'_> {
             group.subtract(1);
         }
     }
+}
+
+fn too_large(size: u64) -> JobError {
+    JobError::ArgumentsTooLarge { size, limit: PAYLOAD_BYTES as u64 }
+}
+
+#[cold]
+fn not_encoded(function: &KnownFunction, error: &ValueError) -> JobError {
+    error.too_large().map_or_else(
+        || {
+            let name = function.name;
+            JobError::Serialisation(format!("the arguments of {name} cannot be serialised: {error}"))
+        },
+        too_large,
+    )
 }
 
 /// Serialises arguments; small ones share memory, so that a job costs no allocation for them.
