@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use pp_protocol::limits::{PAYLOAD_BYTES, SLOTS};
+use pp_protocol::limits::SLOTS;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::builder::Builder;
 use crate::callbacks::{self, Inside};
-use crate::error::{JobError, ResizeError};
+use crate::error::ResizeError;
 use crate::events::Events;
 use crate::function::JobFunction;
 use crate::job::Job;
