@@ -27,53 +27,29 @@
 pub mod core;
 
 #[cfg(feature = "shell")]
-mod builder;
+mod api;
 #[cfg(feature = "shell")]
-mod callbacks;
+mod client;
 #[cfg(feature = "shell")]
-mod completions;
-#[cfg(feature = "shell")]
-mod dispatcher;
-#[cfg(feature = "shell")]
-mod error;
-#[cfg(feature = "shell")]
-mod events;
-#[cfg(feature = "shell")]
-mod function;
-#[cfg(feature = "shell")]
-mod init;
-#[cfg(feature = "shell")]
-mod job;
-#[cfg(feature = "shell")]
-mod map;
-#[cfg(feature = "shell")]
-mod printer;
-#[cfg(feature = "shell")]
-mod shared;
-#[cfg(feature = "shell")]
-mod shell;
-#[cfg(feature = "shell")]
-mod stats;
-#[cfg(feature = "shell")]
-mod submit;
+mod links;
 
 #[cfg(feature = "shell")]
 mod public {
     pub use pp_macros::job;
     pub use pp_protocol::{JobId, Panic, Stream};
 
-    pub use crate::builder::{Builder, Output};
-    pub use crate::completions::{AsCompleted, as_completed};
-    pub use crate::dispatcher::Dispatcher;
-    pub use crate::error::{Failure, JobError, ResizeError, StartError};
-    pub use crate::events::{Event, Events};
-    pub use crate::function::JobFunction;
-    pub use crate::job::{Job, JobStatus};
-    pub use crate::map::{Map, Unordered};
-    pub use crate::stats::{NodeInfo, NodeKind, NodeState, Stats};
-    pub use crate::submit::JobBuilder;
+    pub use crate::api::builder::{Builder, Output};
+    pub use crate::api::dispatcher::Dispatcher;
+    pub use crate::api::error::{Failure, JobError, ResizeError, StartError};
+    pub use crate::api::function::JobFunction;
+    pub use crate::api::job::{Job, JobStatus};
+    pub use crate::api::map::{Map, Unordered};
+    pub use crate::api::submit::JobBuilder;
+    pub use crate::client::completions::{AsCompleted, as_completed};
+    pub use crate::client::events::{Event, Events};
+    pub use crate::client::stats::{NodeInfo, NodeKind, NodeState, Stats};
 
-    pub use crate::init::{Init, init};
+    pub use crate::api::init::{Init, init};
 
     /// What the code that `#[job]` writes needs. Not for use by hand.
     #[doc(hidden)]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use pp_protocol::DEFAULT_PORT;
 use pp_protocol::address::{self, HostIp};
 
-use crate::error::StartError;
+use crate::StartError;
 
 /// The address of a node, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

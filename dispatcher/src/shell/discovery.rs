@@ -16,7 +16,7 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// Word of a node.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// There is one.
     Node {
         /// What tells it from others.
@@ -37,7 +37,7 @@ pub(super) enum Found {
 
 /// Where a node can be dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Addresses {
+pub(crate) enum Addresses {
     /// In this process.
     Local,
     /// At whatever the name resolves to when it is dialled.
@@ -47,7 +47,7 @@ pub(super) enum Addresses {
 }
 
 impl Found {
-    pub(super) fn local() -> Self {
+    pub(crate) fn local() -> Self {
         Self::Node {
             identity: "local".into(),
             name: "local".into(),
@@ -67,7 +67,7 @@ impl Found {
 }
 
 /// Looks for nodes on the network until it is dropped.
-pub(super) struct Discovery(ServiceDaemon);
+pub(crate) struct Discovery(ServiceDaemon);
 
 impl Drop for Discovery {
     fn drop(&mut self) {
@@ -77,7 +77,7 @@ impl Drop for Discovery {
 }
 
 /// Reports the configured nodes, and starts looking for others.
-pub(super) fn start(
+pub(crate) fn start(
     configured: &[Address],
     discover: bool,
     found: &mpsc::UnboundedSender<Found>,

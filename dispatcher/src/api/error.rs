@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use pp_protocol::{FunctionId, Panic, Payload};
 
+use crate::api::function::{name_of, remedy};
 pub use crate::core::Failure;
 use crate::core::JobOutcome;
-use crate::function::{name_of, remedy};
 
 /// How a job ended, other than with a result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use pp_protocol::{JobId, Payload, values::Source};
 use serde::de::DeserializeOwned;
 
-use crate::completions::Completions;
+use crate::api::error::JobError;
+use crate::client::completions::Completions;
+use crate::client::shared::{Count, Identified, Order, Settle, Shared, Wakes, on_dispatcher_thread};
 use crate::core::JobStatus as CoreStatus;
-use crate::error::JobError;
-use crate::shared::{Count, Identified, Order, Settle, Shared, Wakes, on_dispatcher_thread};
 
 /// Results up to this size are kept in the cell itself.
 const INLINE_BYTES: usize = 22;

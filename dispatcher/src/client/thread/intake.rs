@@ -6,8 +6,8 @@ use std::vec;
 use pp_protocol::JobId;
 
 use super::Actor;
+use crate::client::shared::{JobTicket, Order, Shared};
 use crate::core::{Event, NewJob};
-use crate::shared::{JobTicket, Order, Shared};
 
 /// Jobs that are submitted to the core at once.
 const JOBS_AT_ONCE: usize = 32_768;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use pp_protocol::Payload;
 
 use self::turns::{GroupKey, Turn, Turns};
-use crate::error::JobError;
-use crate::shared::{JobTicket, Shared};
+use crate::api::error::JobError;
+use crate::client::shared::{JobTicket, Shared};
 
 /// That callbacks are done is told of so many at once; or of fewer, if they take longer than this and somebody waits for
 /// room among the pending jobs.

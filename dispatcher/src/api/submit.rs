@@ -12,11 +12,11 @@ use pp_protocol::{FunctionId, JobId, Payload, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::error::JobError;
+use crate::api::function::{JobFunction, KnownFunction, find};
+use crate::api::job::{Job, JobCell, decode};
+use crate::client::shared::{Count, JobTicket, Settle, Shared, Wakes};
 use crate::core::{JobOptions, NewJob};
-use crate::error::JobError;
-use crate::function::{JobFunction, KnownFunction, find};
-use crate::job::{Job, JobCell, decode};
-use crate::shared::{Count, JobTicket, Settle, Shared, Wakes};
 
 /// Arguments of many jobs share a piece of memory of this size.
 const ARENA_BYTES: usize = 64 * 1024;

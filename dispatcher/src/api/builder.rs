@@ -11,12 +11,13 @@ use pp_protocol::limits::SLOTS;
 use pp_protocol::secret::{self, Secret, SecretError};
 
 use crate::Dispatcher;
-use crate::callbacks;
-use crate::error::StartError;
-use crate::init;
-use crate::printer;
-use crate::shared::{Limits, Shared};
-use crate::shell::{self, Address, Setup};
+use crate::api::error::StartError;
+use crate::api::init;
+use crate::client::callbacks;
+use crate::client::printer;
+use crate::client::shared::{Limits, Shared};
+use crate::client::thread::{self, Setup};
+use crate::links::Address;
 
 /// Jobs that may be pending before submitting waits, unless set otherwise.
 const PENDING_JOBS: usize = 10_000_000;
@@ -262,7 +263,7 @@ impl Builder {
         // It ends with the printer.
         let (printer, printing) = printer::start()?;
         let mut threads = callbacks::start(&shared)?;
-        match shell::start(setup, Arc::clone(&shared), printer) {
+        match thread::start(setup, Arc::clone(&shared), printer) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
                 shared.callbacks.close();

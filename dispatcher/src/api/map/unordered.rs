@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 
 use super::feed::{Room, SPARE_AT_ONCE, Sink, Spare, Start};
 use crate::Dispatcher;
-use crate::completions::Completions;
-use crate::error::JobError;
-use crate::job::{Job, Waiter};
+use crate::api::error::JobError;
+use crate::api::job::{Job, Waiter};
+use crate::client::completions::Completions;
 
 /// Stands for the number of a job where the end of the inputs is told.
 const END: usize = usize::MAX;

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use pp_protocol::{JobId, Payload};
 use tokio::sync::Notify;
 
-use crate::callbacks::{self, Callbacks, Due, Inside};
+use crate::api::error::JobError;
+use crate::api::job::Waiter;
+use crate::client::callbacks::{self, Callbacks, Due, Inside};
+use crate::client::events::Listeners;
+use crate::client::thread::Actor;
 use crate::core::{NewJob, Ticket};
-use crate::error::JobError;
-use crate::events::Listeners;
-use crate::job::Waiter;
-use crate::shell::Actor;
 
 /// How long whoever asks the dispatcher's thread waits for its answer, in so many pieces of this length: time in which the
 /// whole process stood still counts as one. That thread may be held up by what the asker holds, such as the lock of standard

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use serde::de::DeserializeOwned;
 
-use crate::job::{Job, Waiter};
-use crate::shared::on_dispatcher_thread;
+use crate::api::job::{Job, Waiter};
+use crate::client::shared::on_dispatcher_thread;
 
 /// Numbers of jobs that ended, in that order.
 #[derive(Debug, Default)]

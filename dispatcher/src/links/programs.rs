@@ -9,24 +9,24 @@ use lz4_flex::frame::FrameEncoder;
 use pp_protocol::limits::{PROGRAM_BYTES, PROGRAM_CHUNK_BYTES};
 use pp_protocol::{Digest, ProgramOffer, Target};
 
-use crate::error::StartError;
+use crate::StartError;
 
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
 
 /// Builds of this program that can be sent to nodes: its own executable, and those the user added.
 #[derive(Debug)]
-pub(super) struct Programs {
+pub(crate) struct Programs {
     builds: Vec<(PathBuf, Target)>,
     offers: OnceLock<Result<Vec<ProgramOffer>, String>>,
     compressed: Mutex<Vec<(Digest, Chunks)>>,
 }
 
 /// A compressed program, in pieces; shared by all nodes it is sent to.
-pub(super) type Chunks = Arc<[Bytes]>;
+pub(crate) type Chunks = Arc<[Bytes]>;
 
 impl Programs {
-    pub(super) fn open(added: &[PathBuf]) -> Result<Self, StartError> {
+    pub(crate) fn open(added: &[PathBuf]) -> Result<Self, StartError> {
         let mut builds = vec![(own_executable()?, Target::here())];
         for path in added {
             let failed = |reason: String| StartError::Program { path: path.clone(), reason };
@@ -41,13 +41,13 @@ impl Programs {
     }
 
     /// What is offered to nodes. Reads and hashes the files the first time: not for the dispatcher's thread.
-    pub(super) fn offers(&self) -> Result<Vec<ProgramOffer>, String> {
+    pub(crate) fn offers(&self) -> Result<Vec<ProgramOffer>, String> {
         let make = || self.builds.iter().map(|(path, target)| offer(path, target)).collect();
         self.offers.get_or_init(make).clone()
     }
 
     /// A program, compressed. Takes a while the first time: not for the dispatcher's thread.
-    pub(super) fn chunks(&self, digest: Digest) -> Result<Chunks, String> {
+    pub(crate) fn chunks(&self, digest: Digest) -> Result<Chunks, String> {
         let mut compressed = self.compressed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, chunks)) = compressed.iter().find(|(known, _)| *known == digest) {
             return Ok(Arc::clone(chunks));

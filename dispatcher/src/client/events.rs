@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pp_protocol::{JobId, Stream, shown};
 
+use crate::client::shared::on_dispatcher_thread;
 use crate::core::Failure;
-use crate::shared::on_dispatcher_thread;
 
 /// Events kept for a listener that does not take them; more are dropped.
 const EVENTS_KEPT: usize = 10_000;

@@ -28,9 +28,9 @@ pub(crate) use self::feed::Feed;
 use self::feed::{Room, SPARE_AT_ONCE, Sink, Spare, Start};
 pub use self::unordered::Unordered;
 use crate::Dispatcher;
-use crate::error::JobError;
-use crate::job::Job;
-use crate::shared::on_dispatcher_thread;
+use crate::api::error::JobError;
+use crate::api::job::Job;
+use crate::client::shared::on_dispatcher_thread;
 
 /// The results of [`Dispatcher::map`], in the order of the inputs: an `Iterator` and a `Stream`.
 ///

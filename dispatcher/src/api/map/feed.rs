@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 
-use crate::callbacks;
-use crate::error::JobError;
-use crate::job::{Job, JobCell};
-use crate::shared::Shared;
+use crate::api::error::JobError;
+use crate::api::job::{Job, JobCell};
+use crate::client::callbacks;
+use crate::client::shared::Shared;
 
 /// Jobs that a map keeps in flight at least, and at most.
 const FEWEST: usize = 64;

@@ -1,10 +1,6 @@
 //! The dispatcher's shell: one thread that owns the core, feeds it what happens and performs what it decides.
 
-mod address;
-mod discovery;
 mod intake;
-mod links;
-mod programs;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,19 +18,18 @@ use pp_protocol::{Moment, SessionId};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-pub(crate) use self::address::Address;
-use self::discovery::Found;
 use self::intake::Intake;
-use self::links::{Dialler, LinkEvent, Links};
-use self::programs::Programs;
-use crate::builder::Output;
-use crate::callbacks::Due;
-use crate::core::{Action, Config, Core, DialFailure, Event, NodeKey, NodeKind, NodeState, NodeView, Report};
-use crate::error::{ResizeError, result_of};
-use crate::events;
-use crate::printer::Printer;
-use crate::shared::{JobTicket, Resolved, Shared, Wakes, become_dispatcher_thread};
-use crate::stats::{NodeInfo, Stats};
+use crate::api::builder::Output;
+use crate::api::error::{ResizeError, result_of};
+use crate::client::callbacks::Due;
+use crate::client::events;
+use crate::client::printer::Printer;
+use crate::client::shared::{JobTicket, Resolved, Shared, Wakes, become_dispatcher_thread};
+use crate::client::stats::{NodeInfo, Stats};
+use crate::core::{Action, Config, Core, Event, NodeKey, NodeKind, NodeState, NodeView, Report};
+use crate::links::discovery::{self, Found};
+use crate::links::programs::Programs;
+use crate::links::{Address, Dialler, LinkEvent, Links};
 
 /// Link events taken in before the inbox is looked at again.
 const LINK_EVENTS_AT_ONCE: usize = 64;
@@ -471,9 +466,4 @@ async fn sleep_until(deadline: Option<Moment>) {
         Some(deadline) => tokio::time::sleep(deadline.since(now())).await,
         None => std::future::pending().await,
     }
-}
-
-/// So that the failure of a dial reads the same whichever of a node's addresses it was.
-fn unreachable(reason: impl ToString) -> DialFailure {
-    DialFailure::Unreachable(reason.to_string())
 }

@@ -9,18 +9,18 @@ use pp_protocol::limits::SLOTS;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::builder::Builder;
-use crate::callbacks::{self, Inside};
-use crate::error::ResizeError;
-use crate::events::Events;
-use crate::function::JobFunction;
-use crate::job::Job;
-use crate::map::{Feed, Map};
-use crate::printer::Printing;
-use crate::shared::{Order, Shared, on_dispatcher_thread};
-use crate::shell::{Actor, WaitForNodes};
-use crate::stats::{NodeInfo, Stats};
-use crate::submit::JobBuilder;
+use crate::api::builder::Builder;
+use crate::api::error::ResizeError;
+use crate::api::function::JobFunction;
+use crate::api::job::Job;
+use crate::api::map::{Feed, Map};
+use crate::api::submit::JobBuilder;
+use crate::client::callbacks::{self, Inside};
+use crate::client::events::Events;
+use crate::client::printer::Printing;
+use crate::client::shared::{Order, Shared, on_dispatcher_thread};
+use crate::client::stats::{NodeInfo, Stats};
+use crate::client::thread::{Actor, WaitForNodes};
 
 /// Longer than anybody waits, and not too long to be added to a time.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);

@@ -8,7 +8,7 @@ use pp_protocol::FunctionId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::JobError;
+use crate::api::error::JobError;
 
 /// A function that takes the tuple `Args` and can be called in another process.
 ///

@@ -1,5 +1,11 @@
 //! Connections to nodes: dialled, greeted, kept apart by generation.
 
+#[path = "../shell/address.rs"]
+mod address;
+#[path = "../shell/discovery.rs"]
+pub(crate) mod discovery;
+pub(crate) mod programs;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -20,17 +26,17 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::discovery::Addresses;
-use super::programs::Programs;
-use super::unreachable;
+pub(crate) use self::address::Address;
+use self::discovery::Addresses;
+use self::programs::Programs;
+use crate::client::shared::JobTicket;
 use crate::core::{DialFailure, Event, NodeKey};
-use crate::shared::JobTicket;
 
 /// How long a TCP connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// Something happened to a connection.
-pub(super) struct LinkEvent {
+pub(crate) struct LinkEvent {
     node: NodeKey,
     /// Which connection to the node: word of an earlier one is out of date.
     generation: u32,
@@ -48,7 +54,7 @@ enum What {
 type SocketLabel = Option<SocketAddr>;
 
 /// All connections of a dispatcher.
-pub(super) struct Links {
+pub(crate) struct Links {
     dialler: Arc<Dialler>,
     links: BTreeMap<NodeKey, Link>,
     events: mpsc::UnboundedSender<LinkEvent>,
@@ -64,7 +70,7 @@ struct Link {
 }
 
 /// What is needed to dial any node.
-pub(super) struct Dialler {
+pub(crate) struct Dialler {
     session: SessionId,
     name: String,
     secret: Option<Secret>,
@@ -76,11 +82,11 @@ pub(super) struct Dialler {
 }
 
 impl Links {
-    pub(super) fn new(dialler: Dialler, events: mpsc::UnboundedSender<LinkEvent>) -> Self {
+    pub(crate) fn new(dialler: Dialler, events: mpsc::UnboundedSender<LinkEvent>) -> Self {
         Self { dialler: Arc::new(dialler), links: BTreeMap::new(), events }
     }
 
-    pub(super) fn set_addresses(&mut self, node: NodeKey, addresses: Addresses) {
+    pub(crate) fn set_addresses(&mut self, node: NodeKey, addresses: Addresses) {
         let link = self.links.entry(node).or_insert_with(|| Link {
             addresses: addresses.clone(),
             connected_to: None,
@@ -92,7 +98,7 @@ impl Links {
     }
 
     /// Where a node is, for people.
-    pub(super) fn address(&self, node: NodeKey) -> String {
+    pub(crate) fn address(&self, node: NodeKey) -> String {
         match self.links.get(&node) {
             None => String::new(),
             Some(Link { connected_to: Some(address), .. }) => shown(*address),
@@ -105,7 +111,7 @@ impl Links {
     }
 
     /// Starts to connect; what comes of it arrives as an event.
-    pub(super) fn dial(&mut self, node: NodeKey, resume: Option<Resume>) {
+    pub(crate) fn dial(&mut self, node: NodeKey, resume: Option<Resume>) {
         let Some(link) = self.links.get_mut(&node) else { return };
         link.reset();
         let generation = link.generation;
@@ -140,7 +146,7 @@ impl Links {
     }
 
     /// What the core is to be told of an event, unless it is out of date.
-    pub(super) fn take(&mut self, event: LinkEvent) -> Option<Event<JobTicket>> {
+    pub(crate) fn take(&mut self, event: LinkEvent) -> Option<Event<JobTicket>> {
         let LinkEvent { node, generation, what } = event;
         let link = self.links.get_mut(&node).filter(|link| link.generation == generation)?;
         Some(match what {
@@ -161,21 +167,21 @@ impl Links {
         })
     }
 
-    pub(super) fn send(&self, node: NodeKey, message: ToNode) {
+    pub(crate) fn send(&self, node: NodeKey, message: ToNode) {
         if let Some(sender) = self.links.get(&node).and_then(|link| link.sender.as_ref()) {
             // If the connection has just broken, that is reported by its own event.
             let _ = sender.send(message);
         }
     }
 
-    pub(super) fn close(&mut self, node: NodeKey) {
+    pub(crate) fn close(&mut self, node: NodeKey) {
         if let Some(link) = self.links.get_mut(&node) {
             link.reset();
         }
     }
 
     /// Sends a program in pieces; compressing it happens elsewhere.
-    pub(super) fn send_program(&self, node: NodeKey, digest: Digest) {
+    pub(crate) fn send_program(&self, node: NodeKey, digest: Digest) {
         let Some(sender) = self.links.get(&node).and_then(|link| link.sender.clone()) else { return };
         let programs = Arc::clone(&self.dialler.programs);
         tokio::task::spawn_blocking(move || match programs.chunks(digest) {
@@ -196,7 +202,7 @@ impl Links {
     }
 
     /// Waits until everything sent has been taken by the connections.
-    pub(super) async fn farewell(&mut self) {
+    pub(crate) async fn farewell(&mut self) {
         for link in self.links.values_mut() {
             link.sender = None;
         }
@@ -210,7 +216,7 @@ impl Links {
 
 impl LinkEvent {
     /// What jobs printed, of all that it tells.
-    pub(super) fn into_output(self) -> impl Iterator<Item = (NodeKey, Vec<OutputLine>)> {
+    pub(crate) fn into_output(self) -> impl Iterator<Item = (NodeKey, Vec<OutputLine>)> {
         let received = if let What::Received(messages) = self.what { messages } else { Vec::new() };
         received.into_iter().filter_map(move |message| match message {
             FromNode::Output(lines) => Some((self.node, lines)),
@@ -233,7 +239,7 @@ impl Link {
 type Greeted = (Transport<ToNode, FromNode>, Box<Welcome>, Vec<FromNode>, SocketLabel);
 
 impl Dialler {
-    pub(super) fn new(
+    pub(crate) fn new(
         session: SessionId,
         secret: Option<Secret>,
         local: Node,
@@ -383,4 +389,9 @@ fn own_name() -> String {
     let program =
         program.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
     format!("{user}@{} {} {}", host.trim(), program.unwrap_or_else(|| "?".into()), std::process::id())
+}
+
+/// So that the failure of a dial reads the same whichever of a node's addresses it was.
+fn unreachable(reason: impl ToString) -> DialFailure {
+    DialFailure::Unreachable(reason.to_string())
 }

@@ -1,0 +1,10 @@
+//! What programs use: typing, and the words for people, on top of the [client](crate::client).
+
+pub(crate) mod builder;
+pub(crate) mod dispatcher;
+pub(crate) mod error;
+pub(crate) mod function;
+pub(crate) mod init;
+pub(crate) mod job;
+pub(crate) mod map;
+pub(crate) mod submit;
