@@ -1,5 +1,5 @@
-//! What this crate needs of the system's processes and signals and neither `std` nor `rustix` offers safely: a fork, the
-//! signals that a thread leaves alone, and how the C library buffers what is printed.
+//! What this crate needs of the system's processes and signals and neither `std` nor `rustix` offers safely: a fork, word
+//! of forks that others make, the signals that a thread leaves alone, and how the C library buffers what is printed.
 #![expect(
     unsafe_code,
     reason = "calls of the C library; each is given memory of its own, and fork() is left to whoever may call it"
@@ -11,6 +11,8 @@ use std::mem::MaybeUninit;
 #[cfg(target_os = "linux")]
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(target_os = "linux")]
 use rustix::process::Pid;
@@ -29,6 +31,25 @@ pub(crate) unsafe fn fork() -> io::Result<Option<Pid>> {
         -1 => Err(io::Error::last_os_error()),
         child => Ok(Pid::from_raw(child)),
     }
+}
+
+/// Whether this process was made by `fork()` after [`notice_forks`].
+static IS_FORKED: AtomicBool = AtomicBool::new(false);
+
+/// From now on a child that is made by `fork()` and starts no other program knows itself by [`is_forked`].
+pub fn notice_forks() {
+    static NOTICING: Once = Once::new();
+    extern "C" fn note() {
+        IS_FORKED.store(true, Ordering::Relaxed);
+    }
+    // SAFETY: what is called in the child stores a number, which may be done there. Where the system has no memory left
+    // for it, a child does not know itself.
+    NOTICING.call_once(|| _ = unsafe { libc::pthread_atfork(None, None, Some(note)) });
+}
+
+/// Whether this process is such a child: it has none of the threads that there were, and any lock may be held for ever.
+pub fn is_forked() -> bool {
+    IS_FORKED.load(Ordering::Relaxed)
 }
 
 /// From now on no signal ends this thread, or one it starts, but those that nothing can stop. What it yields becomes

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pp_node::functions::Registry;
+use pp_node::processes;
 use pp_protocol::environment;
 use pp_protocol::limits::SLOTS;
 use pp_protocol::secret::{self, Secret, SecretError};
@@ -243,6 +244,9 @@ impl Builder {
                 StartError::InsideWorker
             });
         }
+        if processes::is_forked() {
+            return Err(StartError::Forked);
+        }
         Registry::of_this_program()?;
         log_as_told()?;
         let setup = self.setup()?;
@@ -259,6 +263,7 @@ impl Builder {
         if !(1..=CALLBACK_THREADS).contains(&callback_threads) {
             return Err(StartError::CallbackThreads(callback_threads, CALLBACK_THREADS));
         }
+        processes::notice_forks();
         let shared = Arc::new(Shared::new(limits, callback_threads));
         // It ends with the printer.
         let (printer, printing) = printer::start()?;

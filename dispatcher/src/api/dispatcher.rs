@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use pp_node::processes::is_forked;
 use pp_protocol::limits::SLOTS;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::builder::Builder;
-use crate::api::error::ResizeError;
+use crate::api::error::{JobError, ResizeError};
 use crate::api::function::JobFunction;
 use crate::api::job::Job;
 use crate::api::map::{Feed, Map};
@@ -18,7 +19,7 @@ use crate::api::submit::JobBuilder;
 use crate::client::callbacks::{self, Inside};
 use crate::client::events::Events;
 use crate::client::printer::Printing;
-use crate::client::shared::{Order, Shared, on_dispatcher_thread};
+use crate::client::shared::{Order, Shared, cannot_wait, on_dispatcher_thread};
 use crate::client::stats::{NodeInfo, Stats};
 use crate::client::thread::{Actor, WaitForNodes};
 
@@ -138,7 +139,7 @@ impl Dispatcher {
     ///
     /// # Panics
     /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it would wait
-    /// for itself.
+    /// for itself; in a child made by `fork()`.
     pub fn wait(&self) {
         assert_may_wait("wait");
         self.shared.wait(None);
@@ -148,7 +149,7 @@ impl Dispatcher {
     ///
     /// # Panics
     /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it would wait
-    /// for itself.
+    /// for itself; in a child made by `fork()`.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         assert_may_wait("wait_timeout");
         self.shared.wait(Some(timeout))
@@ -158,7 +159,7 @@ impl Dispatcher {
     ///
     /// # Panics
     /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it might wait
-    /// for itself.
+    /// for itself; in a child made by `fork()`.
     pub fn wait_group(&self, name: &str) {
         assert_may_wait("wait_group");
         self.shared.group(name).wait_below(1, None);
@@ -168,7 +169,7 @@ impl Dispatcher {
     ///
     /// # Panics
     /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it might wait
-    /// for itself.
+    /// for itself; in a child made by `fork()`.
     pub fn wait_group_timeout(&self, name: &str, timeout: Duration) -> bool {
         assert_may_wait("wait_group_timeout");
         self.shared.group(name).wait_below(1, Some(timeout))
@@ -177,9 +178,10 @@ impl Dispatcher {
     /// Waits until so many nodes beside the local one can be given jobs, for at most `timeout`, and yields how many
     /// there are. There is no need to call this: jobs submitted before a node is found run on it once it is. It is for
     /// programs whose whole work takes less time than finding nodes does. Returns at once if no node is named and none
-    /// is looked for, and with zero in a waker or a `tracing` subscriber that the dispatcher's thread calls.
+    /// is looked for, and with zero in a waker or a `tracing` subscriber that the dispatcher's thread calls, and in a child
+    /// made by `fork()`.
     pub fn wait_for_nodes(&self, count: usize, timeout: Duration) -> usize {
-        if on_dispatcher_thread() {
+        if cannot_wait().is_some() {
             return 0;
         }
         let (tell, told) = std::sync::mpsc::sync_channel(1);
@@ -193,9 +195,12 @@ impl Dispatcher {
     /// Changes how many of the local cores are used, now. Zero is allowed.
     ///
     /// # Errors
-    /// When there are more than a node can have.
+    /// When there are more than a node can have, and in a child made by `fork()`.
     pub fn set_local_workers(&self, workers: usize) -> Result<(), ResizeError> {
         let slots = slots(workers)?;
+        if is_forked() {
+            return Err(ResizeError::NoAnswer("local".into()));
+        }
         self.shared.tell(Order::Do(Box::new(move |actor| actor.local.resize(slots))));
         Ok(())
     }
@@ -254,6 +259,7 @@ fn assert_may_wait(function: &str) {
         "Dispatcher::{function} was called on the dispatcher's own thread, in a waker or a tracing subscriber, where it \
          would wait for itself; wait on a thread of your own"
     );
+    assert!(!is_forked(), "Dispatcher::{function} was called where it would never end: {}", JobError::Forked);
 }
 
 fn slots(workers: usize) -> Result<u32, ResizeError> {
@@ -263,7 +269,7 @@ fn slots(workers: usize) -> Result<u32, ResizeError> {
 impl Running {
     fn end(&self) {
         self.shared.tell(Order::Do(Box::new(Actor::end)));
-        if on_dispatcher_thread() {
+        if cannot_wait().is_some() {
             return;
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));

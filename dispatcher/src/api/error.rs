@@ -85,6 +85,13 @@ pub enum JobError {
          end; wait on a thread of your own"
     )]
     OnDispatcherThread,
+    /// A child made by `fork()` uses a dispatcher that was started before. Here nothing of the job is known; whoever
+    /// submitted it before the fork can wait for it.
+    #[error(
+        "this process was made by fork() after a dispatcher had been started, whose threads it does not have; submit and \
+         wait in the process that started it, fork before that, or have the child start a program of its own"
+    )]
+    Forked,
 }
 
 /// An outcome of the core as the submitter is told it.
@@ -148,6 +155,12 @@ pub enum StartError {
          its own, use Dispatcher::builder().in_process(true), without other nodes"
     )]
     WithoutInit,
+    /// This process was made by `fork()` after another dispatcher had been started.
+    #[error(
+        "this process was made by fork() after a dispatcher had been started, whose locks and memory it cannot use; fork \
+         before that, or have the child start a program of its own"
+    )]
+    Forked,
     /// The functions of this program are not in order.
     #[error(transparent)]
     Functions(#[from] pp_node::functions::RegistryError),

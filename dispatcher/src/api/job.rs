@@ -11,12 +11,13 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pp_node::processes::is_forked;
 use pp_protocol::{JobId, Payload, values::Source};
 use serde::de::DeserializeOwned;
 
 use crate::api::error::JobError;
 use crate::client::completions::Completions;
-use crate::client::shared::{Count, Identified, Order, Settle, Shared, Wakes, on_dispatcher_thread};
+use crate::client::shared::{Count, Identified, Order, Settle, Shared, Wakes, cannot_wait};
 use crate::core::JobStatus as CoreStatus;
 
 /// Results up to this size are kept in the cell itself.
@@ -153,8 +154,9 @@ impl<R> JobCell<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// In a child made by `fork()`, all have: there is nothing to wait for, and the lock may be held for ever.
     fn has_ended(&self) -> bool {
-        !self.lock().is_pending()
+        is_forked() || !self.lock().is_pending()
     }
 
     /// Notes that the job ended, and yields whoever waits for it. Only the first call counts.
@@ -169,6 +171,9 @@ impl<R> JobCell<R> {
 
     /// Has `waiter` told when the job ends. False if it has ended.
     pub(crate) fn watch(&self, waiter: Waiter) -> bool {
+        if is_forked() {
+            return false;
+        }
         let mut state = self.lock();
         let is_pending = state.is_pending();
         let before = is_pending.then(|| std::mem::replace(&mut *state, State::pending(waiter)));
@@ -210,6 +215,9 @@ impl<R: DeserializeOwned + Send + 'static> Settle for JobCell<R> {
 
 impl<R: DeserializeOwned + 'static> JobCell<R> {
     fn take(&self) -> Option<Result<R, JobError>> {
+        if is_forked() {
+            return Some(Err(JobError::Forked));
+        }
         let mut state = self.lock();
         if state.is_pending() {
             return None;
@@ -242,7 +250,8 @@ impl<R: DeserializeOwned + 'static> Job<R> {
     ///
     /// # Errors
     /// When it ended in another way than returning: see [`JobError`]. And when it has not ended and this is called where
-    /// nothing can be waited for, in a waker or a `tracing` subscriber that the dispatcher's thread calls.
+    /// nothing can be waited for: in a waker or a `tracing` subscriber that the dispatcher's thread calls, or in a child made
+    /// by `fork()`.
     pub fn wait(self) -> Result<R, JobError> {
         self.wait_for_it()
     }
@@ -253,8 +262,8 @@ impl<R: DeserializeOwned + 'static> Job<R> {
             if let Some(outcome) = self.cell.take() {
                 return outcome;
             }
-            if on_dispatcher_thread() {
-                return Err(JobError::OnDispatcherThread);
+            if let Some(error) = cannot_wait() {
+                return Err(error);
             }
             if self.cell.watch(Waiter::Thread(std::thread::current())) {
                 std::thread::park();
@@ -273,7 +282,7 @@ impl<R: DeserializeOwned + 'static> Job<R> {
                 return Ok(outcome);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || on_dispatcher_thread() {
+            if left.is_zero() || cannot_wait().is_some() {
                 return Err(self);
             }
             if self.cell.watch(Waiter::Thread(std::thread::current())) {

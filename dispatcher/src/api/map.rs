@@ -22,6 +22,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use futures_core::Stream;
+use pp_node::processes::is_forked;
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::feed::Feed;
@@ -30,7 +31,7 @@ pub use self::unordered::Unordered;
 use crate::Dispatcher;
 use crate::api::error::JobError;
 use crate::api::job::Job;
-use crate::client::shared::on_dispatcher_thread;
+use crate::client::shared::cannot_wait;
 
 /// The results of [`Dispatcher::map`], in the order of the inputs: an `Iterator` and a `Stream`.
 ///
@@ -110,6 +111,9 @@ impl<R: DeserializeOwned + Send + 'static> Map<R> {
     }
 
     fn start(&mut self) -> Result<(), JobError> {
+        if is_forked() {
+            return Err(JobError::Forked);
+        }
         match self.start.take() {
             Some(start) => start(Arc::clone(&self.arriving) as Arc<dyn Sink<R>>),
             None => Ok(()),
@@ -184,8 +188,8 @@ impl<R> Arriving<R> {
             if let Some(is_there) = state.take(next) {
                 return Ok(is_there);
             }
-            if on_dispatcher_thread() {
-                return Err(JobError::OnDispatcherThread);
+            if let Some(error) = cannot_wait() {
+                return Err(error);
             }
             state.is_waited_for = true;
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -277,6 +281,9 @@ impl<R: DeserializeOwned + Send + 'static> Stream for Map<R> {
 
 impl<R: Send + 'static> Drop for Map<R> {
     fn drop(&mut self) {
+        if is_forked() {
+            return;
+        }
         let mut state = self.arriving.lock();
         state.closed = true;
         let arrived = std::mem::take(&mut state.jobs);

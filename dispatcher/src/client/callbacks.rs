@@ -30,7 +30,7 @@ pub(crate) enum Inside {
     Nothing,
     /// A callback.
     Callback,
-    /// A callback that is being told that the dispatcher has been shut down.
+    /// A callback that is being told that there is no dispatcher any more, or none in this process.
     Refusal,
 }
 
@@ -185,9 +185,9 @@ fn call_all(shared: &Shared, callbacks: Vec<Due>) {
 
 impl Due {
     /// Calls the callback, on this thread.
-    fn call(self) {
+    pub(crate) fn call(self) {
         let Self { ticket, outcome } = self;
-        let refused = matches!(outcome, Err(JobError::ShutDown));
+        let refused = matches!(outcome, Err(JobError::ShutDown | JobError::Forked));
         INSIDE.set(if refused { Inside::Refusal } else { Inside::Callback });
         // The panic hook has reported it, with place and message; the other callbacks go on.
         if catch_unwind(AssertUnwindSafe(|| ticket.0.call_back(outcome))).is_err() {

@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use pp_node::processes::is_forked;
 use serde::de::DeserializeOwned;
 
+use crate::api::error::JobError;
 use crate::api::job::{Job, Waiter};
-use crate::client::shared::on_dispatcher_thread;
+use crate::client::shared::cannot_wait;
 
 /// Numbers of jobs that ended, in that order.
 #[derive(Debug, Default)]
@@ -42,17 +44,23 @@ impl Completions {
         }
     }
 
-    /// Waits for some, and takes all there are. False on the dispatcher's thread, if there are none.
-    pub(crate) fn wait_for_all(&self, numbers: &mut VecDeque<usize>) -> bool {
+    /// Waits for some, and takes all there are.
+    ///
+    /// # Errors
+    /// When there are none, and [waiting](cannot_wait) would never end.
+    pub(crate) fn wait_for_all(&self, numbers: &mut VecDeque<usize>) -> Result<(), JobError> {
+        if is_forked() {
+            return Err(JobError::Forked);
+        }
         let mut ended = self.lock();
         while ended.numbers.is_empty() {
-            if on_dispatcher_thread() {
-                return false;
+            if let Some(error) = cannot_wait() {
+                return Err(error);
             }
             ended = self.changed.wait(ended).unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::swap(&mut ended.numbers, numbers);
-        true
+        Ok(())
     }
 
     /// Takes all there are, once there are some.
@@ -115,7 +123,7 @@ impl<R: DeserializeOwned + 'static> Iterator for AsCompleted<R> {
     fn next(&mut self) -> Option<Job<R>> {
         self.left = self.left.checked_sub(1)?;
         loop {
-            if self.ended.is_empty() && !self.completions.wait_for_all(&mut self.ended) {
+            if self.ended.is_empty() && self.completions.wait_for_all(&mut self.ended).is_err() {
                 // Whoever waits for one that has not ended is told why that cannot be.
                 return self.jobs.iter_mut().find_map(Option::take);
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pp_protocol::{JobId, Stream, shown};
 
-use crate::client::shared::on_dispatcher_thread;
+use crate::client::shared::cannot_wait;
 use crate::core::Failure;
 
 /// Events kept for a listener that does not take them; more are dropped.
@@ -123,14 +123,14 @@ pub(crate) fn printed(node: &str, job: Option<JobId>, line: &str) -> String {
 
 /// Events since [`Dispatcher::events`](crate::Dispatcher::events) was called: an iterator that waits for the next one and ends with
 /// the dispatcher. A listener that falls 10,000 events behind misses some. In a waker or a `tracing` subscriber that the
-/// dispatcher's thread calls, only what is there is yielded.
+/// dispatcher's thread calls, and in a child made by `fork()`, only what is there is yielded.
 #[derive(Debug)]
 pub struct Events(mpsc::Receiver<Event>);
 
 impl Events {
     /// Waits for the next event for at most `timeout`.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Event> {
-        if on_dispatcher_thread() { self.try_next() } else { self.0.recv_timeout(timeout).ok() }
+        if cannot_wait().is_some() { self.try_next() } else { self.0.recv_timeout(timeout).ok() }
     }
 
     /// The next event, if it is there.
@@ -143,7 +143,7 @@ impl Iterator for Events {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
-        if on_dispatcher_thread() { self.try_next() } else { self.0.recv().ok() }
+        if cannot_wait().is_some() { self.try_next() } else { self.0.recv().ok() }
     }
 }
 

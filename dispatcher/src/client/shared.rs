@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
 use std::time::{Duration, Instant};
 
+use pp_node::processes::is_forked;
 use pp_protocol::{JobId, Payload};
 use tokio::sync::Notify;
 
@@ -37,6 +38,14 @@ pub(crate) fn become_dispatcher_thread() {
 /// wait for nothing that a dispatcher does, lest it waits for itself, or two of them for each other.
 pub(crate) fn on_dispatcher_thread() -> bool {
     IS_DISPATCHER.get()
+}
+
+/// Why waiting would never end here, if it would not.
+pub(crate) fn cannot_wait() -> Option<JobError> {
+    if is_forked() {
+        return Some(JobError::Forked);
+    }
+    on_dispatcher_thread().then_some(JobError::OnDispatcherThread)
 }
 
 /// Told how a job ended, on the dispatcher's thread.
@@ -205,12 +214,16 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a job in the inbox, waiting while too many are pending. The job is given back if the dispatcher has ended.
+    /// Puts a job in the inbox, waiting while too many are pending. The job is given back if the dispatcher has ended, or
+    /// is another process's.
     pub(crate) fn submit(
         &self,
         job: NewJob<JobTicket>,
         group: Option<&Count>,
     ) -> Result<(), NewJob<JobTicket>> {
+        if is_forked() {
+            return Err(job);
+        }
         self.wait_for_room();
         let mut inbox = self.lock();
         if inbox.closed {
@@ -249,6 +262,9 @@ impl Shared {
     /// callbacks. After the end, one that a callback submits although it was told of the end itself is not called back
     /// any more: it would go on for ever.
     pub(crate) fn refuse(self: &Arc<Self>, ticket: JobTicket, group: Option<&Count>, error: JobError) {
+        if is_forked() {
+            return refuse_in_fork(ticket);
+        }
         self.wait_for_room();
         let error = {
             let inbox = self.lock();
@@ -281,6 +297,9 @@ impl Shared {
 
     /// Has something done on the dispatcher's thread, after everything submitted before. Dropped if that has ended.
     pub(crate) fn tell(&self, order: Order) {
+        if is_forked() {
+            return;
+        }
         let mut inbox = self.lock();
         if inbox.closed {
             return;
@@ -315,7 +334,7 @@ impl Shared {
         order: impl FnOnce(Task) -> Order,
         question: impl FnOnce(&mut Actor) -> T + Send + 'static,
     ) -> Option<T> {
-        if on_dispatcher_thread() {
+        if cannot_wait().is_some() {
             return None;
         }
         let (answer, answered) = mpsc::sync_channel(1);
@@ -396,6 +415,9 @@ impl Shared {
     }
 
     pub(crate) fn group(&self, name: &str) -> Arc<Count> {
+        if is_forked() {
+            return Arc::default();
+        }
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(group) = groups.get(name) {
             return Arc::clone(group);
@@ -405,6 +427,15 @@ impl Shared {
         let group = Arc::<Count>::default();
         groups.insert(name.into(), Arc::clone(&group));
         group
+    }
+}
+
+/// A job ends at once in a child made by `fork()`, where nobody else would call its callback.
+fn refuse_in_fork(ticket: JobTicket) {
+    match ticket.0.settle(Err(JobError::Forked), &mut Wakes::default()) {
+        Some(_) if callbacks::inside() == Inside::Refusal => ticket.0.forgo(),
+        Some(outcome) => Due { ticket, outcome }.call(),
+        None => {}
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::thread;
 
 use futures_core::Stream;
+use pp_node::processes::is_forked;
 use serde::de::DeserializeOwned;
 
 use super::feed::{Room, SPARE_AT_ONCE, Sink, Spare, Start};
@@ -73,6 +74,9 @@ impl<R: DeserializeOwned + Send + 'static> Unordered<R> {
     }
 
     fn start(&mut self) -> Result<(), JobError> {
+        if is_forked() {
+            return Err(JobError::Forked);
+        }
         match self.start.take() {
             Some(start) => start(Arc::clone(&self.flight) as Arc<dyn Sink<R>>),
             None => Ok(()),
@@ -173,8 +177,10 @@ impl<R: DeserializeOwned + Send + 'static> Iterator for Unordered<R> {
             if self.flight.land(&mut numbers, &mut self.ended) {
                 return None;
             }
-            if self.ended.is_empty() && !self.flight.completions.wait_for_all(&mut numbers) {
-                return self.refused(JobError::OnDispatcherThread);
+            if self.ended.is_empty()
+                && let Err(error) = self.flight.completions.wait_for_all(&mut numbers)
+            {
+                return self.refused(error);
             }
         }
         self.take()
@@ -207,6 +213,9 @@ impl<R: DeserializeOwned + Send + 'static> Stream for Unordered<R> {
 
 impl<R: Send + 'static> Drop for Unordered<R> {
     fn drop(&mut self) {
+        if is_forked() {
+            return;
+        }
         let mut jobs = self.flight.lock();
         jobs.closed = true;
         let in_flight = std::mem::take(&mut jobs.numbered);
