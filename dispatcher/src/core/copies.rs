@@ -38,7 +38,7 @@ impl<T> Core<T> {
         let mut stale = Vec::new();
         let mut found = None;
         let usual_at = |key, function| {
-            let times = &self.nodes.get(&key)?.run_times;
+            let times = &self.nodes.get(&key)?.session()?.run_times;
             times.of(function).or(times.mean())
         };
         for (sent, id) in self.copyable.iter().take(LOOKED_AT) {
@@ -81,7 +81,9 @@ impl<T> Core<T> {
             original.rare().copy = Some(copy);
         }
         let (Some(node), Some(job)) = (self.nodes.get_mut(&idle), self.jobs.find_mut(copy)) else { return };
-        let attempt = node.take_on(idle, copy, job);
+        let slots = node.status.slots;
+        let Some(session) = node.session_mut() else { return };
+        let attempt = session.take_on(idle, slots, copy, job);
         actions.push(Action::Send(idle, ToNode::Run(vec![attempt])));
         self.update_taker(idle);
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use pp_protocol::limits::LIST_ITEMS;
 use pp_protocol::{AttemptId, FunctionId, JobId, Moment, Payload, ToNode};
 
-use super::{Action, Core, Failure, JobOptions, JobOutcome, NewJob, NodeKey, Resolution, Telling, Ticket};
+use super::blame::Charge;
+use super::{Action, Core, JobOptions, JobOutcome, NewJob, NodeKey, Resolution, Telling, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Job<T> {
@@ -53,10 +54,8 @@ impl ArgsBytes {
 #[derive(Debug, Default)]
 pub(super) struct Rare {
     pub(super) options: JobOptions,
-    /// Attempts that came to nothing by a fault that may have been the job's.
-    pub(super) failures: Vec<Failure>,
-    /// The node that just failed it.
-    pub(super) avoid: Option<NodeKey>,
+    /// The times it was there when something died.
+    pub(super) charges: Vec<Charge>,
     /// When the attempt was sent of a job that may be copied, and has not been.
     pub(super) sent_at: Option<Moment>,
     /// Its copy, and what it is a copy of.
@@ -101,10 +100,6 @@ impl<T> Job<T> {
 
     pub(super) fn time_limit(&self) -> Option<Duration> {
         self.options().and_then(|options| options.time_limit)
-    }
-
-    pub(super) fn avoids(&self, node: NodeKey) -> bool {
-        self.rare.as_deref().is_some_and(|rare| rare.avoid == Some(node))
     }
 
     pub(super) fn rare(&mut self) -> &mut Rare {

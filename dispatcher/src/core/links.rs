@@ -6,7 +6,9 @@ use pp_protocol::{AttemptId, Moment, NodeId, Resume, ToNode, Welcome};
 
 use super::jobs::Job;
 use super::nodes::{FailedDial, Node, State};
-use super::{Action, Core, DialFailure, Failure, JobOutcome, NodeKey, NodeKind, Report};
+use super::random::Random;
+use super::session::{Link, Session};
+use super::{Action, Core, DialFailure, NodeKey, NodeKind, Report};
 
 /// How often a dispatcher asks whether its nodes live.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -21,6 +23,12 @@ const LAST_REDIAL: Duration = Duration::from_secs(3);
 const REFUSED_REDIAL: Duration = Duration::from_secs(5);
 /// Waiting time between dials while a node may still come back with its attempts.
 const RECONNECT_REDIAL: Duration = Duration::from_millis(250);
+
+/// Waiting time before the next dial after so many without an answer, and another one.
+fn unanswered_redial(before: u32, random: &mut Random) -> Duration {
+    let longest = (FIRST_REDIAL * 2_u32.saturating_pow(before.min(16))).min(LAST_REDIAL);
+    longest / 2 + Duration::from_nanos(random.below(longest.as_nanos() as u64 / 2))
+}
 
 impl<T> Core<T> {
     pub(super) fn node_found(
@@ -67,21 +75,27 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         let Some(node) = self.nodes.get_mut(&key) else { return };
-        match node.state {
-            State::Reconnecting { .. } if welcome.resumed && node.incarnation == Some(welcome.node) => {
-                node.connected(now, &welcome);
-                self.queue_what_did_not_arrive(key, &welcome.held);
-                self.cancel_again(key);
-            }
-            State::Reconnecting { .. } => {
-                let restarted = node.incarnation != Some(welcome.node);
-                let reason = if restarted { "it restarted" } else { "it gave up this dispatcher's session" };
-                self.lose(key, reason.into(), restarted, actions);
-                self.begin(now, key, &welcome);
+        match &mut node.state {
+            State::InSession(session) if session.connection().is_none() => {
+                let is_same_life = session.with == welcome.node;
+                if is_same_life && welcome.resumed {
+                    session.resume(now, &welcome);
+                    node.take_in(&welcome);
+                    self.queue_what_did_not_arrive(key, &welcome.held);
+                    self.cancel_again(key);
+                } else {
+                    let reason = match is_same_life {
+                        true => "it gave up this dispatcher's session",
+                        false => "it restarted",
+                    };
+                    let failed = FailedDial::not_dialled(reason.into());
+                    self.lose(key, failed, now, !is_same_life, actions);
+                    self.begin(now, key, &welcome);
+                }
             }
             State::Dialling { .. } => self.begin(now, key, &welcome),
             // It was given up while it answered.
-            State::Waiting { .. } | State::Connected { .. } => {
+            State::Waiting { .. } | State::InSession(_) => {
                 actions.push(Action::Close(key));
                 return;
             }
@@ -97,19 +111,15 @@ impl<T> Core<T> {
         &mut self,
         now: Moment,
         key: NodeKey,
-        incarnation: NodeId,
+        life: NodeId,
         actions: &mut Vec<Action<T>>,
     ) {
-        let in_use = |node: &Node| matches!(node.state, State::Connected { .. } | State::Reconnecting { .. });
-        let same = self
-            .nodes
-            .iter()
-            .filter(|(other, node)| **other != key && node.incarnation == Some(incarnation) && in_use(node));
+        let in_use = |node: &Node| node.session().is_some_and(|session| session.with == life);
+        let same = self.nodes.iter().filter(|(other, node)| **other != key && in_use(node));
         for other in same.map(|(other, _)| *other).collect::<Vec<_>>() {
-            let reason = "it is in use under another address now";
+            let refused = FailedDial::refused("it is in use under another address now".into());
             actions.push(Action::Close(other));
-            self.lose(other, reason.into(), false, actions);
-            self.wait(other, now + REFUSED_REDIAL, reason.into(), true);
+            self.lose(other, refused, now + REFUSED_REDIAL, false, actions);
         }
     }
 
@@ -142,15 +152,8 @@ impl<T> Core<T> {
 
     /// What is at a node, in the order it was sent.
     pub(super) fn attempts_at(&self, key: NodeKey) -> Vec<AttemptId> {
-        let Some(node) = self.nodes.get(&key) else { return Vec::new() };
-        let mut attempts: Vec<_> = node
-            .attempts
-            .iter()
-            .filter_map(|place| self.jobs.at(*place).map(|job| (*place, job)))
-            .map(|(place, job)| (node.sent.wrapping_sub(job.sent), self.jobs.id(place), job.attempt))
-            .collect();
-        attempts.sort_unstable_by_key(|(age, ..)| std::cmp::Reverse(*age));
-        attempts.into_iter().map(|(_, job, number)| AttemptId { job, number }).collect()
+        let session = self.nodes.get(&key).and_then(Node::session);
+        session.map_or_else(Vec::new, |session| session.in_order(&self.jobs))
     }
 
     pub(super) fn dial_failed(
@@ -162,43 +165,38 @@ impl<T> Core<T> {
     ) {
         let Some(node) = self.nodes.get_mut(&key) else { return };
         match (&mut node.state, failure) {
-            (State::Reconnecting { redial, .. }, DialFailure::Unreachable(_)) => {
-                *redial = Some(now + RECONNECT_REDIAL);
+            (State::Dialling { failed: known }, failure) => {
+                let known = known.take();
+                let unanswered = known.as_ref().map_or(0, |known| known.unanswered);
+                let (redial, failed) = match failure {
+                    DialFailure::Refused(reason) => {
+                        let is_known = known.is_some_and(|known| known.refused && known.reason == reason);
+                        if !is_known {
+                            actions.push(Action::Report(Report::NodeRefused(key, reason.clone())));
+                        }
+                        (REFUSED_REDIAL, FailedDial { unanswered, ..FailedDial::refused(reason) })
+                    }
+                    DialFailure::NotListening(reason) | DialFailure::Unreachable(reason) => {
+                        let wait = unanswered_redial(unanswered, &mut self.random);
+                        let unanswered = unanswered.saturating_add(1);
+                        (wait, FailedDial { unanswered, ..FailedDial::not_dialled(reason) })
+                    }
+                };
+                node.state = State::Waiting { redial: Some(now + redial), failed };
             }
-            (State::Dialling { .. } | State::Reconnecting { .. }, DialFailure::Refused(reason)) => {
-                let refused = FailedDial { reason: reason.clone(), refused: true };
-                let is_known = matches!(&node.state, State::Dialling { failed } if *failed == Some(refused));
-                if matches!(&node.state, State::Reconnecting { .. }) {
-                    self.lose(key, reason.clone(), true, actions);
+            (State::InSession(Session { link: Link::Broken { redial, .. }, .. }), failure) => match failure {
+                DialFailure::Unreachable(_) => *redial = Some(now + RECONNECT_REDIAL),
+                DialFailure::NotListening(reason) => {
+                    self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, true, actions);
                 }
-                self.wait(key, now + REFUSED_REDIAL, reason.clone(), true);
-                if !is_known {
+                DialFailure::Refused(reason) => {
+                    let refused = FailedDial::refused(reason.clone());
+                    self.lose(key, refused, now + REFUSED_REDIAL, true, actions);
                     actions.push(Action::Report(Report::NodeRefused(key, reason)));
                 }
-            }
-            (State::Reconnecting { .. }, DialFailure::NotListening(reason)) => {
-                self.lose(key, reason.clone(), true, actions);
-                self.wait(key, now + FIRST_REDIAL, reason, false);
-            }
-            (
-                State::Dialling { .. },
-                DialFailure::NotListening(reason) | DialFailure::Unreachable(reason),
-            ) => {
-                let failed = node.failed_dials;
-                node.failed_dials = failed.saturating_add(1);
-                let longest = (FIRST_REDIAL * 2_u32.saturating_pow(failed.min(16))).min(LAST_REDIAL);
-                let jitter = self.random.below(longest.as_nanos() as u64 / 2);
-                self.wait(key, now + longest / 2 + Duration::from_nanos(jitter), reason, false);
-            }
-            (State::Waiting { .. } | State::Connected { .. }, _) => {}
+            },
+            (State::Waiting { .. } | State::InSession(_), _) => {}
         }
-    }
-
-    fn wait(&mut self, key: NodeKey, redial: Moment, reason: String, refused: bool) {
-        if let Some(node) = self.nodes.get_mut(&key) {
-            node.state = State::Waiting { redial: Some(redial), failed: FailedDial { reason, refused } };
-        }
-        self.update_taker(key);
     }
 
     /// A closed connection is dialled again at once: the answer tells a blip from a death.
@@ -209,32 +207,35 @@ impl<T> Core<T> {
         reason: String,
         actions: &mut Vec<Action<T>>,
     ) {
-        let Some(node) = self.nodes.get_mut(&key).filter(|node| node.is_connected()) else { return };
-        if node.kind == NodeKind::Local {
-            self.lose(key, reason.clone(), false, actions);
-            return self.wait(key, now + FIRST_REDIAL, reason, false);
+        let Some(node) = self.nodes.get_mut(&key) else { return };
+        let kind = node.kind;
+        let Some(session) = node.session_mut().filter(|session| session.connection().is_some()) else {
+            return;
+        };
+        if kind == NodeKind::Local {
+            return self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, false, actions);
         }
-        node.state = State::Reconnecting { since: now, redial: None };
+        session.link = Link::Broken { since: now, redial: None };
         self.update_taker(key);
         self.dial_again(key, actions);
     }
 
     fn dial_again(&mut self, key: NodeKey, actions: &mut Vec<Action<T>>) {
-        let held = self.attempts_at(key);
         let Some(node) = self.nodes.get_mut(&key) else { return };
-        let resume = match (&mut node.state, node.incarnation) {
-            (State::Reconnecting { redial, .. }, Some(incarnation)) => {
-                *redial = None;
-                Some(Resume { node: incarnation, outcomes_received: node.outcomes.without_gap(), held })
+        let resume = match &mut node.state {
+            State::InSession(session) => {
+                if let Link::Broken { redial, .. } = &mut session.link {
+                    *redial = None;
+                }
+                let held = session.in_order(&self.jobs);
+                let outcomes_received = session.outcomes.without_gap();
+                Some(Resume { node: session.with, outcomes_received, held })
             }
-            (State::Waiting { failed, .. }, _) => {
+            State::Waiting { failed, .. } => {
                 node.state = State::Dialling { failed: Some(failed.clone()) };
                 None
             }
-            _ => {
-                node.state = State::Dialling { failed: None };
-                None
-            }
+            State::Dialling { .. } => return,
         };
         actions.push(Action::Dial(key, resume));
     }
@@ -249,12 +250,12 @@ impl<T> Core<T> {
 
     /// Nodes that have rested are used again.
     pub(super) fn end_rests(&mut self, now: Moment) {
-        let rested = |node: &Node| node.resting_until.is_some_and(|until| until <= now);
+        let rested = |node: &Node| node.lives.resting_until().is_some_and(|until| until <= now);
         let rested: Vec<_> =
             self.nodes.iter().filter(|(_, node)| rested(node)).map(|(key, _)| *key).collect();
         for key in rested {
             if let Some(node) = self.nodes.get_mut(&key) {
-                node.resting_until = None;
+                node.lives.end_rest();
             }
             self.update_taker(key);
         }
@@ -269,29 +270,28 @@ impl<T> Core<T> {
         let mut lost = Vec::new();
         let mut suspected = Vec::new();
         for (key, node) in &mut self.nodes {
-            node.unanswered.iter_mut().for_each(|sent| *sent = (*sent + own_lateness).min(now));
-            let unanswered = node.unanswered_for(now);
-            match &mut node.state {
-                State::Connected { heard, suspect } => {
-                    *heard = (*heard + own_lateness).min(now);
-                    let silence = now.since(*heard);
+            let Some(session) = node.session_mut() else { continue };
+            match &mut session.link {
+                Link::Up(connection) => {
+                    connection.forgive(own_lateness, now);
+                    let silence = now.since(connection.heard);
+                    let unanswered = connection.unanswered_for(now);
                     if silence >= self.config.lost_after || unanswered >= UNANSWERED {
                         lost.push((*key, silence.max(unanswered)));
                         continue;
                     }
-                    if silence.max(unanswered) >= self.config.suspect_after && !*suspect {
-                        *suspect = true;
+                    if silence.max(unanswered) >= self.config.suspect_after && !connection.suspect {
+                        connection.suspect = true;
                         suspected.push(*key);
                     }
-                    actions.push(Action::Send(*key, ToNode::Ping(node.ping(now))));
+                    actions.push(Action::Send(*key, ToNode::Ping(connection.ping(now))));
                 }
-                State::Reconnecting { since, .. } => {
+                Link::Broken { since, .. } => {
                     *since = (*since + own_lateness).min(now);
                     if now.since(*since) >= self.config.lost_after {
                         lost.push((*key, now.since(*since)));
                     }
                 }
-                State::Waiting { .. } | State::Dialling { .. } => {}
             }
         }
         for key in suspected {
@@ -301,74 +301,37 @@ impl<T> Core<T> {
         for (key, silence) in lost {
             actions.push(Action::Close(key));
             let reason = format!("it has been silent for {:.0} s", silence.as_secs_f64());
-            self.lose(key, reason.clone(), true, actions);
-            self.wait(key, now + FIRST_REDIAL, reason, false);
+            self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, true, actions);
         }
     }
 
     pub(super) fn heard(&mut self, now: Moment, key: NodeKey) {
-        let Some(node) = self.nodes.get_mut(&key) else { return };
-        let is_answered = node.unanswered_for(now) < self.config.suspect_after;
-        if let State::Connected { heard, suspect } = &mut node.state {
-            *heard = now;
-            if *suspect && is_answered {
-                *suspect = false;
-                self.update_taker(key);
-            }
+        let Some(connection) = self.nodes.get_mut(&key).and_then(Node::connection_mut) else { return };
+        connection.heard = now;
+        if connection.suspect && connection.unanswered_for(now) < self.config.suspect_after {
+            connection.suspect = false;
+            self.update_taker(key);
         }
     }
 
-    /// Gives up what is at a node: in the order it was sent, it goes to the front of the queue.
-    ///
-    /// Nodes start attempts in the order they come, so no more than the first ones, as many as the node has slots, can
-    /// have been running. If `charged`, these count it as one of the times they were there when something died.
-    pub(super) fn lose(&mut self, key: NodeKey, reason: String, charged: bool, actions: &mut Vec<Action<T>>) {
-        let attempts = self.attempts_at(key);
-        let Some(node) = self.nodes.get_mut(&key) else { return };
-        let maybe_running = if charged { node.status.slots as usize } else { 0 };
-        let name = node.name.clone();
-        node.forget_all();
-        let count = attempts.len();
-        for (index, id) in attempts.into_iter().enumerate().rev() {
-            let failure = Failure {
-                attempt: id.number,
-                node: name.clone(),
-                reason: format!("the node was lost while the job may have been running: {reason}"),
-            };
-            if index < maybe_running {
-                self.charge(id.job, key, failure, false, actions);
-            } else {
-                self.queue_again(id.job);
-            }
-        }
-        self.update_taker(key);
-        actions.push(Action::Report(Report::NodeLost(key, reason, count)));
-    }
-
-    /// Notes that a job was there when something died, and queues it again unless that happened too often.
-    /// It is at no node any more.
-    pub(super) fn charge(
+    /// The session with a node is over: what is at it goes to the front of the queue, in the order it was sent. If it is
+    /// `charged`, what may have been running is blamed for that.
+    pub(super) fn lose(
         &mut self,
-        id: pp_protocol::JobId,
         key: NodeKey,
-        failure: Failure,
-        report: bool,
+        failed: FailedDial,
+        redial: Moment,
+        charged: bool,
         actions: &mut Vec<Action<T>>,
     ) {
-        let max_attempts = self.config.max_attempts;
-        let Some(job) = self.jobs.find_mut(id) else { return };
-        let rare = job.rare();
-        rare.failures.push(failure.clone());
-        rare.avoid = Some(key);
-        if rare.failures.len() < rare.options.max_attempts.unwrap_or(max_attempts) as usize {
-            self.queue_again(id);
-            if report && self.jobs.find(id).is_some() {
-                actions.push(Action::Report(Report::JobRetried(id, failure)));
-            }
-        } else {
-            let failures = std::mem::take(&mut rare.failures);
-            self.resolve(id, JobOutcome::Lost(failures), Some(key), Duration::ZERO, actions);
-        }
+        let attempts = self.attempts_at(key);
+        let Some(node) = self.nodes.get_mut(&key) else { return };
+        let reason = failed.reason.clone();
+        node.state = State::Waiting { redial: Some(redial), failed };
+        let maybe_running = if charged { node.status.slots as usize } else { 0 };
+        self.blame_for_node(key, maybe_running, &reason, &attempts, actions);
+        self.update_taker(key);
+        actions.push(Action::Report(Report::NodeLost(key, reason, attempts.len())));
     }
 
     pub(super) fn send_if_connected(&self, key: NodeKey, message: ToNode, actions: &mut Vec<Action<T>>) {
@@ -382,8 +345,7 @@ impl<T> Core<T> {
         for (key, node) in &mut self.nodes {
             let connected = node.is_connected();
             actions.push(if connected { Action::Send(*key, ToNode::Goodbye) } else { Action::Close(*key) });
-            node.forget_all();
-            let failed = FailedDial { reason: "the dispatcher has ended".into(), refused: false };
+            let failed = FailedDial::not_dialled("the dispatcher has ended".into());
             node.state = State::Waiting { redial: None, failed };
         }
         for key in self.nodes.keys().copied().collect::<Vec<_>>() {

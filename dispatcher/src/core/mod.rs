@@ -20,14 +20,18 @@
 //!           └── failed ──┴────── Reconnecting ── refused, restarted, 5 s ──> lost
 //! ```
 
+mod blame;
 mod copies;
 mod jobs;
 mod links;
+mod lives;
 mod nodes;
 mod outcomes;
 mod queue;
 mod random;
+mod received;
 mod schedule;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +48,7 @@ use self::nodes::Node;
 pub use self::nodes::{NodeKind, NodeState, NodeView};
 use self::queue::Queue;
 use self::random::Random;
+use self::session::Session;
 
 /// A node, numbered by the shell; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -361,7 +366,7 @@ impl<T> Core<T> {
         let more_to_fail = (self.unrunnable.is_some() && self.queue.len() > 0).then_some(Moment(0));
         self.nodes
             .values()
-            .flat_map(|node| [node.redial_at(), node.resting_until])
+            .flat_map(|node| [node.redial_at(), node.lives.resting_until()])
             .flatten()
             .chain(self.heartbeat)
             .chain(self.recall_due)
@@ -429,16 +434,20 @@ impl<T> Core<T> {
         let mut at_nodes = 0;
         for (key, node) in &self.nodes {
             node.check_invariants(&self.jobs);
-            at_nodes += node.attempts.len();
-            for (position, place) in node.attempts.iter().enumerate() {
+            let attempts = node.session().map_or(&[][..], Session::attempts);
+            at_nodes += attempts.len();
+            for (position, place) in attempts.iter().enumerate() {
                 let job = self.jobs.at(*place).expect("an attempt at a node is of a job");
                 assert_eq!(job.node, Some(*key), "the job of an attempt at a node is at that node");
                 assert_eq!(job.position as usize, position, "a job knows where its node keeps it");
             }
             let taker = self.takers.iter().find(|(_, taker)| taker == key).map(|(load, _)| *load);
             assert_eq!(taker, node.takes_at_load(), "a node is a taker exactly while it takes work");
-            let overfull = node.is_connected() && node.excess() > 0;
-            assert_eq!(self.overfull.contains(key), overfull, "a node with more than it has slots is known");
+            assert_eq!(
+                self.overfull.contains(key),
+                node.is_overfull(),
+                "a node with more than it has slots is known"
+            );
         }
         assert_eq!(self.jobs.len(), self.queue.len() + at_nodes, "every job is in the queue or at a node");
     }

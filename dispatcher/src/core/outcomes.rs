@@ -5,7 +5,12 @@ use std::time::Duration;
 use pp_protocol::{AttemptId, Ended, FromNode, JobId, Moment, Outcome, Payload, ProgramRefusal, ToNode};
 
 use super::jobs::Job;
+use super::nodes::{FailedDial, Node, State};
+use super::session::{Link, Session};
 use super::{Action, Core, Failure, JobOutcome, NodeKey, NodeKind, Report, Resolution};
+
+/// Waiting time before a node that left by itself is dialled again.
+const GOODBYE_REDIAL: Duration = Duration::from_secs(1);
 
 impl<T> Core<T> {
     pub(super) fn received(
@@ -18,40 +23,42 @@ impl<T> Core<T> {
         self.heard(now, key);
         let mut any_outcomes = false;
         for message in messages {
-            // A message before this one may have ended the connection.
-            if self.nodes.get(&key).is_none_or(|node| !node.is_connected()) {
-                return;
-            }
             any_outcomes |= matches!(message, FromNode::Outcomes(..));
             self.message(now, key, message, actions);
         }
         // Once for all of them.
-        if any_outcomes && let Some(node) = self.nodes.get_mut(&key).filter(|node| node.is_connected()) {
-            actions.push(Action::Send(key, ToNode::Ack(node.outcomes.without_gap())));
-            node.progressed = now;
+        if any_outcomes
+            && let Some(session) = self.nodes.get_mut(&key).and_then(Node::session_mut)
+            && session.connection().is_some()
+        {
+            actions.push(Action::Send(key, ToNode::Ack(session.outcomes.without_gap())));
+            session.progress(now);
         }
         self.update_taker(key);
     }
 
     fn message(&mut self, now: Moment, key: NodeKey, message: FromNode, actions: &mut Vec<Action<T>>) {
-        let Some(node) = self.nodes.get_mut(&key) else { return };
+        let Some(Node { state: State::InSession(session), status, .. }) = self.nodes.get_mut(&key) else {
+            return;
+        };
+        let Session { link: Link::Up(connection), outcomes: received, .. } = session else { return };
         match message {
             FromNode::Outcomes(first, outcomes) => {
-                node.outcomes.note(first, outcomes.len() as u64);
+                received.note(first, outcomes.len() as u64);
                 for outcome in outcomes {
                     self.outcome(key, outcome, actions);
                 }
             }
-            FromNode::Window(window) => node.grant(window),
-            FromNode::Status(status) => {
-                let resized = node.status.slots != status.slots;
-                node.status = status;
+            FromNode::Window(window) => session.grant(window),
+            FromNode::Status(new) => {
+                let resized = status.slots != new.slots;
+                *status = new;
                 if resized {
-                    actions.push(Action::Report(Report::NodeResized(key, status.slots)));
+                    actions.push(Action::Report(Report::NodeResized(key, new.slots)));
                 }
             }
             FromNode::Output(lines) => {
-                let told = node.output_arrived(&lines);
+                let told = connection.output_arrived(&lines);
                 actions.extend(told.map(|bytes| Action::Send(key, ToNode::OutputReceived(bytes))));
                 actions.push(Action::Report(Report::Printed(key, lines)));
             }
@@ -60,20 +67,20 @@ impl<T> Core<T> {
             FromNode::Ping(number) => actions.push(Action::Send(key, ToNode::Pong(number))),
             FromNode::Goodbye(reason) => {
                 actions.push(Action::Close(key));
-                let reason = format!("the node said goodbye: {reason}");
-                self.lose(key, reason.clone(), false, actions);
-                self.left(now, key, reason);
+                // It is dialled again in case it is started again.
+                let left = FailedDial::not_dialled(format!("the node said goodbye: {reason}"));
+                self.lose(key, left, now + GOODBYE_REDIAL, false, actions);
             }
             FromNode::Trouble(trouble) => {
                 if let Some(reason) = &trouble
-                    && node.trouble != trouble
+                    && connection.trouble != trouble
                 {
                     actions.push(Action::Report(Report::NodeTroubled(key, reason.clone())));
                 }
-                node.trouble = trouble;
+                connection.trouble = trouble;
             }
             FromNode::Pong(number) => {
-                node.answered(number);
+                connection.answered(number);
                 self.heard(now, key);
             }
             FromNode::Welcome(_) | FromNode::Refused(_) => {}
@@ -107,9 +114,10 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         if let Some(node) = self.nodes.get_mut(&key) {
-            node.jobs += 1;
-            node.learn(job.function, run_time_ns);
-            node.forget(job.position, job.large_args(), &mut self.jobs);
+            node.ran(job.function, run_time_ns);
+            if let Some(session) = node.session_mut() {
+                session.forget(job.position, job.large_args(), &mut self.jobs);
+            }
         }
         if let Some(ticket) = job.ticket {
             let resolution = Resolution {
@@ -135,25 +143,16 @@ impl<T> Core<T> {
         self.take_from_node(id);
         let has_run = !matches!(ended, Ended::Returned | Ended::Cancelled);
         if let (Some(node), Some(job), true) = (self.nodes.get_mut(&key), self.jobs.find(id.job), has_run) {
-            node.jobs += 1;
-            node.learn(job.function, run_time_ns);
+            node.ran(job.function, run_time_ns);
         }
         let outcome = match ended {
             Ended::Succeeded(result) => JobOutcome::Succeeded(result),
             // Nobody waits for what was cancelled here. What the node cancelled by itself has not been tried.
             Ended::Returned | Ended::Cancelled => return self.queue_again(id.job),
-            Ended::WorkerDied(death) => {
-                let wrote = match &death.stderr[..] {
-                    [] => String::new(),
-                    lines => format!("; it last wrote: {}", lines.join(" | ")),
-                };
-                return self.failed(id, key, format!("its worker {}{wrote}", death.death), actions);
-            }
+            Ended::WorkerDied(death) => return self.blame_for_worker(id, key, &death, actions),
             Ended::Panicked(panic) => {
-                let retry =
-                    self.jobs.find(id.job).and_then(|job| job.options()).is_some_and(|o| o.retry_panics);
-                if retry && !self.is_last_attempt(id) {
-                    return self.failed(id, key, format!("it panicked: {panic}"), actions);
+                if self.blame_for_panic(id, key, &panic, actions) {
+                    return;
                 }
                 JobOutcome::Panicked(panic)
             }
@@ -169,17 +168,6 @@ impl<T> Core<T> {
         self.resolve(id.job, outcome, Some(key), Duration::from_nanos(run_time_ns), actions);
     }
 
-    /// An attempt failed by something that may be the job's fault.
-    fn failed(&mut self, id: AttemptId, key: NodeKey, reason: String, actions: &mut Vec<Action<T>>) {
-        let node = self.nodes.get(&key).map_or_else(String::new, |node| node.name.clone());
-        self.charge(id.job, key, Failure { attempt: id.number, node, reason }, true, actions);
-    }
-
-    fn is_last_attempt(&self, id: AttemptId) -> bool {
-        let Some(rare) = self.jobs.find(id.job).and_then(|job| job.rare.as_deref()) else { return false };
-        rare.failures.len() + 1 >= rare.options.max_attempts.unwrap_or(self.config.max_attempts) as usize
-    }
-
     /// The job's attempt is no longer at its node.
     pub(super) fn take_from_node(&mut self, id: AttemptId) {
         let Some(job) = self.jobs.find_mut(id.job) else { return };
@@ -187,15 +175,18 @@ impl<T> Core<T> {
             self.copyable.remove(&(sent, id.job));
         }
         let (position, args) = (job.position, job.large_args());
-        if let Some(node) = job.node.take().and_then(|key| self.nodes.get_mut(&key)) {
-            node.forget(position, args, &mut self.jobs);
+        let node = job.node.take().and_then(|key| self.nodes.get_mut(&key));
+        if let Some(session) = node.and_then(Node::session_mut) {
+            session.forget(position, args, &mut self.jobs);
         }
     }
 
     fn program_refused(&mut self, key: NodeKey, refusal: &ProgramRefusal, actions: &mut Vec<Action<T>>) {
         let Some(node) = self.nodes.get_mut(&key) else { return };
         let reason = refusal.to_string();
-        node.program_refused = Some(reason.clone());
+        if let Some(session) = node.session_mut() {
+            session.program_refused = Some(reason.clone());
+        }
         actions.push(Action::Report(Report::NodeRefused(key, reason.clone())));
         // What does not start where it came from starts nowhere.
         if node.kind == NodeKind::Local && matches!(refusal, ProgramRefusal::DoesNotStart { .. }) {

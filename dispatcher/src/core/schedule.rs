@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pp_protocol::{Moment, ToNode};
 
+use super::nodes::{Node, State};
 use super::queue::Verdict;
 use super::{Action, Core, NodeKey};
 
@@ -46,18 +47,18 @@ impl<T> Core<T> {
         let elsewhere = self.nodes.iter().any(|(other, node)| *other != key && node.will_take_work());
         let most = self.share(key);
         let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
-        let Some(node) = self.nodes.get_mut(&key) else { return false };
-        if node.attempts.is_empty() {
-            node.progressed = now;
-        }
+        let Some(Node { state: State::InSession(session), status, .. }) = self.nodes.get_mut(&key) else {
+            return false;
+        };
+        session.before_work(now);
         // Jobs of one function follow each other: how many the node may have of it is found out once.
-        let mut function = node.run_times.last();
-        let mut window = function.map_or(0, |function| node.window_for(function));
-        while attempts.len() < most && node.attempts.len() < node.window as usize {
-            if node.attempts.len() >= window as usize {
+        let mut function = session.run_times.last();
+        let mut window = function.map_or(0, |function| session.window_for(function, status.slots));
+        while attempts.len() < most && session.room() > 0 {
+            if session.attempts().len() >= window as usize {
                 function = None;
             }
-            let (jobs, it, mut other) = (&self.jobs, &*node, None);
+            let (jobs, it, mut other) = (&self.jobs, &*session, None);
             let taken = self.queue.take(|id| match jobs.find(id) {
                 Some(job) if job.node.is_some() => Verdict::Drop,
                 Some(job) if elsewhere && job.avoids(key) => Verdict::Leave,
@@ -65,14 +66,14 @@ impl<T> Core<T> {
                     other = Some(job.function);
                     Verdict::Wait
                 }
-                Some(job) if !it.has_room_for(job.args.len()) => Verdict::Wait,
+                Some(job) if !it.has_room_for(job.args.len(), status) => Verdict::Wait,
                 Some(_) => Verdict::Take,
                 None => Verdict::Drop,
             });
             if let Some(other) = other {
                 function = Some(other);
-                window = node.window_for(other);
-                if node.attempts.len() < window as usize {
+                window = session.window_for(other, status.slots);
+                if session.attempts().len() < window as usize {
                     continue;
                 }
             }
@@ -82,7 +83,7 @@ impl<T> Core<T> {
                 job.rare().sent_at = Some(now);
                 self.copyable.insert((now, id));
             }
-            attempts.push(node.take_on(key, id, job));
+            attempts.push(session.take_on(key, status.slots, id, job));
         }
         let any = !attempts.is_empty();
         if any {
@@ -95,9 +96,9 @@ impl<T> Core<T> {
     /// How many attempts the least loaded node gets before the others are looked at again.
     fn share(&self, key: NodeKey) -> usize {
         let Some(node) = self.nodes.get(&key) else { return 0 };
-        let slots = node.status.slots as usize;
-        let room = (node.window as usize).saturating_sub(node.attempts.len());
-        match slots.checked_sub(node.attempts.len()) {
+        let Some(session) = node.session() else { return 0 };
+        let (slots, room) = (node.status.slots as usize, session.room());
+        match slots.checked_sub(session.attempts().len()) {
             _ if self.takers.len() == 1 => room,
             // Few jobs are spread over the nodes instead of filling one.
             Some(free @ 1..) => free.min(room).min(self.queue.len().div_ceil(self.takers.len())),
@@ -119,18 +120,21 @@ impl<T> Core<T> {
             }
             self.recall_looked_at = now;
         }
-        let candidates = self.overfull.iter().filter_map(|key| Some((*key, self.nodes.get(key)?)));
-        let candidates = candidates.filter(|(_, node)| {
-            let worth = node.backlog(now).is_none_or(|backlog| backlog >= WORTH_RECALLING);
-            let answered = node.recalled_at.is_none_or(|at| now.since(at) >= RECALL_ANSWER);
-            node.is_connected() && worth && answered
+        let candidates = self.overfull.iter().filter_map(|key| {
+            let node = self.nodes.get(key)?;
+            let (session, connection) = node.connected()?;
+            let backlog = session.backlog(now, node.status.slots);
+            let worth = backlog.is_none_or(|backlog| backlog >= WORTH_RECALLING);
+            let answered = connection.recalled_at.is_none_or(|at| now.since(at) >= RECALL_ANSWER);
+            (worth && answered).then_some((*key, backlog, session.excess(node.status.slots)))
         });
-        let Some((key, node)) = candidates.max_by_key(|(_, node)| node.backlog(now)) else { return };
-        let wanted = node.excess().div_ceil(2);
+        let Some((key, _, excess)) = candidates.max_by_key(|(_, backlog, _)| *backlog) else { return };
+        let wanted = excess.div_ceil(2);
         let idle_nodes = self.takers.range(..(256, NodeKey(0))).filter_map(|(_, key)| self.nodes.get(key));
         let mut count = 0;
         for idle in idle_nodes {
-            count += (idle.status.slots as usize).saturating_sub(idle.attempts.len());
+            let attempts = idle.session().map_or(0, |session| session.attempts().len());
+            count += (idle.status.slots as usize).saturating_sub(attempts);
             if count >= wanted {
                 count = wanted;
                 break;
@@ -138,8 +142,8 @@ impl<T> Core<T> {
         }
         let attempts = self.attempts_at(key);
         let youngest = attempts[attempts.len() - count..].to_vec();
-        if let Some(node) = self.nodes.get_mut(&key) {
-            node.recalled_at = Some(now);
+        if let Some(connection) = self.nodes.get_mut(&key).and_then(Node::connection_mut) {
+            connection.recalled_at = Some(now);
         }
         actions.push(Action::Send(key, ToNode::Recall(youngest)));
     }
@@ -155,7 +159,7 @@ impl<T> Core<T> {
             node.listed = load;
             self.takers.extend(load.map(|load| (load, key)));
         }
-        if node.is_connected() && node.excess() > 0 {
+        if node.is_overfull() {
             self.overfull.insert(key);
         } else {
             self.overfull.remove(&key);
@@ -164,17 +168,5 @@ impl<T> Core<T> {
 
     pub(super) fn resize(&mut self, key: NodeKey, slots: u32, actions: &mut Vec<Action<T>>) {
         self.send_if_connected(key, ToNode::Resize(slots), actions);
-    }
-
-    /// The node left by itself; it is dialled again in case it is started again.
-    pub(super) fn left(&mut self, now: Moment, key: NodeKey, reason: String) {
-        if let Some(node) = self.nodes.get_mut(&key) {
-            let redial = Some(now + Duration::from_secs(1));
-            node.state = super::nodes::State::Waiting {
-                redial,
-                failed: super::nodes::FailedDial { reason, refused: false },
-            };
-        }
-        self.update_taker(key);
     }
 }

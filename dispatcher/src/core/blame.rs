@@ -1,0 +1,132 @@
+//! Blame: which job is charged when something dies, and what becomes of it then.
+//!
+//! | what died | who is charged |
+//! |---|---|
+//! | a worker | the attempt that had started in it. The node sees that on the page it shares with the worker, and says so ([`Ended::WorkerDied`](pp_protocol::Ended::WorkerDied)); what waited behind it comes back as returned, and is not charged |
+//! | a node | the first of its attempts, as many as it had slots: nodes start them in the order they come, so no others can have been running |
+//! | nothing: a panic that is to be retried | the attempt that panicked |
+//!
+//! Nobody is charged where nothing died: a node that said goodbye, that gave up the session of a dispatcher it had not
+//! heard of for too long, or that is in use under another address.
+//!
+//! A job that was charged goes to the front of the queue, and not to the node that just failed it while another will do
+//! (`schedule.rs`). Charged `max_attempts` times, it is held for poison and ends as [`JobOutcome::Lost`] with its history.
+
+use std::time::Duration;
+
+use pp_protocol::{AttemptId, JobId, WorkerDeath};
+
+use super::jobs::Job;
+use super::{Action, Core, Failure, JobOutcome, NodeKey, Report};
+
+/// One of the times that a job was there when something died.
+#[derive(Debug)]
+pub(super) struct Charge {
+    at: NodeKey,
+    failure: Failure,
+}
+
+impl<T> Job<T> {
+    /// Whether this node is the one that just failed it.
+    pub(super) fn avoids(&self, node: NodeKey) -> bool {
+        let last = self.rare.as_deref().and_then(|rare| rare.charges.last());
+        last.is_some_and(|charge| charge.at == node)
+    }
+
+    /// How often it may be charged.
+    fn max_attempts(&self, usual: u32) -> usize {
+        self.options().and_then(|options| options.max_attempts).unwrap_or(usual) as usize
+    }
+
+    fn charged(&self) -> usize {
+        self.rare.as_deref().map_or(0, |rare| rare.charges.len())
+    }
+}
+
+impl<T> Core<T> {
+    /// A worker died while it ran this attempt.
+    pub(super) fn blame_for_worker(
+        &mut self,
+        id: AttemptId,
+        key: NodeKey,
+        death: &WorkerDeath,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let wrote = match &death.stderr[..] {
+            [] => String::new(),
+            lines => format!("; it last wrote: {}", lines.join(" | ")),
+        };
+        self.charge_and_report(id, key, format!("its worker {}{wrote}", death.death), actions);
+    }
+
+    /// Charges an attempt that panicked, if it is to be tried again.
+    pub(super) fn blame_for_panic(
+        &mut self,
+        id: AttemptId,
+        key: NodeKey,
+        panic: &pp_protocol::Panic,
+        actions: &mut Vec<Action<T>>,
+    ) -> bool {
+        let usual = self.config.max_attempts;
+        let is_to_be_retried = self.jobs.find(id.job).is_some_and(|job| {
+            let may_be = job.options().is_some_and(|options| options.retry_panics);
+            may_be && job.charged() + 1 < job.max_attempts(usual)
+        });
+        if is_to_be_retried {
+            self.charge_and_report(id, key, format!("it panicked: {panic}"), actions);
+        }
+        is_to_be_retried
+    }
+
+    /// The node is lost, and these were its attempts, in the order they were sent. The first ones, as many as it had
+    /// `slots`, may have been running. All go to the front of the queue, in order.
+    pub(super) fn blame_for_node(
+        &mut self,
+        key: NodeKey,
+        slots: usize,
+        reason: &str,
+        attempts: &[AttemptId],
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let (maybe_running, others) = attempts.split_at(slots.min(attempts.len()));
+        others.iter().rev().for_each(|id| self.queue_again(id.job));
+        let reason = format!("the node was lost while the job may have been running: {reason}");
+        for id in maybe_running.iter().rev() {
+            let failure = self.failure(*id, key, reason.clone());
+            self.charge(id.job, key, failure, actions);
+        }
+    }
+
+    fn failure(&self, id: AttemptId, key: NodeKey, reason: String) -> Failure {
+        let node = self.nodes.get(&key).map_or_else(String::new, |node| node.name.clone());
+        Failure { attempt: id.number, node, reason }
+    }
+
+    fn charge_and_report(
+        &mut self,
+        id: AttemptId,
+        key: NodeKey,
+        reason: String,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let failure = self.failure(id, key, reason);
+        if self.charge(id.job, key, failure.clone(), actions) {
+            actions.push(Action::Report(Report::JobRetried(id.job, failure)));
+        }
+    }
+
+    /// Charges a job, which is at no node any more. Whether it is tried again.
+    fn charge(&mut self, id: JobId, key: NodeKey, failure: Failure, actions: &mut Vec<Action<T>>) -> bool {
+        let usual = self.config.max_attempts;
+        let Some(job) = self.jobs.find_mut(id) else { return false };
+        job.rare().charges.push(Charge { at: key, failure });
+        if job.charged() < job.max_attempts(usual) {
+            self.queue_again(id);
+            return self.jobs.find(id).is_some();
+        }
+        let charges = std::mem::take(&mut job.rare().charges);
+        let history = charges.into_iter().map(|charge| charge.failure).collect();
+        self.resolve(id, JobOutcome::Lost(history), Some(key), Duration::ZERO, actions);
+        false
+    }
+}

@@ -1,0 +1,49 @@
+//! Lives of a node: one that comes and goes gets no work for a while.
+
+use std::time::Duration;
+
+use pp_protocol::{Moment, NodeId};
+
+/// A life that ends sooner is short.
+const SHORT_LIFE: Duration = Duration::from_secs(60);
+/// Short lives in a row before a node has to rest.
+const SHORT_LIVES_FORGIVEN: u32 = 3;
+/// The first rest; each further one is twice as long.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// The lives of a node, as far as they were seen.
+#[derive(Debug, Default)]
+pub(super) struct Lives {
+    /// The last one, and when it was first seen.
+    last: Option<(NodeId, Moment)>,
+    /// Short lives in a row before that.
+    short: u32,
+    /// The node gets no work before then.
+    resting_until: Option<Moment>,
+}
+
+impl Lives {
+    /// A session with this life of the node began. A node whose lives are short rests at the beginning of each, longer
+    /// and longer.
+    pub(super) fn seen(&mut self, now: Moment, life: NodeId) {
+        if self.last.is_some_and(|(last, _)| last == life) {
+            return;
+        }
+        let was_short = self.last.is_some_and(|(_, began)| now.since(began) < SHORT_LIFE);
+        self.short = if was_short { self.short.saturating_add(1) } else { 0 };
+        self.last = Some((life, now));
+        let doublings = self.short.checked_sub(SHORT_LIVES_FORGIVEN);
+        let rest =
+            doublings.map(|doublings| (FIRST_REST * 2_u32.saturating_pow(doublings)).min(LONGEST_REST));
+        self.resting_until = rest.map(|rest| now + rest);
+    }
+
+    pub(super) fn resting_until(&self) -> Option<Moment> {
+        self.resting_until
+    }
+
+    pub(super) fn end_rest(&mut self) {
+        self.resting_until = None;
+    }
+}
