@@ -10,11 +10,11 @@ use bincode::config::{Configuration, Limit, LittleEndian, NoLimit, Varint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
+use crate::limits::CODEC_BYTES;
 
 const ENCODING: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
 /// What a decoder may claim to hold in memory: lengths that announce more are an error before anything is allocated.
-const DECODING: Configuration<LittleEndian, Varint, Limit<{ PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES }>> =
+const DECODING: Configuration<LittleEndian, Varint, Limit<CODEC_BYTES>> =
     bincode::config::standard().with_limit();
 
 /// A value could not be turned into bytes.
@@ -71,12 +71,35 @@ pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
     #[test]
     fn a_length_beyond_the_input_is_an_error_not_an_allocation() {
         let mut bytes = Vec::new();
         encode(&(u64::MAX >> 1), &mut bytes).unwrap();
         assert!(matches!(decode::<Vec<u8>>(&bytes), Err(DecodeError::Malformed(_))));
         assert!(matches!(decode::<String>(&bytes), Err(DecodeError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_length_that_is_a_lie_is_no_reason_to_ask_for_more_memory_than_an_honest_message_takes() {
+        use bincode::error::DecodeError::LimitExceeded;
+
+        use crate::limits::WINDOW_ATTEMPTS;
+        use crate::{AttemptId, JobId, ToNode};
+
+        for length in [CODEC_BYTES as u64 + 1, 900 << 20] {
+            let mut lie = Vec::new();
+            encode(&length, &mut lie).unwrap();
+            lie.extend([b'x'; 64]);
+            let refused = decode::<String>(&lie);
+            let Err(DecodeError::Malformed(error)) = refused else { panic!("{refused:?}") };
+            assert!(matches!(*error, LimitExceeded), "{error:?}");
+        }
+        let attempt = |n| AttemptId { job: JobId::new(n, u32::MAX), number: u32::MAX };
+        let longest = ToNode::Cancel((0..WINDOW_ATTEMPTS).map(attempt).collect());
+        let mut bytes = Vec::new();
+        encode(&longest, &mut bytes).unwrap();
+        assert_eq!(decode::<ToNode>(&bytes).unwrap(), longest);
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub const PAYLOAD_BYTES: usize = 1 << 30;
 /// Attempts or outcomes in one message, at most.
 pub const LIST_ITEMS: usize = 4_096;
 
+/// Memory that decoding a message may take, but for what is packed: arguments, results, pieces of programs. The longest
+/// such message tells of all attempts that a session may have at a node.
+pub const CODEC_BYTES: usize = 16 << 20;
+
 /// What a message may need beyond its payload.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
 
