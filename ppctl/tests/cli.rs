@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pp_tests::process::{Process, SECRET, Server, ServerOptions, command};
+use pp_tests::process::{Process, SECRET, Server, ServerOptions, Signal, command};
 use serde_json::Value;
 
 /// What is "at once" for a person, on a busy machine.
@@ -189,6 +189,30 @@ fn what_listens_but_is_no_ppserver_is_said_to_be_none() {
     });
     let listed = ppctl(&["nodes", "--node", &address]);
     listed.failed_saying(&[&address, "what listens there is not a ppserver"]);
+}
+
+#[test]
+fn a_node_that_is_frozen_is_listed_with_what_is_waited_for() {
+    let mut server = server("render1", 2);
+    let address = server.address();
+    server.process().signal(Signal::STOP);
+    let listed = ppctl(&["nodes", "--node", &address]);
+    listed.failed_saying(&[&address, "connecting", "it has taken the connection and says nothing yet"]);
+}
+
+#[test]
+fn of_a_node_named_twice_the_second_row_says_which_is_the_first() {
+    let server = server("render1", 2);
+    let address = server.address();
+    let other = format!("localhost:{}", server.port());
+    let rows = ppctl(&["nodes", "--json", "--node", &address, "--node", &other]).json();
+    let states = ["connected", "refused"].map(|state| {
+        let mut of_state = rows.as_array().into_iter().flatten().filter(|row| row["state"] == state);
+        of_state.next().unwrap_or_else(|| panic!("none is {state}: {rows}")).clone()
+    });
+    let reason = states[1]["reason"].as_str().unwrap_or_default();
+    let says_which = |named: &String| reason.contains(&format!("the same node as the one at {named},"));
+    assert!([&address, &other].into_iter().any(says_which), "{rows}");
 }
 
 #[test]

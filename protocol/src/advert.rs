@@ -1,9 +1,7 @@
 //! What a node says of itself over mDNS: a hint where to dial, never a reason to trust.
 
-use std::borrow::Cow;
-
 use crate::limits::cut;
-use crate::{NodeId, Version, VersionRange};
+use crate::{NodeId, Version, VersionRange, shown_name};
 
 /// The DNS-SD service type of a node.
 pub const SERVICE: &str = "_ppserver._tcp.local.";
@@ -35,15 +33,6 @@ pub fn label(name: &str) -> String {
     }
     let digest = fnv_1a(name.as_bytes()) as u32;
     format!("{}~{digest:0DIGITS$x}", cut(&plain, LABEL_BYTES - DIGITS - 1))
-}
-
-/// Text of somebody unknown, with nothing in it that moves a terminal's cursor.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) {
-        text.replace(char::is_control, "\u{fffd}").into()
-    } else {
-        text.into()
-    }
 }
 
 /// FNV-1a: no secret is in it, only accidents are to be told apart.
@@ -95,7 +84,7 @@ impl Advert {
                 oldest: Version(oldest.parse().ok()?),
                 newest: Version(newest.parse().ok()?),
             },
-            name: value("name").map(|name| printable(name).into_owned()),
+            name: value("name").map(shown_name),
         })
     }
 }
@@ -155,6 +144,8 @@ mod tests {
             Advert::from_txt(|key| txt.iter().find(|pair| pair.0 == key).map(|pair| pair.1.as_str()))
         };
         assert_eq!(advert(&"ü".repeat(200)).and_then(|advert| advert.name), Some("ü".repeat(125)));
-        assert_eq!(advert("\u{1b}[2J").and_then(|advert| advert.name).as_deref(), Some("\u{fffd}[2J"));
+        assert_eq!(advert("\u{1b}[2J").and_then(|advert| advert.name).as_deref(), Some("\\x1b[2J"));
+        let reordered = advert("\u{202e}resu").and_then(|advert| advert.name);
+        assert_eq!(reordered.as_deref(), Some("\\u{202e}resu"));
     }
 }

@@ -12,7 +12,7 @@
 //! Frames before the end of the handshake are limited to 4 KiB, all of it to ten seconds.
 //! Source: the Noise Protocol Framework, revision 34, sections 7.4 and 9.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -51,9 +51,15 @@ pub struct Established {
 pub enum HandshakeError {
     /// The connection broke.
     #[error("the connection broke during the handshake: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The peer closed it.
+    #[error("it closed the connection during the handshake; is it a ppserver? Its log says why, then")]
+    Closed,
     /// Too slow.
-    #[error("no answer to the handshake within {} s; is the machine frozen or overloaded?", HANDSHAKE_TIME.as_secs())]
+    #[error(
+        "no answer to the handshake within {} s; is the machine frozen or overloaded, or does something else listen there?",
+        HANDSHAKE_TIME.as_secs()
+    )]
     Timeout,
     /// The peer speaks something else.
     #[error("what listens there is not a ppserver; check host and port")]
@@ -77,6 +83,16 @@ pub enum HandshakeError {
     /// A frame before the end of the handshake was too long.
     #[error("the peer sent a handshake frame of {0} bytes, the limit is {HANDSHAKE_FRAME_BYTES}")]
     TooLong(usize),
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // What a peer does with a connection on which it did not read everything resets it (RFC 2525, section 2.17).
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -112,8 +128,11 @@ where
     in_time(async {
         let greeting = greeting(role as u8, ours);
         stream.write_all(&greeting).await?;
-        let mut answer = [0; GREETING_BYTES];
-        stream.read_exact(&mut answer).await?;
+        let answer = read_greeting(stream).await?;
+        // It sends back what it gets.
+        if answer == greeting {
+            return Err(HandshakeError::NotPpserver);
+        }
         let (status, theirs) = parse_greeting(&answer)?;
         if status == Status::VersionMismatch as u8 {
             return Err(HandshakeError::VersionMismatch { ours, theirs });
@@ -160,8 +179,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     in_time(async {
-        let mut greeted = [0; GREETING_BYTES];
-        stream.read_exact(&mut greeted).await?;
+        let greeted = read_greeting(stream).await?;
         let (role, theirs) = parse_greeting(&greeted)?;
         let role = match role {
             1 => Role::Dispatcher,
@@ -223,6 +241,26 @@ fn greeting(second: u8, versions: VersionRange) -> [u8; GREETING_BYTES] {
     bytes[5..7].copy_from_slice(&versions.oldest.0.to_le_bytes());
     bytes[7..9].copy_from_slice(&versions.newest.0.to_le_bytes());
     bytes
+}
+
+/// Reads a greeting. Something else may be shorter, and is told apart by how it begins.
+async fn read_greeting(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<[u8; GREETING_BYTES], HandshakeError> {
+    let mut greeting = [0; GREETING_BYTES];
+    let mut length = 0;
+    while length < GREETING_BYTES {
+        let more = stream.read(&mut greeting[length..]).await?;
+        length += more;
+        let begins_right = greeting[..length].iter().zip(&MAGIC).all(|(found, expected)| found == expected);
+        if !begins_right {
+            return Err(HandshakeError::NotPpserver);
+        }
+        if more == 0 {
+            return Err(HandshakeError::Closed);
+        }
+    }
+    Ok(greeting)
 }
 
 fn parse_greeting(bytes: &[u8; GREETING_BYTES]) -> Result<(u8, VersionRange), HandshakeError> {
@@ -306,7 +344,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mirror_proves_nothing() {
+    async fn what_answers_and_is_no_ppserver_is_told_apart_from_one_that_closes() {
+        let tls_alert = &b"\x15\x03\x01\x00\x02\x02\x46"[..];
+        for (answer, is_other) in
+            [(tls_alert, true), (b"HTTP/1.1 400 Bad Request\r\n\r\n", true), (b"", false), (b"pp", false)]
+        {
+            let (mut near, mut far) = tokio::io::duplex(1024);
+            far.write_all(answer).await.unwrap();
+            drop(far.shutdown().await);
+            let error = initiate(&mut near, &secret("secret"), Role::Dispatcher).await.unwrap_err();
+            assert_eq!(matches!(error, HandshakeError::NotPpserver), is_other, "{answer:?}: {error}");
+            assert!(is_other || matches!(error, HandshakeError::Closed), "{answer:?}: {error}");
+            assert!(error.to_string().contains("ppserver"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mirror_proves_nothing_and_is_told_to_be_no_ppserver() {
         // A peer that sends every byte back knows no secret, and gets nowhere.
         let (mut near, mut far) = tokio::io::duplex(1024);
         let mirror = tokio::spawn(async move {
@@ -317,8 +371,10 @@ mod tests {
                 }
             }
         });
-        let result = initiate(&mut near, &secret("secret"), Role::Dispatcher).await;
-        assert!(result.is_err(), "{result:?}");
+        for role in [Role::Dispatcher, Role::Operator] {
+            let result = initiate(&mut near, &secret("secret"), role).await;
+            assert!(matches!(result, Err(HandshakeError::NotPpserver)), "{role:?}: {result:?}");
+        }
         mirror.abort();
     }
 }

@@ -54,7 +54,7 @@ pub use moment::Moment;
 pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};
 pub use payload::Payload;
 pub use run_times::RunTimes;
-pub use shown::{shown, shown_lines};
+pub use shown::{is_plain_name, shown, shown_lines, shown_name};
 pub use version::{Version, VersionRange};
 
 /// The port a `ppserver` listens on unless told otherwise (the port of pp's `ppserver.py`).

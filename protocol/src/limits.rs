@@ -69,6 +69,9 @@ pub const SLOTS: u32 = 4_096;
 /// Sessions one node keeps at once.
 pub const SESSIONS: usize = 1_024;
 
+/// Nodes that a dispatcher remembers of those that are announced to it, and of the addresses of one `dns:` name.
+pub const NODES_ANNOUNCED: usize = 16_384;
+
 /// Longest line of captured output that is forwarded; the rest of it is cut.
 pub const OUTPUT_LINE_BYTES: usize = 8 * 1024;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shown::read_name;
 use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, SessionId};
 
 /// From a dispatcher (or an operator) to a node.
@@ -80,6 +81,7 @@ pub struct Hello {
     /// The same for as long as the dispatcher lives, over all its connections.
     pub session: SessionId,
     /// For people: `user@host, program, process id`.
+    #[serde(deserialize_with = "read_name")]
     pub name: String,
     /// The same program built for one or more targets. Empty: only the node's built-in functions are called.
     pub programs: Vec<ProgramOffer>,
@@ -112,6 +114,7 @@ pub struct ProgramOffer {
     /// Size of the executable file in bytes.
     pub bytes: u64,
     /// File name, for people.
+    #[serde(deserialize_with = "read_name")]
     pub name: String,
 }
 
@@ -143,8 +146,10 @@ pub struct Welcome {
     /// This life of the node.
     pub node: NodeId,
     /// The node's name, for people: its host name unless configured.
+    #[serde(deserialize_with = "read_name")]
     pub name: String,
     /// The release of the software that serves the node, for people.
+    #[serde(deserialize_with = "read_name")]
     pub software: String,
     /// What programs must be built for.
     pub target: Target,
@@ -244,7 +249,7 @@ pub enum Refusal {
     TooManySessions(u32),
     /// The session has a connection already: the same node was found under two addresses.
     #[error("it is a node this dispatcher is connected to already, under another address")]
-    AlreadyConnected,
+    AlreadyConnected(NodeId),
     /// The first message was not a `Hello`, or made no sense.
     #[error("the node did not understand the greeting: {0}; is it of another release?")]
     BadHello(String),

@@ -1,7 +1,11 @@
 //! Text that came from elsewhere, as it may be shown on a terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::{self, Write};
+
+use serde::de::{Deserializer, Error, Visitor};
+
+use crate::limits::{NAME_BYTES, cut};
 
 /// `text` with everything that a terminal would obey, but for tabs, in the form `\x1b`: colours, cursor movements, bells,
 /// titles, line ends. The same goes for invisible characters that reorder what is around them, or hide in it.
@@ -16,6 +20,37 @@ pub fn shown(text: &str) -> Cow<'_, str> {
 /// The same, with the ends of its lines left as they are.
 pub fn shown_lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\t' || c == '\n')
+}
+
+/// A name, as one line of bounded length.
+///
+/// ```
+/// assert_eq!(pp_protocol::shown_name("render\u{202e}1\t"), "render\\u{202e}1\\x09");
+/// ```
+pub fn shown_name(text: &str) -> String {
+    cut(&escape(cut(text, NAME_BYTES), |_| false), NAME_BYTES).to_owned()
+}
+
+/// Reads what a peer calls itself or something of its own: names of peers are clean from there on.
+pub(crate) fn read_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Name;
+    impl Visitor<'_> for Name {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a name")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+            Ok(shown_name(text))
+        }
+    }
+    deserializer.deserialize_str(Name)
+}
+
+/// Whether nothing in `text` would be shown as something else: [`shown_name`] leaves it as it is.
+pub fn is_plain_name(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() || is_invisible(c)) && text.len() <= NAME_BYTES
 }
 
 fn escape(text: &str, is_left: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -61,6 +96,8 @@ mod tests {
             assert_eq!(shown(&format!("a{hidden}b")), escaped);
             assert_eq!(shown_lines(&format!("a{hidden}b")), escaped);
         }
+        assert_eq!(shown_name(&format!("\u{202e}{}", "ü".repeat(400))).len(), NAME_BYTES);
+        assert!(is_plain_name("grün 5 ☃") && !is_plain_name("a\u{200b}b") && !is_plain_name("a\tb"));
         // Neighbours of those are text.
         assert!(matches!(shown("\u{200a}\u{2010}\u{2027}\u{202f}\u{205f}\u{206a}"), Cow::Borrowed(_)));
     }

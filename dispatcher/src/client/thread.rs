@@ -128,7 +128,7 @@ pub(crate) struct Actor {
     setup: Setup,
     links: Links,
     link_events: mpsc::UnboundedReceiver<LinkEvent>,
-    found: mpsc::UnboundedReceiver<Found>,
+    found: mpsc::Receiver<Found>,
     /// Keeps discovery alive.
     _discovery: Option<discovery::Discovery>,
     printer: Printer,
@@ -153,7 +153,7 @@ impl Actor {
         config.lost_after = setup.lost_after;
         config.observer = setup.observer;
         let (events, link_events) = mpsc::unbounded_channel();
-        let (found_sender, found) = mpsc::unbounded_channel();
+        let (found_sender, found) = mpsc::channel(discovery::WORDS_WAITING);
         let links = Links::new(
             Dialler::new(
                 session,
@@ -190,7 +190,7 @@ impl Actor {
         let shared = Arc::clone(&self.shared);
         self.find(Found::local());
         // The nodes named are known from the start, so that they are seen by whoever asks at once.
-        while let Ok(found) = self.found.try_recv() {
+        for found in discovery::named(&self.setup.nodes).collect::<Vec<_>>() {
             self.find(found);
         }
         while !self.ended {
@@ -379,7 +379,7 @@ impl Actor {
             address: self.links.address(view.key),
             kind: view.kind,
             state: view.state,
-            reason: view.reason.map(Into::into),
+            reason: self.reason(&view),
             slots: view.status.slots as usize,
             busy: view.status.busy as usize,
             queued: view.status.queued as usize,
@@ -396,6 +396,20 @@ impl Actor {
             unresolved: self.core.unresolved(),
             late_outcomes: self.core.late_outcomes(),
             elapsed: Duration::ZERO,
+        }
+    }
+
+    /// Why a node is not used.
+    fn reason(&self, view: &NodeView<'_>) -> Option<String> {
+        let elsewhere = || {
+            let address = self.links.elsewhere(view.key)?;
+            Some(format!("it is the same node as the one at {address}, which is in use"))
+        };
+        let said = || view.reason.map(Into::into);
+        match view.state {
+            NodeState::Refused => elsewhere().or_else(said),
+            NodeState::Connecting => said().or_else(|| self.links.waits_for(view.key).map(Into::into)),
+            _ => said(),
         }
     }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use pp_node::Node;
@@ -20,7 +21,9 @@ use pp_protocol::handshake::{self, HandshakeError, Role};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
 use pp_protocol::socket;
-use pp_protocol::{Digest, FromNode, Hello, OutputLine, Payload, Resume, SessionId, ToNode, Welcome};
+use pp_protocol::{
+    Digest, FromNode, Hello, NodeId, OutputLine, Payload, Refusal, Resume, SessionId, ToNode, Welcome,
+};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -45,7 +48,7 @@ pub(crate) struct LinkEvent {
 
 enum What {
     Up(Box<Welcome>, mpsc::UnboundedSender<ToNode>, SocketLabel),
-    Failed(DialFailure),
+    Failed(DialFailure, Option<NodeId>),
     Received(Vec<FromNode>),
     Down(String),
 }
@@ -64,6 +67,10 @@ struct Link {
     addresses: Addresses,
     /// Where it was last connected to.
     connected_to: SocketLabel,
+    /// The life of the node that last answered there.
+    node: Option<NodeId>,
+    /// How far the last dial has come.
+    stage: Arc<AtomicU8>,
     generation: u32,
     sender: Option<mpsc::UnboundedSender<ToNode>>,
     task: Option<JoinHandle<()>>,
@@ -90,6 +97,8 @@ impl Links {
         let link = self.links.entry(node).or_insert_with(|| Link {
             addresses: addresses.clone(),
             connected_to: None,
+            node: None,
+            stage: Arc::default(),
             generation: 0,
             sender: None,
             task: None,
@@ -110,6 +119,22 @@ impl Links {
         }
     }
 
+    /// Where the node that was found here is in use, if that is elsewhere: as it was named there.
+    pub(crate) fn elsewhere(&self, node: NodeKey) -> Option<String> {
+        let here = self.links.get(&node)?;
+        let is_same = |link: &Link| here.node.is_some() && link.node == here.node && link.sender.is_some();
+        let (other, link) = self.links.iter().find(|(other, link)| **other != node && is_same(link))?;
+        Some(match &link.addresses {
+            Addresses::Named(address) => address.to_string(),
+            _ => self.address(*other),
+        })
+    }
+
+    /// What a dial that is under way waits for, and what may be the matter if it does so for long.
+    pub(crate) fn waits_for(&self, node: NodeKey) -> Option<&'static str> {
+        Some(Stage::of(&self.links.get(&node)?.stage).waits_for())
+    }
+
     /// Starts to connect; what comes of it arrives as an event.
     pub(crate) fn dial(&mut self, node: NodeKey, resume: Option<Resume>) {
         let Some(link) = self.links.get_mut(&node) else { return };
@@ -117,12 +142,14 @@ impl Links {
         let generation = link.generation;
         let (dialler, addresses, events) =
             (Arc::clone(&self.dialler), link.addresses.clone(), self.events.clone());
+        link.stage = Arc::default();
+        let stage = Arc::clone(&link.stage);
         link.task = Some(tokio::spawn(async move {
             let tell = |what| events.send(LinkEvent { node, generation, what });
-            let (transport, welcome, rest, address) = match dialler.dial(addresses, resume).await {
+            let (transport, welcome, rest, address) = match dialler.dial(addresses, resume, &stage).await {
                 Ok(greeted) => greeted,
-                Err(failure) => {
-                    let _ = tell(What::Failed(failure));
+                Err(Failed { failure, node }) => {
+                    let _ = tell(What::Failed(failure, node));
                     return;
                 }
             };
@@ -153,10 +180,12 @@ impl Links {
             What::Up(welcome, sender, address) => {
                 link.sender = Some(sender);
                 link.connected_to = address;
+                link.node = Some(welcome.node);
                 Event::LinkUp(node, welcome)
             }
-            What::Failed(failure) => {
+            What::Failed(failure, answered) => {
                 tracing::debug!(node = node.0, ?failure, "dial failed");
+                link.node = answered;
                 Event::DialFailed(node, failure)
             }
             What::Received(messages) => Event::Received(node, messages),
@@ -238,6 +267,54 @@ impl Link {
 
 type Greeted = (Transport<ToNode, FromNode>, Box<Welcome>, Vec<FromNode>, SocketLabel);
 
+/// A dial has come to nothing.
+struct Failed {
+    failure: DialFailure,
+    /// The node that answered, where it is one that is in use under another address.
+    node: Option<NodeId>,
+}
+
+impl From<DialFailure> for Failed {
+    fn from(failure: DialFailure) -> Self {
+        Self { failure, node: None }
+    }
+}
+
+/// How far a dial has come; of one to several addresses, how far the best has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Stage {
+    Name,
+    Connection,
+    Proof,
+    Welcome,
+}
+
+impl Stage {
+    fn of(stage: &AtomicU8) -> Self {
+        let reached = stage.load(Ordering::Relaxed);
+        let all = [Self::Welcome, Self::Proof, Self::Connection];
+        all.into_iter().find(|stage| *stage as u8 <= reached).unwrap_or(Self::Name)
+    }
+
+    fn is_reached(self, stage: &AtomicU8) {
+        stage.fetch_max(self as u8, Ordering::Relaxed);
+    }
+
+    fn waits_for(self) -> &'static str {
+        match self {
+            Self::Name => "its name is being looked up",
+            Self::Connection => {
+                "no answer yet: is the machine on, and is nothing between that drops what is sent?"
+            }
+            Self::Proof => {
+                "it has taken the connection and says nothing yet: is it frozen or overloaded, and is it a ppserver?"
+            }
+            Self::Welcome => "it knows the secret and has not answered the greeting yet: is it overloaded?",
+        }
+    }
+}
+
 impl Dialler {
     pub(crate) fn new(
         session: SessionId,
@@ -250,7 +327,12 @@ impl Dialler {
         Self { session, name: own_name(), secret, local, programs: Arc::new(programs), role, fresh_workers }
     }
 
-    async fn dial(&self, addresses: Addresses, resume: Option<Resume>) -> Result<Greeted, DialFailure> {
+    async fn dial(
+        &self,
+        addresses: Addresses,
+        resume: Option<Resume>,
+        stage: &Arc<AtomicU8>,
+    ) -> Result<Greeted, Failed> {
         let (transport, address, programs) = match addresses {
             Addresses::Local => {
                 let (ours, nodes) = connection::in_memory();
@@ -259,9 +341,9 @@ impl Dialler {
             }
             Addresses::Named(address) => {
                 let all = address.look_up().await.map_err(unreachable)?;
-                self.dial_any(all).await?
+                self.dial_any(all, stage).await?
             }
-            Addresses::Announced(all) => self.dial_any(all).await?,
+            Addresses::Announced(all) => self.dial_any(all, stage).await?,
         };
         let hello = Hello {
             session: self.session,
@@ -278,6 +360,7 @@ impl Dialler {
     async fn dial_any(
         &self,
         addresses: Vec<SocketAddr>,
+        stage: &Arc<AtomicU8>,
     ) -> Result<(Transport<ToNode, FromNode>, SocketLabel, Vec<pp_protocol::ProgramOffer>), DialFailure> {
         let Some(secret) = &self.secret else {
             return Err(DialFailure::Refused(
@@ -294,9 +377,10 @@ impl Dialler {
             offers.map_err(DialFailure::Refused)?
         };
         let mut dials = JoinSet::new();
+        Stage::Connection.is_reached(stage);
         for address in addresses {
-            let secret = secret.clone();
-            dials.spawn(async move { (address, dial_one(address, &secret, role).await) });
+            let (secret, stage) = (secret.clone(), Arc::clone(stage));
+            dials.spawn(async move { (address, dial_one(address, &secret, role, &stage).await) });
         }
         let mut worst = unreachable("its name has no address");
         while let Some(dialled) = dials.join_next().await {
@@ -314,6 +398,7 @@ async fn dial_one(
     address: SocketAddr,
     secret: &Secret,
     role: Role,
+    stage: &AtomicU8,
 ) -> Result<Transport<ToNode, FromNode>, DialFailure> {
     let connecting = timeout(CONNECT_TIME, TcpStream::connect(address)).await;
     let mut stream = match connecting {
@@ -325,12 +410,16 @@ async fn dial_one(
         Ok(Ok(stream)) => stream,
     };
     socket::prepare(&stream).map_err(unreachable)?;
+    Stage::Proof.is_reached(stage);
     match handshake::initiate(&mut stream, secret, role).await {
         Ok(established) => {
+            Stage::Welcome.is_reached(stage);
             let (reader, writer) = stream.into_split();
             Ok(connection::over(reader, writer, established.keys))
         }
-        Err(error @ (HandshakeError::Io(_) | HandshakeError::Timeout)) => Err(unreachable(error)),
+        Err(error @ (HandshakeError::Io(_) | HandshakeError::Closed | HandshakeError::Timeout)) => {
+            Err(unreachable(error))
+        }
         Err(error) => Err(DialFailure::Refused(error.to_string())),
     }
 }
@@ -339,14 +428,14 @@ async fn greet(
     transport: Transport<ToNode, FromNode>,
     hello: Hello,
     address: SocketLabel,
-) -> Result<Greeted, DialFailure> {
+) -> Result<Greeted, Failed> {
     let Transport { sender, mut receiver } = transport;
     let _ = sender.send(ToNode::Hello(Box::new(hello)));
     let answer = timeout(HANDSHAKE_TIME, receiver.recv()).await;
     let mut messages = match answer {
-        Err(_) => return Err(unreachable("it did not answer the greeting; is it frozen?")),
-        Ok(None) => return Err(unreachable("it closed the connection")),
-        Ok(Some(Err(error))) => return Err(unreachable(error)),
+        Err(_) => return Err(unreachable("it did not answer the greeting; is it frozen?").into()),
+        Ok(None) => return Err(unreachable("it closed the connection").into()),
+        Ok(Some(Err(error))) => return Err(unreachable(error).into()),
         Ok(Some(Ok(messages))) => messages.into_iter(),
     };
     match messages.next() {
@@ -354,8 +443,11 @@ async fn greet(
             let transport = Transport { sender, receiver };
             Ok((transport, Box::new(welcome), messages.collect(), address))
         }
-        Some(FromNode::Refused(refusal)) => Err(DialFailure::Refused(refusal.to_string())),
-        _ => Err(DialFailure::Refused("it did not answer the greeting as a ppserver does".into())),
+        Some(FromNode::Refused(refusal)) => {
+            let node = if let Refusal::AlreadyConnected(node) = refusal { Some(node) } else { None };
+            Err(Failed { failure: DialFailure::Refused(refusal.to_string()), node })
+        }
+        _ => Err(DialFailure::Refused("it did not answer the greeting as a ppserver does".into()).into()),
     }
 }
 

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mdns_sd::{IfKind, IfPredicate, ResolvedService, ServiceDaemon, ServiceEvent};
-use pp_protocol::advert::{Advert, SERVICE, printable};
+use pp_protocol::advert::{Advert, SERVICE};
+use pp_protocol::limits::NODES_ANNOUNCED;
+use pp_protocol::shown_name;
 use tokio::sync::mpsc;
 
 use super::Address;
@@ -13,6 +15,8 @@ use crate::core::NodeKind;
 
 /// How often a `dns:` name is looked up.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+/// Words of nodes that wait to be taken in; whoever brings more waits.
+pub(crate) const WORDS_WAITING: usize = 64;
 
 /// Word of a node.
 #[derive(Debug)]
@@ -76,18 +80,19 @@ impl Drop for Discovery {
     }
 }
 
-/// Reports the configured nodes, and starts looking for others.
+/// The nodes of which it is known from the start that they are there.
+pub(crate) fn named(configured: &[Address]) -> impl Iterator<Item = Found> {
+    configured.iter().filter(|address| !address.each).cloned().map(Found::configured)
+}
+
+/// Starts looking for nodes other than those [`named`].
 pub(crate) fn start(
     configured: &[Address],
     discover: bool,
-    found: &mpsc::UnboundedSender<Found>,
+    found: &mpsc::Sender<Found>,
 ) -> Option<Discovery> {
-    for address in configured {
-        if address.each {
-            tokio::spawn(look_up(address.clone(), found.clone()));
-        } else {
-            let _ = found.send(Found::configured(address.clone()));
-        }
+    for address in configured.iter().filter(|address| address.each) {
+        tokio::spawn(look_up(address.clone(), found.clone()));
     }
     if !discover {
         return None;
@@ -102,15 +107,28 @@ pub(crate) fn start(
 }
 
 /// Every address a name has is a node; new ones are noticed within seconds.
-async fn look_up(address: Address, found: mpsc::UnboundedSender<Found>) {
-    let mut known = BTreeSet::new();
+async fn look_up(address: Address, found: mpsc::Sender<Found>) {
+    let mut known = Known::new(NODES_ANNOUNCED);
     let mut failed = String::new();
     loop {
         match address.look_up().await {
             Ok(addresses) => {
                 failed.clear();
                 for each in addresses {
-                    if known.insert(each) && found.send(Found::configured(each.into())).is_err() {
+                    match known.add(each) {
+                        Added::New => {}
+                        Added::Known => continue,
+                        Added::Refused { first } => {
+                            if first {
+                                tracing::warn!(
+                                    "{} has had {NODES_ANNOUNCED} addresses: no others of it are used",
+                                    address.host
+                                );
+                            }
+                            continue;
+                        }
+                    }
+                    if found.send(Found::configured(each.into())).await.is_err() {
                         return;
                     }
                 }
@@ -128,23 +146,24 @@ async fn look_up(address: Address, found: mpsc::UnboundedSender<Found>) {
     }
 }
 
-fn browse(found: mpsc::UnboundedSender<Found>) -> Result<Discovery, mdns_sd::Error> {
+fn browse(found: mpsc::Sender<Found>) -> Result<Discovery, mdns_sd::Error> {
     let daemon = ServiceDaemon::new()?;
     // Bridges and virtual cables of containers lead to nodes that cannot be dialled from here.
     daemon.disable_interface(IfKind::Predicate(IfPredicate::new(|interface| is_virtual(&interface.name))))?;
     let announcements = daemon.browse(SERVICE)?;
     tokio::spawn(async move {
+        let mut known = Known::new(NODES_ANNOUNCED);
         while let Ok(event) = announcements.recv_async().await {
             let word = match event {
-                ServiceEvent::ServiceResolved(service) => announced(&service),
-                ServiceEvent::ServiceRemoved(_, service) => {
+                ServiceEvent::ServiceResolved(service) => announced(&service, &mut known),
+                ServiceEvent::ServiceRemoved(_, service) if known.has(&service) => {
                     tracing::debug!(service, "node not announced any more");
                     Some(Found::Gone { identity: service })
                 }
                 _ => None,
             };
             if let Some(word) = word
-                && found.send(word).is_err()
+                && found.send(word).await.is_err()
             {
                 return;
             }
@@ -153,22 +172,72 @@ fn browse(found: mpsc::UnboundedSender<Found>) -> Result<Discovery, mdns_sd::Err
     Ok(Discovery(daemon))
 }
 
-fn announced(service: &ResolvedService) -> Option<Found> {
+fn announced(service: &ResolvedService, known: &mut Known<String>) -> Option<Found> {
     let Some(advert) = Advert::from_txt(|key| service.get_property_val_str(key)) else {
         tracing::debug!(service = service.fullname, "ignored an announcement that is not one of ours");
         return None;
     };
+    if let Added::Refused { first } = known.add(service.fullname.clone()) {
+        if first {
+            tracing::warn!(
+                "{NODES_ANNOUNCED} nodes have been announced on this network: no others are taken notice of; name those \
+                 that are missing in PP_NODES"
+            );
+        }
+        return None;
+    }
     tracing::debug!(service = service.fullname, slots = advert.slots, "node announced");
     let mut addresses: Vec<_> = service.addresses.iter().map(|ip| socket_address(ip, service.port)).collect();
     addresses.sort();
     Some(Found::Node {
         identity: service.fullname.clone(),
-        name: advert.name.unwrap_or_else(|| {
-            printable(service.fullname.trim_end_matches(SERVICE).trim_end_matches('.')).into_owned()
-        }),
+        name: advert
+            .name
+            .unwrap_or_else(|| shown_name(service.fullname.trim_end_matches(SERVICE).trim_end_matches('.'))),
         addresses: Addresses::Announced(addresses),
         kind: NodeKind::Discovered,
     })
+}
+
+/// What has been heard of, a limited number: anybody on a network can announce anything, and what is once known is
+/// remembered for as long as the dispatcher lives.
+struct Known<T> {
+    limit: usize,
+    all: BTreeSet<T>,
+    /// Something was refused.
+    is_over: bool,
+}
+
+/// What came of adding something to what is known.
+#[derive(Debug, PartialEq, Eq)]
+enum Added {
+    New,
+    Known,
+    /// There is no room for more; whether this is the first time that is so.
+    Refused {
+        first: bool,
+    },
+}
+
+impl<T: Ord> Known<T> {
+    fn new(limit: usize) -> Self {
+        Self { limit, all: BTreeSet::new(), is_over: false }
+    }
+
+    fn has(&self, one: &T) -> bool {
+        self.all.contains(one)
+    }
+
+    fn add(&mut self, one: T) -> Added {
+        if self.all.contains(&one) {
+            return Added::Known;
+        }
+        if self.all.len() >= self.limit {
+            return Added::Refused { first: !std::mem::replace(&mut self.is_over, true) };
+        }
+        self.all.insert(one);
+        Added::New
+    }
 }
 
 fn socket_address(ip: &mdns_sd::ScopedIp, port: u16) -> SocketAddr {
@@ -184,4 +253,25 @@ fn socket_address(ip: &mdns_sd::ScopedIp, port: u16) -> SocketAddr {
 
 fn is_virtual(interface: &str) -> bool {
     ["docker", "veth", "br-", "virbr", "cni", "flannel"].iter().any(|prefix| interface.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_remembered_than_the_limit_and_that_is_said_once() {
+        let mut known = Known::new(2);
+        assert_eq!([known.add("a"), known.add("a"), known.add("b")], [Added::New, Added::Known, Added::New]);
+        let refused = |first| Added::Refused { first };
+        assert_eq!(
+            [known.add("c"), known.add("d"), known.add("c")],
+            [refused(true), refused(false), refused(false)]
+        );
+        assert_eq!(
+            (known.add("b"), known.has(&"c")),
+            (Added::Known, false),
+            "those that are known still are"
+        );
+    }
 }

@@ -161,7 +161,7 @@ impl Core {
         match (known, hello.resume) {
             // It was given up by its dispatcher while it was on the way, and tells of what was then.
             (Some(session), _) if is_out_of_date(session) => {
-                self.refuse(key, Refusal::AlreadyConnected, actions);
+                self.refuse(key, Refusal::AlreadyConnected(self.config.id), actions);
             }
             (Some(session), Some(resume)) if self.is_about(session, &resume) => {
                 self.resume_session(now, session, key, &resume, actions);
@@ -172,7 +172,7 @@ impl Core {
             _ if self.draining.is_some() => self.refuse(key, Refusal::Draining, actions),
             // The same dispatcher found this node under another address: its first connection stays.
             (Some(session), _) if self.sessions.get(&session).is_some_and(|s| s.connection.is_some()) => {
-                self.refuse(key, Refusal::AlreadyConnected, actions);
+                self.refuse(key, Refusal::AlreadyConnected(self.config.id), actions);
             }
             (known, resume) => {
                 if let Some(old) = known {

@@ -446,7 +446,10 @@ fn a_greeting_that_was_overtaken_by_that_of_a_younger_connection_changes_nothing
     let second = ConnectionKey(2);
     assert_eq!(
         node.tell(2, ToNode::Hello(Box::new(again))),
-        [Action::Send(second, FromNode::Refused(Refusal::AlreadyConnected)), Action::Close(second)]
+        [
+            Action::Send(second, FromNode::Refused(Refusal::AlreadyConnected(NodeId(1)))),
+            Action::Close(second)
+        ]
     );
     assert_eq!(
         node.tell(3, ToNode::Run(vec![attempt(10)])),
@@ -473,7 +476,7 @@ fn a_second_connection_of_the_same_dispatcher_is_refused_and_changes_nothing() {
     assert_eq!(
         node.tell(2, ToNode::Hello(Box::new(hello(1)))),
         [
-            Action::Send(ConnectionKey(2), FromNode::Refused(Refusal::AlreadyConnected)),
+            Action::Send(ConnectionKey(2), FromNode::Refused(Refusal::AlreadyConnected(NodeId(1)))),
             Action::Close(ConnectionKey(2))
         ]
     );

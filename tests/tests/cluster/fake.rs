@@ -1,6 +1,6 @@
 //! A node that answers as it is told, to see what dispatchers make of it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use pp_protocol::connection::{self, Transport};
@@ -18,8 +18,10 @@ pub(crate) enum Manner {
     Speaks(VersionRange),
     /// Welcomes the session and then has no use for its program.
     Refuses(ProgramRefusal),
-    /// Is a web server.
-    Http,
+    /// Says this to whoever connects, and closes the connection.
+    Says(&'static [u8]),
+    /// Sends back what it gets.
+    Echoes,
 }
 
 /// Listens on loopback for as long as the tests run.
@@ -30,10 +32,18 @@ pub(crate) fn node(manner: Manner) -> SocketAddr {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
-            if matches!(manner, Manner::Http) {
-                // A peer that has gone away already is none of its concern.
-                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
-                continue;
+            // A peer that has gone away already is none of its concern.
+            match manner {
+                Manner::Says(answer) => {
+                    let _ = stream.read(&mut [0; 64]);
+                    let _ = stream.write_all(answer);
+                    continue;
+                }
+                Manner::Echoes => {
+                    let _ = std::io::copy(&mut &stream, &mut &stream);
+                    continue;
+                }
+                Manner::Speaks(_) | Manner::Refuses(_) => {}
             }
             stream.set_nonblocking(true).expect("a socket");
             runtime.block_on(answer(stream, &manner));

@@ -118,11 +118,19 @@ pub(crate) fn a_dispatcher_says_why_a_node_does_not_run_its_program() {
 }
 
 pub(crate) fn what_is_not_a_ppserver_is_told_apart_from_nothing() {
-    let web_server = fake::node(Manner::Http);
-    let dispatcher = builder([]).node(web_server.to_string()).start().expect("it starts");
+    let web_server = Manner::Says(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    let with_tls = Manner::Says(b"\x15\x03\x01\x00\x02\x02\x46");
+    for other in [web_server, with_tls, Manner::Echoes] {
+        let dispatcher = builder([]).node(fake::node(other).to_string()).start().expect("it starts");
+        let node = unused(&dispatcher);
+        assert_eq!(node.state, NodeState::Refused);
+        assert!(reason(&node).contains("not a ppserver"), "{node}");
+    }
+    let says_nothing = fake::node(Manner::Says(b""));
+    let dispatcher = builder([]).node(says_nothing.to_string()).start().expect("it starts");
     let node = unused(&dispatcher);
-    assert_eq!(node.state, NodeState::Refused);
-    assert!(reason(&node).contains("not a ppserver"), "{node}");
+    assert_eq!(node.state, NodeState::Unreachable);
+    assert!(reason(&node).contains("is it a ppserver?"), "{node}");
 
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let nobody = nobody.expect("a port that was free just now");
