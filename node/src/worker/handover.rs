@@ -2,7 +2,8 @@
 //!
 //! The worker's end of a socket pair is its standard input, so that nothing has to be inherited by number and no other
 //! child can get hold of it. The other descriptors wait in the socket, attached to a few bytes (`SCM_RIGHTS`, see unix(7)):
-//! the page, and, where the system has such, the [arenas](crate::lending) of node and worker. The environment names the
+//! the page; the node's process, by which its end is seen (`pidfd`, on Linux); and, where the system has such, the
+//! [arenas](crate::lending) of node and worker. The environment names the
 //! socket by its inode: a program that a job starts inherits the variable but not the socket, and so is never mistaken
 //! for a worker. A worker that its [warden](super::warden) has started anew finds the warden's number behind the inode.
 
@@ -29,6 +30,8 @@ use crate::page::Page;
 const HANDOVER_BYTE: u8 = b'P';
 /// And goes on with how many descriptors a job may have: eight bytes of a number.
 const HANDOVER_BYTES: usize = 1 + 8;
+/// Most descriptors that are attached.
+const ATTACHED: usize = 4;
 /// In place of that number: as many as the node.
 const UNCHANGED: u64 = u64::MAX;
 
@@ -40,9 +43,11 @@ pub(crate) fn give(
     page: &OwnedFd,
     arenas: Option<(BorrowedFd<'_>, &OwnedFd)>,
 ) -> io::Result<String> {
+    let node = own_process()?;
     let mut descriptors = vec![page.as_fd()];
+    descriptors.extend(node.as_ref().map(OwnedFd::as_fd));
     descriptors.extend(arenas.into_iter().flat_map(|(node, worker)| [node, worker.as_fd()]));
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ATTACHED))];
     let mut attached = SendAncillaryBuffer::new(&mut space);
     if !attached.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::ErrorKind::OutOfMemory.into());
@@ -67,26 +72,28 @@ pub(crate) fn is_pending() -> bool {
 pub(crate) struct Handed {
     pub(crate) socket: UnixStream,
     pub(crate) page: Page,
+    /// The node's process, where the system has descriptors of such.
+    pub(crate) node: Option<OwnedFd>,
     pub(crate) arenas: Option<Arenas>,
 }
 
 /// Worker that [is pending](is_pending): takes it all, and leaves an empty standard input.
 pub(crate) fn take() -> io::Result<Handed> {
     let socket = take_socket()?;
-    let (page, arenas, descriptor_limit) = receive(&socket, RecvFlags::empty())?;
+    let (attached, descriptor_limit) = receive(&socket, RecvFlags::empty())?;
     limit_descriptors(descriptor_limit);
-    Ok(Handed { socket, page: Page::from_fd(page)?, arenas })
+    attached.with(socket)
 }
 
 /// Warden of a worker that is to be started anew: how it is started, and what the warden needs. All stays in the socket.
-pub(crate) fn pass_on() -> io::Result<(Command, UnixStream, Page)> {
+pub(crate) fn pass_on() -> io::Result<(Command, Handed)> {
     let socket = take_socket()?;
-    let (page, ..) = receive(&socket, RecvFlags::PEEK)?;
+    let (attached, _) = receive(&socket, RecvFlags::PEEK)?;
     let value = std::env::var(WORKER_ENVIRONMENT).unwrap_or_default();
     let mut command = Command::new("/proc/self/exe");
     command.env(WORKER_ENVIRONMENT, format!("{value} {}", getpid()));
     command.stdin(Stdio::from(OwnedFd::from(socket.try_clone()?)));
-    Ok((command, socket, Page::from_fd(page)?))
+    Ok((command, attached.with(socket)?))
 }
 
 /// The warden that started this process, which is a worker, if one did.
@@ -115,9 +122,35 @@ fn inode_in(value: &str) -> Option<u64> {
     value.split(' ').nth(1)?.parse().ok()
 }
 
-fn receive(socket: &UnixStream, flags: RecvFlags) -> io::Result<(OwnedFd, Option<Arenas>, u64)> {
+/// The process that calls this, as a descriptor.
+#[cfg(target_os = "linux")]
+fn own_process() -> io::Result<Option<OwnedFd>> {
+    use rustix::process::{PidfdFlags, pidfd_open};
+    Ok(Some(pidfd_open(getpid(), PidfdFlags::empty())?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn own_process() -> io::Result<Option<OwnedFd>> {
+    Ok(None)
+}
+
+/// The descriptors that come with the socket.
+struct Attached {
+    page: OwnedFd,
+    node: Option<OwnedFd>,
+    arenas: Option<Arenas>,
+}
+
+impl Attached {
+    fn with(self, socket: UnixStream) -> io::Result<Handed> {
+        Ok(Handed { socket, page: Page::from_fd(self.page)?, node: self.node, arenas: self.arenas })
+    }
+}
+
+/// The descriptors, and how many a job may have.
+fn receive(socket: &UnixStream, flags: RecvFlags) -> io::Result<(Attached, u64)> {
     let mut bytes = [0; HANDOVER_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ATTACHED))];
     let mut attached = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
     let count = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut attached, flags)?.bytes;
@@ -129,12 +162,13 @@ fn receive(socket: &UnixStream, flags: RecvFlags) -> io::Result<(OwnedFd, Option
     let mut descriptors = descriptors.into_iter().flatten();
     match descriptors.next() {
         Some(page) if count == HANDOVER_BYTES && first == HANDOVER_BYTE => {
+            let node = if cfg!(target_os = "linux") { descriptors.next() } else { None };
             let arenas = descriptors.next().zip(descriptors.next());
             let arenas = arenas.map(|(node, worker)| Arenas {
                 node: descriptors::out_of_the_way(node),
                 worker: descriptors::out_of_the_way(worker),
             });
-            Ok((page, arenas, u64::from_le_bytes(descriptor_limit)))
+            Ok((Attached { page, node, arenas }, u64::from_le_bytes(descriptor_limit)))
         }
         _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node did not hand over its page")),
     }
@@ -151,9 +185,9 @@ mod tests {
         let value = give(&node_end, &worker_end, &file, None).unwrap();
         assert_eq!(inode_in(&value), Some(fstat(&worker_end).unwrap().st_ino));
         drop(receive(&worker_end, RecvFlags::PEEK).unwrap());
-        let (received, arenas, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
-        assert!(arenas.is_none());
-        let received = Page::from_fd(received).unwrap();
+        let (received, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
+        assert!(received.arenas.is_none());
+        let received = Page::from_fd(received.page).unwrap();
         page.raise(1);
         assert!(received.claim(0, 5));
         assert_eq!(page.progress().started_at_ns, 5);
@@ -164,7 +198,7 @@ mod tests {
         let (node_end, worker_end) = UnixStream::pair().unwrap();
         let files: Vec<_> = (0..3).map(|_| OwnedFd::from(tempfile::tempfile().unwrap())).collect();
         give(&node_end, &worker_end, &files[0], Some((files[1].as_fd(), &files[2]))).unwrap();
-        let (page, arenas, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
+        let (Attached { page, arenas, .. }, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
         let arenas = arenas.unwrap();
         let inode = |file: &OwnedFd| fstat(file).unwrap().st_ino;
         assert_eq!(

@@ -132,7 +132,7 @@ pub fn serve_if_worker() {
         return;
     }
     SERVES.store(true, Ordering::Relaxed);
-    let served = be_handed().map_err(WorkerError::Io).and_then(|Handed { socket, page, arenas }| {
+    let served = be_handed().map_err(WorkerError::Io).and_then(|Handed { socket, page, arenas, .. }| {
         prefer_to_be_killed();
         #[cfg(target_os = "linux")]
         crate::processes::write_lines_of_c_at_once();
@@ -177,11 +177,11 @@ fn be_handed() -> io::Result<Handed> {
     if let Some(warden) = handover::warden() {
         warden::be_guarded_by(warden);
     } else if !warden::has_one_thread() {
-        let (command, socket, page) = handover::pass_on()?;
-        warden::start_anew(command, &socket, &page)?;
+        let (command, handed) = handover::pass_on()?;
+        warden::start_anew(command, &handed)?;
     } else {
         let handed = handover::take()?;
-        warden::divide(&handed.socket, &handed.page)?;
+        warden::divide(&handed)?;
         return Ok(handed);
     }
     handover::take()

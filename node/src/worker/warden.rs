@@ -4,7 +4,7 @@
 //! ```text
 //! node ──starts──> warden ──forks──> worker ──> what its jobs start, in whatever group or session
 //!                    ^ └── adopts whatever loses its parent below it (PR_SET_CHILD_SUBREAPER) ──┘
-//!                    └── sees the node's socket close, or the worker end; ends what is left; then ends itself
+//!                    └── sees the node end or close the socket, or the worker end; ends what is left; then itself
 //! ```
 //!
 //! It is the program that the node started, which divides itself in two before anything else happens: the child becomes
@@ -14,12 +14,13 @@
 //!
 //! How the worker ended is left on its [page](crate::page), as only its parent is told by the system. The worker itself
 //! adopts nothing: jobs see orphans as anywhere else. A warden that is killed takes the worker with it
-//! (`PR_SET_PDEATHSIG`).
+//! (`PR_SET_PDEATHSIG`). For the warden itself that would be wrong: it is the child of a *thread* of the node, which ends
+//! as soon as it has started it. So it watches the node's process by a descriptor (`pidfd`); the socket alone tells of its
+//! end only where nobody else has the other half, as children do that the user's program makes by `fork()`.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ use rustix::process::{
 };
 use rustix::thread::set_name;
 
+use super::handover::Handed;
 use crate::page::Page;
 use crate::processes;
 
@@ -47,13 +49,13 @@ const LOOK: Duration = Duration::from_millis(5);
 /// # Errors
 /// When the system permits no further process.
 #[expect(unsafe_code, reason = "the process is divided in two")]
-pub(super) fn divide(socket: &UnixStream, page: &Page) -> io::Result<()> {
+pub(super) fn divide(handed: &Handed) -> io::Result<()> {
     let warden = getpid();
     adopt_orphans();
-    page.guard();
+    handed.page.guard();
     // SAFETY: this is called with one thread only.
     match unsafe { processes::fork()? } {
-        Some(worker) => guard(worker, socket, page),
+        Some(worker) => guard(worker, handed),
         None => be_guarded_by(warden),
     }
     Ok(())
@@ -63,11 +65,11 @@ pub(super) fn divide(socket: &UnixStream, page: &Page) -> io::Result<()> {
 ///
 /// # Errors
 /// When the system permits no further process.
-pub(super) fn start_anew(mut command: Command, socket: &UnixStream, page: &Page) -> io::Result<()> {
+pub(super) fn start_anew(mut command: Command, handed: &Handed) -> io::Result<()> {
     adopt_orphans();
-    page.guard();
+    handed.page.guard();
     let worker = command.process_group(0).spawn()?;
-    guard(Pid::from_child(&worker), socket, page)
+    guard(Pid::from_child(&worker), handed)
 }
 
 /// Whether this process has one thread only.
@@ -94,13 +96,15 @@ pub(super) fn be_guarded_by(warden: Pid) {
 }
 
 /// The warden: waits until the worker has ended or the node is gone, and ends everything.
-fn guard(worker: Pid, socket: &UnixStream, page: &Page) -> ! {
+fn guard(worker: Pid, handed: &Handed) -> ! {
     // By this name people see it in lists of processes; killing all of a program's name spares it to do its work.
     let _ = set_name(c"pp-warden");
     let watched = processes::leave_signals_alone()
         .and_then(|ended| Ok((ended, pidfd_open(worker, PidfdFlags::empty()).map_err(io::Error::from)?)));
     match watched {
-        Ok((ended, process)) => Warden { worker, process, page, ended, has_ended: false }.guard(socket),
+        Ok((ended, process)) => {
+            Warden { worker, process, page: &handed.page, ended, has_ended: false }.guard(handed)
+        }
         // The worker ends with this process, and is not to be without it.
         Err(_) => end(),
     }
@@ -124,10 +128,10 @@ struct Warden<'a> {
 }
 
 impl Warden<'_> {
-    fn guard(mut self, socket: &UnixStream) -> ! {
+    fn guard(mut self, node: &Handed) -> ! {
         // Before anything is waited for: word of an end before signals were left alone has been lost.
         self.reap();
-        while !self.has_ended && !self.wait(Some(socket), None) {
+        while !self.has_ended && !self.wait(Some(node), None) {
             self.reap();
         }
         let until = Instant::now() + LAST_WORDS;
@@ -143,14 +147,18 @@ impl Warden<'_> {
         end();
     }
 
-    /// Waits until a child has ended, or the node's socket is closed, which it tells.
-    fn wait(&self, socket: Option<&UnixStream>, most: Option<Duration>) -> bool {
+    /// Waits until a child has ended, or the node has or has closed the socket, which it tells.
+    fn wait(&self, node: Option<&Handed>, most: Option<Duration>) -> bool {
         let mut watched = vec![PollFd::new(&self.ended, PollFlags::IN)];
         if !self.has_ended {
             watched.push(PollFd::new(&self.process, PollFlags::IN));
         }
-        // That the other end is closed is reported without being asked for.
-        watched.extend(socket.map(|socket| PollFd::new(socket, PollFlags::empty())));
+        let children = watched.len();
+        if let Some(Handed { socket, node, .. }) = node {
+            // That the other end is closed is reported without being asked for.
+            watched.push(PollFd::new(socket, PollFlags::empty()));
+            watched.extend(node.as_ref().map(|process| PollFd::new(process, PollFlags::IN)));
+        }
         let most = most.and_then(|most| Timespec::try_from(most).ok());
         match poll(&mut watched, most.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -159,8 +167,7 @@ impl Warden<'_> {
         }
         let mut signals = [0; 1024];
         while rustix::io::read(self.ended.as_fd(), &mut signals).is_ok_and(|bytes| bytes > 0) {}
-        let last = watched.pop().filter(|_| socket.is_some());
-        last.is_some_and(|socket| !socket.revents().is_empty())
+        watched[children..].iter().any(|node| !node.revents().is_empty())
     }
 
     /// Collects what has ended. Tells whether children are left.

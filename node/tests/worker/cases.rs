@@ -19,6 +19,8 @@ use crate::jobs::{WITH_THREAD, only_byte};
 
 /// Argument with which this program is a node until it is killed.
 pub(crate) const BE_A_NODE: &str = "--be-a-node";
+/// The same, with a child made by `fork()` that has the node's sockets and outlives it.
+pub(crate) const BE_A_NODE_WITH_A_CHILD: &str = "--be-a-node-with-a-child";
 
 macro_rules! cases {
     ($($name:ident,)*) => {
@@ -53,7 +55,7 @@ cases! {
     what_a_job_leaves_running_stays_while_its_worker_does,
     a_job_that_forks_without_end_is_ended_with_its_worker,
     a_program_with_threads_is_a_worker_like_any_other,
-    a_worker_ends_when_its_node_is_killed,
+    a_worker_ends_when_its_node_is_killed_whoever_else_holds_its_socket,
     a_program_that_a_job_starts_is_no_worker,
     a_file_that_is_no_program_fails_to_start,
     a_program_without_its_interpreter_fails_to_start,
@@ -423,20 +425,42 @@ async fn a_program_with_threads_is_a_worker_like_any_other() {
     assert!(stray.iter().all(|process| is_gone(*process)));
 }
 
-async fn a_worker_ends_when_its_node_is_killed() {
-    let this = std::env::current_exe().unwrap();
-    let mut node = Command::new(this).arg(BE_A_NODE).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let processes: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
-    assert!(processes.len() == 5 && !processes.iter().any(|process| is_gone(*process)));
-    node.kill().unwrap();
-    node.wait().unwrap();
-    until(|| processes.iter().all(|process| is_gone(*process))).await;
+async fn a_worker_ends_when_its_node_is_killed_whoever_else_holds_its_socket() {
+    for part in [BE_A_NODE, BE_A_NODE_WITH_A_CHILD] {
+        let this = std::env::current_exe().unwrap();
+        let mut node = Command::new(this).arg(part).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (child, processes) = line.split_once(':').unwrap();
+        let processes: Vec<u32> = processes.split_whitespace().map(|id| id.parse().unwrap()).collect();
+        assert!(processes.len() == 5 && !processes.iter().any(|process| is_gone(*process)));
+        node.kill().unwrap();
+        node.wait().unwrap();
+        until(|| processes.iter().all(|process| is_gone(*process))).await;
+        if part == BE_A_NODE_WITH_A_CHILD {
+            let child = child.parse().unwrap();
+            assert!(!is_gone(child));
+            kill(child);
+        }
+    }
+}
+
+/// Makes a child that has all that this process has, and does nothing.
+#[expect(unsafe_code, reason = "this is what is tested")]
+fn fork_a_child() -> i32 {
+    // SAFETY: the child does nothing but wait for its end, which comes after a while.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::alarm(60);
+            libc::pause();
+        }
+        child
+    }
 }
 
 /// A node whose worker runs a job, and has started a process, for ever.
-pub(crate) fn be_a_node() {
+pub(crate) fn be_a_node(with_child: bool) {
     run(async {
         let mut worker = Fixture::ready().await;
         let own: u32 = worker.call("process_id", ()).await;
@@ -445,7 +469,8 @@ pub(crate) fn be_a_node() {
         let never = worker.file();
         worker.begin("wait_for", (Some(never),));
         worker.running(4).await;
-        println!("{own} {sleeper} {} {} {}", strays[0], strays[1], strays[2]);
+        let child = if with_child { fork_a_child() } else { 0 };
+        println!("{child}:{own} {sleeper} {} {} {}", strays[0], strays[1], strays[2]);
         worker.event().await;
     });
 }

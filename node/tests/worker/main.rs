@@ -26,7 +26,8 @@ fn main() -> ExitCode {
             print!("{}", pp_node::worker::started_as_worker());
             return ExitCode::SUCCESS;
         }
-        Some(cases::BE_A_NODE) => cases::be_a_node(),
+        Some(cases::BE_A_NODE) => cases::be_a_node(false),
+        Some(cases::BE_A_NODE_WITH_A_CHILD) => cases::be_a_node(true),
         Some("--list") => {
             cases::ALL.iter().for_each(|(name, _)| println!("{name}: test"));
             return ExitCode::SUCCESS;
