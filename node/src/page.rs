@@ -12,6 +12,7 @@
 //! | `arguments` | set by the node, cleared by the worker | marks of arguments that the worker reads where they are |
 //! | `end` | the [warden](crate::worker), but for zero | whether the worker has a warden, and how it ended |
 //! | `results` | set by the worker, cleared by the node | marks of results that the node reads where they are |
+//! | `untold` | the node | whether it has read, and not told, something of standard output or standard error |
 //!
 //! *Giving work.* The node raises `limit` before it sends the work, so what a worker reads can always be claimed.
 //!
@@ -39,6 +40,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use pp_protocol::Stream;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -94,6 +96,7 @@ struct Words {
     /// A mark that is not zero is set, whatever it is.
     arguments: [AtomicU8; MARKS],
     results: [AtomicU8; MARKS],
+    untold: [AtomicU8; 2],
 }
 
 const _: () = assert!(size_of::<Words>() <= PAGE_BYTES, "it fits the page");
@@ -151,6 +154,7 @@ impl Page {
             end: AtomicU64::new(0),
             arguments: [const { AtomicU8::new(0) }; MARKS],
             results: [const { AtomicU8::new(0) }; MARKS],
+            untold: [const { AtomicU8::new(0) }; 2],
         };
         Arc::new(Self { memory: Memory::Own(Box::new(words)) })
     }
@@ -267,6 +271,20 @@ impl Page {
         (end & ENDED != 0).then_some((end as u32).cast_signed())
     }
 
+    /// Node: whether it has read something of this stream that it has not told. Said before it reads.
+    pub(crate) fn set_untold(&self, stream: Stream, untold: bool) {
+        self.untold(stream).store(untold.into(), Ordering::SeqCst);
+    }
+
+    /// Worker: whether the node has.
+    pub(crate) fn is_untold(&self, stream: Stream) -> bool {
+        self.untold(stream).load(Ordering::SeqCst) != 0
+    }
+
+    fn untold(&self, stream: Stream) -> &AtomicU8 {
+        &self.words().untold[usize::from(stream == Stream::Stderr)]
+    }
+
     fn marks(&self, marks: Marks) -> &[AtomicU8; MARKS] {
         match marks {
             Marks::Arguments => &self.words().arguments,
@@ -334,7 +352,7 @@ fn started_of(claim: u64) -> u32 {
 }
 
 /// Whether `number` comes before `other`, both counting and wrapping around.
-fn is_before(number: u32, other: u32) -> bool {
+pub(crate) fn is_before(number: u32, other: u32) -> bool {
     (number.wrapping_sub(other) as i32) < 0
 }
 

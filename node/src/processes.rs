@@ -75,13 +75,27 @@ pub(crate) fn leave_signals_alone() -> io::Result<OwnedFd> {
     }
 }
 
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    static stdout: *mut libc::FILE;
+}
+
+/// Writes what code in C has printed and the C library still keeps. The standard output only: somebody may hold the lock
+/// of another stream while waiting for input.
+#[cfg(target_os = "linux")]
+pub(crate) fn flush_stdout_of_c() {
+    // SAFETY: the stream is there from the beginning of the process, and the C library locks it.
+    unsafe { libc::fflush(stdout) };
+}
+
+/// Nothing is known of the C library there.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn flush_stdout_of_c() {}
+
 /// From now on what code in C prints is written line by line, as what is printed in Rust. A worker is killed in the end,
 /// which would lose whatever the C library still keeps.
 #[cfg(target_os = "linux")]
 pub(crate) fn write_lines_of_c_at_once() {
-    unsafe extern "C" {
-        static stdout: *mut libc::FILE;
-    }
     // SAFETY: the stream is there from the beginning of the process, and the C library locks it. It keeps its own buffer.
     unsafe { libc::setvbuf(stdout, ptr::null_mut(), libc::_IOLBF, 0) };
 }

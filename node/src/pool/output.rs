@@ -1,12 +1,21 @@
 //! What a worker prints, line by line.
 
+use std::future::poll_fn;
+use std::io;
 use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pp_protocol::Stream;
 use pp_protocol::limits::{OUTPUT_LINE_BYTES, cut};
 use rustix::io::ioctl_fionread;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
+
+use crate::page::Page;
+use crate::worker::printing::{MARK_BYTES, marked};
 
 /// What is read at once.
 const READ_BYTES: usize = 8 * 1024;
@@ -17,12 +26,24 @@ const LINE_COST_BYTES: usize = 64;
 /// How long that while is.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Room for the words that say that a line was cut.
-const MARK_BYTES: usize = 80;
+const CUT_BYTES: usize = 80;
+
+/// Lines of a stream, in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Lines {
+    /// Those that the jobs printed which had ended by then: each time the last of these, and the lines.
+    pub(super) of_ended: Vec<(u32, Vec<String>)>,
+    /// Those after them.
+    pub(super) later: Vec<String>,
+}
 
 /// One stream of a worker, cut into lines. A line ends with a line feed, or with a carriage return: what shows how far
-/// something is gets seen when it is written.
+/// something is gets seen when it is written. And it ends where the worker has put a [mark](crate::worker::printing).
 #[derive(Debug)]
 pub(super) struct OutputReader<R> {
+    stream: Stream,
+    /// Where the worker is told that something has been read and not told.
+    page: Arc<Page>,
     /// Missing once it has ended.
     pipe: Option<R>,
     buffer: Box<[u8]>,
@@ -41,11 +62,15 @@ struct Line {
     kept: Vec<u8>,
     /// How long it is.
     length: usize,
+    /// The last bytes of it, if there is more of it than is kept: a mark may be there.
+    end: Vec<u8>,
 }
 
 impl<R> OutputReader<R> {
-    pub(super) fn new(pipe: Option<R>) -> Self {
+    pub(super) fn new(stream: Stream, pipe: Option<R>, page: Arc<Page>) -> Self {
         Self {
+            stream,
+            page,
             pipe,
             buffer: vec![0; READ_BYTES].into(),
             line: Line::default(),
@@ -64,26 +89,35 @@ impl<R> OutputReader<R> {
         self.line.end_unless_empty()
     }
 
-    fn take(&mut self, count: usize, lines: &mut Vec<String>) {
-        let lines_before = lines.len();
+    fn take(&mut self, count: usize, told: &mut Lines) {
+        let mut lines = 0;
         for part in self.buffer[..count].split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             let was_after_return = std::mem::take(&mut self.after_return);
             match part {
                 [b'\n'] if was_after_return => {}
                 [text @ .., b'\n'] => {
                     self.line.extend(text);
-                    lines.push(self.line.end());
+                    lines += 1;
+                    match self.line.take_mark() {
+                        None => told.later.push(self.line.end()),
+                        Some(number) => {
+                            told.later.extend(self.line.end_unless_empty());
+                            told.of_ended.push((number, std::mem::take(&mut told.later)));
+                        }
+                    }
                 }
                 [text @ .., b'\r'] => {
                     self.line.extend(text);
                     let line = self.line.end_unless_empty();
                     self.after_return = line.is_some();
-                    lines.extend(line);
+                    lines += usize::from(line.is_some());
+                    told.later.extend(line);
                 }
                 text => self.line.extend(text),
             }
         }
-        self.burst += count + (lines.len() - lines_before) * LINE_COST_BYTES;
+        self.page.set_untold(self.stream, self.line.length > 0);
+        self.burst += count + lines * LINE_COST_BYTES;
         if self.burst >= BURST_BYTES {
             self.burst = 0;
             self.paused_until = Some(Instant::now() + PAUSE);
@@ -94,33 +128,44 @@ impl<R> OutputReader<R> {
 impl<R: AsyncRead + Unpin> OutputReader<R> {
     /// Waits for output and yields the lines that ended with it. Never returns once the stream has ended. Nothing is
     /// lost if the future is dropped.
-    pub(super) async fn read(&mut self) -> Vec<String> {
+    pub(super) async fn read(&mut self) -> Lines {
         if let Some(time) = self.paused_until {
             tokio::time::sleep_until(time).await;
             self.paused_until = None;
         }
-        let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
-        match pipe.read(&mut self.buffer).await {
+        match poll_fn(|context| self.poll_read(context)).await {
             Ok(count) if count > 0 => {
-                let mut lines = Vec::new();
+                let mut lines = Lines::default();
                 self.take(count, &mut lines);
                 lines
             }
             // A pipe that cannot be read any more has nothing more to say.
             _ => {
                 self.pipe = None;
-                self.rest().into_iter().collect()
+                Lines { later: self.rest().into_iter().collect(), ..Lines::default() }
             }
         }
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Pending };
+        let mut buffer = ReadBuf::new(&mut self.buffer);
+        self.page.set_untold(self.stream, true);
+        let polled = Pin::new(pipe).poll_read(context, &mut buffer);
+        if polled.is_pending() {
+            self.page.set_untold(self.stream, self.line.length > 0);
+        }
+        polled.map_ok(|()| buffer.filled().len())
     }
 }
 
 impl<R: AsFd> OutputReader<R> {
     /// The lines of what is in the pipe now, pause or not, and no more than that, however fast it is filled again.
-    pub(super) fn read_what_is_there(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
+    pub(super) fn read_what_is_there(&mut self) -> Lines {
+        let mut lines = Lines::default();
         let Some(pipe) = &self.pipe else { return lines };
         let mut left = usize::try_from(ioctl_fionread(pipe).unwrap_or(0)).unwrap_or(0);
+        self.page.set_untold(self.stream, left > 0 || self.line.length > 0);
         while let Some(pipe) = self.pipe.as_ref().filter(|_| left > 0) {
             let most = left.min(self.buffer.len());
             match rustix::io::read(pipe, &mut self.buffer[..most]) {
@@ -140,8 +185,24 @@ impl Line {
     fn extend(&mut self, text: &[u8]) {
         // One byte more than is forwarded tells that it is too long.
         let room = (OUTPUT_LINE_BYTES + 1).saturating_sub(self.kept.len());
-        self.kept.extend_from_slice(&text[..text.len().min(room)]);
+        let (kept, dropped) = text.split_at(text.len().min(room));
+        self.kept.extend_from_slice(kept);
         self.length += text.len();
+        if !dropped.is_empty() {
+            if self.end.is_empty() {
+                self.end.extend_from_slice(last(&self.kept));
+            }
+            self.end.extend_from_slice(last(dropped));
+            self.end.drain(..self.end.len().saturating_sub(MARK_BYTES));
+        }
+    }
+
+    /// Takes the mark off that the line ends with, if it does, and yields whose it is.
+    fn take_mark(&mut self) -> Option<u32> {
+        let number = marked(if self.end.is_empty() { last(&self.kept) } else { &self.end })?;
+        self.length -= MARK_BYTES;
+        self.kept.truncate(self.length);
+        Some(number)
     }
 
     fn end_unless_empty(&mut self) -> Option<String> {
@@ -156,12 +217,18 @@ impl Line {
         let text = if text.len() <= OUTPUT_LINE_BYTES {
             text.into_owned()
         } else {
-            let shown = cut(&text, OUTPUT_LINE_BYTES - MARK_BYTES);
+            let shown = cut(&text, OUTPUT_LINE_BYTES - CUT_BYTES);
             format!("{shown} ... (the line was cut here, of {length} bytes)")
         };
         self.kept.clear();
+        self.end.clear();
         text
     }
+}
+
+/// As many bytes of it as a mark has, from its end.
+fn last(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.len().saturating_sub(MARK_BYTES)..]
 }
 
 #[cfg(test)]
@@ -170,13 +237,39 @@ mod tests {
 
     use super::*;
 
+    fn reader<R>(pipe: Option<R>) -> OutputReader<R> {
+        OutputReader::new(Stream::Stdout, pipe, Page::in_memory())
+    }
+
     async fn lines_of(output: &[u8]) -> Vec<String> {
-        let mut reader = OutputReader::new(Some(output));
+        let mut reader = reader(Some(output));
         let mut lines = Vec::new();
         while !reader.has_ended() {
-            lines.extend(reader.read().await);
+            lines.extend(reader.read().await.later);
         }
         lines
+    }
+
+    #[tokio::test]
+    async fn a_mark_ends_what_a_job_printed_wherever_it_is_torn() {
+        let long = "x".repeat(2 * OUTPUT_LINE_BYTES);
+        let just_too_long = &long[..OUTPUT_LINE_BYTES - 3];
+        for text in ["", "a", "a\nb", "a\nb\n", &long, just_too_long] {
+            let output = [text.as_bytes(), b"\0pp:00000007\nnext"].concat();
+            let whole = lines_of(text.as_bytes()).await;
+            for torn_at in output.len().saturating_sub(25)..output.len() {
+                let mut reader = reader(None::<&[u8]>);
+                let mut told = Lines::default();
+                for part in [&output[..torn_at], &output[torn_at..]] {
+                    for piece in part.chunks(READ_BYTES) {
+                        reader.buffer[..piece.len()].copy_from_slice(piece);
+                        reader.take(piece.len(), &mut told);
+                    }
+                }
+                assert_eq!(told, Lines { of_ended: vec![(7, whole.clone())], later: Vec::new() });
+                assert!(reader.rest().as_deref() == Some("next") && reader.page.is_untold(Stream::Stdout));
+            }
+        }
     }
 
     #[tokio::test]
@@ -189,13 +282,13 @@ mod tests {
     async fn a_carriage_return_ends_a_line_too_wherever_it_is_torn() {
         assert_eq!(lines_of(b"1%\r2%\r\r3%\r\nend\n").await, ["1%", "2%", "3%", "end"]);
         assert_eq!(lines_of(b"\r1%\r2%").await, ["1%", "2%"]);
-        let mut reader = OutputReader::new(None::<&[u8]>);
-        let mut lines = Vec::new();
+        let mut reader = reader(None::<&[u8]>);
+        let mut lines = Lines::default();
         for byte in *b"a\r\nb\r\n\n" {
             reader.buffer[0] = byte;
             reader.take(1, &mut lines);
         }
-        assert_eq!(lines, ["a", "b", ""]);
+        assert_eq!(lines.later, ["a", "b", ""]);
     }
 
     #[tokio::test]
@@ -217,14 +310,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_there_is_read_at_once_although_it_is_more_than_is_read_in_a_row() {
         let (reader, mut writer) = std::io::pipe().unwrap();
-        let mut reader = OutputReader::new(Some(reader));
+        let mut reader = super::tests::reader(Some(reader));
         for _ in 0..600 {
             writer.write_all(&[b'z'; 99]).unwrap();
             writer.write_all(b"\n").unwrap();
         }
         writer.write_all(b"no end").unwrap();
-        assert_eq!(reader.read_what_is_there().len(), 600);
+        assert_eq!(reader.read_what_is_there().later.len(), 600);
         assert_eq!(reader.rest().as_deref(), Some("no end"));
-        assert!(reader.read_what_is_there().is_empty(), "an empty pipe is not waited for");
+        assert_eq!(reader.read_what_is_there(), Lines::default(), "an empty pipe is not waited for");
     }
 }

@@ -22,11 +22,11 @@ use super::inbound::Inbound;
 use super::leftovers;
 use super::link::Link;
 use super::memory;
-use super::output::OutputReader;
+use super::output::{Lines, OutputReader};
 use super::start::{Body, Plan, explain_shortage, is_shortage};
 use super::{Order, WorkerEvent, WorkerEvents};
 use crate::core::{StartFailure, WorkerKey};
-use crate::page::{Page, SelfEnd};
+use crate::page::{Page, SelfEnd, is_before};
 use crate::worker::SHORTAGE;
 
 /// How often it is told that something large is under way.
@@ -133,8 +133,10 @@ impl Supervisor {
         let status = self.watch(&mut body, &mut output).await;
         let status = self.end_what_is_left(&body, status).await;
         let _ = tokio::time::timeout(LAST_OUTPUT_TIME, self.read_what_is_left(&mut output)).await;
-        self.print(Stream::Stdout, output.stdout.rest().into_iter().collect());
-        self.print(Stream::Stderr, output.stderr.rest().into_iter().collect());
+        for (stream, rest) in [(Stream::Stdout, output.stdout.rest()), (Stream::Stderr, output.stderr.rest())]
+        {
+            self.print(stream, Lines { later: rest.into_iter().collect(), ..Lines::default() });
+        }
         self.link.forget_lent();
         self.inbound.worker_is_gone();
         self.tell_end(status);
@@ -146,7 +148,11 @@ impl Supervisor {
             self.group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
             (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         }
-        Output { stdout: OutputReader::new(stdout), stderr: OutputReader::new(stderr) }
+        let page = || Arc::clone(&self.page);
+        Output {
+            stdout: OutputReader::new(Stream::Stdout, stdout, page()),
+            stderr: OutputReader::new(Stream::Stderr, stderr, page()),
+        }
     }
 
     /// Serves the worker until it is gone. `None` if that was a thread or a process that does not go.
@@ -323,9 +329,7 @@ impl Supervisor {
             )),
             FromWorker::Finished(finished) if self.is_ready => {
                 self.link.take_back();
-                if let Some(last) = finished.last() {
-                    self.print_before(last.number, output);
-                }
+                self.print_before_outcome(output);
                 self.tell(WorkerEvent::Finished(finished));
             }
             FromWorker::Skipped(number) if self.is_ready => {
@@ -350,22 +354,21 @@ impl Supervisor {
         self.kill();
     }
 
-    /// What was printed until piece `number` was reported is to be told before that: it is in the pipes.
-    fn print_before(&mut self, number: u32, output: &mut Output) {
-        let ended = number.wrapping_add(1);
-        let (mut stdout, mut stderr) =
-            (output.stdout.read_what_is_there(), output.stderr.read_what_is_there());
-        // Nothing was begun since that could go on with a line that has no end yet.
-        if self.page.progress().started == ended {
-            stdout.extend(output.stdout.rest());
-            stderr.extend(output.stderr.rest());
-        }
-        self.print_as_of(ended, Stream::Stdout, stdout);
-        self.print_as_of(ended, Stream::Stderr, stderr);
+    /// What was printed until a piece of work was reported is to be told before that: it is in the pipes.
+    fn print_before_outcome(&mut self, output: &mut Output) {
+        let (stdout, stderr) = (output.stdout.read_what_is_there(), output.stderr.read_what_is_there());
+        self.print(Stream::Stdout, stdout);
+        self.print(Stream::Stderr, stderr);
     }
 
-    fn print(&mut self, stream: Stream, lines: Vec<String>) {
-        self.print_as_of(self.page.progress().started, stream, lines);
+    fn print(&mut self, stream: Stream, lines: Lines) {
+        let started = self.page.progress().started;
+        for (number, lines) in lines.of_ended {
+            // Anything can be in a mark that a job wrote itself.
+            let ended = number.wrapping_add(1);
+            self.print_as_of(if is_before(started, ended) { started } else { ended }, stream, lines);
+        }
+        self.print_as_of(started, stream, lines.later);
     }
 
     /// Tells what was printed while so many pieces had been started.

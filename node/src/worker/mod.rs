@@ -25,7 +25,7 @@ pub(crate) mod handover;
 mod lending;
 mod outbox;
 mod panics;
-mod printing;
+pub(crate) mod printing;
 mod runner;
 #[cfg(target_os = "linux")]
 mod warden;

@@ -13,9 +13,11 @@ use pp_protocol::{FunctionId, shown};
 use super::frames::{self, FrameError, FrameReader, LARGE_BYTES};
 use super::lending::Lending;
 use super::outbox::Outbox;
+use super::printing::Pipes;
 use super::{NodeGone, WorkerError, panics};
 use crate::functions::{Call, CallError, FunctionMap, Registry};
 use crate::page::{Page, monotonic_ns};
+use crate::processes::flush_stdout_of_c;
 
 /// Outcomes do not wait for a function that usually takes longer than this.
 const LONG_NS: u64 = 100_000;
@@ -33,14 +35,19 @@ pub(super) struct Runner<'a> {
     now: u64,
     /// Whether outcomes wait in the outbox, as far as this thread knows.
     has_pending: bool,
-    /// Whether standard output is the jobs' own. Threads share it with the program, which may hold it for long.
-    owns_stdout: bool,
+    /// The job that ended last.
+    last: u32,
+    /// Where the standard streams are the jobs' own. Threads share them with the program, which may hold them for long.
+    pipes: Option<Pipes>,
 }
 
 struct Function {
     call: Call,
     /// Moving average of its run time.
     average_ns: Option<u64>,
+    /// Whether it printed something when that was looked for. If so, it is looked for after each call, otherwise before
+    /// outcomes are written only.
+    prints: Option<bool>,
 }
 
 impl<'a> Runner<'a> {
@@ -51,10 +58,13 @@ impl<'a> Runner<'a> {
         registry: &Registry,
         node_gone: NodeGone,
     ) -> Self {
-        let functions = registry.iter().map(|(id, call)| (id, Function { call, average_ns: None })).collect();
+        let functions = registry
+            .iter()
+            .map(|(id, call)| (id, Function { call, average_ns: None, prints: None }))
+            .collect();
         let result = room::Writer::default();
-        let owns_stdout = node_gone == NodeGone::EndProcess;
-        Self { outbox, page, lending, functions, result, now: 0, has_pending: false, owns_stdout }
+        let pipes = (node_gone == NodeGone::EndProcess).then(Pipes::of_this_process);
+        Self { outbox, page, lending, functions, result, now: 0, has_pending: false, last: 0, pipes }
     }
 
     /// Runs whatever the node sends until the node closes the socket.
@@ -136,10 +146,18 @@ impl<'a> Runner<'a> {
         self.page.finish(number);
         self.now = monotonic_ns();
         let run_time_ns = self.now - started;
+        let mut may_print = false;
         if let Some(function) = function {
             function.learn(run_time_ns);
+            may_print = function.prints != Some(false);
         }
+        self.last = number;
         self.report(number, run_time_ns, failure, more_follows)?;
+        if may_print && more_follows {
+            let has_printed = self.end_output();
+            self.functions.entry(id).and_modify(|function| _ = function.prints.get_or_insert(has_printed));
+            self.now = monotonic_ns();
+        }
         Ok(ControlFlow::Continue(()))
     }
 
@@ -175,11 +193,11 @@ impl<'a> Runner<'a> {
         match many.as_ref().and_then(|result| self.lending.lend(result)) {
             Some(lent) => {
                 self.outbox.add_lent(number, run_time_ns, &lent, self.now);
-                self.flush_stdout();
+                self.end_output();
                 self.outbox.flush()?;
             }
             None => {
-                self.flush_stdout();
+                self.end_output();
                 let result = many.as_deref().or(self.result.few()).unwrap_or_default();
                 self.outbox.send_large(number, run_time_ns, result)?;
             }
@@ -199,7 +217,7 @@ impl<'a> Runner<'a> {
 
     fn flush(&mut self) -> io::Result<()> {
         if self.has_pending {
-            self.flush_stdout();
+            self.end_output();
             self.outbox.flush()?;
             self.has_pending = false;
             self.now = monotonic_ns();
@@ -207,15 +225,17 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// A job's `print!` without a line end would otherwise stay in this process. A thread that a job left behind may hold
-    /// the lock for ever: then the watcher writes the outcomes, and ends the process.
-    fn flush_stdout(&self) {
-        if self.owns_stdout {
-            self.outbox.begin_printing(self.now);
-            // A standard output that cannot be written to is the job's affair.
-            let _ = io::stdout().flush();
-            self.outbox.end_printing();
-        }
+    /// Whatever jobs have printed so far leaves this process, and is told as theirs. A job's `print!` without a line end would
+    /// otherwise stay here. A thread that a job left behind may hold the lock for ever: then the watcher writes the outcomes,
+    /// and ends the process. Tells whether there was something to be told.
+    fn end_output(&self) -> bool {
+        let Some(pipes) = &self.pipes else { return false };
+        self.outbox.begin_printing(self.now);
+        // A standard output that cannot be written to is the job's affair.
+        let _ = io::stdout().flush();
+        flush_stdout_of_c();
+        self.outbox.end_printing();
+        pipes.mark(self.last, self.page)
     }
 }
 

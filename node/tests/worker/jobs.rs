@@ -1,6 +1,7 @@
 //! The functions that the workers under test run.
 
 use std::ffi::{CStr, CString};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio, abort, id};
 use std::sync::Mutex;
@@ -60,7 +61,13 @@ jobs! {
         print!("{out}");
         eprint!("{err}");
     },
-    "print_in_c" => |(line,): (CString,)| print_in_c(&line),
+    "print_in_c" => |(text,): (CString,)| print_in_c(&text),
+    // Shows a text, if there is one, and returns when there is a file at the path, if that is given.
+    "show_and_wait" => |(text, path): (String, Option<String>)| {
+        print!("{text}");
+        std::io::stdout().flush().unwrap();
+        path.iter().for_each(|path| wait_for_file(path.as_ref()));
+    },
     "die_with" => |(last_words,): (String,)| -> () {
         eprint!("{last_words}");
         abort()
@@ -80,9 +87,9 @@ jobs! {
 }
 
 #[expect(unsafe_code, reason = "as code in C does")]
-fn print_in_c(line: &CStr) {
-    // SAFETY: the text ends with a zero.
-    unsafe { libc::puts(line.as_ptr()) };
+fn print_in_c(text: &CStr) {
+    // SAFETY: both texts end with a zero.
+    unsafe { libc::printf(c"%s".as_ptr(), text.as_ptr()) };
 }
 
 fn start_stray() -> Vec<u32> {
