@@ -313,7 +313,7 @@ impl<R> Job<R> {
         let status = self.shared.ask_of_job(move |actor| {
             let status = cell.id().and_then(|id| actor.core.job_status(id))?;
             Some(match status {
-                CoreStatus::Queued => JobStatus::Queued,
+                CoreStatus::Delayed { .. } | CoreStatus::Queued => JobStatus::Queued,
                 CoreStatus::AtNode(node) => JobStatus::AtNode(actor.node_name(node)),
             })
         });

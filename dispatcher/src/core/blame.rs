@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use pp_protocol::{AttemptId, JobId, WorkerDeath};
 
-use super::jobs::Job;
+use super::job::Job;
 use super::{Action, Core, Failure, JobOutcome, NodeKey, Report};
 
 /// One of the times that a job was there when something died.
@@ -35,7 +35,7 @@ impl<T> Job<T> {
 
     /// How often it may be charged.
     fn max_attempts(&self, usual: u32) -> usize {
-        self.options().and_then(|options| options.max_attempts).unwrap_or(usual) as usize
+        self.rare.as_deref().and_then(|rare| rare.max_attempts).unwrap_or(usual) as usize
     }
 
     fn charged(&self) -> usize {
@@ -69,7 +69,7 @@ impl<T> Core<T> {
     ) -> bool {
         let usual = self.config.max_attempts;
         let is_to_be_retried = self.jobs.find(id.job).is_some_and(|job| {
-            let may_be = job.options().is_some_and(|options| options.retry_panics);
+            let may_be = job.rare.as_deref().is_some_and(|rare| rare.retry_panics);
             may_be && job.charged() + 1 < job.max_attempts(usual)
         });
         if is_to_be_retried {
@@ -89,7 +89,9 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         let (maybe_running, others) = attempts.split_at(slots.min(attempts.len()));
-        others.iter().rev().for_each(|id| self.queue_again(id.job));
+        for id in others.iter().rev() {
+            self.queue_again(id.job);
+        }
         let reason = format!("the node was lost while the job may have been running: {reason}");
         for id in maybe_running.iter().rev() {
             let failure = self.failure(*id, key, reason.clone());
@@ -115,18 +117,19 @@ impl<T> Core<T> {
         }
     }
 
-    /// Charges a job, which is at no node any more. Whether it is tried again.
+    /// Charges a job, and tries it again unless that happened too often. True if it is tried again.
     fn charge(&mut self, id: JobId, key: NodeKey, failure: Failure, actions: &mut Vec<Action<T>>) -> bool {
         let usual = self.config.max_attempts;
         let Some(job) = self.jobs.find_mut(id) else { return false };
         job.rare().charges.push(Charge { at: key, failure });
         if job.charged() < job.max_attempts(usual) {
-            self.queue_again(id);
-            return self.jobs.find(id).is_some();
+            return self.queue_again(id);
         }
         let charges = std::mem::take(&mut job.rare().charges);
         let history = charges.into_iter().map(|charge| charge.failure).collect();
-        self.resolve(id, JobOutcome::Lost(history), Some(key), Duration::ZERO, actions);
+        if let Some(job) = self.take_out(id) {
+            self.resolve(id, job, JobOutcome::Lost(history), Some(key), Duration::ZERO, actions);
+        }
         false
     }
 }

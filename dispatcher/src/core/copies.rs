@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use pp_protocol::{AttemptId, JobId, Moment, ToNode};
 
-use super::jobs::{Job, Rare};
-use super::{Action, Core, JobOutcome, NodeKey, Resolution};
+use super::job::{Copying, Owner};
+use super::{Action, Core, JobOutcome, NodeKey};
 
 /// Attempts that have not run for so long are never copied: it would hardly be worth the message.
 const WORTH_COPYING: Duration = Duration::from_millis(20);
@@ -42,8 +42,8 @@ impl<T> Core<T> {
             times.of(function).or(times.mean())
         };
         for (sent, id) in self.copyable.iter().take(LOOKED_AT) {
-            let out = self.jobs.find(*id).filter(|job| job.ticket.is_some() && job.sent_at() == Some(*sent));
-            let Some((at, function)) = out.and_then(|job| Some((job.node?, job.function))) else {
+            let out = self.jobs.find(*id).filter(|job| job.owner.is_submitter());
+            let Some((at, function)) = out.and_then(|job| Some((job.node()?, job.function))) else {
                 stale.push((*sent, *id));
                 continue;
             };
@@ -67,18 +67,13 @@ impl<T> Core<T> {
     }
 
     fn copy(&mut self, id: JobId, idle: NodeKey, actions: &mut Vec<Action<T>>) {
-        let Some(original) = self.jobs.find_mut(id) else { return };
-        let sent = original.rare.as_deref_mut().and_then(|rare| rare.sent_at.take());
-        let mut options = original.options().cloned().unwrap_or_default();
-        options.max_attempts = Some(1);
-        let rare = Rare { options, copy_of: Some(id), ..Rare::default() };
-        let copy = Job::new(None, original.function, original.args.clone(), Some(Box::new(rare)));
-        if let Some(sent) = sent {
-            self.copyable.remove(&(sent, id));
-        }
-        let copy = self.jobs.insert(copy);
+        let Some(original) = self.jobs.find(id) else { return };
+        let copy = self.jobs.insert(original.copy(id));
         if let Some(original) = self.jobs.find_mut(id) {
-            original.rare().copy = Some(copy);
+            let before = std::mem::replace(&mut original.rare().copying, Copying::Copied { copy });
+            if let Copying::Candidate { sent } = before {
+                self.copyable.remove(&(sent, id));
+            }
         }
         let (Some(node), Some(job)) = (self.nodes.get_mut(&idle), self.jobs.find_mut(copy)) else { return };
         let slots = node.status.slots;
@@ -93,27 +88,24 @@ impl<T> Core<T> {
         &mut self,
         id: JobId,
         outcome: JobOutcome,
-        node: Option<NodeKey>,
+        node: NodeKey,
         run_time: Duration,
         actions: &mut Vec<Action<T>>,
     ) {
-        let Some(job) = self.jobs.find(id).filter(|job| job.ticket.is_some()) else { return };
-        let (at, number) = (job.node, job.attempt);
-        let (function, args_bytes) = (job.function, job.args.len());
-        let Some(at) = at else {
-            self.queue.forget_one();
-            return self.resolve(id, outcome, node, run_time, actions);
-        };
-        let resolution = Resolution { outcome, job: id, function, node, run_time, args_bytes };
-        self.resolve_early(at, AttemptId { job: id, number }, resolution, actions);
+        let Some(job) = self.jobs.find(id) else { return };
+        if job.node().is_some() {
+            self.resolve_at_node(id, outcome, node, run_time, actions);
+        } else if let Some(job) = self.take_out(id) {
+            self.resolve(id, job, outcome, Some(node), run_time, actions);
+        }
     }
 
-    /// Nobody needs a copy any more.
-    pub(super) fn cancel_copy(&mut self, copy: Option<JobId>) {
-        let Some((copy, job)) = copy.and_then(|copy| Some((copy, self.jobs.find_mut(copy)?))) else { return };
-        job.rare().copy_of = None;
+    /// Nobody needs this copy any more.
+    pub(super) fn give_up_copy(&mut self, copy: JobId) {
+        let Some(job) = self.jobs.find_mut(copy) else { return };
+        job.owner = Owner::Nobody;
         let attempt = AttemptId { job: copy, number: job.attempt };
-        if let Some(at) = job.node {
+        if let Some(at) = job.node() {
             self.cancelled.entry(at).or_default().push(attempt);
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pp_protocol::{AttemptId, Moment, NodeId, Resume, ToNode, Welcome};
 
-use super::jobs::Job;
+use super::job::Owner;
 use super::nodes::{FailedDial, Node, State};
 use super::random::Random;
 use super::session::{Link, Session};
@@ -135,7 +135,6 @@ impl<T> Core<T> {
         held.sort_unstable();
         for id in self.attempts_at(key).into_iter().rev() {
             if held.binary_search(&id).is_err() {
-                self.take_from_node(id);
                 self.queue_again(id.job);
             }
         }
@@ -144,7 +143,7 @@ impl<T> Core<T> {
     /// The connection may have broken while cancellations were on their way, or before they could be sent.
     fn cancel_again(&mut self, key: NodeKey) {
         let mut cancelled = self.attempts_at(key);
-        cancelled.retain(|id| self.jobs.find(id.job).is_some_and(Job::is_given_up));
+        cancelled.retain(|id| self.jobs.find(id.job).is_some_and(|job| matches!(job.owner, Owner::Nobody)));
         if !cancelled.is_empty() {
             self.cancelled.entry(key).or_default().extend(cancelled);
         }

@@ -10,9 +10,9 @@
 //! `T` is whatever the shell needs to tell the submitter how its job ended; the core hands it back and never looks.
 //!
 //! ```text
-//! job:   queued ──> at a node ──> resolved
-//!          ^            │ node lost, worker died, returned unstarted
-//!          └── front ───┘
+//! job:   delayed ──> queued ──> at a node ──> resolved
+//!                      ^            │ node lost, worker died, returned unstarted
+//!                      └── front ───┘
 //!
 //! node:  Waiting ──> Dialling ──> Connected ──> (silent for 3 s) suspect ──> (5 s) lost
 //!           ^            │            │ closed                                  │
@@ -22,6 +22,8 @@
 
 mod blame;
 mod copies;
+mod delays;
+mod job;
 mod jobs;
 mod links;
 mod lives;
@@ -30,6 +32,8 @@ mod outcomes;
 mod queue;
 mod random;
 mod received;
+mod resolve;
+mod retries;
 mod schedule;
 mod session;
 #[cfg(test)]
@@ -43,6 +47,8 @@ use pp_protocol::{
     ToNode, Welcome,
 };
 
+use self::delays::Delays;
+use self::job::{Copying, Job, Location};
 use self::jobs::Jobs;
 use self::nodes::Node;
 pub use self::nodes::{NodeKind, NodeState, NodeView};
@@ -117,6 +123,8 @@ pub struct JobOptions {
     pub idempotent: bool,
     /// Higher goes first.
     pub priority: i32,
+    /// It is sent to no node before then.
+    pub not_before: Option<Moment>,
 }
 
 /// Something happened.
@@ -262,6 +270,7 @@ pub struct Core<T> {
     random: Random,
     jobs: Jobs<T>,
     queue: Queue,
+    delays: Delays,
     nodes: BTreeMap<NodeKey, Node>,
     /// Nodes that would take another attempt now, the least loaded first.
     takers: BTreeSet<(u32, NodeKey)>,
@@ -309,7 +318,7 @@ impl<T: Ticket> Core<T> {
     /// Takes in what happened at `now`, appending what is to be done to `actions`.
     pub fn handle(&mut self, now: Moment, event: Event<T>, actions: &mut Vec<Action<T>>) {
         match event {
-            Event::Submit(jobs) => self.submit(jobs),
+            Event::Submit(jobs) => self.submit(now, jobs),
             Event::Cancel(jobs) => jobs.into_iter().for_each(|job| self.cancel(job, actions)),
             Event::NodeFound { node, name, kind } => self.node_found(now, node, name, kind, actions),
             Event::NodeGone(node) => self.node_gone(node),
@@ -342,6 +351,7 @@ impl<T> Core<T> {
             config,
             jobs: Jobs::default(),
             queue: Queue::default(),
+            delays: Delays::default(),
             nodes: BTreeMap::new(),
             takers: BTreeSet::new(),
             overfull: BTreeSet::new(),
@@ -363,12 +373,13 @@ impl<T> Core<T> {
             Stalled::Since(since) => Some(since + STALL),
             Stalled::No | Stalled::Reported => None,
         };
-        let more_to_fail = (self.unrunnable.is_some() && self.queue.len() > 0).then_some(Moment(0));
+        let more_to_fail = (self.unrunnable.is_some() && self.any_waits()).then_some(Moment(0));
         self.nodes
             .values()
             .flat_map(|node| [node.redial_at(), node.lives.resting_until()])
             .flatten()
             .chain(self.heartbeat)
+            .chain(self.delays.next())
             .chain(self.recall_due)
             .chain(self.copy_due)
             .chain(stall)
@@ -377,6 +388,7 @@ impl<T> Core<T> {
     }
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        self.release_delayed(now);
         self.redial(now, actions);
         self.end_rests(now);
         self.beat(now, actions);
@@ -420,9 +432,10 @@ impl<T> Core<T> {
     /// Where a job is.
     pub fn job_status(&self, job: JobId) -> Option<JobStatus> {
         let job = self.jobs.find(job)?;
-        Some(match job.node {
-            None => JobStatus::Queued,
-            Some(node) => JobStatus::AtNode(node),
+        Some(match &job.location {
+            Location::Delayed { until, .. } => JobStatus::Delayed { until: *until },
+            Location::Queued => JobStatus::Queued,
+            Location::AtNode { node, .. } => JobStatus::AtNode(*node),
         })
     }
 
@@ -438,8 +451,11 @@ impl<T> Core<T> {
             at_nodes += attempts.len();
             for (position, place) in attempts.iter().enumerate() {
                 let job = self.jobs.at(*place).expect("an attempt at a node is of a job");
-                assert_eq!(job.node, Some(*key), "the job of an attempt at a node is at that node");
-                assert_eq!(job.position as usize, position, "a job knows where its node keeps it");
+                let Location::AtNode { node, position: known, .. } = job.location else {
+                    panic!("the job of an attempt at a node is at a node");
+                };
+                assert_eq!(node, *key, "the job of an attempt at a node is at that node");
+                assert_eq!(known as usize, position, "a job knows where its node keeps it");
             }
             let taker = self.takers.iter().find(|(_, taker)| taker == key).map(|(load, _)| *load);
             assert_eq!(taker, node.takes_at_load(), "a node is a taker exactly while it takes work");
@@ -449,13 +465,42 @@ impl<T> Core<T> {
                 "a node with more than it has slots is known"
             );
         }
-        assert_eq!(self.jobs.len(), self.queue.len() + at_nodes, "every job is in the queue or at a node");
+        let waiting = self.queue.len() + self.delays.len();
+        assert_eq!(self.jobs.len(), waiting + at_nodes, "every job is delayed, in the queue, or at a node");
+        self.jobs.iter().for_each(|(id, job)| self.check_job(id, job));
+    }
+
+    fn check_job(&self, id: JobId, job: &Job<T>) {
+        match &job.location {
+            Location::Delayed { until, number } => {
+                assert!(
+                    self.delays.holds(*until, *number, id),
+                    "a job that is delayed is listed under its time"
+                );
+            }
+            Location::Queued => {}
+            Location::AtNode { .. } => {
+                if let Copying::Candidate { sent } = job.copying() {
+                    let is_listed = self.copyable.contains(&(sent, id)) || !job.owner.is_submitter();
+                    assert!(is_listed, "a job that may be copied is listed under the time it was sent");
+                }
+                return;
+            }
+        }
+        assert!(job.owner.is_submitter(), "somebody waits for what waits");
+        let is_candidate = matches!(job.copying(), Copying::Candidate { .. });
+        assert!(!is_candidate, "what is copied is at a node");
     }
 }
 
 /// Where an unresolved job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobStatus {
+    /// Not to be sent before then.
+    Delayed {
+        /// The time.
+        until: Moment,
+    },
     /// Waiting for a node.
     Queued,
     /// At this node: waiting there, or running.

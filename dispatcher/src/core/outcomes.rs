@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pp_protocol::{AttemptId, Ended, FromNode, JobId, Moment, Outcome, Payload, ProgramRefusal, ToNode};
 
-use super::jobs::Job;
+use super::job::{Job, Location, Owner};
 use super::nodes::{FailedDial, Node, State};
 use super::session::{Link, Session};
 use super::{Action, Core, Failure, JobOutcome, NodeKey, NodeKind, Report, Resolution};
@@ -89,7 +89,7 @@ impl<T> Core<T> {
 
     fn outcome(&mut self, key: NodeKey, outcome: Outcome, actions: &mut Vec<Action<T>>) {
         let Outcome { id, run_time_ns, mut ended } = outcome;
-        let is_current = |job: &Job<T>| job.attempt == id.number && job.node == Some(key);
+        let is_current = |job: &Job<T>| job.attempt == id.number && job.node() == Some(key);
         if let Ended::Succeeded(result) = &mut ended
             && let Some(job) = self.jobs.remove_if(id.job, |job| is_current(job) && job.rare.is_none())
         {
@@ -115,11 +115,11 @@ impl<T> Core<T> {
     ) {
         if let Some(node) = self.nodes.get_mut(&key) {
             node.ran(job.function, run_time_ns);
-            if let Some(session) = node.session_mut() {
-                session.forget(job.position, job.large_args(), &mut self.jobs);
+            if let (Some(session), Location::AtNode { position, .. }) = (node.session_mut(), &job.location) {
+                session.forget(*position, job.large_args(), &mut self.jobs);
             }
         }
-        if let Some(ticket) = job.ticket {
+        if let Owner::Submitter(ticket) = job.owner {
             let resolution = Resolution {
                 outcome: JobOutcome::Succeeded(result),
                 job: id,
@@ -140,7 +140,6 @@ impl<T> Core<T> {
         ended: Ended,
         actions: &mut Vec<Action<T>>,
     ) {
-        self.take_from_node(id);
         let has_run = !matches!(ended, Ended::Returned | Ended::Cancelled);
         if let (Some(node), Some(job), true) = (self.nodes.get_mut(&key), self.jobs.find(id.job), has_run) {
             node.ran(job.function, run_time_ns);
@@ -148,7 +147,10 @@ impl<T> Core<T> {
         let outcome = match ended {
             Ended::Succeeded(result) => JobOutcome::Succeeded(result),
             // Nobody waits for what was cancelled here. What the node cancelled by itself has not been tried.
-            Ended::Returned | Ended::Cancelled => return self.queue_again(id.job),
+            Ended::Returned | Ended::Cancelled => {
+                self.queue_again(id.job);
+                return;
+            }
             Ended::WorkerDied(death) => return self.blame_for_worker(id, key, &death, actions),
             Ended::Panicked(panic) => {
                 if self.blame_for_panic(id, key, &panic, actions) {
@@ -165,19 +167,8 @@ impl<T> Core<T> {
             Ended::BadArguments(reason) => JobOutcome::BadArguments(reason),
             Ended::BadResult(reason) => JobOutcome::BadResult(reason),
         };
-        self.resolve(id.job, outcome, Some(key), Duration::from_nanos(run_time_ns), actions);
-    }
-
-    /// The job's attempt is no longer at its node.
-    pub(super) fn take_from_node(&mut self, id: AttemptId) {
-        let Some(job) = self.jobs.find_mut(id.job) else { return };
-        if let Some(sent) = job.rare.as_deref_mut().and_then(|rare| rare.sent_at.take()) {
-            self.copyable.remove(&(sent, id.job));
-        }
-        let (position, args) = (job.position, job.large_args());
-        let node = job.node.take().and_then(|key| self.nodes.get_mut(&key));
-        if let Some(session) = node.and_then(Node::session_mut) {
-            session.forget(position, args, &mut self.jobs);
+        if let Some(job) = self.take_out(id.job) {
+            self.resolve(id.job, job, outcome, Some(key), Duration::from_nanos(run_time_ns), actions);
         }
     }
 

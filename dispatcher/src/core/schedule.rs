@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pp_protocol::{Moment, ToNode};
 
+use super::job::Copying;
 use super::nodes::{Node, State};
 use super::queue::Verdict;
 use super::{Action, Core, NodeKey};
@@ -60,7 +61,7 @@ impl<T> Core<T> {
             }
             let (jobs, it, mut other) = (&self.jobs, &*session, None);
             let taken = self.queue.take(|id| match jobs.find(id) {
-                Some(job) if job.node.is_some() => Verdict::Drop,
+                Some(job) if !job.is_queued() => Verdict::Drop,
                 Some(job) if elsewhere && job.avoids(key) => Verdict::Leave,
                 Some(job) if function != Some(job.function) => {
                     other = Some(job.function);
@@ -79,8 +80,10 @@ impl<T> Core<T> {
             }
             let Some(id) = taken else { break };
             let Some(job) = self.jobs.find_mut(id) else { continue };
-            if job.options().is_some_and(|options| options.idempotent) && job.rare().copy.is_none() {
-                job.rare().sent_at = Some(now);
+            if let Some(rare) = job.rare.as_deref_mut()
+                && rare.copying == Copying::Possible
+            {
+                rare.copying = Copying::Candidate { sent: now };
                 self.copyable.insert((now, id));
             }
             attempts.push(session.take_on(key, status.slots, id, job));

@@ -18,7 +18,8 @@ use pp_protocol::{
 };
 
 use super::NodeKey;
-use super::jobs::{ArgsBytes, Job, Jobs, LARGE_ARGS};
+use super::job::{ArgsBytes, Job, LARGE_ARGS, Location};
+use super::jobs::Jobs;
 use super::received::Received;
 
 /// Limit on the size of all large arguments that a node is sent ahead of its slots. A fast network carries less in the
@@ -170,6 +171,7 @@ impl Session {
         args_bytes < LARGE_ARGS || self.attempts.is_empty() || self.has_room_for_large(args_bytes, status)
     }
 
+    #[inline(never)]
     fn has_room_for_large(&self, args_bytes: usize, status: &NodeStatus) -> bool {
         let bytes = args_bytes as u64;
         let at_node = match status.memory_total {
@@ -192,23 +194,13 @@ impl Session {
 
     /// The next attempt of a job is sent to this node, which is `key`.
     pub(super) fn take_on<T>(&mut self, key: NodeKey, slots: u32, id: JobId, job: &mut Job<T>) -> Attempt {
-        job.attempt += 1;
-        job.node = Some(key);
-        job.position = self.attempts.len() as u32;
+        let (position, sent_ahead) = (self.attempts.len() as u32, !self.has_free_slot(slots));
         self.sent = self.sent.wrapping_add(1);
-        job.sent = self.sent;
-        job.sent_ahead = !self.has_free_slot(slots);
-        if let Some(args) = job.large_args() {
+        self.attempts.push(id.place());
+        if let Some(args) = ArgsBytes::of(&job.args, sent_ahead) {
             self.args.add(args);
         }
-        self.attempts.push(id.place());
-        let limit = job.time_limit();
-        Attempt {
-            id: AttemptId { job: id, number: job.attempt },
-            function: job.function,
-            time_limit_ns: limit.map_or(0, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
-            args: job.args.clone(),
-        }
+        job.next_attempt(id, Location::AtNode { node: key, position, sent: self.sent, sent_ahead })
     }
 
     /// The attempt at this position, with these arguments, is no longer at the node.
@@ -219,19 +211,24 @@ impl Session {
         self.attempts.swap_remove(position as usize);
         if let Some(moved) = self.attempts.get(position as usize)
             && let Some(moved) = jobs.at_mut(*moved)
+            && let Location::AtNode { position: known, .. } = &mut moved.location
         {
-            moved.position = position;
+            *known = position;
         }
     }
 
     /// What is at the node, in the order it was sent.
     pub(super) fn in_order<T>(&self, jobs: &Jobs<T>) -> Vec<AttemptId> {
-        let known = self.attempts.iter().filter_map(|place| jobs.at(*place).map(|job| (*place, job)));
-        let mut attempts: Vec<_> = known
-            .map(|(place, job)| (self.sent.wrapping_sub(job.sent), jobs.id(place), job.attempt))
-            .collect();
-        attempts.sort_unstable_by_key(|(age, ..)| std::cmp::Reverse(*age));
-        attempts.into_iter().map(|(_, job, number)| AttemptId { job, number }).collect()
+        let attempts = self.attempts.iter().filter_map(|place| {
+            let job = jobs.at(*place)?;
+            let Location::AtNode { sent, .. } = job.location else { return None };
+            let id = AttemptId { job: JobId::new(*place, job.generation), number: job.attempt };
+            // Numbers wrap around; how many were sent since does not.
+            Some((self.sent.wrapping_sub(sent), id))
+        });
+        let mut attempts: Vec<_> = attempts.collect();
+        attempts.sort_unstable_by_key(|(sent_since, _)| std::cmp::Reverse(*sent_since));
+        attempts.into_iter().map(|(_, id)| id).collect()
     }
 
     /// An attempt of it ended.

@@ -85,6 +85,7 @@ impl JobSpec {
             retry_panics: self.retry_panics,
             idempotent: self.idempotent,
             priority: self.priority,
+            not_before: None,
         };
         (options != JobOptions::default()).then(|| Box::new(options))
     }

@@ -1,0 +1,127 @@
+//! How jobs end: whoever is to be told is told once, and the job is forgotten.
+//!
+//! A job that its submitter cancels, or whose copy is faster, is resolved while it is at a node. It stays there without an
+//! owner until the node has answered the order to cancel it.
+
+use std::time::Duration;
+
+use pp_protocol::limits::LIST_ITEMS;
+use pp_protocol::{AttemptId, JobId, ToNode};
+
+use super::job::{Copying, Job, Owner};
+use super::queue::Verdict;
+use super::{Action, Core, JobOutcome, NodeKey, Resolution};
+
+/// Jobs that fail in one turn where none can run.
+const FAILED_AT_ONCE: usize = 8_192;
+
+impl<T> Core<T> {
+    /// Tells whoever is to be told how this job ended, which was at no node any more.
+    pub(super) fn resolve(
+        &mut self,
+        id: JobId,
+        job: Job<T>,
+        outcome: JobOutcome,
+        node: Option<NodeKey>,
+        run_time: Duration,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let copying = job.copying();
+        match job.owner {
+            Owner::Submitter(ticket) => {
+                let (function, args_bytes) = (job.function, job.args.len());
+                let resolution = Resolution { outcome, job: id, function, node, run_time, args_bytes };
+                actions.push(Action::Resolve(ticket, resolution));
+            }
+            Owner::Original(original) => {
+                if let (JobOutcome::Succeeded(_), Some(node)) = (&outcome, node) {
+                    self.resolve_by_copy(original, outcome, node, run_time, actions);
+                }
+            }
+            Owner::Nobody => {}
+        }
+        if let Copying::Copied { copy } = copying {
+            self.give_up_copy(copy);
+        }
+    }
+
+    /// The submitter is answered at once; if the job is at a node, its worker is killed there.
+    pub(super) fn cancel(&mut self, id: JobId, actions: &mut Vec<Action<T>>) {
+        let Some(job) = self.jobs.find(id) else { return };
+        if let Some(node) = job.node() {
+            self.resolve_at_node(id, JobOutcome::Cancelled, node, Duration::ZERO, actions);
+        } else if let Some(job) = self.take_out(id) {
+            self.resolve(id, job, JobOutcome::Cancelled, None, Duration::ZERO, actions);
+        }
+    }
+
+    /// Tells the submitter of a job that is at a node how it ended, and cancels it there. `node` is where that came from.
+    pub(super) fn resolve_at_node(
+        &mut self,
+        id: JobId,
+        outcome: JobOutcome,
+        node: NodeKey,
+        run_time: Duration,
+        actions: &mut Vec<Action<T>>,
+    ) {
+        let Some(ticket) = self.jobs.take_ticket(id) else { return };
+        let Some(job) = self.jobs.find(id) else { return };
+        let (function, args_bytes) = (job.function, job.args.len());
+        let attempt = AttemptId { job: id, number: job.attempt };
+        if let Some(at) = job.node() {
+            self.cancelled.entry(at).or_default().push(attempt);
+        }
+        if let Copying::Copied { copy } = job.copying() {
+            self.give_up_copy(copy);
+        }
+        let node = Some(node);
+        let resolution = Resolution { outcome, job: id, function, node, run_time, args_bytes };
+        actions.push(Action::Resolve(ticket, resolution));
+    }
+
+    /// Tells nodes what the event at hand gave up of what is at them: as few messages for as many as there are.
+    pub(super) fn send_cancellations(&mut self, actions: &mut Vec<Action<T>>) {
+        while let Some((node, attempts)) = self.cancelled.pop_first() {
+            for some in attempts.chunks(LIST_ITEMS) {
+                self.send_if_connected(node, ToNode::Cancel(some.to_vec()), actions);
+            }
+        }
+    }
+
+    /// Once it is known that no node will ever run this program, waiting would be for ever. So many jobs fail at once; the
+    /// next tick is due at once while there are more.
+    pub(super) fn fail_if_unrunnable(&mut self, actions: &mut Vec<Action<T>>) {
+        let Some(failure) = self.unrunnable.clone() else { return };
+        for _ in 0..FAILED_AT_ONCE {
+            let Some((id, job)) = self.pop_waiting() else { return };
+            let outcome = JobOutcome::Lost(vec![failure.clone()]);
+            self.resolve(id, job, outcome, None, Duration::ZERO, actions);
+        }
+    }
+
+    /// Whether jobs wait, be it for a node or for their time.
+    pub(super) fn any_waits(&self) -> bool {
+        self.queue.len() + self.delays.len() > 0
+    }
+
+    /// Forgets the first job that waits.
+    fn pop_waiting(&mut self) -> Option<(JobId, Job<T>)> {
+        let jobs = &self.jobs;
+        let queued = self.queue.take(|id| match jobs.find(id) {
+            Some(job) if job.is_queued() => Verdict::Take,
+            _ => Verdict::Drop,
+        });
+        let id = queued.or_else(|| self.delays.pop())?;
+        self.jobs.remove(id).map(|job| (id, job))
+    }
+
+    /// Every handle resolves, every node is told.
+    pub(super) fn shutdown(&mut self, actions: &mut Vec<Action<T>>) {
+        self.leave_all_nodes(actions);
+        for id in self.jobs.iter().map(|(id, _)| id).collect::<Vec<_>>() {
+            let Some(job) = self.take_out(id) else { continue };
+            let node = job.node();
+            self.resolve(id, job, JobOutcome::Cancelled, node, Duration::ZERO, actions);
+        }
+    }
+}

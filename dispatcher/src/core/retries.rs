@@ -1,0 +1,65 @@
+//! Jobs that come back without an outcome: they are tried again, in front of the queue.
+//!
+//! A node gave an attempt back that had not started, a connection broke while it was on its way, the node was lost, or
+//! the job was charged and may be charged again (`blame.rs`). Attempts are numbered on, so that an outcome of an earlier
+//! one is known for that (`outcomes.rs`).
+
+use pp_protocol::JobId;
+
+use super::job::{ArgsBytes, Copying, Job, Location};
+use super::nodes::Node;
+use super::{Core, NodeKey};
+
+impl<T> Core<T> {
+    /// Puts a job whose attempt came to nothing in front of the queue, if a submitter waits for it; else forgets it. True
+    /// if it is tried again.
+    pub(super) fn queue_again(&mut self, id: JobId) -> bool {
+        let Some(job) = self.jobs.find_mut(id) else { return false };
+        if !job.owner.is_submitter() {
+            self.take_out(id);
+            return false;
+        }
+        let priority = job.priority();
+        self.leave_node(id);
+        self.queue.push_front(priority, id);
+        true
+    }
+
+    /// The attempt of this job is no longer at its node; it is queued.
+    fn leave_node(&mut self, id: JobId) {
+        let Some(job) = self.jobs.find_mut(id) else { return };
+        let args = job.large_args();
+        let Location::AtNode { node, position, .. } = job.location else { return };
+        job.location = Location::Queued;
+        if let Some(rare) = job.rare.as_deref_mut()
+            && let Copying::Candidate { sent } = rare.copying
+        {
+            rare.copying = Copying::Possible;
+            self.copyable.remove(&(sent, id));
+        }
+        self.forget_attempt(node, position, args);
+    }
+
+    /// Forgets a job, and takes it from where it is.
+    pub(super) fn take_out(&mut self, id: JobId) -> Option<Job<T>> {
+        let job = self.jobs.remove(id)?;
+        match job.location {
+            Location::Delayed { until, number } => self.delays.remove(until, number),
+            Location::Queued => self.queue.forget_one(),
+            Location::AtNode { node, position, .. } => {
+                if let Copying::Candidate { sent } = job.copying() {
+                    self.copyable.remove(&(sent, id));
+                }
+                self.forget_attempt(node, position, job.large_args());
+            }
+        }
+        Some(job)
+    }
+
+    /// The attempt at this position, with these arguments, is no longer at the node. If the node was lost, nothing is.
+    fn forget_attempt(&mut self, node: NodeKey, position: u32, args: Option<ArgsBytes>) {
+        if let Some(session) = self.nodes.get_mut(&node).and_then(Node::session_mut) {
+            session.forget(position, args, &mut self.jobs);
+        }
+    }
+}
