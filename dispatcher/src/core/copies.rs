@@ -103,7 +103,7 @@ impl<T> Core<T> {
     /// Nobody needs this copy any more.
     pub(super) fn give_up_copy(&mut self, copy: JobId) {
         let Some(job) = self.jobs.find_mut(copy) else { return };
-        job.owner = Owner::Nobody;
+        let Owner::Original(_) = std::mem::replace(&mut job.owner, Owner::Nobody) else { return };
         let attempt = AttemptId { job: copy, number: job.attempt };
         if let Some(at) = job.node() {
             self.cancelled.entry(at).or_default().push(attempt);

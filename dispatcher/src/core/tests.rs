@@ -1,5 +1,7 @@
 //! Event in, exact actions out, nothing left over.
 
+mod delays;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -286,6 +288,23 @@ fn a_copy_that_is_slower_is_cancelled() {
     assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A), cancel]);
     assert_eq!(dispatcher.outcomes(B, 0, vec![succeeded(1, 1)]), [], "it was done all the same");
     assert_eq!((dispatcher.core.unresolved(), dispatcher.core.kept()), (0, 0));
+}
+
+#[test]
+fn a_copy_that_nobody_needs_any_more_is_cancelled_once() {
+    let mut dispatcher = with_a_copy();
+    let cancel = |node, job| Action::Send(node, ToNode::Cancel(vec![id(job, 1)]));
+    assert_eq!(
+        dispatcher.on(Event::Cancel(vec![JobId::new(0, 0)])),
+        [resolve(0, Some(A), 0, JobOutcome::Cancelled), cancel(A, 0), cancel(B, 1)]
+    );
+    assert_eq!(
+        dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]),
+        [],
+        "the result overtook the order to cancel"
+    );
+    assert_eq!(dispatcher.outcomes(B, 0, vec![ended(1, 1, Ended::Cancelled)]), []);
+    assert_eq!(dispatcher.core.kept(), 0);
 }
 
 #[test]
