@@ -14,6 +14,8 @@ pub(super) const MOST_SLOWNESS: u32 = 8;
 
 /// How long after its submission a job is cancelled at the latest.
 pub(super) const LAST_CANCELLATION: Duration = Duration::from_secs(6);
+/// How long after its submission a job may be sent at the latest.
+pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(4);
 /// How long it takes to start the workers that a job kills, at most.
 const LONGEST_START: Duration = Duration::from_millis(500);
 
@@ -75,17 +77,20 @@ pub(super) struct JobSpec {
     /// Bytes of its arguments and of its result.
     pub(super) weight: usize,
     pub(super) prints: bool,
+    /// How long after its submission it may be sent.
+    pub(super) delay: Option<Duration>,
 }
 
 impl JobSpec {
-    pub(super) fn options(&self) -> Option<Box<JobOptions>> {
+    /// Its options, if it is submitted now.
+    pub(super) fn options(&self, now: Moment) -> Option<Box<JobOptions>> {
         let options = JobOptions {
             time_limit: self.time_limit,
             max_attempts: self.max_attempts,
             retry_panics: self.retry_panics,
             idempotent: self.idempotent,
             priority: self.priority,
-            not_before: None,
+            not_before: self.delay.map(|delay| now + delay),
         };
         (options != JobOptions::default()).then(|| Box::new(options))
     }
@@ -108,6 +113,8 @@ pub(super) struct JobRecord {
     copies: u32,
     /// When the last one was.
     sent_at: Moment,
+    /// None is sent before then.
+    not_before: Moment,
     /// The node and the time of each run.
     runs: Vec<(usize, Moment)>,
     /// Workers that died while they ran it, and not because the node wanted it.
@@ -139,6 +146,7 @@ impl Ledger {
             attempts: 0,
             copies: 0,
             sent_at: Moment(0),
+            not_before: Moment(0),
             runs: Vec::new(),
             deaths: 0,
             kills: 0,
@@ -161,11 +169,17 @@ impl Ledger {
         self.unresolved
     }
 
+    /// The longest time before a job may be sent.
+    fn longest_delay(&self) -> Duration {
+        self.jobs.iter().flatten().filter_map(|job| job.spec.delay).max().unwrap_or_default()
+    }
+
     /// How long all jobs together may take, the longest of them on a slow node, and each tried twice.
     pub(super) fn longest_time(&self) -> Duration {
         let ending = self.jobs.iter().flatten().filter(|job| job.spec.fate != Fate::Endless);
         let times: Vec<_> = ending.map(|job| job.spec.run_time).collect();
-        times.iter().sum::<Duration>() * 2 + times.iter().max().copied().unwrap_or_default() * MOST_SLOWNESS
+        let longest = times.iter().max().copied().unwrap_or_default();
+        self.longest_delay() + times.iter().sum::<Duration>() * 2 + longest * MOST_SLOWNESS
     }
 
     /// How long all jobs together should take at the most on so many slots, if each needs so much more.
@@ -176,7 +190,8 @@ impl Ledger {
             Fate::Poison | Fate::Panics => job.spec.run_time * job.spec.max_attempts() + LONGEST_START,
         };
         let times: Vec<_> = self.jobs.iter().flatten().map(|job| time(job) + each).collect();
-        times.iter().sum::<Duration>() / slots + times.iter().max().copied().unwrap_or_default()
+        let longest = times.iter().max().copied().unwrap_or_default();
+        self.longest_delay() + times.iter().sum::<Duration>() / slots + longest
     }
 
     pub(super) fn first_unresolved(&self) -> Option<String> {
@@ -196,9 +211,16 @@ impl Ledger {
         self.attempts.get(&(site, attempt)).copied()
     }
 
+    pub(super) fn submitted(&mut self, job: JobName, now: Moment) {
+        let record = self.job_mut(job);
+        record.is_submitted = true;
+        record.not_before = now + record.spec.delay.unwrap_or_default();
+    }
+
     pub(super) fn sent(&mut self, job: JobName, attempt: AttemptId, now: Moment) {
         self.attempts.insert((job.site as usize, attempt), job);
         let record = self.job_mut(job);
+        assert!(now >= record.not_before, "{job} is sent before its time");
         assert!(record.resolved.is_none(), "{job} is sent after it was resolved");
         // A copy is a job of its own, and so its attempt is the first.
         if record.spec.idempotent && record.attempts > 0 && attempt.number == 1 {

@@ -7,11 +7,13 @@ use std::time::Duration;
 use pp_protocol::FunctionId;
 
 use super::faults::Kind;
-use super::ledger::{Fate, JobSpec, LAST_CANCELLATION};
+use super::ledger::{Fate, JobSpec, LAST_CANCELLATION, LONGEST_DELAY};
 use crate::random::Random;
 
 /// Arguments of this size count as large.
 const LARGE_WEIGHT: usize = 5_000;
+/// Of a job that is not to be sent at once.
+const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Debug)]
 pub(super) struct Options {
@@ -47,6 +49,7 @@ pub(super) struct Options {
     longest: Duration,
     odd_jobs_percent: u64,
     cancels_percent: u64,
+    delays_percent: u64,
 }
 
 impl Options {
@@ -93,6 +96,7 @@ impl Options {
             longest,
             odd_jobs_percent: random.within(0..=30),
             cancels_percent: if random.percent(50) { random.within(0..=30) } else { 0 },
+            delays_percent: if random.percent(30) { random.within(0..=50) } else { 0 },
         }
     }
 
@@ -145,6 +149,9 @@ impl Options {
                 _ => 0,
             },
             prints: random.percent(20),
+            delay: random
+                .percent(self.delays_percent)
+                .then(|| random.magnitude(SHORTEST_DELAY, LONGEST_DELAY)),
         }
     }
 }

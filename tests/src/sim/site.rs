@@ -242,13 +242,14 @@ impl World {
             let job = JobName { site: site as u32, number: *number };
             let id = Rc::<Cell<Option<JobId>>>::default();
             self.sites[site].ids.insert(*number, Rc::clone(&id));
-            let record = self.ledger.job_mut(job);
-            record.is_submitted = true;
+            self.ledger.submitted(job, self.now);
+            let spec = &self.ledger.job(job).spec;
+            let options = spec.options(self.now);
             new.push(NewJob {
                 ticket: SimTicket { job, id },
-                function: record.spec.function,
-                args: job.args(record.spec.weight),
-                options: record.spec.options(),
+                function: spec.function,
+                args: job.args(spec.weight),
+                options: self.spoil_options(options),
             });
         }
         self.site_event(site, Event::Submit(new));

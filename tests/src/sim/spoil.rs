@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pp_dispatcher::core::JobOptions;
 use pp_protocol::{Ended, FromNode, Outcome, ToNode};
 
 use super::World;
@@ -30,6 +31,8 @@ pub enum Mistake {
     AcknowledgeTooMuch,
     /// Attempts are cancelled instead of recalled.
     CancelUnasked,
+    /// A job that is not to be sent before a time is submitted as one that may be.
+    ForgetDelay,
     /// A worker is said to be gone while it lives: its slot is used twice.
     FreeSlotTwice,
 }
@@ -46,6 +49,7 @@ impl Mistake {
         Self::SwallowAcknowledgements,
         Self::AcknowledgeTooMuch,
         Self::CancelUnasked,
+        Self::ForgetDelay,
         Self::FreeSlotTwice,
     ];
 }
@@ -110,6 +114,14 @@ impl World {
             ToNode::Ack(_) if self.spoiler.mistake == Some(Mistake::SwallowAcknowledgements) => 0,
             _ => 1,
         }
+    }
+
+    pub(super) fn spoil_options(&mut self, options: Option<Box<JobOptions>>) -> Option<Box<JobOptions>> {
+        let mut options = options?;
+        if options.not_before.is_some() && self.spoiler.strikes(Mistake::ForgetDelay, &mut self.random) {
+            options.not_before = None;
+        }
+        Some(options)
     }
 
     pub(super) fn times_to_settle(&mut self) -> u32 {
