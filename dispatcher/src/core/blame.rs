@@ -1,4 +1,4 @@
-//! Blame: which job is charged when something dies, and what becomes of it then.
+//! Blame: the job that is charged when something dies, and what becomes of it.
 //!
 //! | what died | who is charged |
 //! |---|---|
@@ -19,7 +19,7 @@ use pp_protocol::{AttemptId, JobId, WorkerDeath};
 use super::job::Job;
 use super::{Action, Core, Failure, JobOutcome, NodeKey, Report};
 
-/// One of the times that a job was there when something died.
+/// An attempt that may have been the cause of a death.
 #[derive(Debug)]
 pub(super) struct Charge {
     at: NodeKey,
@@ -27,19 +27,25 @@ pub(super) struct Charge {
 }
 
 impl<T> Job<T> {
-    /// Whether this node is the one that just failed it.
+    /// Whether the last attempt for which it was charged was at this node.
     pub(super) fn avoids(&self, node: NodeKey) -> bool {
         let last = self.rare.as_deref().and_then(|rare| rare.charges.last());
         last.is_some_and(|charge| charge.at == node)
     }
 
-    /// How often it may be charged.
+    /// Number of charges with which it is held for poison; `usual` if it has no number of its own.
     fn max_attempts(&self, usual: u32) -> usize {
         self.rare.as_deref().and_then(|rare| rare.max_attempts).unwrap_or(usual) as usize
     }
 
+    /// Attempts for which it was charged.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &Failure> {
+        let charges = self.rare.as_deref().map_or(&[][..], |rare| &rare.charges);
+        charges.iter().map(|charge| &charge.failure)
+    }
+
     fn charged(&self) -> usize {
-        self.rare.as_deref().map_or(0, |rare| rare.charges.len())
+        self.failures().count()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Copies of stragglers: when nothing waits and slots idle, an attempt that takes long gets a second one elsewhere.
 //!
-//! Only jobs whose submitter said that they may run twice are copied. A copy is a job of its own that nobody waits for:
-//! if it succeeds first, the original is resolved with its result and cancelled where it runs; whatever else becomes of
-//! it is of no interest. (Zaharia et al., "Improving MapReduce Performance in Heterogeneous Environments", 2008.)
+//! Only jobs whose submitter said that they may run twice are copied. A copy is a job of its own whose owner is the original:
+//! if it succeeds first, the original is resolved with its result and cancelled where it runs; any other outcome of it is of
+//! no interest. (Zaharia et al., "Improving MapReduce Performance in Heterogeneous Environments", 2008.)
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use pp_protocol::{AttemptId, JobId, Moment, ToNode};
 use super::job::{Copying, Owner};
 use super::{Action, Core, JobOutcome, NodeKey};
 
-/// Attempts that have not run for so long are never copied: it would hardly be worth the message.
+/// Run time before which an attempt is never copied: it would hardly be worth the message.
 const WORTH_COPYING: Duration = Duration::from_millis(20);
 /// A node whose attempts take at most so many percent of the time gets copies even of what does not take long.
 const MUCH_FASTER_PERCENT: u64 = 67;
-/// So many of the attempts that are out longest are looked at.
+/// Limit on the attempts that are looked at, those that are out longest first.
 const LOOKED_AT: usize = 16;
 
 impl<T> Core<T> {
-    /// Gives idle slots copies of what takes long. To be called when nothing waits.
+    /// Gives idle slots copies of attempts that take long. To be called when nothing waits.
     pub(super) fn copy_stragglers(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         while let Some(idle) = self.idle_node() {
             let Some(id) = self.straggler(now, idle) else { return };

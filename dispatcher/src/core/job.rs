@@ -1,4 +1,4 @@
-//! A job, and what can be true of it at a time.
+//! A job and its states.
 //!
 //! ```text
 //! location:  Delayed ──> Queued ──> AtNode ──> forgotten
@@ -30,11 +30,10 @@ pub(super) struct Job<T> {
     pub(super) args: Payload,
     pub(super) location: Location,
     pub(super) owner: Owner<T>,
-    /// Fields that most jobs do not use.
     pub(super) rare: Option<Box<Rare>>,
 }
 
-/// Where a job is.
+/// Location of a job.
 #[derive(Debug)]
 pub(super) enum Location {
     /// Not to be sent before then; of those with the same time, the one with the lower number is first (`delays.rs`).
@@ -53,7 +52,7 @@ pub(super) enum Location {
     },
 }
 
-/// Who is told how a job ends.
+/// Whoever is told how a job ends.
 #[derive(Debug)]
 pub(super) enum Owner<T> {
     /// Whoever submitted it.
@@ -64,7 +63,7 @@ pub(super) enum Owner<T> {
     Nobody,
 }
 
-/// Whether a job gets a second attempt elsewhere while the first one takes long.
+/// State of the copy that a job may get elsewhere while its attempt takes long (`copies.rs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Copying {
     /// It may not be run twice, or is a copy.
@@ -78,6 +77,7 @@ pub(super) enum Copying {
     Copied { copy: JobId },
 }
 
+/// Fields that most jobs do not use.
 #[derive(Debug, Default)]
 pub(super) struct Rare {
     pub(super) time_limit: Option<Duration>,
@@ -85,7 +85,7 @@ pub(super) struct Rare {
     pub(super) retry_panics: bool,
     pub(super) priority: i32,
     pub(super) copying: Copying,
-    /// The times it was there when something died.
+    /// Attempts for which it was charged.
     pub(super) charges: Vec<Charge>,
 }
 
@@ -162,7 +162,7 @@ impl<T> Job<T> {
         Self::new(Owner::Original(id), self.function, self.args.clone(), Some(Box::new(rare)))
     }
 
-    /// The node it is at.
+    /// The node that it is at.
     pub(super) fn node(&self) -> Option<NodeKey> {
         match self.location {
             Location::AtNode { node, .. } => Some(node),
@@ -174,7 +174,7 @@ impl<T> Job<T> {
         matches!(self.location, Location::Queued)
     }
 
-    /// Its next attempt, which goes to a node.
+    /// Next attempt, and where that is from now on.
     pub(super) fn next_attempt(&mut self, id: JobId, location: Location) -> Attempt {
         self.attempt += 1;
         self.location = location;

@@ -1,4 +1,4 @@
-//! Jobs that are kept: each at a place, found by identifier without a search.
+//! The table of jobs: each has a place, by which its identifier finds it without a search. Jobs enter it here.
 
 use std::ops::Range;
 
@@ -39,7 +39,7 @@ impl<T> Default for Jobs<T> {
 }
 
 impl<T> Jobs<T> {
-    /// Jobs kept, the cancelled ones whose node has not answered among them.
+    /// Number of jobs, among them those that are told of and whose node has not answered.
     pub(super) fn len(&self) -> usize {
         self.places as usize - self.free.len()
     }
@@ -120,7 +120,7 @@ impl<T> Jobs<T> {
         self.remove_if(id, |_| true)
     }
 
-    /// The same if it is as `condition` says.
+    /// Forgets a job that meets the condition.
     #[inline]
     pub(super) fn remove_if(&mut self, id: JobId, condition: impl FnOnce(&Job<T>) -> bool) -> Option<Job<T>> {
         let place = self.place_mut(id.place())?;

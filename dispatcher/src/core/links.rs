@@ -10,14 +10,14 @@ use super::random::Random;
 use super::session::{Link, Session};
 use super::{Action, Core, DialFailure, NodeKey, NodeKind, Report};
 
-/// How often a dispatcher asks whether its nodes live.
+/// Time between two questions whether nodes live.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// A node that is heard of but has not answered for so long is lost. Longer than its silence may be: over a slow link a
+/// Time after which a node is lost that is heard of but does not answer. Longer than its silence may be: over a slow link a
 /// question waits behind what was sent before it.
 const UNANSWERED: Duration = Duration::from_secs(30);
 /// Waiting time before the second dial; it doubles from dial to dial.
 const FIRST_REDIAL: Duration = Duration::from_millis(200);
-/// Longest waiting time between dials: a node that was started again is used within seconds.
+/// Longest waiting time between two dials: a node that was started again is used within seconds.
 const LAST_REDIAL: Duration = Duration::from_secs(3);
 /// Waiting time after a refusal, which somebody has to mend first.
 const REFUSED_REDIAL: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ impl<T> Core<T> {
                         true => "it gave up this dispatcher's session",
                         false => "it restarted",
                     };
-                    let failed = FailedDial::not_dialled(reason.into());
+                    let failed = FailedDial::unreachable(reason.into());
                     self.lose(key, failed, now, !is_same_life, actions);
                     self.begin(now, key, &welcome);
                 }
@@ -129,7 +129,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// The connection broke while attempts were on their way: what the node does not have is queued again.
+    /// The connection broke while attempts were on their way: those that the node does not have are queued again.
     fn queue_what_did_not_arrive(&mut self, key: NodeKey, held: &[AttemptId]) {
         let mut held = held.to_vec();
         held.sort_unstable();
@@ -149,7 +149,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// What is at a node, in the order it was sent.
+    /// Attempts at a node, in the order they were sent.
     pub(super) fn attempts_at(&self, key: NodeKey) -> Vec<AttemptId> {
         let session = self.nodes.get(&key).and_then(Node::session);
         session.map_or_else(Vec::new, |session| session.in_order(&self.jobs))
@@ -178,7 +178,7 @@ impl<T> Core<T> {
                     DialFailure::NotListening(reason) | DialFailure::Unreachable(reason) => {
                         let wait = unanswered_redial(unanswered, &mut self.random);
                         let unanswered = unanswered.saturating_add(1);
-                        (wait, FailedDial { unanswered, ..FailedDial::not_dialled(reason) })
+                        (wait, FailedDial { unanswered, ..FailedDial::unreachable(reason) })
                     }
                 };
                 node.state = State::Waiting { redial: Some(now + redial), failed };
@@ -186,7 +186,7 @@ impl<T> Core<T> {
             (State::InSession(Session { link: Link::Broken { redial, .. }, .. }), failure) => match failure {
                 DialFailure::Unreachable(_) => *redial = Some(now + RECONNECT_REDIAL),
                 DialFailure::NotListening(reason) => {
-                    self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, true, actions);
+                    self.lose(key, FailedDial::unreachable(reason), now + FIRST_REDIAL, true, actions);
                 }
                 DialFailure::Refused(reason) => {
                     let refused = FailedDial::refused(reason.clone());
@@ -212,7 +212,7 @@ impl<T> Core<T> {
             return;
         };
         if kind == NodeKind::Local {
-            return self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, false, actions);
+            return self.lose(key, FailedDial::unreachable(reason), now + FIRST_REDIAL, false, actions);
         }
         session.link = Link::Broken { since: now, redial: None };
         self.update_taker(key);
@@ -300,7 +300,7 @@ impl<T> Core<T> {
         for (key, silence) in lost {
             actions.push(Action::Close(key));
             let reason = format!("it has been silent for {:.0} s", silence.as_secs_f64());
-            self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, true, actions);
+            self.lose(key, FailedDial::unreachable(reason), now + FIRST_REDIAL, true, actions);
         }
     }
 
@@ -313,8 +313,8 @@ impl<T> Core<T> {
         }
     }
 
-    /// The session with a node is over: what is at it goes to the front of the queue, in the order it was sent. If it is
-    /// `charged`, what may have been running is blamed for that.
+    /// The session with a node is over: its attempts go to the front of the queue, in the order they were sent. If that is
+    /// `charged`, those that may have been running are blamed.
     pub(super) fn lose(
         &mut self,
         key: NodeKey,
@@ -339,12 +339,12 @@ impl<T> Core<T> {
         }
     }
 
-    /// Says goodbye. What is connected closes by itself after that; the rest is closed here.
+    /// Says goodbye. Connected nodes close their connections after that; the others are closed here.
     pub(super) fn leave_all_nodes(&mut self, actions: &mut Vec<Action<T>>) {
         for (key, node) in &mut self.nodes {
             let connected = node.is_connected();
             actions.push(if connected { Action::Send(*key, ToNode::Goodbye) } else { Action::Close(*key) });
-            let failed = FailedDial::not_dialled("the dispatcher has ended".into());
+            let failed = FailedDial::unreachable("the dispatcher has ended".into());
             node.state = State::Waiting { redial: None, failed };
         }
         for key in self.nodes.keys().copied().collect::<Vec<_>>() {

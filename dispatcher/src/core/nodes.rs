@@ -1,4 +1,4 @@
-//! A node, as a dispatcher knows it: how it stands with it, and how that is shown.
+//! A node, as a dispatcher knows it.
 //!
 //! ```text
 //! Waiting ──> Dialling ──> InSession (session.rs) ──> lost
@@ -6,16 +6,13 @@
 //!    └── failed ──┴─────────────────────────────────────┘
 //! ```
 
-use std::time::Duration;
-
 use pp_protocol::{FunctionId, Moment, NodeStatus, Welcome};
 
-use super::NodeKey;
 use super::jobs::Jobs;
 use super::lives::Lives;
 use super::session::{Connection, Link, Session};
 
-/// How a node became known.
+/// Origin of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeKind {
     /// The dispatcher's own cores.
@@ -26,79 +23,33 @@ pub enum NodeKind {
     Discovered,
 }
 
-/// What can be seen of a node from outside.
-#[derive(Clone, Debug)]
-pub struct NodeView<'a> {
-    /// The shell's key for it.
-    pub key: NodeKey,
-    /// Its own name, or what it was found under.
-    pub name: &'a str,
-    /// How it became known.
-    pub kind: NodeKind,
-    /// How the dispatcher stands with it.
-    pub state: NodeState,
-    /// Why it is not used, if it is not.
-    pub reason: Option<&'a str>,
-    /// What it last said of itself.
-    pub status: &'a NodeStatus,
-    /// Attempts at it.
-    pub attempts: usize,
-    /// Attempts without outcome it takes.
-    pub window: u32,
-    /// Jobs it finished for this dispatcher.
-    pub jobs: u64,
-    /// How long they ran together.
-    pub run_time: Duration,
-}
-
-/// How a dispatcher stands with a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeState {
-    /// Being dialled for the first time.
-    Connecting,
-    /// Connected, not ready for jobs: it is being sent the program, or cannot start workers just now.
-    Preparing,
-    /// In use.
-    Connected,
-    /// Connected, finishing what runs: it takes no more.
-    Draining,
-    /// Connected, silent for too long to be given new work.
-    Suspect,
-    /// The connection broke; its attempts may still be running.
-    Reconnecting,
-    /// Not reachable; dialled again in a while.
-    Unreachable,
-    /// It does not want this dispatcher, or cannot run its program.
-    Refused,
-}
-
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) kind: NodeKind,
     pub(super) state: State,
-    /// What it last said of itself.
+    /// Its own account of itself, the last one that arrived.
     pub(super) status: NodeStatus,
     pub(super) lives: Lives,
-    /// The load under which it is listed among the takers.
+    /// Load under which it is listed among the takers.
     pub(super) listed: Option<u32>,
     /// Attempts that ended there, in all sessions.
-    jobs: u64,
-    /// How long they ran together, in nanoseconds.
-    run_time_ns: u64,
+    pub(super) jobs: u64,
+    /// Their run times together, in nanoseconds.
+    pub(super) run_time_ns: u64,
 }
 
 #[derive(Debug)]
 pub(super) enum State {
     /// Not connected, nothing under way.
     Waiting { redial: Option<Moment>, failed: FailedDial },
-    /// Being dialled; nothing of ours is there. What came of the dial before is still what is known of it.
+    /// Being dialled; nothing of ours is there. The result of the dial before is still what is known of it.
     Dialling { failed: Option<FailedDial> },
     /// It welcomed this dispatcher, and is connected or may be again.
     InSession(Session),
 }
 
-/// Why a node is not connected.
+/// Reason why a node is not connected.
 #[derive(Clone, Debug)]
 pub(super) struct FailedDial {
     pub(super) reason: String,
@@ -109,8 +60,8 @@ pub(super) struct FailedDial {
 }
 
 impl FailedDial {
-    /// Something else than a dial ended the last connection.
-    pub(super) fn not_dialled(reason: String) -> Self {
+    /// Something ended the last session, or a dial was not answered.
+    pub(super) fn unreachable(reason: String) -> Self {
         Self { reason, refused: false, unanswered: 0 }
     }
 
@@ -140,7 +91,7 @@ impl Node {
         self.take_in(welcome);
     }
 
-    /// What a node says of itself as it is connected.
+    /// The node's account of itself as it is connected.
     pub(super) fn take_in(&mut self, welcome: &Welcome) {
         if self.kind != NodeKind::Local {
             self.name.clone_from(&welcome.name);
@@ -190,7 +141,7 @@ impl Node {
             && self.lives.resting_until().is_none()
     }
 
-    /// How loaded it is, in 256ths of its slots, if it would take another attempt now.
+    /// Its load in 256ths of its slots, if it takes another attempt now.
     pub(super) fn takes_at_load(&self) -> Option<u32> {
         let (session, connection) = self.connected()?;
         let slots = self.status.slots;
@@ -200,7 +151,7 @@ impl Node {
         Some((session.attempts().len() as u64 * 256 / u64::from(slots)) as u32)
     }
 
-    /// Whether it holds more attempts than it has slots, and can be asked for some.
+    /// Whether it has more attempts than slots, and can be asked for some.
     pub(super) fn is_overfull(&self) -> bool {
         self.connected().is_some_and(|(session, _)| session.excess(self.status.slots) > 0)
     }
@@ -220,51 +171,6 @@ impl Node {
         if let Some(session) = self.session_mut() {
             session.run_times.learn(function, run_time_ns);
         }
-    }
-
-    pub(super) fn view(&self, key: NodeKey, observed: bool) -> NodeView<'_> {
-        let (state, reason) = self.standing(observed);
-        NodeView {
-            key,
-            name: &self.name,
-            kind: self.kind,
-            state,
-            reason,
-            status: &self.status,
-            attempts: self.session().map_or(0, |session| session.attempts().len()),
-            window: self.session().map_or(0, Session::window),
-            jobs: self.jobs,
-            run_time: Duration::from_nanos(self.run_time_ns),
-        }
-    }
-
-    fn standing(&self, observed: bool) -> (NodeState, Option<&str>) {
-        let session = match &self.state {
-            State::Dialling { failed: None } => return (NodeState::Connecting, None),
-            State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => {
-                let state = if failed.refused { NodeState::Refused } else { NodeState::Unreachable };
-                return (state, Some(&failed.reason));
-            }
-            State::InSession(session) => session,
-        };
-        let refused = session.program_refused.as_deref();
-        let Link::Up(connection) = &session.link else { return (NodeState::Reconnecting, refused) };
-        let state = if refused.is_some() {
-            NodeState::Refused
-        } else if connection.suspect {
-            NodeState::Suspect
-        } else if self.status.draining {
-            NodeState::Draining
-        } else if session.window() == 0 && self.may_take_work() && !observed {
-            NodeState::Preparing
-        } else {
-            NodeState::Connected
-        };
-        let rests = self
-            .lives
-            .resting_until()
-            .map(|_| "it has come and gone again and again; it gets jobs once it has stayed for a while");
-        (state, connection.trouble.as_deref().or(rests).or(refused))
     }
 
     pub(super) fn check_invariants<T>(&self, jobs: &Jobs<T>) {

@@ -1,4 +1,6 @@
-//! What nodes say: outcomes, windows, states, refusals.
+//! Messages of nodes: outcomes, windows, states, refusals.
+//!
+//! An outcome counts if it is of the job's current attempt at the node that sent it; others are counted and dropped.
 
 use std::time::Duration;
 
@@ -68,7 +70,7 @@ impl<T> Core<T> {
             FromNode::Goodbye(reason) => {
                 actions.push(Action::Close(key));
                 // It is dialled again in case it is started again.
-                let left = FailedDial::not_dialled(format!("the node said goodbye: {reason}"));
+                let left = FailedDial::unreachable(format!("the node said goodbye: {reason}"));
                 self.lose(key, left, now + GOODBYE_REDIAL, false, actions);
             }
             FromNode::Trouble(trouble) => {
@@ -103,7 +105,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// What nearly every attempt comes to, of a job about which there is nothing else to be done.
+    /// The usual outcome of a job that has none of the fields that most jobs do not use.
     fn succeeded(
         &mut self,
         key: NodeKey,

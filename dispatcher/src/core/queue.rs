@@ -1,4 +1,5 @@
-//! Jobs waiting for a node: by priority, and within one in the order of submission; what comes back goes in front.
+//! The queue of jobs that wait for a node: by priority, and within one in the order of submission; jobs that come back go in
+//! front.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -6,7 +7,7 @@ use std::ops::ControlFlow;
 
 use pp_protocol::JobId;
 
-/// How many returned jobs that should go elsewhere are passed over in the search for one that need not.
+/// Limit on returned jobs that should go elsewhere, and are passed over in the search for one that need not.
 const PASSED_OVER: usize = 64;
 
 #[derive(Debug, Default)]
@@ -29,9 +30,15 @@ struct Lane {
 }
 
 impl Queue {
-    /// How many jobs wait.
+    /// Number of jobs.
     pub(super) fn len(&self) -> usize {
         self.waiting
+    }
+
+    /// Jobs in no particular order, among them those that were cancelled.
+    pub(super) fn iter(&self) -> impl Iterator<Item = JobId> {
+        let lanes = self.urgent.values().chain(self.patient.values()).chain([&self.usual]);
+        lanes.flat_map(|lane| lane.again.iter().chain(&lane.fresh)).copied()
     }
 
     /// Adds a job behind all others of its priority.
@@ -77,7 +84,7 @@ impl Queue {
     }
 }
 
-/// What to do with a job whose turn it is.
+/// Decision about a job whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Verdict {
     /// Take it.

@@ -1,8 +1,12 @@
-//! Jobs that come back without an outcome: they are tried again, in front of the queue.
+//! Retries: jobs whose attempt came to nothing go to the front of the queue.
 //!
-//! A node gave an attempt back that had not started, a connection broke while it was on its way, the node was lost, or
-//! the job was charged and may be charged again (`blame.rs`). Attempts are numbered on, so that an outcome of an earlier
-//! one is known for that (`outcomes.rs`).
+//! | the attempt | from |
+//! |---|---|
+//! | was given back by its node, which had not started it: recalled, drained, resized, no worker | `outcomes.rs` |
+//! | was on its way when the connection broke, and did not arrive | `links.rs` |
+//! | was at a node that is lost, or may have killed its worker: charged, and not too often | `blame.rs` |
+//!
+//! The next attempt has the next number, so that an outcome of an earlier one is known for that (`outcomes.rs`).
 
 use pp_protocol::JobId;
 
@@ -56,7 +60,7 @@ impl<T> Core<T> {
         Some(job)
     }
 
-    /// The attempt at this position, with these arguments, is no longer at the node. If the node was lost, nothing is.
+    /// The attempt at this position, with these arguments, is no longer at the node; at a lost one, none is.
     fn forget_attempt(&mut self, node: NodeKey, position: u32, args: Option<ArgsBytes>) {
         if let Some(session) = self.nodes.get_mut(&node).and_then(Node::session_mut) {
             session.forget(position, args, &mut self.jobs);

@@ -1,7 +1,8 @@
-//! Which job goes to which node.
+//! The choice of a node for each job.
 //!
 //! A node takes as many attempts as its window says. Free slots are filled first, then work is sent ahead to the node
-//! that is least loaded for its size. When the queue is empty and slots idle, what waits at a busy node is asked back.
+//! that is least loaded for its size. When the queue is empty and slots idle, attempts that wait at a busy node are asked
+//! back.
 
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use super::{Action, Core, NodeKey};
 
 /// A node whose backlog is shorter than this is left alone: it will be done before the answer is back.
 const WORTH_RECALLING: Duration = Duration::from_millis(10);
-/// How long to wait for the answer to a recall before the node is asked again.
+/// Waiting time for the answer to a recall before the node is asked again.
 const RECALL_ANSWER: Duration = Duration::from_millis(100);
 
-/// Nodes that are passed over, because what waits is not for them, before the others have to wait, too.
+/// Limit on nodes that are passed over because what waits is not for them; then the others have to wait, too.
 const PASSED_OVER: usize = 64;
 /// With more nodes than this that hold more than they have slots, one to recall from is looked for only so often.
 const OVERFULL_AT_ONCE: usize = 32;
@@ -96,7 +97,7 @@ impl<T> Core<T> {
         any
     }
 
-    /// How many attempts the least loaded node gets before the others are looked at again.
+    /// Number of attempts that the least loaded node gets before the others are looked at again.
     fn share(&self, key: NodeKey) -> usize {
         let Some(node) = self.nodes.get(&key) else { return 0 };
         let Some(session) = node.session() else { return 0 };
@@ -109,7 +110,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// Asks back what waits at the node with the longest backlog, as much as could start elsewhere now.
+    /// Asks back attempts that wait at the node with the longest backlog, as many as could start elsewhere now.
     fn recall(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         let nobody_idles = self.takers.first().is_none_or(|(load, _)| *load >= 256);
         if nobody_idles || self.overfull.is_empty() {

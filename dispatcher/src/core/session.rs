@@ -35,7 +35,7 @@ const MOST_WAITED_FOR: u32 = 64;
 
 #[derive(Debug)]
 pub(super) struct Session {
-    /// The life of the node that it is with.
+    /// Life of the node that it is with.
     pub(super) with: NodeId,
     pub(super) link: Link,
     /// Attempts without outcome that the node takes.
@@ -67,7 +67,7 @@ pub(super) enum Link {
     },
 }
 
-/// What is known of a node for as long as a connection to it lasts.
+/// Connection to a node, and what is known of the node for as long as that lasts.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// When the node was last heard of.
@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// It goes on, on another connection.
+    /// The session goes on, on another connection.
     pub(super) fn resume(&mut self, now: Moment, welcome: &Welcome) {
         self.link = Link::Up(Connection::new(now));
         self.grant(welcome.window);
@@ -128,7 +128,7 @@ impl Session {
         self.window
     }
 
-    /// The node takes so many attempts, if they are as long as the last ones were.
+    /// The node takes so many attempts, if they run as long as the last ones did.
     pub(super) fn grant(&mut self, window: u32) {
         self.window = window;
         self.granted_for = self.run_times.mean();
@@ -161,7 +161,7 @@ impl Session {
         self.attempts.len() < slots as usize
     }
 
-    /// Attempts it may have beyond those that are at it.
+    /// Number of attempts that it takes beyond those that are at it.
     pub(super) fn room(&self) -> usize {
         (self.window as usize).saturating_sub(self.attempts.len())
     }
@@ -217,7 +217,7 @@ impl Session {
         }
     }
 
-    /// What is at the node, in the order it was sent.
+    /// Attempts at the node, in the order they were sent.
     pub(super) fn in_order<T>(&self, jobs: &Jobs<T>) -> Vec<AttemptId> {
         let attempts = self.attempts.iter().filter_map(|place| {
             let job = jobs.at(*place)?;
@@ -231,7 +231,7 @@ impl Session {
         attempts.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// An attempt of it ended.
+    /// The node told of the end of attempts.
     pub(super) fn progress(&mut self, now: Moment) {
         self.progressed = now;
     }
@@ -243,8 +243,8 @@ impl Session {
         }
     }
 
-    /// How long it will take to start the last of its attempts, as far as known. Attempts of which none has ended for a
-    /// while take at least that long, whatever was seen before.
+    /// Time until the last of its attempts starts, as far as known. Attempts of which none has ended for a while take at
+    /// least that long, whatever was seen before.
     pub(super) fn backlog(&self, now: Moment, slots: u32) -> Option<Duration> {
         let each = Duration::from_nanos(self.run_times.mean()?).max(now.since(self.progressed));
         let each = u64::try_from(each.as_nanos()).unwrap_or(u64::MAX);
@@ -273,7 +273,7 @@ impl Connection {
         }
     }
 
-    /// Lines arrived. Yields how much the node is to be told of, if that is notable.
+    /// Lines arrived. Yields the number of bytes that the node is to be told of, if that is notable.
     pub(super) fn output_arrived(&mut self, lines: &[OutputLine]) -> Option<u64> {
         self.output_bytes += lines.iter().map(OutputLine::weight).sum::<usize>();
         let is_notable = self.output_bytes >= OUTPUT_BYTES_TOLD;
@@ -295,7 +295,7 @@ impl Connection {
         }
     }
 
-    /// How long a ping has been without an answer: nothing may arrive there although something arrives from there.
+    /// Time for which a ping has been without an answer: nothing may arrive there although something arrives from there.
     pub(super) fn unanswered_for(&self, now: Moment) -> Duration {
         self.unanswered.front().map_or(Duration::ZERO, |sent| now.since(*sent))
     }

@@ -1,0 +1,98 @@
+//! Actions, which a core asks for, and the outcomes of jobs.
+
+use std::time::Duration;
+
+use pp_protocol::{Digest, FunctionId, JobId, OutputLine, Panic, Payload, Resume, ToNode};
+
+use super::NodeKey;
+
+/// Something that the shell is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action<T> {
+    /// The job ended.
+    Resolve(T, Resolution),
+    /// Connect to a node; `LinkUp` or `DialFailed` follows.
+    Dial(NodeKey, Option<Resume>),
+    /// Send a message to a connected node.
+    Send(NodeKey, ToNode),
+    /// Close the connection to a node, or stop dialling it; no event follows.
+    Close(NodeKey),
+    /// A connected node needs this program.
+    SendProgram(NodeKey, Digest),
+    /// Pass news on to whoever subscribed to them.
+    Report(Report),
+}
+
+/// The end of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolution {
+    /// Its outcome.
+    pub outcome: JobOutcome,
+    /// Its identifier.
+    pub job: JobId,
+    /// The function that it called.
+    pub function: FunctionId,
+    /// The node of its last attempt, if it had one.
+    pub node: Option<NodeKey>,
+    /// Run time of that attempt.
+    pub run_time: Duration,
+    /// Size of its serialised arguments.
+    pub args_bytes: usize,
+}
+
+/// Outcome of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobOutcome {
+    /// The serialised result.
+    Succeeded(Payload),
+    /// The function panicked.
+    Panicked(Box<Panic>),
+    /// It ran longer than its limit.
+    TimedOut(Duration),
+    /// The submitter did not want it any more.
+    Cancelled,
+    /// Workers or nodes died under it too often, or no node can run it.
+    Lost(Vec<Failure>),
+    /// The result has so many bytes, and the limit is that many.
+    TooLarge(u64, u64),
+    /// The worker has no such function.
+    UnknownFunction,
+    /// The arguments could not be decoded on the node.
+    BadArguments(String),
+    /// The result could not be serialised.
+    BadResult(String),
+}
+
+/// An attempt that came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Number of the attempt, from 1; 0 if the job was never tried.
+    pub attempt: u32,
+    /// Name of the node.
+    pub node: String,
+    /// Cause.
+    pub reason: String,
+}
+
+/// News for people.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// A node can be used.
+    NodeConnected(NodeKey),
+    /// A node is silent and gets no new jobs.
+    NodeSuspected(NodeKey),
+    /// A node is lost, and so many of its attempts are queued again.
+    NodeLost(NodeKey, String, usize),
+    /// A node does not want this dispatcher, or cannot run its program.
+    NodeRefused(NodeKey, String),
+    /// A node cannot start workers just now.
+    NodeTroubled(NodeKey, String),
+    /// The node's slots changed.
+    NodeResized(NodeKey, u32),
+    /// A job is tried again after an attempt that failed.
+    JobRetried(JobId, Failure),
+    /// A job printed something.
+    Printed(NodeKey, Vec<OutputLine>),
+    /// So many jobs have been waiting for a while and there is no node to run them on.
+    Stalled(usize),
+}

@@ -1,0 +1,88 @@
+//! Events, which a core is told.
+
+use std::time::Duration;
+
+use pp_protocol::{FromNode, FunctionId, JobId, Moment, Payload, Welcome};
+
+use super::{NodeKey, NodeKind};
+
+/// Address of a job's submitter, for the shell. The core hands it back with the outcome and never looks into it.
+pub trait Ticket {
+    /// The job is known under this identifier. Told of each job once [`Core::tell_ids`](super::Core::tell_ids) was called; perhaps twice.
+    fn accepted(&self, job: JobId);
+}
+
+/// A job as it is submitted.
+#[derive(Clone, Debug)]
+pub struct NewJob<T> {
+    /// Handed back with the outcome.
+    pub ticket: T,
+    /// The function to call.
+    pub function: FunctionId,
+    /// Its serialised arguments.
+    pub args: Payload,
+    /// Its options, if they differ from the defaults.
+    pub options: Option<Box<JobOptions>>,
+}
+
+/// Options of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobOptions {
+    /// Run time after which an attempt is killed.
+    pub time_limit: Option<Duration>,
+    /// Limit on its attempts, instead of [`Config::max_attempts`](super::Config::max_attempts).
+    pub max_attempts: Option<u32>,
+    /// Whether a panic is tried again like a dead worker.
+    pub retry_panics: bool,
+    /// Whether it may run twice: then an attempt that takes long may get a copy elsewhere.
+    pub idempotent: bool,
+    /// Its priority; higher goes first.
+    pub priority: i32,
+    /// Time before which it is sent to no node.
+    pub not_before: Option<Moment>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event<T> {
+    /// Jobs were submitted, in this order.
+    Submit(Vec<NewJob<T>>),
+    /// The submitter does not want these jobs any more.
+    Cancel(Vec<JobId>),
+    /// There is a node, or there is word of it again.
+    NodeFound {
+        /// The shell's key for it.
+        node: NodeKey,
+        /// Its name until it says its own.
+        name: String,
+        /// Its origin.
+        kind: NodeKind,
+    },
+    /// There will be no more word of a discovered node.
+    NodeGone(NodeKey),
+    /// A node answered a dial and welcomed the session.
+    LinkUp(NodeKey, Box<Welcome>),
+    /// A dial came to nothing.
+    DialFailed(NodeKey, DialFailure),
+    /// An established connection is gone.
+    LinkDown(NodeKey, String),
+    /// Messages arrived.
+    Received(NodeKey, Vec<FromNode>),
+    /// A node is to have so many slots.
+    Resize(NodeKey, u32),
+    /// The dispatcher ends: every job is to be resolved, every node to be left.
+    Shutdown,
+    /// The time of [`Core::next_deadline`](super::Core::next_deadline) has come.
+    Tick,
+}
+
+/// Reason why a dial came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// The machine answered, and nothing listens there.
+    NotListening(String),
+    /// No answer, or none in time.
+    Unreachable(String),
+    /// It listens, and does not want this dispatcher (or this dispatcher does not want it).
+    Refused(String),
+}

@@ -1,0 +1,196 @@
+//! Views of nodes and jobs, for people and programs.
+
+use std::time::Duration;
+
+use pp_protocol::{JobId, Moment, NodeStatus};
+
+use super::job::{Copying, Job, Location, Owner};
+use super::nodes::{Node, NodeKind, State};
+use super::session::{Link, Session};
+use super::{Core, Failure, NodeKey};
+
+/// View of a node.
+#[derive(Clone, Debug)]
+pub struct NodeView<'a> {
+    /// The shell's key for it.
+    pub key: NodeKey,
+    /// Its own name, or what it was found under.
+    pub name: &'a str,
+    /// How it became known.
+    pub kind: NodeKind,
+    /// State of the connection to it, and whether it is used.
+    pub state: NodeState,
+    /// Reason why it is not used, if it is not.
+    pub reason: Option<&'a str>,
+    /// Its own account of itself, the last one that arrived.
+    pub status: &'a NodeStatus,
+    /// Attempts at it.
+    pub attempts: usize,
+    /// Attempts without outcome that it takes.
+    pub window: u32,
+    /// Attempts of this dispatcher that ended there, in all sessions.
+    pub jobs: u64,
+    /// Their run times together.
+    pub run_time: Duration,
+}
+
+/// State of the connection to a node, and whether it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// Being dialled for the first time.
+    Connecting,
+    /// Connected, not ready for jobs: it is being sent the program, or cannot start workers just now.
+    Preparing,
+    /// In use.
+    Connected,
+    /// Connected, finishing what runs: it takes no more.
+    Draining,
+    /// Connected, silent for too long to be given new work.
+    Suspect,
+    /// The connection broke; its attempts may still be running.
+    Reconnecting,
+    /// Not reachable; dialled again in a while.
+    Unreachable,
+    /// It does not want this dispatcher, or cannot run its program.
+    Refused,
+}
+
+/// View of a job that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobView<'a> {
+    /// Its location.
+    pub status: JobStatus,
+    /// Number of its last attempt; 0 before the first.
+    pub attempt: u32,
+    /// Whoever is told how it ends.
+    pub owner: JobOwner,
+    /// Its copy, which may have ended.
+    pub copy: Option<JobId>,
+    /// Attempts for which it was charged.
+    pub failures: Vec<&'a Failure>,
+}
+
+/// Location of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobStatus {
+    /// Not to be sent before then.
+    Delayed {
+        /// The time.
+        until: Moment,
+    },
+    /// Waiting for a node.
+    Queued,
+    /// At this node: waiting there, or running.
+    AtNode(NodeKey),
+}
+
+/// Whoever is told how a job ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobOwner {
+    /// Whoever submitted it.
+    Submitter,
+    /// It is a copy of this job, which ends with its result if that is first.
+    Original(JobId),
+    /// Nobody any more. Its node was told to cancel it, and has not answered.
+    Nobody,
+}
+
+impl<T> Core<T> {
+    /// Every node ever heard of, in the order they were found.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
+        self.nodes.iter().map(|(key, node)| node.view(*key, self.config.observer))
+    }
+
+    /// Jobs not resolved.
+    pub fn unresolved(&self) -> usize {
+        self.jobs.unresolved()
+    }
+
+    /// Jobs kept: those not resolved, and cancelled ones whose node has not answered.
+    pub fn kept(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Outcomes that came for attempts given up before.
+    pub fn late_outcomes(&self) -> u64 {
+        self.late_outcomes
+    }
+
+    /// Location of a job, if it is kept.
+    pub fn job_status(&self, job: JobId) -> Option<JobStatus> {
+        self.jobs.find(job).map(Job::status)
+    }
+
+    /// View of a job, if it is kept.
+    pub fn job(&self, job: JobId) -> Option<JobView<'_>> {
+        let job = self.jobs.find(job)?;
+        let copy = match job.copying() {
+            Copying::Copied { copy } => Some(copy),
+            Copying::Never | Copying::Possible | Copying::Candidate { .. } => None,
+        };
+        let owner = match job.owner {
+            Owner::Submitter(_) => JobOwner::Submitter,
+            Owner::Original(original) => JobOwner::Original(original),
+            Owner::Nobody => JobOwner::Nobody,
+        };
+        let failures = job.failures().collect();
+        Some(JobView { status: job.status(), attempt: job.attempt, owner, copy, failures })
+    }
+}
+
+impl<T> Job<T> {
+    fn status(&self) -> JobStatus {
+        match self.location {
+            Location::Delayed { until, .. } => JobStatus::Delayed { until },
+            Location::Queued => JobStatus::Queued,
+            Location::AtNode { node, .. } => JobStatus::AtNode(node),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn view(&self, key: NodeKey, observed: bool) -> NodeView<'_> {
+        let (state, reason) = self.standing(observed);
+        NodeView {
+            key,
+            name: &self.name,
+            kind: self.kind,
+            state,
+            reason,
+            status: &self.status,
+            attempts: self.session().map_or(0, |session| session.attempts().len()),
+            window: self.session().map_or(0, Session::window),
+            jobs: self.jobs,
+            run_time: Duration::from_nanos(self.run_time_ns),
+        }
+    }
+
+    fn standing(&self, observed: bool) -> (NodeState, Option<&str>) {
+        let session = match &self.state {
+            State::Dialling { failed: None } => return (NodeState::Connecting, None),
+            State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => {
+                let state = if failed.refused { NodeState::Refused } else { NodeState::Unreachable };
+                return (state, Some(&failed.reason));
+            }
+            State::InSession(session) => session,
+        };
+        let refused = session.program_refused.as_deref();
+        let Link::Up(connection) = &session.link else { return (NodeState::Reconnecting, refused) };
+        let state = if refused.is_some() {
+            NodeState::Refused
+        } else if connection.suspect {
+            NodeState::Suspect
+        } else if self.status.draining {
+            NodeState::Draining
+        } else if session.window() == 0 && self.may_take_work() && !observed {
+            NodeState::Preparing
+        } else {
+            NodeState::Connected
+        };
+        let rests = self
+            .lives
+            .resting_until()
+            .map(|_| "it has come and gone again and again; it gets jobs once it has stayed for a while");
+        (state, connection.trouble.as_deref().or(rests).or(refused))
+    }
+}
