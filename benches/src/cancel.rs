@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use pp_protocol::connection::{self, Transport};
-use pp_protocol::handshake::{self, Role};
+use pp_protocol::handshake;
 use pp_protocol::secret::Secret;
-use pp_protocol::{FromNode, Hello, SessionId, ToNode};
+use pp_protocol::{FromNode, Hello, Role, SessionId, ToNode};
 use tokio::net::TcpStream;
 
 use crate::jobs::nap;

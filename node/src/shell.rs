@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pp_protocol::connection::Transport;
-use pp_protocol::handshake::Role;
 use pp_protocol::room;
-use pp_protocol::{FromNode, Moment, NodeId, NodeStatus, Outcome, Target, ToNode};
+use pp_protocol::{FromNode, Moment, NodeId, NodeStatus, Outcome, Role, Target, ToNode};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 

@@ -107,16 +107,51 @@ where
     O: Message,
     I: Message,
 {
+    run(Reader::new(reader, keys.clone()), Writer::new(writer, keys), None)
+}
+
+/// As [`over`], once the peer has sent its first sealed messages. Until then the connection is half-open: the peer has not
+/// shown that it has the keys which the handshake made, nothing is kept for it, and nobody need be told of it.
+///
+/// # Errors
+/// When the connection ends before that.
+pub async fn over_once_heard<R, W, O, I>(
+    reader: R,
+    writer: W,
+    keys: Keys,
+) -> Result<Transport<O, I>, LinkError>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+    O: Message,
+    I: Message,
+{
+    let mut reader = Reader::new(reader, keys.clone());
+    let mut first = Vec::new();
+    reader.receive(&mut first).await?;
+    Ok(run(reader, Writer::new(writer, keys), Some(first)))
+}
+
+fn run<R, W, O, I>(mut reader: Reader<R>, writer: Writer<W>, first: Option<Vec<I>>) -> Transport<O, I>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+    O: Message,
+    I: Message,
+{
     let (sender, queue) = mpsc::unbounded_channel();
     let (batches, receiver) = mpsc::channel(BATCHES_RECEIVED);
-    let writing = tokio::spawn(write_all(Writer::new(writer, keys.clone()), queue));
+    let writing = tokio::spawn(write_all(writer, queue));
     tokio::spawn(async move {
-        let mut reader = Reader::new(reader, keys);
+        let mut first = first.map(Ok);
         loop {
             let mut batch = Vec::new();
-            let received = tokio::select! {
-                received = reader.receive(&mut batch) => received.map(|()| batch),
-                () = batches.closed() => return,
+            let received = match first.take() {
+                Some(first) => first,
+                None => tokio::select! {
+                    received = reader.receive(&mut batch) => received.map(|()| batch),
+                    () = batches.closed() => return,
+                },
             };
             let ended = received.is_err();
             if batches.send(received).await.is_err() {
@@ -164,12 +199,12 @@ async fn write_all<O: Message>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handshake::{self, Role};
+    use crate::handshake;
     use crate::limits::RECORD_PLAIN_BYTES;
     use crate::secret::Secret;
     use crate::{
-        Attempt, AttemptId, Digest, Ended, FunctionId, JobId, NodeId, NodeStatus, Outcome, Payload, Target,
-        Welcome,
+        Attempt, AttemptId, Digest, Ended, FunctionId, JobId, NodeId, NodeStatus, Outcome, Payload, Role,
+        Target, Welcome,
     };
 
     type Ends = (Transport<ToNode, FromNode>, Transport<FromNode, ToNode>);
@@ -276,6 +311,31 @@ mod tests {
         let windows: Vec<_> =
             arrived.iter().filter(|message| matches!(message, FromNode::Window(_))).collect();
         assert_eq!(windows, [&FromNode::Window(5), &FromNode::Window(7)]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_half_open_until_its_first_sealed_message() {
+        let (mut near, mut far) = tokio::io::duplex(1 << 16);
+        let secret = Secret::parse("secret").unwrap();
+        let (near_keys, far_keys) = tokio::join!(
+            handshake::initiate(&mut near, &secret, Role::Dispatcher),
+            handshake::respond(&mut far, &secret)
+        );
+        let (reader, writer) = tokio::io::split(far);
+        let heard = over_once_heard::<_, _, FromNode, ToNode>(reader, writer, far_keys.unwrap().keys);
+        let mut heard = std::pin::pin!(heard);
+        tokio::select! {
+            biased;
+            _ = &mut heard => panic!("nothing was said yet"),
+            () = tokio::task::yield_now() => {}
+        }
+        let (reader, writer) = tokio::io::split(near);
+        let near: Transport<ToNode, FromNode> = over(reader, writer, near_keys.unwrap().keys);
+        near.sender.send(ToNode::Ping(1)).unwrap();
+        let mut far = heard.await.unwrap();
+        assert_eq!(far.receiver.recv().await.unwrap().unwrap(), [ToNode::Ping(1)], "which is not lost");
+        near.sender.send(ToNode::Ping(2)).unwrap();
+        assert_eq!(far.receiver.recv().await.unwrap().unwrap(), [ToNode::Ping(2)]);
     }
 
     #[tokio::test]

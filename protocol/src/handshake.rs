@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! initiator (dispatcher, operator)              responder (node)
-//!   "ppsv", role, versions spoken        ->
-//!                                        <-     "ppsv", status, versions spoken
-//!   Noise NNpsk0 message 1               ->
-//!                                        <-     status, Noise NNpsk0 message 2
+//!   "ppsv", pattern, role, versions      ->
+//!                                        <-     "ppsv", pattern, status, versions, nonce
+//!   Noise message 1                      ->
+//!                                        <-     status, Noise message 2
 //! ```
 //! Both clear-text greetings and the version chosen are the Noise prologue: whoever changes a byte of them on the way
-//! makes the handshake fail. The roles of Noise tell the two sides apart, so a mirrored message proves nothing.
-//! Frames before the end of the handshake are limited to 4 KiB, all of it to ten seconds.
+//! makes the handshake fail. The roles of Noise tell the two sides apart, so a mirrored message proves nothing; the nonce
+//! of the node is another one each time, so a recorded message 1 proves nothing either. Frames before the end of the
+//! handshake are limited to 4 KiB, all of it to ten seconds. The bytes are in the README of this crate.
 //! Source: the Noise Protocol Framework, revision 34, sections 7.4 and 9.
 
 use std::io::{self, ErrorKind};
@@ -19,20 +20,34 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::limits::{HANDSHAKE_FRAME_BYTES, HANDSHAKE_TIME};
 use crate::record::Keys;
 use crate::secret::Secret;
-use crate::{Version, VersionRange};
+use crate::{Role, Version, VersionRange};
 
-const NOISE: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
 const MAGIC: [u8; 4] = *b"ppsv";
-const GREETING_BYTES: usize = 9;
+/// Magic, pattern, role or status, oldest and newest version.
+const GREETING_BYTES: usize = 10;
+const NONCE_BYTES: usize = 16;
+/// The node's greeting: as the initiator's, and a nonce.
+const ANSWER_BYTES: usize = GREETING_BYTES + NONCE_BYTES;
 const PROLOGUE: &[u8] = b"ppserver handshake";
 
-/// In what capacity the initiator connects.
+/// What both sides prove to each other, as a byte of the greeting. Numbers are never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It will send jobs.
-    Dispatcher = 1,
-    /// It will look and give orders.
-    Operator = 2,
+#[repr(u8)]
+enum Pattern {
+    /// That they know the one secret of the cluster.
+    SharedSecret = 1,
+}
+
+impl Pattern {
+    /// What this build speaks.
+    const SPOKEN: Self = Self::SharedSecret;
+
+    /// Its name in the Noise Protocol Framework.
+    fn noise(self) -> &'static str {
+        match self {
+            Self::SharedSecret => "Noise_NNpsk0_25519_AESGCM_SHA256",
+        }
+    }
 }
 
 /// A finished handshake.
@@ -74,6 +89,11 @@ pub enum HandshakeError {
         /// What the other side speaks.
         theirs: VersionRange,
     },
+    /// The two sides prove different things.
+    #[error(
+        "it asks for another kind of proof ({0}) than a shared secret; install the same release on both machines"
+    )]
+    PatternMismatch(u8),
     /// The two secrets differ.
     #[error(
         "the secrets differ; give both machines the same one: copy the node's secret file \
@@ -95,12 +115,21 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
+/// How the node takes what was said. Not a byte that stands for a role, so that whoever sends every byte back is no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Status {
-    Welcome = 0,
-    VersionMismatch = 1,
-    SecretMismatch = 2,
+    Welcome = 0x80,
+    VersionMismatch = 0x81,
+    SecretMismatch = 0x82,
+    PatternMismatch = 0x83,
+}
+
+impl Status {
+    fn from_byte(byte: u8) -> Option<Self> {
+        let all = [Self::Welcome, Self::VersionMismatch, Self::SecretMismatch, Self::PatternMismatch];
+        all.into_iter().find(|status| *status as u8 == byte)
+    }
 }
 
 /// Connects as `role`: sends the greeting and proves knowledge of `secret`.
@@ -126,17 +155,22 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     in_time(async {
-        let greeting = greeting(role as u8, ours);
+        let greeting = greeting(Pattern::SPOKEN, role as u8, ours);
         stream.write_all(&greeting).await?;
-        let answer = read_greeting(stream).await?;
-        // It sends back what it gets.
-        if answer == greeting {
-            return Err(HandshakeError::NotPpserver);
+        let mut answer = [0; ANSWER_BYTES];
+        let (fixed, nonce) = answer.split_at_mut(GREETING_BYTES);
+        fixed.copy_from_slice(&read_greeting(stream).await?);
+        let Greeting { pattern, second: status, versions: theirs } = parse_greeting(fixed)?;
+        // What sends back what it gets sends no status.
+        match Status::from_byte(status).ok_or(HandshakeError::NotPpserver)? {
+            Status::Welcome if pattern == Pattern::SPOKEN as u8 => {}
+            Status::Welcome | Status::PatternMismatch => {
+                return Err(HandshakeError::PatternMismatch(pattern));
+            }
+            Status::VersionMismatch => return Err(HandshakeError::VersionMismatch { ours, theirs }),
+            Status::SecretMismatch => return Err(HandshakeError::SecretMismatch),
         }
-        let (status, theirs) = parse_greeting(&answer)?;
-        if status == Status::VersionMismatch as u8 {
-            return Err(HandshakeError::VersionMismatch { ours, theirs });
-        }
+        stream.read_exact(nonce).await?;
         let version = ours.highest_common(theirs).ok_or(HandshakeError::VersionMismatch { ours, theirs })?;
 
         let prologue = prologue(version, &greeting, &answer);
@@ -180,18 +214,17 @@ where
 {
     in_time(async {
         let greeted = read_greeting(stream).await?;
-        let (role, theirs) = parse_greeting(&greeted)?;
-        let role = match role {
-            1 => Role::Dispatcher,
-            2 => Role::Operator,
-            _ => return Err(HandshakeError::NotPpserver),
-        };
+        let Greeting { pattern, second: role, versions: theirs } = parse_greeting(&greeted)?;
+        if pattern != Pattern::SPOKEN as u8 {
+            turn_away(stream, Status::PatternMismatch, ours).await?;
+            return Err(HandshakeError::PatternMismatch(pattern));
+        }
         let Some(version) = ours.highest_common(theirs) else {
-            stream.write_all(&greeting(Status::VersionMismatch as u8, ours)).await?;
-            stream.shutdown().await?;
+            turn_away(stream, Status::VersionMismatch, ours).await?;
             return Err(HandshakeError::VersionMismatch { ours, theirs });
         };
-        let answer = greeting(Status::Welcome as u8, ours);
+        let role = Role::from_byte(role).ok_or(HandshakeError::NotPpserver)?;
+        let answer = answer(Status::Welcome, ours, nonce()?);
         stream.write_all(&answer).await?;
 
         let prologue = prologue(version, &greeted, &answer);
@@ -222,7 +255,7 @@ fn prologue(version: Version, initiator: &[u8], responder: &[u8]) -> Vec<u8> {
 }
 
 fn noise<'a>(secret: &'a Secret, prologue: &'a [u8]) -> snow::Builder<'a> {
-    let parameters = NOISE.parse().expect("the Noise pattern is well-formed");
+    let parameters = Pattern::SPOKEN.noise().parse().expect("the Noise pattern is well-formed");
     snow::Builder::new(parameters)
         .psk(0, secret.key())
         .and_then(|builder| builder.prologue(prologue))
@@ -234,12 +267,28 @@ fn broken(error: snow::Error) -> HandshakeError {
     HandshakeError::Io(io::Error::other(error))
 }
 
-fn greeting(second: u8, versions: VersionRange) -> [u8; GREETING_BYTES] {
+/// What is another one in each handshake, so that a first message proves that its sender knows the secret now.
+fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+    Ok(nonce)
+}
+
+/// What every greeting begins with, in every release: this is never changed.
+struct Greeting {
+    pattern: u8,
+    /// The role of an initiator, the status of a responder.
+    second: u8,
+    versions: VersionRange,
+}
+
+fn greeting(pattern: Pattern, second: u8, versions: VersionRange) -> [u8; GREETING_BYTES] {
     let mut bytes = [0; GREETING_BYTES];
     bytes[..4].copy_from_slice(&MAGIC);
-    bytes[4] = second;
-    bytes[5..7].copy_from_slice(&versions.oldest.0.to_le_bytes());
-    bytes[7..9].copy_from_slice(&versions.newest.0.to_le_bytes());
+    bytes[4] = pattern as u8;
+    bytes[5] = second;
+    bytes[6..8].copy_from_slice(&versions.oldest.0.to_le_bytes());
+    bytes[8..].copy_from_slice(&versions.newest.0.to_le_bytes());
     bytes
 }
 
@@ -263,13 +312,30 @@ async fn read_greeting(
     Ok(greeting)
 }
 
-fn parse_greeting(bytes: &[u8; GREETING_BYTES]) -> Result<(u8, VersionRange), HandshakeError> {
-    if bytes[..4] != MAGIC {
+fn answer(status: Status, versions: VersionRange, nonce: [u8; NONCE_BYTES]) -> [u8; ANSWER_BYTES] {
+    let mut bytes = [0; ANSWER_BYTES];
+    bytes[..GREETING_BYTES].copy_from_slice(&greeting(Pattern::SPOKEN, status as u8, versions));
+    bytes[GREETING_BYTES..].copy_from_slice(&nonce);
+    bytes
+}
+
+/// Says why there will be no handshake.
+async fn turn_away(
+    stream: &mut (impl AsyncWrite + Unpin),
+    status: Status,
+    ours: VersionRange,
+) -> io::Result<()> {
+    stream.write_all(&answer(status, ours, [0; NONCE_BYTES])).await?;
+    stream.shutdown().await
+}
+
+fn parse_greeting(bytes: &[u8]) -> Result<Greeting, HandshakeError> {
+    let [b'p', b'p', b's', b'v', pattern, second, o0, o1, n0, n1, ..] = *bytes else {
         return Err(HandshakeError::NotPpserver);
-    }
-    let oldest = Version(u16::from_le_bytes([bytes[5], bytes[6]]));
-    let newest = Version(u16::from_le_bytes([bytes[7], bytes[8]]));
-    Ok((bytes[4], VersionRange { oldest, newest }))
+    };
+    let version = |low, high| Version(u16::from_le_bytes([low, high]));
+    let versions = VersionRange { oldest: version(o0, o1), newest: version(n0, n1) };
+    Ok(Greeting { pattern, second, versions })
 }
 
 async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
@@ -376,5 +442,69 @@ mod tests {
             assert!(matches!(result, Err(HandshakeError::NotPpserver)), "{role:?}: {result:?}");
         }
         mirror.abort();
+    }
+
+    /// What an initiator sends up to the first Noise message, to a node that answers as this one does.
+    async fn first_flight(secret: &Secret) -> Vec<u8> {
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        let (sent, _) = tokio::join!(
+            async {
+                let mut sent = vec![0; GREETING_BYTES];
+                far.read_exact(&mut sent).await.unwrap();
+                let answer = answer(Status::Welcome, VersionRange::SPOKEN, nonce().unwrap());
+                far.write_all(&answer).await.unwrap();
+                let message = read_frame(&mut far).await.unwrap();
+                write_frame(&mut sent, &message).await.unwrap();
+                drop(far);
+                sent
+            },
+            initiate(&mut near, secret, Role::Dispatcher)
+        );
+        sent
+    }
+
+    #[tokio::test]
+    async fn a_recorded_first_flight_proves_nothing() {
+        let secret = secret("secret");
+        let recorded = first_flight(&secret).await;
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        near.write_all(&recorded).await.unwrap();
+        let result = respond(&mut far, &secret).await;
+        assert!(matches!(result, Err(HandshakeError::SecretMismatch)), "{result:?}");
+        let mut answer = [0; ANSWER_BYTES];
+        near.read_exact(&mut answer).await.unwrap();
+        assert_eq!(
+            read_frame(&mut near).await.unwrap(),
+            [Status::SecretMismatch as u8],
+            "and is not answered"
+        );
+    }
+
+    #[tokio::test]
+    async fn another_kind_of_proof_is_named_on_both_sides() {
+        // A later release whose machines have keys of their own.
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        let mut greeting = greeting(Pattern::SPOKEN, Role::Dispatcher as u8, VersionRange::SPOKEN);
+        greeting[4] = 9;
+        near.write_all(&greeting).await.unwrap();
+        let result = respond(&mut far, &secret("secret")).await;
+        assert!(matches!(result, Err(HandshakeError::PatternMismatch(9))), "{result:?}");
+        let mut answer = [0; ANSWER_BYTES];
+        near.read_exact(&mut answer).await.unwrap();
+        assert_eq!((answer[4], answer[5]), (Pattern::SPOKEN as u8, Status::PatternMismatch as u8));
+
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        answer[4] = 9;
+        far.write_all(&answer).await.unwrap();
+        let result = initiate(&mut near, &secret("secret"), Role::Dispatcher).await;
+        assert!(matches!(result, Err(HandshakeError::PatternMismatch(9))), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_role_that_nobody_has_is_refused() {
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        near.write_all(&greeting(Pattern::SPOKEN, 77, VersionRange::SPOKEN)).await.unwrap();
+        let result = respond(&mut far, &secret("secret")).await;
+        assert!(matches!(result, Err(HandshakeError::NotPpserver)), "{result:?}");
     }
 }

@@ -23,6 +23,7 @@ mod outcome;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod packed;
 mod payload;
+mod role;
 mod run_times;
 mod shown;
 #[cfg(any(feature = "net", feature = "codec"))]
@@ -53,6 +54,7 @@ pub use message::{
 pub use moment::Moment;
 pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};
 pub use payload::Payload;
+pub use role::Role;
 pub use run_times::RunTimes;
 pub use shown::{is_plain_name, shown, shown_lines, shown_name};
 pub use version::{Version, VersionRange};

@@ -13,11 +13,12 @@ use pp_node::Node;
 use pp_protocol::address::{self, HostIp};
 use pp_protocol::connection;
 use pp_protocol::handshake::{self, HandshakeError};
-use pp_protocol::limits::{HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKES_AT_ONCE};
+use pp_protocol::limits::{HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKE_TIME, HANDSHAKES_AT_ONCE};
 use pp_protocol::secret::Secret;
 use pp_protocol::socket;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use self::refusals::Refusals;
 use self::strangers::Strangers;
@@ -138,6 +139,7 @@ impl Spare {
     }
 }
 
+/// Lets in whoever proves that it knows the secret and then says something sealed. Until then it is a stranger.
 async fn welcome(
     mut stream: TcpStream,
     peer: SocketAddr,
@@ -145,8 +147,17 @@ async fn welcome(
     node: &Node,
 ) -> Result<(), HandshakeError> {
     socket::prepare(&stream)?;
-    let established = handshake::respond(&mut stream, secret).await?;
-    let (reader, writer) = stream.into_split();
-    node.serve(connection::over(reader, writer, established.keys), address::shown(peer), established.role);
-    Ok(())
+    let welcome = async {
+        let established = handshake::respond(&mut stream, secret).await?;
+        let (reader, writer) = stream.into_split();
+        match connection::over_once_heard(reader, writer, established.keys).await {
+            Ok(transport) => node.serve(transport, address::shown(peer), established.role),
+            // A dispatcher that dialled several addresses of this node at once uses one of them.
+            Err(reason) => {
+                tracing::debug!(peer = address::shown(peer), %reason, "it ended before its first message")
+            }
+        }
+        Ok(())
+    };
+    timeout(HANDSHAKE_TIME, welcome).await.unwrap_or(Err(HandshakeError::Timeout))
 }

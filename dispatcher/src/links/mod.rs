@@ -17,12 +17,12 @@ use pp_node::Node;
 use pp_protocol::address::shown;
 use pp_protocol::connection::{self, Transport};
 use pp_protocol::environment;
-use pp_protocol::handshake::{self, HandshakeError, Role};
+use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
 use pp_protocol::socket;
 use pp_protocol::{
-    Digest, FromNode, Hello, NodeId, OutputLine, Payload, Refusal, Resume, SessionId, ToNode, Welcome,
+    Digest, FromNode, Hello, NodeId, OutputLine, Payload, Refusal, Resume, Role, SessionId, ToNode, Welcome,
 };
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;

@@ -56,7 +56,9 @@ impl Refusals {
                 Kind::WrongSecret(ip),
                 "refused: the secrets differ: it does not know this node's".to_owned(),
             ),
-            HandshakeError::VersionMismatch { .. } => (Kind::OtherVersion(ip), format!("refused: {error}")),
+            HandshakeError::VersionMismatch { .. } | HandshakeError::PatternMismatch(_) => {
+                (Kind::OtherVersion(ip), format!("refused: {error}"))
+            }
             _ => (Kind::Nonsense(ip), format!("refused: {error}")),
         };
         self.tell(kind, Some(address::shown(peer)), line);

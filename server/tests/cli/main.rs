@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use pp_protocol::handshake::{self, Established, HandshakeError, Role};
+use pp_protocol::Role;
+use pp_protocol::handshake::{self, Established, HandshakeError};
 use pp_protocol::secret::Secret;
 use pp_tests::process::{self, Process, SECRET};
 use tempfile::TempDir;

@@ -4,11 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use pp_protocol::handshake::{self, HandshakeError, Role};
+use pp_protocol::connection;
+use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
+use pp_protocol::{FromNode, Hello, Role, SessionId, ToNode};
 use pp_tests::process::{self, SECRET};
-use pp_tests::wait::{PATIENCE, wait_until};
+use pp_tests::wait::PATIENCE;
 
 use crate::{Daemon, home};
 
@@ -107,15 +109,29 @@ fn without_any_descriptor_left_whoever_comes_is_told_so_at_once_and_it_goes_on_w
     let connect = async || {
         let mut stream = tokio::net::TcpStream::connect(daemon.address).await?;
         let secret = Secret::parse(SECRET).expect("a secret");
-        handshake::initiate(&mut stream, &secret, Role::Operator).await.map(|_| stream)
+        let keys = handshake::initiate(&mut stream, &secret, Role::Operator).await?.keys;
+        let (reader, writer) = stream.into_split();
+        let mut transport = connection::over::<_, _, ToNode, FromNode>(reader, writer, keys);
+        let hello = Hello {
+            session: SessionId::random(),
+            name: "operator".into(),
+            programs: Vec::new(),
+            resume: None,
+            operator: true,
+            fresh_workers: false,
+        };
+        // Only whoever has said something sealed is no stranger.
+        let _ = transport.sender.send(ToNode::Hello(Box::new(hello)));
+        transport.receiver.recv().await.and_then(Result::ok).ok_or(HandshakeError::Closed)?;
+        Ok::<_, HandshakeError>(transport)
     };
     runtime.block_on(async {
         // These are no strangers: they know the secret, and nobody makes them give way.
         let mut held = Vec::new();
         while held.len() < 64
-            && let Ok(stream) = connect().await
+            && let Ok(transport) = connect().await
         {
-            held.push(stream);
+            held.push(transport);
         }
         assert!((8..40).contains(&held.len()), "{}", held.len());
         for _ in 0..20 {
@@ -124,10 +140,14 @@ fn without_any_descriptor_left_whoever_comes_is_told_so_at_once_and_it_goes_on_w
             assert!(started.elapsed() < Duration::from_secs(2), "waited {:?}", started.elapsed());
         }
         drop(held);
-        wait_until("room", || {
-            std::fs::read_dir(format!("/proc/{}/fd", daemon.process.id().as_raw_nonzero()))
-                .is_ok_and(|open| open.count() < 30)
-        });
+        let open = format!("/proc/{}/fd", daemon.process.id().as_raw_nonzero());
+        let room = async {
+            while std::fs::read_dir(&open).is_ok_and(|open| open.count() >= 30) {
+                // The connections are closed by tasks of this thread.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, room).await.expect("there is room again");
         assert!(connect().await.is_ok(), "{}", daemon.process.stderr());
     });
     daemon.process.kill();

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use pp_dispatcher::{JobError, NodeState};
 use pp_protocol::connection::{self, Transport};
-use pp_protocol::handshake::{self, Role};
+use pp_protocol::handshake;
 use pp_protocol::secret::Secret;
-use pp_protocol::{FromNode, Hello, SessionId, ToNode};
+use pp_protocol::{FromNode, Hello, Role, SessionId, ToNode};
 use pp_tests::process::{SECRET, Server, ServerOptions, resident};
 use pp_tests::wait::{wait_until, wait_within};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::jobs::{abort, builder, dispatcher, eat_memory, echo, grow, nap, only_node, square};
 
@@ -39,7 +40,8 @@ pub(crate) fn a_length_that_is_a_lie_costs_the_daemon_no_memory() {
     for _ in 0..200 {
         let mut stream = TcpStream::connect(server.address()).expect("it listens");
         // A greeting as it should be, then a frame of "4 GiB".
-        let sent = stream.write_all(b"ppsv\x01\x01\x00\x01\x00").and_then(|()| stream.write_all(&[0xff; 64]));
+        let sent =
+            stream.write_all(b"ppsv\x01\x01\x01\x00\x01\x00").and_then(|()| stream.write_all(&[0xff; 64]));
         assert!(sent.is_ok() || resident(pid) > 0);
         let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
         let mut answer = Vec::new();
@@ -50,6 +52,84 @@ pub(crate) fn a_length_that_is_a_lie_costs_the_daemon_no_memory() {
     let after = resident(pid);
     assert!(after < before + (8 << 20), "{before} bytes before, {after} after");
     assert_eq!(dispatcher([&server]).submit(square, (5,)).wait(), Ok(25));
+}
+
+/// How long a greeting is, and the node's answer to it (`protocol/README.md`).
+const GREETING_BYTES: usize = 10;
+const ANSWER_BYTES: usize = 26;
+
+/// What a dispatcher that knows the secret sends before anything is sealed, as somebody on the way sees it.
+fn recorded_first_flight(address: &str) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut node = TcpStream::connect(address).expect("it listens");
+    runtime.block_on(async move {
+        let (mut dispatcher, mut way) = tokio::io::duplex(4_096);
+        let secret = Secret::parse(SECRET).expect("it is a secret");
+        let recording = async move {
+            let mut flight = vec![0; GREETING_BYTES];
+            way.read_exact(&mut flight).await.expect("it greets");
+            node.write_all(&flight).expect("it is open");
+            let mut answer = [0; ANSWER_BYTES];
+            node.read_exact(&mut answer).expect("it is answered");
+            way.write_all(&answer).await.expect("it is open");
+            let length = way.read_u16_le().await.expect("it proves what it knows");
+            let mut message = vec![0; length.into()];
+            way.read_exact(&mut message).await.expect("it is whole");
+            flight.extend(length.to_le_bytes());
+            flight.extend(message);
+            // Somebody on the way goes on with it as they like: the node has not had it.
+            flight
+        };
+        tokio::join!(recording, handshake::initiate(&mut dispatcher, &secret, Role::Dispatcher)).0
+    })
+}
+
+/// What a node answers after its greeting, until it closes.
+fn answer_to(address: &str, flight: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+    stream.write_all(flight).expect("it is open");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it is closed in time");
+    answer.split_off(ANSWER_BYTES)
+}
+
+pub(crate) fn a_recorded_first_flight_replayed_ten_thousand_times_opens_nothing_and_keeps_nobody_out() {
+    let mut server = Server::start(1);
+    let (pid, address) = (server.process().id().as_raw_nonzero().get() as u32, server.address());
+    let flight = recorded_first_flight(&address);
+    let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+    let joined = || {
+        let started = Instant::now();
+        let dispatcher = dispatcher([&server]);
+        assert_eq!(dispatcher.submit(square, (9,)).wait(), Ok(81));
+        started.elapsed()
+    };
+    let usual = joined();
+    let (memory_before, open_before) = (resident(pid), open());
+    let most_open = std::thread::scope(|scope| {
+        let replays: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..2_500 {
+                        // One byte of a frame of one: the secret is not proved.
+                        assert_eq!(answer_to(&address, &flight), [1, 0, 0x82]);
+                    }
+                })
+            })
+            .collect();
+        let mut most = 0;
+        while !replays.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            most = most.max(open());
+            let took = joined();
+            assert!(took < usual + Duration::from_secs(2), "{took:?} instead of {usual:?}");
+        }
+        most
+    });
+    assert!(most_open < open_before + 32, "{open_before} descriptors before, up to {most_open} meanwhile");
+    wait_until("what was opened to be closed", || open() <= open_before);
+    let memory = resident(pid);
+    assert!(memory < memory_before + (8 << 20), "{memory_before} bytes before, {memory} after");
 }
 
 pub(crate) fn a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_served() {

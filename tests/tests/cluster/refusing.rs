@@ -2,10 +2,11 @@
 
 use pp_dispatcher::{Dispatcher, Event, NodeInfo, NodeState};
 use pp_protocol::connection::{self, Transport};
-use pp_protocol::handshake::{self, HandshakeError, Role};
+use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::secret::Secret;
 use pp_protocol::{
-    Digest, FromNode, Hello, ProgramOffer, ProgramRefusal, SessionId, Target, ToNode, Version, VersionRange,
+    Digest, FromNode, Hello, ProgramOffer, ProgramRefusal, Role, SessionId, Target, ToNode, Version,
+    VersionRange,
 };
 use pp_tests::process::{Process, SECRET, Server, command, example};
 use pp_tests::wait::{PATIENCE, wait_within};

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use anyhow::{Context, ensure};
+use pp_protocol::Role;
 use pp_protocol::connection::{Message, Reader, Writer};
-use pp_protocol::handshake::{Role, initiate, respond};
+use pp_protocol::handshake::{initiate, respond};
 use pp_protocol::record::Keys;
 use pp_protocol::secret::Secret;
 use pp_protocol::{Attempt, Ended, FromNode, Outcome, ToNode};
