@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pp_tests::sim::{Mistake, Verbosity, run, sweep};
+use pp_tests::sim::{JobName, Mistake, Verbosity, run, sweep};
 
 fn holds(from: u64, count: u64) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -32,6 +32,20 @@ fn a_seed_is_always_the_same_world() {
         let [one, other] = [(); 2].map(|()| run(seed, None, Verbosity::Everything));
         assert_eq!(one, other);
     }
+}
+
+#[test]
+fn the_story_of_a_job_says_what_each_event_changed_in_it() {
+    let followed = Verbosity::Job(JobName { site: 0, number: 0 });
+    let stories = (1..20).filter_map(|seed| run(seed, None, followed).ok()).map(|summary| summary.story);
+    let tells = |story: &[String], change: &str| story.iter().any(|line| line.contains(change));
+    let whole = stories.filter(|story| {
+        tells(story, "queued, attempt 0  ->  job 0, at node")
+            && tells(story, "nothing  ->  worker")
+            && tells(story, "attempt 1  ->  nothing")
+            && tells(story, "submitter   nothing  ->  Succeeded")
+    });
+    assert!(whole.count() > 0, "some of these jobs wait, run, and succeed");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! What is true of every job: what it should come to, how often it ran, how it was resolved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use pp_dispatcher::core::{JobOptions, JobOutcome, Resolution};
-use pp_protocol::{AttemptId, FunctionId, Moment, Payload};
+use pp_protocol::{AttemptId, FunctionId, JobId, Moment, Payload};
 
 use super::site::node_of;
 
@@ -160,6 +160,14 @@ impl Ledger {
         &self.jobs[job.site as usize][job.number as usize]
     }
 
+    /// What the submitter of a job has been told, or the dispatcher that ended could not tell.
+    pub(super) fn told(&self, job: JobName) -> Option<String> {
+        let record = self.jobs.get(job.site as usize)?.get(job.number as usize)?;
+        let asked = record.is_cancelled.then(|| "asked to cancel it".to_owned());
+        let forgotten = record.is_forgotten.then(|| "gone".to_owned());
+        record.resolved.clone().or(forgotten).or(asked)
+    }
+
     pub(super) fn job_mut(&mut self, job: JobName) -> &mut JobRecord {
         &mut self.jobs[job.site as usize][job.number as usize]
     }
@@ -215,6 +223,12 @@ impl Ledger {
         let record = self.job_mut(job);
         record.is_submitted = true;
         record.not_before = now + record.spec.delay.unwrap_or_default();
+    }
+
+    /// What its dispatcher calls a job that was sent, and its copies.
+    pub(super) fn ids_of(&self, job: JobName) -> BTreeSet<JobId> {
+        let sent = self.attempts.iter().filter(|(_, sent)| **sent == job);
+        sent.map(|((_, attempt), _)| attempt.job).collect()
     }
 
     pub(super) fn sent(&mut self, job: JobName, attempt: AttemptId, now: Moment) {

@@ -64,7 +64,9 @@ impl World {
 
     pub(super) fn dial_failed(&mut self, site: usize, id: ConnectionId, failure: DialFailure) {
         let key = self.connections[id.0].link;
-        self.story.tell(self.now, None, || format!("dispatcher {site}: dial of node {}: {failure:?}", key.0));
+        self.story.tell_of_site(self.now, site, || {
+            format!("dispatcher {site}: dial of node {}: {failure:?}", key.0)
+        });
         self.reset(site, key);
         self.site_event(site, Event::DialFailed(key, failure));
     }
@@ -96,8 +98,8 @@ impl World {
                 self.dial_failed(site, id, DialFailure::Unreachable("it closed the connection".into()));
             }
             (Stage::Up, Packet::Fin | Packet::Rst) => {
-                self.story
-                    .tell(self.now, None, || format!("dispatcher {site}: link to node {} is down", key.0));
+                let line = || format!("dispatcher {site}: link to node {} is down", key.0);
+                self.story.tell_of_site(self.now, site, line);
                 self.reset(site, key);
                 self.site_event(site, Event::LinkDown(key, "it was closed".into()));
             }
@@ -137,7 +139,7 @@ impl World {
         match messages.next() {
             Some(FromNode::Welcome(welcome)) => {
                 self.connections[id.0].stage = Stage::Up;
-                self.story.tell(self.now, None, || {
+                self.story.tell_of_site(self.now, site, || {
                     let Welcomed { node, resumed, held } = (&welcome).into();
                     format!(
                         "dispatcher {site}: welcomed by node {} ({node}), resumed {resumed}, held {held}",

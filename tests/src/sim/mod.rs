@@ -10,7 +10,7 @@
 //! node.rs     a node: its core; shell.rs, what its shell does for it          ├ joined by network.rs
 //! worker.rs   the processes of a node                                         ┘
 //! faults.rs   what breaks         ledger.rs   what is true of each job         rest.rs   nothing is left over
-//! claims.rs   what may be said
+//! claims.rs   what may be said     story.rs, facts.rs   what happened, and what it changed in one job
 //! spoil.rs    mistakes made on purpose, to prove that they are caught
 //! ```
 //!
@@ -19,6 +19,7 @@
 
 mod agenda;
 mod claims;
+mod facts;
 mod faults;
 mod ledger;
 mod links;
@@ -212,7 +213,7 @@ impl World {
     fn tell_of_standing(&mut self) {
         for (number, site) in self.sites.iter().enumerate().filter(|(_, site)| site.is_in_use()) {
             for view in site.core.nodes() {
-                self.story.tell(self.now, None, || format!("dispatcher {number}: {view:?}"));
+                self.story.tell_of_site(self.now, number, || format!("dispatcher {number}: {view:?}"));
             }
         }
         for (number, node) in self.nodes.iter().enumerate() {

@@ -260,6 +260,7 @@ impl World {
     pub(super) fn node_event(&mut self, node: usize, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
+            self.story.begin(self.now, || format!("node {node} takes in {event:?}"));
             let mut actions = Vec::new();
             let Some(core) = &mut self.nodes[node].core else { return };
             core.handle(self.now, event, &mut actions);
@@ -269,6 +270,7 @@ impl World {
             for action in actions {
                 events.extend(self.perform_for_node(node, action));
             }
+            self.follow();
         }
     }
 }

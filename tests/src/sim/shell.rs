@@ -98,7 +98,7 @@ impl World {
         let FromNode::Outcomes(first, outcomes) = message else { return };
         let Connection { site, node, .. } = self.connections[id.0];
         for (outcome, number) in outcomes.iter().zip(*first..) {
-            let job = self.sites[site].name_of(outcome.id.job, site);
+            let job = self.ledger.job_of(site, outcome.id);
             let (attempt, word) = (outcome.id.number, outcome.ended.word());
             self.story.tell(self.now, job, || {
                 let job = job.map(|job| job.to_string()).unwrap_or_default();

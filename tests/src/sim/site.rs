@@ -12,6 +12,7 @@ use pp_protocol::{Digest, JobId, SessionId, Target};
 
 use super::World;
 use super::agenda::What;
+use super::facts::event_in_words;
 use super::ledger::JobName;
 use super::network::{ConnectionId, Packet, Stage, Toward};
 
@@ -98,6 +99,11 @@ impl Site {
         self.is_in_use() && !self.is_leaving
     }
 
+    /// The core's identifier of a job that was submitted.
+    pub(super) fn id_of(&self, job: u32) -> Option<JobId> {
+        self.ids.get(&job).and_then(|id| id.get())
+    }
+
     /// The job that the core calls this.
     pub(super) fn name_of(&self, id: JobId, site: usize) -> Option<JobName> {
         let named = self.ids.iter().find(|(_, known)| known.get() == Some(id))?;
@@ -154,7 +160,7 @@ impl World {
         if it.frozen > 0 || !it.is_in_use() {
             return;
         }
-        self.story.tell(self.now, None, || format!("dispatcher {site}: thawed"));
+        self.story.tell_of_site(self.now, site, || format!("dispatcher {site}: thawed"));
         let held = std::mem::take(&mut self.sites[site].held);
         for input in self.shuffled(held.into(), SiteInput::source) {
             if self.sites[site].is_in_use() {
@@ -193,7 +199,7 @@ impl World {
             SiteInput::Submit(jobs) => self.submit(site, &jobs),
             SiteInput::Cancel(job) => {
                 self.ledger.job_mut(JobName { site: site as u32, number: job }).is_cancelled = true;
-                if let Some(id) = self.sites[site].ids.get(&job).and_then(|id| id.get()) {
+                if let Some(id) = self.sites[site].id_of(job) {
                     self.site_event(site, Event::Cancel(vec![id]));
                 }
             }
@@ -256,6 +262,7 @@ impl World {
     }
 
     pub(super) fn site_event(&mut self, site: usize, event: Event<SimTicket>) {
+        self.story.begin(self.now, || format!("dispatcher {site} takes in {}", event_in_words(&event)));
         let mut actions = Vec::new();
         let it = &mut self.sites[site];
         it.core.handle(self.now, event, &mut actions);
@@ -267,6 +274,7 @@ impl World {
         for action in actions {
             self.perform_for_site(site, action);
         }
+        self.follow();
     }
 
     fn perform_for_site(&mut self, site: usize, action: Action<SimTicket>) {
@@ -286,7 +294,18 @@ impl World {
     }
 
     fn take_report(&mut self, site: usize, report: &Report) {
-        self.story.tell(self.now, None, || format!("dispatcher {site}: {report:?}"));
+        let about = match report {
+            Report::Printed(_, lines) => {
+                lines.first().and_then(|line| self.ledger.job_of(site, line.attempt?))
+            }
+            Report::JobRetried(id, _) => self.sites[site].name_of(*id, site),
+            _ => None,
+        };
+        let line = || format!("dispatcher {site}: {report:?}");
+        match about {
+            Some(job) => self.story.tell(self.now, Some(job), line),
+            None => self.story.tell_of_site(self.now, site, line),
+        }
         let Report::Printed(_, lines) = report else { return };
         for line in lines {
             let its_own = line.text.starts_with(&format!("{site}."));
@@ -296,7 +315,7 @@ impl World {
 
     /// The dispatcher ended in good order: what it sent is still written.
     fn shut_down(&mut self, site: usize) {
-        self.story.tell(self.now, None, || format!("dispatcher {site}: shut down"));
+        self.story.tell_of_site(self.now, site, || format!("dispatcher {site}: shut down"));
         self.sites[site].is_shut_down = true;
         for key in self.sites[site].links.keys().copied().collect::<Vec<_>>() {
             self.reset(site, key);
@@ -305,7 +324,7 @@ impl World {
 
     /// The dispatcher's process is gone.
     pub(super) fn end_site(&mut self, site: usize, power: bool) {
-        self.story.tell(self.now, None, || {
+        self.story.tell_of_site(self.now, site, || {
             format!("dispatcher {site}: gone{}", if power { ", power off" } else { "" })
         });
         self.ledger.site_gone(site, false);

@@ -139,6 +139,18 @@ impl SimWorker {
         self.running.as_ref().filter(|_| !self.is_dead).map(|running| running.job)
     }
 
+    /// Its part in a job, if it has one.
+    pub(super) fn part_in(&self, job: JobName) -> Option<&'static str> {
+        let waits = || self.frames.iter().flatten().any(|work| JobName::of(&work.args) == job);
+        if self.runs_job() == Some(job) {
+            Some("runs it")
+        } else if self.pending.iter().any(|(ended, _)| *ended == job) {
+            Some("has ended it and not reported that")
+        } else {
+            waits().then_some("is to run it")
+        }
+    }
+
     /// Has been given work it has not dealt with.
     pub(super) fn is_loaded(&self) -> bool {
         self.running.is_some() || self.limit != self.started
@@ -166,6 +178,7 @@ impl World {
         let Some(worker) = self.nodes[node].workers.get_mut(&key).filter(|worker| !worker.is_dead) else {
             return;
         };
+        self.story.begin(self.now, || format!("node {node}: worker {}: {step:?}", key.0));
         match step {
             Step::Start => {
                 worker.is_ready = true;
@@ -189,6 +202,7 @@ impl World {
             Step::Retire => self.retire(node, key),
             Step::Die(death) => self.die(node, key, death),
         }
+        self.follow();
     }
 
     /// Reads work, until it runs a job or there is nothing more to read.
