@@ -115,7 +115,6 @@ async fn ask_until(address: &str, done: &AtomicBool) -> anyhow::Result<Duration>
         name: "the bench".into(),
         programs: Vec::new(),
         resume: None,
-        operator: true,
         fresh_workers: false,
     };
     peer.sender.send(ToNode::Hello(Box::new(hello)))?;

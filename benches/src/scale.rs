@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pp_dispatcher::core::{Action, Config, Core, Event, JobOutcome, NewJob, NodeKey, NodeKind, Ticket};
 use pp_protocol::{
     Attempt, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus, Outcome, Payload, SessionId,
-    Target, ToNode, Welcome,
+    Target, ToNode, VersionRange, Welcome,
 };
 
 use crate::memory::resident;
@@ -81,7 +81,7 @@ impl Cluster {
         for node in 0..nodes {
             let (key, kind) = (NodeKey(node), NodeKind::Configured);
             cluster.handle(Event::NodeFound { node: key, name: "node".into(), kind });
-            cluster.handle(Event::LinkUp(key, Box::new(welcome(node))));
+            cluster.handle(Event::LinkUp(key, Box::new(welcome(node)), VersionRange::SPOKEN.newest));
         }
         cluster
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pp_protocol::connection::Transport;
 use pp_protocol::room;
-use pp_protocol::{FromNode, Moment, NodeId, NodeStatus, Outcome, Role, Target, ToNode};
+use pp_protocol::{FromNode, Moment, NodeId, NodeStatus, Outcome, Role, Target, ToNode, Version};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -112,7 +112,7 @@ pub struct Node {
 
 #[derive(Debug)]
 enum Command {
-    Serve(Transport<FromNode, ToNode>, String, Role),
+    Serve(Transport<FromNode, ToNode>, String, Role, Version),
     Tell(Event),
     Statistics(oneshot::Sender<Statistics>),
 }
@@ -157,9 +157,10 @@ impl Node {
         self.id
     }
 
-    /// Serves a peer that proved that it knows the secret (or lives in this process).
-    pub fn serve(&self, transport: Transport<FromNode, ToNode>, peer: String, role: Role) {
-        let _ = self.commands.send(Command::Serve(transport, peer, role));
+    /// Serves a peer that proved that it knows the secret, and to be in this role (or lives in this process). What it may
+    /// send follows from the role alone.
+    pub fn serve(&self, transport: Transport<FromNode, ToNode>, peer: String, role: Role, version: Version) {
+        let _ = self.commands.send(Command::Serve(transport, peer, role, version));
     }
 
     /// Changes the number of slots.
@@ -263,7 +264,8 @@ struct Actor {
 
 struct Peer {
     name: String,
-    /// Whether it has said who it is. One that dialled several addresses of this node at once uses one of them.
+    role: Role,
+    /// Whether it is a dispatcher that has said who it is.
     has_greeted: bool,
     sender: mpsc::UnboundedSender<FromNode>,
 }
@@ -337,7 +339,7 @@ impl Actor {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Serve(transport, peer, role) => self.serve(transport, peer, role),
+            Command::Serve(transport, peer, role, version) => self.serve(transport, peer, role, version),
             Command::Tell(event) => self.handle(event),
             Command::Statistics(answer) => {
                 let _ = answer.send(self.core.statistics());
@@ -345,12 +347,12 @@ impl Actor {
         }
     }
 
-    fn serve(&mut self, transport: Transport<FromNode, ToNode>, name: String, role: Role) {
+    fn serve(&mut self, transport: Transport<FromNode, ToNode>, name: String, role: Role, version: Version) {
         let key = ConnectionKey(self.next_connection);
         self.next_connection += 1;
-        tracing::debug!(peer = name, ?role, "connected");
+        tracing::debug!(peer = name, %role, %version, "connected");
         let Transport { sender, mut receiver } = transport;
-        self.connections.insert(key, Peer { name, has_greeted: false, sender });
+        self.connections.insert(key, Peer { name, role, has_greeted: false, sender });
         let inputs = self.input_sender.clone();
         tokio::spawn(async move {
             while let Some(received) = receiver.recv().await {
@@ -362,7 +364,7 @@ impl Actor {
             }
             let _ = inputs.send((key, Err("closed here".into()))).await;
         });
-        self.handle(Event::Connected(key));
+        self.handle(Event::Connected(key, role, version));
     }
 
     fn input(&mut self, (key, received): Input) {
@@ -370,7 +372,7 @@ impl Actor {
             Ok(messages) => {
                 if let [ToNode::Hello(hello)] = &messages[..]
                     && let Some(peer) = self.connections.get_mut(&key)
-                    && !hello.operator
+                    && peer.role == Role::Dispatcher
                 {
                     peer.has_greeted = true;
                     tracing::info!(

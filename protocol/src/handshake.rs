@@ -354,6 +354,46 @@ async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Ha
     Ok(bytes)
 }
 
+/// What crosses a wire in a handshake whose random numbers are always the same.
+#[cfg(test)]
+pub(crate) struct Spoken {
+    pub(crate) flights: Vec<(&'static str, Vec<u8>)>,
+    /// The initiator's.
+    pub(crate) keys: Keys,
+}
+
+#[cfg(test)]
+pub(crate) fn spoken_for_golden(role: Role) -> Spoken {
+    let secret = Secret::parse("golden secret").expect("it is a secret");
+    let greeting = greeting(Pattern::SPOKEN, role as u8, VersionRange::SPOKEN);
+    let answer = answer(Status::Welcome, VersionRange::SPOKEN, [0x5a; NONCE_BYTES]);
+    let prologue = prologue(VersionRange::SPOKEN.newest, &greeting, &answer);
+    let side = || noise(&secret, &prologue);
+    let mut initiator =
+        side().fixed_ephemeral_key_for_testing_only(&[1; 32]).build_initiator().expect("it is complete");
+    let mut responder =
+        side().fixed_ephemeral_key_for_testing_only(&[2; 32]).build_responder().expect("it is complete");
+    let mut room = [0; HANDSHAKE_FRAME_BYTES];
+    let length = initiator.write_message(&[], &mut room).expect("there is room");
+    let first = room[..length].to_vec();
+    responder.read_message(&first, &mut room).expect("it is whole");
+    let length = responder.write_message(&[], &mut room).expect("there is room");
+    let second = room[..length].to_vec();
+    initiator.read_message(&second, &mut room).expect("it is whole");
+    let away = |status| crate::handshake::answer(status, VersionRange::SPOKEN, [0; NONCE_BYTES]).to_vec();
+    let flights = vec![
+        ("greeting", greeting.to_vec()),
+        ("answer", answer.to_vec()),
+        ("answer, other version", away(Status::VersionMismatch)),
+        ("answer, other pattern", away(Status::PatternMismatch)),
+        ("first message", first),
+        ("status, welcome", vec![Status::Welcome as u8]),
+        ("status, other secret", vec![Status::SecretMismatch as u8]),
+        ("second message", second),
+    ];
+    Spoken { flights, keys: Keys::new(initiator.into_transport_mode().expect("it is finished")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

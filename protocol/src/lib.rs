@@ -24,7 +24,10 @@ mod outcome;
 pub mod packed;
 mod payload;
 mod role;
+mod rules;
 mod run_times;
+#[cfg(all(test, feature = "net"))]
+mod samples;
 mod shown;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod values;
@@ -35,6 +38,8 @@ pub mod worker;
 pub mod connection;
 #[cfg(feature = "net")]
 pub mod environment;
+#[cfg(all(test, feature = "net"))]
+mod golden;
 #[cfg(feature = "net")]
 pub mod handshake;
 #[cfg(feature = "net")]
@@ -55,6 +60,7 @@ pub use moment::Moment;
 pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};
 pub use payload::Payload;
 pub use role::Role;
+pub use rules::{Place, Rule, Violation};
 pub use run_times::RunTimes;
 pub use shown::{is_plain_name, shown, shown_lines, shown_name};
 pub use version::{Version, VersionRange};

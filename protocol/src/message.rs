@@ -1,4 +1,8 @@
 //! Messages between a dispatcher and a node. The node forwards payloads, it never looks into them.
+//!
+//! The order of variants and fields is the format: whoever moves one, or puts one in between, changes what older releases
+//! read. New variants go last; README.md of this crate says how a message is added. Who may send which message, and when,
+//! is in [`rules`](crate::Rule).
 
 use std::fmt;
 use std::time::Duration;
@@ -87,8 +91,6 @@ pub struct Hello {
     pub programs: Vec<ProgramOffer>,
     /// Present when an earlier connection of this session broke off.
     pub resume: Option<Resume>,
-    /// An operator looks and gives orders, but runs no jobs.
-    pub operator: bool,
     /// Whether each attempt is to have a worker of its own, with which everything it started ends.
     pub fresh_workers: bool,
 }
@@ -253,6 +255,9 @@ pub enum Refusal {
     /// The first message was not a `Hello`, or made no sense.
     #[error("the node did not understand the greeting: {0}; is it of another release?")]
     BadHello(String),
+    /// A message came that its sender may not send, or not then.
+    #[error("the node closed the connection: {0}; is it of another release?")]
+    NotPermitted(String),
 }
 
 /// Why a program cannot run on a node.

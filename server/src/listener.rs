@@ -151,7 +151,9 @@ async fn welcome(
         let established = handshake::respond(&mut stream, secret).await?;
         let (reader, writer) = stream.into_split();
         match connection::over_once_heard(reader, writer, established.keys).await {
-            Ok(transport) => node.serve(transport, address::shown(peer), established.role),
+            Ok(transport) => {
+                node.serve(transport, address::shown(peer), established.role, established.version)
+            }
             // A dispatcher that dialled several addresses of this node at once uses one of them.
             Err(reason) => {
                 tracing::debug!(peer = address::shown(peer), %reason, "it ended before its first message")

@@ -22,6 +22,7 @@ use crate::client::printer::Printing;
 use crate::client::shared::{Order, Shared, cannot_wait, on_dispatcher_thread};
 use crate::client::stats::{NodeInfo, Stats};
 use crate::client::thread::{Actor, WaitForNodes};
+use crate::links::ORDER_TIME;
 
 /// Longer than anybody waits, and not too long to be added to a time.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -205,16 +206,22 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Changes how many jobs a node runs at once, now. `node` is a name or an address as in [`nodes`](Self::nodes).
+    /// Changes how many jobs a node runs at once, now. `node` is a name or an address as in [`nodes`](Self::nodes). Returns
+    /// once the node has taken the order, which it gets on a connection of its own: a dispatcher's carries only jobs.
     ///
     /// # Errors
-    /// When there is no such node, it is not connected, or the dispatcher's thread does not answer.
+    /// When there is no such node, it is not connected or does not take the order, or the dispatcher's thread does not
+    /// answer.
     pub fn resize(&self, node: &str, workers: usize) -> Result<(), ResizeError> {
         let slots = slots(workers)?;
         let name = node.to_owned();
-        self.shared
-            .ask(move |actor| actor.resize(&name, slots))
-            .unwrap_or_else(|| Err(ResizeError::NoAnswer(node.into())))
+        let given = self.shared.ask(move |actor| actor.resize(&name, slots));
+        let given = given.ok_or_else(|| ResizeError::NoAnswer(node.into()))??;
+        match given.recv_timeout(2 * ORDER_TIME) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => Err(ResizeError::NotTaken { name: node.into(), reason }),
+            Err(_) => Err(ResizeError::NoAnswer(node.into())),
+        }
     }
 
     /// Every node ever heard of, those that are refused or out of reach included, with the reason.

@@ -230,6 +230,14 @@ pub enum ResizeError {
     /// The node is not connected.
     #[error("the node {0:?} is not connected; see Dispatcher::nodes() for the reason")]
     NotConnected(String),
+    /// The node did not take the order.
+    #[error("the node {name:?} was not resized: {reason}")]
+    NotTaken {
+        /// What was asked for.
+        name: String,
+        /// Why, for people.
+        reason: String,
+    },
     /// The dispatcher has been shut down, or could not be asked.
     #[error(
         "the node {0:?} was not resized: the dispatcher has been shut down, or its thread is held up, or it is the one \

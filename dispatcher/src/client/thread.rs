@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use pp_node::page::monotonic_ns;
 use pp_node::{Node, NodeConfig, Workers};
 use pp_protocol::room;
 use pp_protocol::secret::Secret;
-use pp_protocol::{Moment, SessionId};
+use pp_protocol::{Moment, SessionId, ToNode};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -29,7 +30,7 @@ use crate::client::stats::{NodeInfo, Stats};
 use crate::core::{Action, Config, Core, Event, NodeKey, NodeKind, NodeState, NodeView, Report};
 use crate::links::discovery::{self, Found};
 use crate::links::programs::Programs;
-use crate::links::{Address, Dialler, LinkEvent, Links};
+use crate::links::{Address, Dialler, LinkEvent, Links, OrderResult};
 
 /// Link events taken in before the inbox is looked at again.
 const LINK_EVENTS_AT_ONCE: usize = 64;
@@ -413,7 +414,8 @@ impl Actor {
         }
     }
 
-    pub(crate) fn resize(&mut self, name: &str, slots: u32) -> Result<(), ResizeError> {
+    /// Has a node resized; what comes of it is told later.
+    pub(crate) fn resize(&mut self, name: &str, slots: u32) -> Result<Receiver<OrderResult>, ResizeError> {
         let stats = self.stats();
         let keys: Vec<_> = self.core.nodes().map(|view| view.key).collect();
         let labels =
@@ -434,13 +436,11 @@ impl Actor {
             return Err(ResizeError::NotConnected(name.into()));
         };
         match (node.kind, node.state) {
-            (NodeKind::Local, _) => self.local.resize(slots),
-            (_, NodeState::Preparing | NodeState::Connected | NodeState::Suspect) => {
-                self.handle(Event::Resize(key, slots));
+            (NodeKind::Local, _) | (_, NodeState::Preparing | NodeState::Connected | NodeState::Suspect) => {
+                Ok(self.links.order(key, ToNode::Resize(slots)))
             }
-            _ => return Err(ResizeError::NotConnected(name.into())),
+            _ => Err(ResizeError::NotConnected(name.into())),
         }
-        Ok(())
     }
 
     /// Resolves everything and ends the thread.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{FromNode, FunctionId, JobId, Moment, Payload, Welcome};
+use pp_protocol::{FromNode, FunctionId, JobId, Moment, Payload, Version, Welcome};
 
 use super::{NodeKey, NodeKind};
 
@@ -60,16 +60,14 @@ pub enum Event<T> {
     },
     /// There will be no more word of a discovered node.
     NodeGone(NodeKey),
-    /// A node answered a dial and welcomed the session.
-    LinkUp(NodeKey, Box<Welcome>),
+    /// A node answered a dial and welcomed the session; this version is spoken.
+    LinkUp(NodeKey, Box<Welcome>, Version),
     /// A dial came to nothing.
     DialFailed(NodeKey, DialFailure),
     /// An established connection is gone.
     LinkDown(NodeKey, String),
     /// Messages arrived.
     Received(NodeKey, Vec<FromNode>),
-    /// A node is to have so many slots.
-    Resize(NodeKey, u32),
     /// The dispatcher ends: every job is to be resolved, every node to be left.
     Shutdown,
     /// The time of [`Core::next_deadline`](super::Core::next_deadline) has come.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{AttemptId, Moment, NodeId, Resume, ToNode, Welcome};
+use pp_protocol::{AttemptId, Moment, NodeId, Resume, ToNode, Version, Welcome};
 
 use super::job::Owner;
 use super::nodes::{FailedDial, Node, State};
@@ -20,7 +20,7 @@ const FIRST_REDIAL: Duration = Duration::from_millis(200);
 /// Longest waiting time between two dials: a node that was started again is used within seconds.
 const LAST_REDIAL: Duration = Duration::from_secs(3);
 /// Waiting time after a refusal, which somebody has to mend first.
-const REFUSED_REDIAL: Duration = Duration::from_secs(5);
+pub(super) const REFUSED_REDIAL: Duration = Duration::from_secs(5);
 /// Waiting time between dials while a node may still come back with its attempts.
 const RECONNECT_REDIAL: Duration = Duration::from_millis(250);
 
@@ -72,6 +72,7 @@ impl<T> Core<T> {
         now: Moment,
         key: NodeKey,
         welcome: Welcome,
+        version: Version,
         actions: &mut Vec<Action<T>>,
     ) {
         let Some(node) = self.nodes.get_mut(&key) else { return };
@@ -79,7 +80,7 @@ impl<T> Core<T> {
             State::InSession(session) if session.connection().is_none() => {
                 let is_same_life = session.with == welcome.node;
                 if is_same_life && welcome.resumed {
-                    session.resume(now, &welcome);
+                    session.resume(now, &welcome, version);
                     node.take_in(&welcome);
                     self.queue_what_did_not_arrive(key, &welcome.held);
                     self.cancel_again(key);
@@ -90,10 +91,10 @@ impl<T> Core<T> {
                     };
                     let failed = FailedDial::unreachable(reason.into());
                     self.lose(key, failed, now, !is_same_life, actions);
-                    self.begin(now, key, &welcome);
+                    self.begin(now, key, &welcome, version);
                 }
             }
-            State::Dialling { .. } => self.begin(now, key, &welcome),
+            State::Dialling { .. } => self.begin(now, key, &welcome, version),
             // It was given up while it answered.
             State::Waiting { .. } | State::InSession(_) => {
                 actions.push(Action::Close(key));
@@ -123,9 +124,9 @@ impl<T> Core<T> {
         }
     }
 
-    fn begin(&mut self, now: Moment, key: NodeKey, welcome: &Welcome) {
+    fn begin(&mut self, now: Moment, key: NodeKey, welcome: &Welcome, version: Version) {
         if let Some(node) = self.nodes.get_mut(&key) {
-            node.begin(now, welcome);
+            node.begin(now, welcome, version);
         }
     }
 

@@ -155,11 +155,10 @@ impl<T: Ticket> Core<T> {
             Event::Cancel(jobs) => jobs.into_iter().for_each(|job| self.cancel(job, actions)),
             Event::NodeFound { node, name, kind } => self.node_found(now, node, name, kind, actions),
             Event::NodeGone(node) => self.node_gone(node),
-            Event::LinkUp(node, welcome) => self.link_up(now, node, *welcome, actions),
+            Event::LinkUp(node, welcome, version) => self.link_up(now, node, *welcome, version, actions),
             Event::DialFailed(node, failure) => self.dial_failed(now, node, failure, actions),
             Event::LinkDown(node, reason) => self.link_down(now, node, reason, actions),
             Event::Received(node, messages) => self.received(now, node, messages, actions),
-            Event::Resize(node, slots) => self.resize(node, slots, actions),
             Event::Shutdown => self.shutdown(actions),
             Event::Tick => self.tick(now, actions),
         }

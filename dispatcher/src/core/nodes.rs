@@ -6,7 +6,7 @@
 //!    └── failed ──┴─────────────────────────────────────┘
 //! ```
 
-use pp_protocol::{FunctionId, Moment, NodeStatus, Welcome};
+use pp_protocol::{FunctionId, Moment, NodeStatus, Version, Welcome};
 
 use super::jobs::Jobs;
 use super::lives::Lives;
@@ -85,9 +85,9 @@ impl Node {
     }
 
     /// A session without any past began.
-    pub(super) fn begin(&mut self, now: Moment, welcome: &Welcome) {
+    pub(super) fn begin(&mut self, now: Moment, welcome: &Welcome, version: Version) {
         self.lives.seen(now, welcome.node);
-        self.state = State::InSession(Session::new(now, welcome));
+        self.state = State::InSession(Session::new(now, welcome, version));
         self.take_in(welcome);
     }
 

@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
-use pp_protocol::{AttemptId, Ended, FromNode, JobId, Moment, Outcome, Payload, ProgramRefusal, ToNode};
+use pp_protocol::{
+    AttemptId, Ended, FromNode, JobId, Moment, Outcome, Payload, ProgramRefusal, Role, ToNode,
+};
 
 use super::job::{Job, Location, Owner};
+use super::links::REFUSED_REDIAL;
 use super::nodes::{FailedDial, Node, State};
 use super::session::{Link, Session};
 use super::{Action, Core, Failure, JobOutcome, NodeKey, NodeKind, Report, Resolution};
@@ -44,6 +47,11 @@ impl<T> Core<T> {
             return;
         };
         let Session { link: Link::Up(connection), outcomes: received, .. } = session else { return };
+        let role = if self.config.observer { Role::Operator } else { Role::Dispatcher };
+        if let Err(violation) = message.rule().check(role, true, connection.version) {
+            let reason = format!("it sent what it may not: {violation}; is it of another release?");
+            return self.left_by(now, key, reason, actions);
+        }
         match message {
             FromNode::Outcomes(first, outcomes) => {
                 received.note(first, outcomes.len() as u64);
@@ -85,8 +93,16 @@ impl<T> Core<T> {
                 connection.answered(number);
                 self.heard(now, key);
             }
-            FromNode::Welcome(_) | FromNode::Refused(_) => {}
+            FromNode::Refused(refusal) => self.left_by(now, key, refusal.to_string(), actions),
+            FromNode::Welcome(_) => {}
         }
+    }
+
+    /// The node ended the session, or has to be left: it is dialled again once somebody may have mended that.
+    fn left_by(&mut self, now: Moment, key: NodeKey, reason: String, actions: &mut Vec<Action<T>>) {
+        actions.push(Action::Close(key));
+        self.lose(key, FailedDial::refused(reason.clone()), now + REFUSED_REDIAL, false, actions);
+        actions.push(Action::Report(Report::NodeRefused(key, reason)));
     }
 
     fn outcome(&mut self, key: NodeKey, outcome: Outcome, actions: &mut Vec<Action<T>>) {

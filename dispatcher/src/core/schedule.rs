@@ -169,8 +169,4 @@ impl<T> Core<T> {
             self.overfull.remove(&key);
         }
     }
-
-    pub(super) fn resize(&mut self, key: NodeKey, slots: u32, actions: &mut Vec<Action<T>>) {
-        self.send_if_connected(key, ToNode::Resize(slots), actions);
-    }
 }

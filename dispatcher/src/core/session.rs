@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use pp_protocol::limits::OUTPUT_BYTES_TOLD;
 use pp_protocol::{
-    Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, OutputLine, RunTimes, Welcome,
+    Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, OutputLine, RunTimes, Version, Welcome,
 };
 
 use super::NodeKey;
@@ -70,6 +70,8 @@ pub(super) enum Link {
 /// Connection to a node, and what is known of the node for as long as that lasts.
 #[derive(Debug)]
 pub(super) struct Connection {
+    /// Protocol version that is spoken on it.
+    pub(super) version: Version,
     /// When the node was last heard of.
     pub(super) heard: Moment,
     /// It has been silent, or has not answered, for too long to be given new work.
@@ -87,10 +89,10 @@ pub(super) struct Connection {
 }
 
 impl Session {
-    pub(super) fn new(now: Moment, welcome: &Welcome) -> Self {
+    pub(super) fn new(now: Moment, welcome: &Welcome, version: Version) -> Self {
         Self {
             with: welcome.node,
-            link: Link::Up(Connection::new(now)),
+            link: Link::Up(Connection::new(now, version)),
             window: welcome.window,
             granted_for: None,
             program_refused: None,
@@ -104,8 +106,8 @@ impl Session {
     }
 
     /// The session goes on, on another connection.
-    pub(super) fn resume(&mut self, now: Moment, welcome: &Welcome) {
-        self.link = Link::Up(Connection::new(now));
+    pub(super) fn resume(&mut self, now: Moment, welcome: &Welcome, version: Version) {
+        self.link = Link::Up(Connection::new(now, version));
         self.grant(welcome.window);
     }
 
@@ -261,8 +263,9 @@ impl Session {
 }
 
 impl Connection {
-    fn new(now: Moment) -> Self {
+    fn new(now: Moment, version: Version) -> Self {
         Self {
+            version,
             heard: now,
             suspect: false,
             trouble: None,

@@ -9,8 +9,8 @@ use std::time::Duration;
 use pp_protocol::limits::OUTPUT_BYTES_TOLD;
 use pp_protocol::{
     Attempt, AttemptId, Death, Digest, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus,
-    Outcome, OutputLine, Panic, Payload, ProgramRefusal, Resume, SessionId, Stream, Target, ToNode, Welcome,
-    WorkerDeath,
+    Outcome, OutputLine, Panic, Payload, ProgramRefusal, Refusal, Resume, SessionId, Stream, Target, ToNode,
+    Version, Welcome, WorkerDeath,
 };
 
 use super::{
@@ -68,7 +68,7 @@ impl Dispatcher {
     /// With a node that has so many slots and takes so many attempts.
     fn connect(&mut self, node: NodeKey, slots: u32, window: u32) -> Vec<Action<Number>> {
         assert_eq!(self.find(node), [Action::Dial(node, None)]);
-        let mut actions = self.on(Event::LinkUp(node, Box::new(welcome(node, slots, window))));
+        let mut actions = self.on(Event::LinkUp(node, Box::new(welcome(node, slots, window)), Version::V1));
         assert_eq!(actions.remove(0), Action::Report(Report::NodeConnected(node)));
         actions
     }
@@ -103,7 +103,7 @@ impl Dispatcher {
         self.pass(Duration::from_secs(2));
         self.on(Event::LinkDown(key, "the peer closed the connection".into()));
         let restarted = Welcome { node: NodeId(1_000 + life), ..welcome(key, 1, 1) };
-        self.on(Event::LinkUp(key, Box::new(restarted)));
+        self.on(Event::LinkUp(key, Box::new(restarted), Version::V1));
     }
 }
 
@@ -227,7 +227,7 @@ fn a_node_is_sent_no_more_arguments_than_it_has_memory_for() {
     dispatcher.find(A);
     let mut welcome = welcome(A, 4, 8);
     welcome.status.memory_total = 40 << 20;
-    dispatcher.on(Event::LinkUp(A, Box::new(welcome)));
+    dispatcher.on(Event::LinkUp(A, Box::new(welcome), Version::V1));
     let large = |bytes: usize| NewJob { args: Payload::from(vec![0; bytes]), ..new_job(0) };
     let sent = dispatcher.on(Event::Submit(vec![large(50 << 20), large(1 << 20)]));
     assert!(matches!(&sent[..], [Action::Send(_, ToNode::Run(attempts))] if attempts.len() == 1));
@@ -390,7 +390,7 @@ fn a_blip_costs_nothing() {
     let held = vec![id(0, 1), id(1, 1)];
     let back = Welcome { resumed: true, held, ..welcome(A, 1, 3) };
     assert_eq!(
-        dispatcher.on(Event::LinkUp(A, Box::new(back))),
+        dispatcher.on(Event::LinkUp(A, Box::new(back), Version::V1)),
         [Action::Report(Report::NodeConnected(A)), run(A, &[(2, 2)])]
     );
     assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A)]);
@@ -407,7 +407,7 @@ fn a_node_in_use_under_one_address_gives_way_when_it_answers_under_another() {
     let same = welcome(A, 1, 1);
     let reason = "it is in use under another address now";
     assert_eq!(
-        dispatcher.on(Event::LinkUp(B, Box::new(same))),
+        dispatcher.on(Event::LinkUp(B, Box::new(same), Version::V1)),
         [
             Action::Close(A),
             Action::Report(Report::NodeLost(A, reason.into(), 1)),
@@ -440,7 +440,7 @@ fn a_cancellation_that_a_broken_connection_swallowed_is_sent_again() {
     let held = vec![id(0, 1), id(1, 1)];
     let back = Welcome { resumed: true, held: held.clone(), ..welcome(A, 2, 2) };
     assert_eq!(
-        dispatcher.on(Event::LinkUp(A, Box::new(back))),
+        dispatcher.on(Event::LinkUp(A, Box::new(back), Version::V1)),
         [Action::Report(Report::NodeConnected(A)), Action::Send(A, ToNode::Cancel(held))]
     );
 }
@@ -451,7 +451,11 @@ fn a_copy_survives_a_connection_that_breaks_for_a_moment() {
     dispatcher.on(Event::LinkDown(B, "reset".into()));
     let back = Welcome { resumed: true, held: vec![id(1, 1)], ..welcome(B, 1, 1) };
     let connected = Action::Report(Report::NodeConnected(B));
-    assert_eq!(dispatcher.on(Event::LinkUp(B, Box::new(back))), [connected], "somebody waits for it");
+    assert_eq!(
+        dispatcher.on(Event::LinkUp(B, Box::new(back), Version::V1)),
+        [connected],
+        "somebody waits for it"
+    );
     let cancel = Action::Send(A, ToNode::Cancel(vec![id(0, 1)]));
     assert_eq!(dispatcher.outcomes(B, 0, vec![succeeded(1, 1)]), [done(0, B), cancel]);
 }
@@ -463,7 +467,7 @@ fn a_copy_that_nobody_needs_any_more_is_cancelled_once_its_node_is_back() {
     assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A)]);
     let back = Welcome { resumed: true, held: vec![id(1, 1)], ..welcome(B, 1, 1) };
     assert_eq!(
-        dispatcher.on(Event::LinkUp(B, Box::new(back))),
+        dispatcher.on(Event::LinkUp(B, Box::new(back), Version::V1)),
         [Action::Report(Report::NodeConnected(B)), Action::Send(B, ToNode::Cancel(vec![id(1, 1)]))]
     );
 }
@@ -505,7 +509,7 @@ fn a_node_that_restarted_has_lost_its_attempts() {
     dispatcher.on(Event::LinkDown(A, "reset".into()));
     let restarted = Welcome { node: NodeId(99), ..welcome(A, 1, 1) };
     assert_eq!(
-        dispatcher.on(Event::LinkUp(A, Box::new(restarted))),
+        dispatcher.on(Event::LinkUp(A, Box::new(restarted), Version::V1)),
         [
             Action::Report(Report::NodeLost(A, "it restarted".into(), 1)),
             Action::Report(Report::NodeConnected(A)),
@@ -519,6 +523,26 @@ fn a_node_that_restarted_has_lost_its_attempts() {
     );
     assert_eq!(dispatcher.core.late_outcomes(), 1);
     assert_eq!(dispatcher.outcomes(A, 1, vec![succeeded(0, 2)]), [done(0, A)]);
+}
+
+#[test]
+fn a_node_that_refuses_in_the_midst_of_a_session_or_sends_what_it_may_not_is_left_with_the_reason() {
+    let left = |message: FromNode, observer: bool, reason: &str| {
+        let mut dispatcher = Dispatcher::new();
+        let mut config = Config::new(SessionId(1), 1);
+        config.observer = observer;
+        dispatcher.core = Core::new(config);
+        dispatcher.connect(A, 1, 1);
+        let actions = dispatcher.on(Event::Received(A, vec![message]));
+        let lost = Action::Report(Report::NodeLost(A, reason.into(), 0));
+        assert_eq!(actions, [Action::Close(A), lost, Action::Report(Report::NodeRefused(A, reason.into()))]);
+        assert_eq!(dispatcher.state(A), NodeState::Refused);
+    };
+    let refusal = Refusal::NotPermitted("Drain came too often".into());
+    left(FromNode::Refused(refusal.clone()), false, &refusal.to_string());
+    let reason =
+        "it sent what it may not: Window is not for a connection of an operator; is it of another release?";
+    left(FromNode::Window(1), true, reason);
 }
 
 #[test]
@@ -681,7 +705,7 @@ fn only_what_can_have_been_running_is_charged_for_a_lost_node() {
         } else {
             dispatcher.pass(Duration::from_secs(1));
             let again = Welcome { node: NodeId(100 + life), ..welcome(A, 1, 3) };
-            dispatcher.on(Event::LinkUp(A, Box::new(again)));
+            dispatcher.on(Event::LinkUp(A, Box::new(again), Version::V1));
         }
         dispatcher.on(Event::LinkDown(A, "reset".into()));
         let actions = dispatcher.on(Event::DialFailed(A, DialFailure::NotListening("gone".into())));
@@ -753,7 +777,7 @@ fn jobs_of_a_dispatcher_that_only_observes_fail_at_once() {
 fn jobs_that_can_run_nowhere_fail_some_at_a_time_until_none_is_left() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.on(Event::NodeFound { node: A, name: "local".into(), kind: NodeKind::Local });
-    dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 0, 0))));
+    dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 0, 0)), Version::V1));
     dispatcher.submit(20_000);
     let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: Vec::new() };
     let first = dispatcher.on(Event::Received(A, vec![FromNode::ProgramRefused(Digest([0; 32]), refusal)]));
@@ -813,7 +837,7 @@ fn work_behind_attempts_that_turn_out_long_is_asked_back() {
 fn a_program_that_does_not_start_at_home_starts_nowhere() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.on(Event::NodeFound { node: A, name: "local".into(), kind: NodeKind::Local });
-    dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 1, 1))));
+    dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 1, 1)), Version::V1));
     dispatcher.submit(1);
     let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: Vec::new() };
     let reason = refusal.to_string();

@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use pp_node::Node;
 use pp_protocol::address::shown;
-use pp_protocol::connection::{self, Transport};
+use pp_protocol::connection::{self, LinkError, Transport};
 use pp_protocol::environment;
 use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
 use pp_protocol::socket;
 use pp_protocol::{
-    Digest, FromNode, Hello, NodeId, OutputLine, Payload, Refusal, Resume, Role, SessionId, ToNode, Welcome,
+    Digest, FromNode, Hello, NodeId, OutputLine, Payload, Refusal, Resume, Role, SessionId, ToNode, Version,
+    VersionRange, Welcome,
 };
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -37,6 +38,11 @@ use crate::core::{DialFailure, Event, NodeKey};
 
 /// How long a TCP connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
+/// How long it may take to give an order.
+pub(crate) const ORDER_TIME: Duration = Duration::from_secs(5);
+
+/// What came of an order; else the reason, for people.
+pub(crate) type OrderResult = Result<(), String>;
 
 /// Something happened to a connection.
 pub(crate) struct LinkEvent {
@@ -47,7 +53,7 @@ pub(crate) struct LinkEvent {
 }
 
 enum What {
-    Up(Box<Welcome>, mpsc::UnboundedSender<ToNode>, SocketLabel),
+    Up(Box<Welcome>, Version, mpsc::UnboundedSender<ToNode>, SocketLabel),
     Failed(DialFailure, Option<NodeId>),
     Received(Vec<FromNode>),
     Down(String),
@@ -146,15 +152,16 @@ impl Links {
         let stage = Arc::clone(&link.stage);
         link.task = Some(tokio::spawn(async move {
             let tell = |what| events.send(LinkEvent { node, generation, what });
-            let (transport, welcome, rest, address) = match dialler.dial(addresses, resume, &stage).await {
+            let greeted = match dialler.dial(dialler.role, addresses, resume, &stage).await {
                 Ok(greeted) => greeted,
                 Err(Failed { failure, node }) => {
                     let _ = tell(What::Failed(failure, node));
                     return;
                 }
             };
+            let Greeted { dialled: Dialled { transport, version, address }, welcome, rest } = greeted;
             let Transport { sender, mut receiver } = transport;
-            let _ = tell(What::Up(welcome, sender, address));
+            let _ = tell(What::Up(welcome, version, sender, address));
             if !rest.is_empty() {
                 let _ = tell(What::Received(rest));
             }
@@ -177,11 +184,11 @@ impl Links {
         let LinkEvent { node, generation, what } = event;
         let link = self.links.get_mut(&node).filter(|link| link.generation == generation)?;
         Some(match what {
-            What::Up(welcome, sender, address) => {
+            What::Up(welcome, version, sender, address) => {
                 link.sender = Some(sender);
                 link.connected_to = address;
                 link.node = Some(welcome.node);
-                Event::LinkUp(node, welcome)
+                Event::LinkUp(node, welcome, version)
             }
             What::Failed(failure, answered) => {
                 tracing::debug!(node = node.0, ?failure, "dial failed");
@@ -201,6 +208,26 @@ impl Links {
             // If the connection has just broken, that is reported by its own event.
             let _ = sender.send(message);
         }
+    }
+
+    /// Gives an order to a node, on an operator's connection made for it: what a dispatcher proved to be may not give any.
+    /// What comes of it is told once the node has taken it.
+    pub(crate) fn order(&self, node: NodeKey, order: ToNode) -> std::sync::mpsc::Receiver<OrderResult> {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let Some(link) = self.links.get(&node) else { return told };
+        let dialler = Arc::clone(&self.dialler);
+        // Where it answers now: its other addresses may lead to it no more.
+        let addresses = match link.connected_to {
+            Some(address) => Addresses::Announced(vec![address]),
+            None => link.addresses.clone(),
+        };
+        tokio::spawn(async move {
+            let given = timeout(ORDER_TIME, dialler.order(addresses, order)).await;
+            let given = given.unwrap_or_else(|_| Err(unreachable("it does not answer; is it frozen?")));
+            // Whoever has stopped waiting needs no word.
+            let _ = tell.try_send(given.map_err(|failure| failure.reason().to_owned()));
+        });
+        told
     }
 
     pub(crate) fn close(&mut self, node: NodeKey) {
@@ -265,7 +292,20 @@ impl Link {
     }
 }
 
-type Greeted = (Transport<ToNode, FromNode>, Box<Welcome>, Vec<FromNode>, SocketLabel);
+/// A connection to a node that has proved that it knows the secret.
+struct Dialled {
+    transport: Transport<ToNode, FromNode>,
+    version: Version,
+    address: SocketLabel,
+}
+
+/// The same, greeted.
+struct Greeted {
+    dialled: Dialled,
+    welcome: Box<Welcome>,
+    /// What arrived with its welcome.
+    rest: Vec<FromNode>,
+}
 
 /// A dial has come to nothing.
 struct Failed {
@@ -329,39 +369,69 @@ impl Dialler {
 
     async fn dial(
         &self,
+        role: Role,
         addresses: Addresses,
         resume: Option<Resume>,
         stage: &Arc<AtomicU8>,
     ) -> Result<Greeted, Failed> {
-        let (transport, address, programs) = match addresses {
+        let (dialled, programs) = match addresses {
             Addresses::Local => {
-                let (ours, nodes) = connection::in_memory();
-                self.local.serve(nodes, "this program".into(), Role::Dispatcher);
-                (ours, None, Vec::new())
+                let (transport, nodes) = connection::in_memory();
+                let version = VersionRange::SPOKEN.newest;
+                self.local.serve(nodes, "this program".into(), role, version);
+                (Dialled { transport, version, address: None }, Vec::new())
             }
             Addresses::Named(address) => {
                 let all = address.look_up().await.map_err(unreachable)?;
-                self.dial_any(all, stage).await?
+                self.dial_any(role, all, stage).await?
             }
-            Addresses::Announced(all) => self.dial_any(all, stage).await?,
+            Addresses::Announced(all) => self.dial_any(role, all, stage).await?,
         };
         let hello = Hello {
             session: self.session,
             name: self.name.clone(),
             programs,
             resume,
-            operator: self.role == Role::Operator,
             fresh_workers: self.fresh_workers,
         };
-        greet(transport, hello, address).await
+        greet(dialled, hello).await
+    }
+
+    /// Gives an order, and waits until the node has taken it.
+    async fn order(&self, addresses: Addresses, order: ToNode) -> Result<(), DialFailure> {
+        let greeted = self.dial(Role::Operator, addresses, None, &Arc::default()).await;
+        let Transport { sender, mut receiver } = greeted.map_err(|failed| failed.failure)?.dialled.transport;
+        for message in [order, ToNode::Goodbye] {
+            // A connection that has just broken ends below.
+            let _ = sender.send(message);
+        }
+        drop(sender);
+        // A farewell is answered by closing the connection: what came before it has been taken then.
+        while let Some(received) = receiver.recv().await {
+            match received {
+                Ok(messages) => {
+                    let refused = messages.into_iter().find_map(|message| match message {
+                        FromNode::Refused(refusal) => Some(refusal.to_string()),
+                        _ => None,
+                    });
+                    if let Some(reason) = refused {
+                        return Err(DialFailure::Refused(reason));
+                    }
+                }
+                Err(LinkError::Closed) => break,
+                Err(error) => return Err(unreachable(error)),
+            }
+        }
+        Ok(())
     }
 
     /// Dials every address at once; the first one where a node proves that it knows the secret is used.
     async fn dial_any(
         &self,
+        role: Role,
         addresses: Vec<SocketAddr>,
         stage: &Arc<AtomicU8>,
-    ) -> Result<(Transport<ToNode, FromNode>, SocketLabel, Vec<pp_protocol::ProgramOffer>), DialFailure> {
+    ) -> Result<(Dialled, Vec<pp_protocol::ProgramOffer>), DialFailure> {
         let Some(secret) = &self.secret else {
             return Err(DialFailure::Refused(
                 "there is no secret here: copy the node's ~/.config/ppserver/secret to this machine, or set PP_SECRET"
@@ -369,7 +439,6 @@ impl Dialler {
             ));
         };
         let programs = Arc::clone(&self.programs);
-        let role = self.role;
         let offers = if role == Role::Operator {
             Vec::new()
         } else {
@@ -385,7 +454,7 @@ impl Dialler {
         let mut worst = unreachable("its name has no address");
         while let Some(dialled) = dials.join_next().await {
             match dialled {
-                Ok((address, Ok(transport))) => return Ok((transport, Some(address), offers)),
+                Ok((_, Ok(dialled))) => return Ok((dialled, offers)),
                 Ok((address, Err(failure))) => worst = more_telling(worst, failure.at(address)),
                 Err(error) => worst = more_telling(worst, unreachable(error)),
             }
@@ -399,7 +468,7 @@ async fn dial_one(
     secret: &Secret,
     role: Role,
     stage: &AtomicU8,
-) -> Result<Transport<ToNode, FromNode>, DialFailure> {
+) -> Result<Dialled, DialFailure> {
     let connecting = timeout(CONNECT_TIME, TcpStream::connect(address)).await;
     let mut stream = match connecting {
         Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIME.as_secs()))),
@@ -415,7 +484,8 @@ async fn dial_one(
         Ok(established) => {
             Stage::Welcome.is_reached(stage);
             let (reader, writer) = stream.into_split();
-            Ok(connection::over(reader, writer, established.keys))
+            let transport = connection::over(reader, writer, established.keys);
+            Ok(Dialled { transport, version: established.version, address: Some(address) })
         }
         Err(error @ (HandshakeError::Io(_) | HandshakeError::Closed | HandshakeError::Timeout)) => {
             Err(unreachable(error))
@@ -424,14 +494,9 @@ async fn dial_one(
     }
 }
 
-async fn greet(
-    transport: Transport<ToNode, FromNode>,
-    hello: Hello,
-    address: SocketLabel,
-) -> Result<Greeted, Failed> {
-    let Transport { sender, mut receiver } = transport;
-    let _ = sender.send(ToNode::Hello(Box::new(hello)));
-    let answer = timeout(HANDSHAKE_TIME, receiver.recv()).await;
+async fn greet(mut dialled: Dialled, hello: Hello) -> Result<Greeted, Failed> {
+    let _ = dialled.transport.sender.send(ToNode::Hello(Box::new(hello)));
+    let answer = timeout(HANDSHAKE_TIME, dialled.transport.receiver.recv()).await;
     let mut messages = match answer {
         Err(_) => return Err(unreachable("it did not answer the greeting; is it frozen?").into()),
         Ok(None) => return Err(unreachable("it closed the connection").into()),
@@ -440,8 +505,7 @@ async fn greet(
     };
     match messages.next() {
         Some(FromNode::Welcome(welcome)) => {
-            let transport = Transport { sender, receiver };
-            Ok((transport, Box::new(welcome), messages.collect(), address))
+            Ok(Greeted { dialled, welcome: Box::new(welcome), rest: messages.collect() })
         }
         Some(FromNode::Refused(refusal)) => {
             let node = if let Refusal::AlreadyConnected(node) = refusal { Some(node) } else { None };
@@ -452,6 +516,11 @@ async fn greet(
 }
 
 impl DialFailure {
+    fn reason(&self) -> &str {
+        let (Self::NotListening(reason) | Self::Unreachable(reason) | Self::Refused(reason)) = self;
+        reason
+    }
+
     fn at(self, address: SocketAddr) -> Self {
         let at = |reason| format!("{reason} ({})", shown(address));
         match self {

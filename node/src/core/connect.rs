@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pp_protocol::limits::{NAME_BYTES, PROGRAM_OFFERS, SESSIONS, WINDOW_ATTEMPTS, cut};
-use pp_protocol::{AttemptId, FromNode, Hello, Moment, Refusal, Resume, ToNode, Welcome};
+use pp_protocol::{AttemptId, FromNode, Hello, Moment, Refusal, Resume, Role, ToNode, Version, Welcome};
 
 use super::programs::is_usable;
 use super::session::Session;
@@ -16,6 +16,10 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Connection {
+    /// What the peer proved to be, and with it what it may send.
+    role: Role,
+    /// Protocol version that is spoken on it.
+    version: Version,
     /// Who is on it, once it has said so.
     pub(super) peer: Peer,
     /// When something last arrived.
@@ -27,8 +31,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(now: Moment) -> Self {
-        Self { peer: Peer::Unknown, heard: now, asked: None, round_trip: Duration::ZERO }
+    fn new(now: Moment, role: Role, version: Version) -> Self {
+        Self { role, version, peer: Peer::Unknown, heard: now, asked: None, round_trip: Duration::ZERO }
     }
 
     /// Learns from an answer. A long time may be the peer's own, so it counts for less than a short one.
@@ -48,8 +52,8 @@ pub(super) enum Peer {
 }
 
 impl Core {
-    pub(super) fn connected(&mut self, now: Moment, key: ConnectionKey) {
-        self.connections.insert(key, Connection::new(now));
+    pub(super) fn connected(&mut self, now: Moment, key: ConnectionKey, role: Role, version: Version) {
+        self.connections.insert(key, Connection::new(now, role, version));
         self.heartbeat.get_or_insert(now + HEARTBEAT);
     }
 
@@ -86,11 +90,18 @@ impl Core {
     fn received(&mut self, now: Moment, key: ConnectionKey, message: ToNode, actions: &mut Vec<Action>) {
         // The connection may have been closed by a message before this one in the same batch.
         let Some(connection) = self.connections.get(&key) else { return };
-        match (connection.peer, message) {
-            (Peer::Unknown, ToNode::Hello(hello)) => self.greeted(now, key, *hello, actions),
-            (Peer::Unknown, _) => {
-                self.refuse(key, Refusal::BadHello("the first message was no greeting".into()), actions);
-            }
+        let Connection { role, version, peer, .. } = *connection;
+        if let Err(violation) = message.rule().check(role, peer != Peer::Unknown, version) {
+            return self.cut_off(key, peer, Refusal::NotPermitted(violation.to_string()), actions);
+        }
+        match (peer, message) {
+            (_, ToNode::Hello(hello)) => match role {
+                Role::Dispatcher => self.greeted(now, key, *hello, actions),
+                Role::Operator => {
+                    self.set_peer(key, Peer::Operator);
+                    self.welcome(key, false, Vec::new(), 0, actions);
+                }
+            },
             (_, ToNode::Pong(number)) => {
                 if let Some(connection) = self.connections.get_mut(&key) {
                     connection.answered(now, number);
@@ -101,8 +112,16 @@ impl Core {
             (_, ToNode::Drain) => self.drain(now, actions),
             (Peer::Session(session), message) => self.session_message(session, message, actions),
             (Peer::Operator, ToNode::Goodbye) => self.close(key, actions),
-            (Peer::Operator, _) => {}
+            (Peer::Operator | Peer::Unknown, _) => {}
         }
+    }
+
+    /// Closes the connection of a peer that does what it may not, and says why. It has no session after that.
+    fn cut_off(&mut self, key: ConnectionKey, peer: Peer, refusal: Refusal, actions: &mut Vec<Action>) {
+        if let Peer::Session(session) = peer {
+            self.end_session(session, actions);
+        }
+        self.refuse(key, refusal, actions);
     }
 
     fn session_message(&mut self, key: SessionKey, message: ToNode, actions: &mut Vec<Action>) {
@@ -112,14 +131,9 @@ impl Core {
                 // The window is a promise of the dispatcher; one that breaks it grossly is cut off.
                 let most = 2 * WINDOW_ATTEMPTS as usize + 2 * self.slots as usize;
                 if session.held() + attempts.len() > most {
-                    let connection = session.connection;
-                    self.end_session(key, actions);
-                    if let Some(connection) = connection {
-                        self.refuse(
-                            connection,
-                            Refusal::BadHello("it sent more than its window".into()),
-                            actions,
-                        );
+                    if let Some(connection) = session.connection {
+                        let refusal = Refusal::NotPermitted("Run came with more than the window".into());
+                        self.cut_off(connection, Peer::Session(key), refusal, actions);
                     }
                     return;
                 }
@@ -147,10 +161,6 @@ impl Core {
     }
 
     fn greeted(&mut self, now: Moment, key: ConnectionKey, hello: Hello, actions: &mut Vec<Action>) {
-        if hello.operator {
-            self.set_peer(key, Peer::Operator);
-            return self.welcome(key, false, Vec::new(), 0, actions);
-        }
         if hello.programs.len() > PROGRAM_OFFERS {
             return self.refuse(key, Refusal::BadHello("it offered too many programs".into()), actions);
         }

@@ -34,8 +34,8 @@ use std::time::Duration;
 
 use pp_protocol::worker::{Finished, Work};
 use pp_protocol::{
-    Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, Stream, Target, ToNode,
-    WorkerDeath,
+    Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, Role, Stream, Target, ToNode,
+    Version, WorkerDeath,
 };
 
 use self::connect::Connection;
@@ -116,8 +116,8 @@ pub struct Config {
 /// Something happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A peer proved that it knows the secret.
-    Connected(ConnectionKey),
+    /// A peer proved that it knows the secret, and to be in this role; this version is spoken.
+    Connected(ConnectionKey, Role, Version),
     /// Messages arrived.
     Received(ConnectionKey, Vec<ToNode>),
     /// The connection is gone.
@@ -296,7 +296,7 @@ impl Core {
     /// Takes in what happened at `now`, appending what is to be done to `actions`.
     pub fn handle(&mut self, now: Moment, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::Connected(key) => self.connected(now, key),
+            Event::Connected(key, role, version) => self.connected(now, key, role, version),
             Event::Received(key, messages) => {
                 self.heard(now, key);
                 self.received_all(now, key, messages, actions);

@@ -6,7 +6,8 @@ use pp_protocol::limits::{OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT};
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
     Attempt, AttemptId, Death, Ended, FromNode, FunctionId, Hello, JobId, Moment, NodeId, Outcome, Payload,
-    ProgramOffer, ProgramRefusal, Refusal, Resume, SessionId, Stream, Target, ToNode, WorkerDeath,
+    ProgramOffer, ProgramRefusal, Refusal, Resume, Role, SessionId, Stream, Target, ToNode, Version,
+    WorkerDeath,
 };
 
 use super::{
@@ -62,7 +63,7 @@ impl Node {
 
     /// A dispatcher that runs the node's own program.
     fn connect(&mut self, connection: u32) {
-        assert_eq!(self.on(Event::Connected(ConnectionKey(connection))), []);
+        assert_eq!(self.on(connected(ConnectionKey(connection))), []);
         assert_eq!(self.tell(connection, ToNode::Hello(Box::new(hello(connection)))), []);
     }
 
@@ -96,13 +97,16 @@ fn target() -> Target {
     Target { os: "linux".into(), arch: "x86_64".into() }
 }
 
+fn connected(connection: ConnectionKey) -> Event {
+    Event::Connected(connection, Role::Dispatcher, Version::V1)
+}
+
 fn hello(session: u32) -> Hello {
     Hello {
         session: SessionId(session.into()),
         name: format!("dispatcher {session}"),
         programs: Vec::new(),
         resume: None,
-        operator: false,
         fresh_workers: false,
     }
 }
@@ -413,7 +417,7 @@ fn a_session_that_comes_back_in_time_goes_on_and_one_that_does_not_is_killed() {
     assert_eq!(node.on(Event::Disconnected(ConnectionKey(1))), []);
     let done = outcome(10, 5, Ended::Succeeded(Payload::from(vec![1])));
     assert_eq!(node.finish(0, 1, 5), [], "the outcome is kept");
-    node.on(Event::Connected(ConnectionKey(2)));
+    node.on(connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
     let resumed = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert_eq!(resumed, [outcomes(2, 1, vec![done])], "nothing is run again, what was kept is sent");
@@ -428,18 +432,63 @@ fn on_resuming_the_node_gives_up_what_the_dispatcher_has_given_up() {
     let mut node = Node::ready(1);
     node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
     node.on(Event::Disconnected(ConnectionKey(1)));
-    node.on(Event::Connected(ConnectionKey(2)));
+    node.on(connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
     let resumed = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert_eq!(resumed, [outcomes(2, 1, vec![outcome(12, 0, Ended::Cancelled)])]);
+}
+
+fn cut_off(connection: u32, reason: &str) -> [Action; 2] {
+    let connection = ConnectionKey(connection);
+    let refusal = Refusal::NotPermitted(reason.into());
+    [Action::Send(connection, FromNode::Refused(refusal)), Action::Close(connection)]
+}
+
+#[test]
+fn a_dispatcher_that_gives_an_operators_order_is_cut_off_with_its_session() {
+    for (order, name) in [(ToNode::Resize(5), "Resize"), (ToNode::Drain, "Drain")] {
+        let mut node = Node::ready(1);
+        let mut expected = vec![Action::Retire(WorkerKey(0))];
+        expected.extend(cut_off(1, &format!("{name} is not for a connection of a dispatcher")));
+        assert_eq!(node.tell(1, order), expected);
+        assert_eq!(node.core.status().slots, 1, "nothing came of it");
+        assert_eq!((node.core.status().sessions, node.core.status().draining), (0, false));
+    }
+}
+
+#[test]
+fn an_operator_gives_orders_and_runs_nothing() {
+    let mut node = Node::with_slots(1);
+    let operator = |key| Event::Connected(ConnectionKey(key), Role::Operator, Version::V1);
+    for key in [1, 2] {
+        node.on(operator(key));
+        assert_eq!(node.tell(key, ToNode::Hello(Box::new(hello(key)))), []);
+    }
+    assert_eq!(node.tell(1, ToNode::Resize(3)), []);
+    assert_eq!((node.core.status().slots, node.core.status().sessions), (3, 0));
+    assert_eq!(
+        node.tell(1, ToNode::Run(vec![attempt(1)])),
+        cut_off(1, "Run is not for a connection of an operator")
+    );
+    assert_eq!(node.tell(2, ToNode::Goodbye), [Action::Close(ConnectionKey(2))]);
+}
+
+#[test]
+fn a_greeting_comes_first_and_once() {
+    let mut node = Node::with_slots(1);
+    node.on(connected(ConnectionKey(1)));
+    assert_eq!(node.tell(1, ToNode::Ping(1)), cut_off(1, "Ping came before a greeting"));
+    node.connect(2);
+    let again = node.tell(2, ToNode::Hello(Box::new(hello(2))));
+    assert_eq!(again, cut_off(2, "Hello came a second time"));
 }
 
 #[test]
 fn a_greeting_that_was_overtaken_by_that_of_a_younger_connection_changes_nothing() {
     let mut node = Node::ready(1);
     node.on(Event::Disconnected(ConnectionKey(1)));
-    node.on(Event::Connected(ConnectionKey(2)));
-    node.on(Event::Connected(ConnectionKey(3)));
+    node.on(connected(ConnectionKey(2)));
+    node.on(connected(ConnectionKey(3)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: Vec::new() };
     let again = Hello { resume: Some(resume), ..hello(1) };
     assert_eq!(node.tell(3, ToNode::Hello(Box::new(again.clone()))), []);
@@ -462,7 +511,7 @@ fn a_dispatcher_that_means_an_earlier_session_begins_a_new_one() {
     let mut node = Node::ready(1);
     node.tell(1, ToNode::Run(vec![attempt(10)]));
     node.on(Event::Disconnected(ConnectionKey(1)));
-    node.on(Event::Connected(ConnectionKey(2)));
+    node.on(connected(ConnectionKey(2)));
     // This session has made one outcome.
     let resume = Resume { node: NodeId(1), outcomes_received: 2, held: vec![attempt(10).id] };
     let greeting = Hello { resume: Some(resume), ..hello(1) };
@@ -472,7 +521,7 @@ fn a_dispatcher_that_means_an_earlier_session_begins_a_new_one() {
 #[test]
 fn a_second_connection_of_the_same_dispatcher_is_refused_and_changes_nothing() {
     let mut node = Node::ready(1);
-    node.on(Event::Connected(ConnectionKey(2)));
+    node.on(connected(ConnectionKey(2)));
     assert_eq!(
         node.tell(2, ToNode::Hello(Box::new(hello(1)))),
         [
@@ -488,7 +537,7 @@ fn a_program_that_is_missing_is_asked_for_stored_and_run() {
     let digest = pp_protocol::Digest([3; 32]);
     let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
     let key = ConnectionKey(1);
-    node.on(Event::Connected(key));
+    node.on(connected(key));
     let greeting = Hello { programs: vec![offer], ..hello(1) };
     assert_eq!(node.tell(1, ToNode::Hello(Box::new(greeting))), [Action::LocateProgram(digest)]);
     assert_eq!(node.tell(1, ToNode::Run(vec![attempt(1)])), []);
@@ -512,15 +561,15 @@ fn a_program_whose_connection_broke_off_is_asked_for_again_on_the_next_one() {
     let needed = |key| Action::Send(key, FromNode::ProgramNeeded(digest));
 
     let mut node = Node::with_slots(1);
-    node.on(Event::Connected(first));
+    node.on(connected(first));
     assert_eq!(node.tell(1, ToNode::Hello(Box::new(greeting))), [Action::LocateProgram(digest)]);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(first)]);
     assert_eq!(node.on(Event::Disconnected(first)), [Action::AbandonProgram(digest)]);
-    node.on(Event::Connected(second));
+    node.on(connected(second));
     assert_eq!(node.tell(2, ToNode::Hello(Box::new(again.clone()))), [Action::LocateProgram(digest)]);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(second)]);
     // The node has not noticed that the second connection is gone, too.
-    node.on(Event::Connected(third));
+    node.on(connected(third));
     let asked = [Action::Close(second), Action::AbandonProgram(digest), needed(third)];
     assert_eq!(node.tell(3, ToNode::Hello(Box::new(again))), asked);
 }
@@ -531,7 +580,7 @@ fn a_program_for_another_architecture_is_refused_with_both_named() {
     let other = Target { os: "linux".into(), arch: "aarch64".into() };
     let digest = pp_protocol::Digest([3; 32]);
     let offer = ProgramOffer { digest, target: other.clone(), bytes: 100, name: "fib".into() };
-    node.on(Event::Connected(ConnectionKey(1)));
+    node.on(connected(ConnectionKey(1)));
     let refusal = ProgramRefusal::WrongTarget { node: target(), offered: vec![other] };
     let text = refusal.to_string();
     assert!(text.contains("linux/x86_64") && text.contains("linux/aarch64"), "{text}");
@@ -656,7 +705,7 @@ fn a_shortage_is_forgotten_when_nobody_waits_for_a_worker_any_more() {
 #[test]
 fn while_workers_are_short_one_that_idles_makes_way_for_another_program() {
     let mut node = half_of_four();
-    node.on(Event::Connected(ConnectionKey(2)));
+    node.on(connected(ConnectionKey(2)));
     let digest = pp_protocol::Digest([3; 32]);
     let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
     let actions = node.tell(2, ToNode::Hello(Box::new(Hello { programs: vec![offer], ..hello(2) })));
@@ -762,12 +811,12 @@ fn a_draining_node_takes_no_new_session_and_brings_the_ones_it_has_to_their_end(
     assert_eq!(node.on(Event::Drain), [Action::Revoke(WorkerKey(0))]);
     node.on(Event::Revoked(WorkerKey(0), Progress { started: 2, finished: 1, started_at_ns: 0 }));
     node.on(Event::Disconnected(ConnectionKey(1)));
-    node.on(Event::Connected(ConnectionKey(2)));
+    node.on(connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id] };
     assert_eq!(node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) }))), []);
     let done = outcome(10, 3, Ended::Succeeded(Payload::from(vec![1])));
     assert_eq!(node.finish(0, 1, 3), [outcomes(2, 1, vec![done])]);
-    node.on(Event::Connected(ConnectionKey(3)));
+    node.on(connected(ConnectionKey(3)));
     assert_eq!(
         node.tell(3, ToNode::Hello(Box::new(hello(3)))),
         [
@@ -897,7 +946,7 @@ fn what_comes_back_from_a_worker_of_a_refused_program_is_returned() {
     let mut node = Node::with_slots(1);
     let digest = pp_protocol::Digest([3; 32]);
     let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
-    node.on(Event::Connected(ConnectionKey(1)));
+    node.on(connected(ConnectionKey(1)));
     node.tell(1, ToNode::Hello(Box::new(Hello { programs: vec![offer], ..hello(1) })));
     node.on(Event::ProgramStored(digest));
     node.tell(1, ToNode::Run(vec![attempt(1)]));
@@ -1031,7 +1080,7 @@ fn what_is_printed_while_the_dispatcher_is_away_is_kept_within_bounds_and_the_re
     node.on(Event::Disconnected(ConnectionKey(1)));
     let printed = 2 * OUTPUT_BYTES_KEPT / 64_000;
     (0..printed).for_each(|_| assert_eq!(node.on(much()), []));
-    node.on(Event::Connected(ConnectionKey(2)));
+    node.on(connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id] };
     let back = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     let [Action::Send(_, FromNode::Output(lines))] = &back[..] else { panic!("{back:?}") };

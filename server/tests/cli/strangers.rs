@@ -117,7 +117,6 @@ fn without_any_descriptor_left_whoever_comes_is_told_so_at_once_and_it_goes_on_w
             name: "operator".into(),
             programs: Vec::new(),
             resume: None,
-            operator: true,
             fresh_workers: false,
         };
         // Only whoever has said something sealed is no stranger.

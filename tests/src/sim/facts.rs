@@ -69,7 +69,7 @@ pub(super) fn event_in_words<T: Debug>(event: &Event<T>) -> String {
     match event {
         Event::Submit(jobs) => format!("{} jobs", jobs.len()),
         Event::Received(key, messages) => format!("{} of node {}", messages_in_words(messages), key.0),
-        Event::LinkUp(key, welcome) => {
+        Event::LinkUp(key, welcome, _) => {
             let resumed = if welcome.resumed { "the session goes on" } else { "a new session" };
             format!("the welcome of node {}: {resumed}", key.0)
         }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use pp_protocol::{Death, ToNode};
+use pp_protocol::Death;
 
 use super::World;
 use super::agenda::What;
 use super::ledger::MOST_SLOWNESS;
-use super::network::{ConnectionId, Message, Toward};
+use super::network::{ConnectionId, Toward};
 use super::node::NodeInput;
-use super::site::{SiteInput, key_of};
+use super::site::SiteInput;
 use super::worker::Step;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,7 +198,6 @@ impl World {
                 }
             }
             Kind::CrashSite | Kind::PowerOffSite | Kind::ShutDownSite => self.strike_site(site, kind),
-            Kind::Drain if self.random.percent(30) => self.site_orders_drain(site, node),
             Kind::Drain => self.node_input(node, NodeInput::Drain),
             Kind::Kill => self.node_input(node, NodeInput::Kill),
             Kind::KillWorker => self.kill_a_worker(node),
@@ -290,21 +289,10 @@ impl World {
         // One's own cores can be resized, too.
         let node = self.local_node(site).filter(|_| self.random.percent(20)).unwrap_or(node);
         let slots = self.random.within(0..=5) as u32;
-        if self.random.percent(50) || self.nodes[node].local_to.is_some() {
-            self.node_input(node, NodeInput::Resize(slots));
-        } else {
-            self.site_input(site, SiteInput::Resize(node, slots));
-        }
-        // What a dispatcher ordered may still be on its way when all else is mended.
+        self.node_input(node, NodeInput::Resize(slots));
+        // What an operator ordered may still be on its way when all else is mended.
         let last_word = self.heals_at + Duration::from_secs(5);
         self.agenda.add(last_word, What::Mend(Fault::Resized(node)));
-    }
-
-    /// As an operator would, over a connection.
-    fn site_orders_drain(&mut self, site: usize, node: usize) {
-        if let Some(id) = self.established(site, key_of(node)) {
-            self.send(id, Message::ToNode(ToNode::Drain));
-        }
     }
 
     fn freeze_site(&mut self, site: usize) {

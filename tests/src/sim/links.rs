@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pp_dispatcher::core::{DialFailure, Event, NodeKey};
 use pp_protocol::limits::HANDSHAKE_TIME;
-use pp_protocol::{Digest, FromNode, Hello, Payload, ProgramOffer, Resume, ToNode};
+use pp_protocol::{Digest, FromNode, Hello, Payload, ProgramOffer, Resume, ToNode, VersionRange};
 
 use super::World;
 use super::agenda::What;
@@ -128,7 +128,6 @@ impl World {
             name: format!("dispatcher {site}"),
             programs: if is_local { Vec::new() } else { vec![offer] },
             resume: connection.resume.clone(),
-            operator: false,
             fresh_workers: false,
         }
     }
@@ -149,7 +148,7 @@ impl World {
                 if !welcome.resumed {
                     self.arrivals.begin(site, key);
                 }
-                self.site_event(site, Event::LinkUp(key, Box::new(welcome)));
+                self.site_event(site, Event::LinkUp(key, Box::new(welcome), VersionRange::SPOKEN.newest));
                 let rest: Vec<_> = messages.collect();
                 if !rest.is_empty() && self.sites[site].is_current(key, id) {
                     self.site_receives(site, key, rest);

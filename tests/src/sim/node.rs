@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use pp_node::core::{Config, ConnectionKey, Core, Event, Program, SystemLoad, WorkerKey};
-use pp_protocol::{Digest, NodeId, ToNode};
+use pp_protocol::{Digest, NodeId, Role, ToNode, VersionRange};
 
 use super::World;
 use super::agenda::What;
@@ -199,7 +199,7 @@ impl World {
                 machine.peers.insert(key, id);
                 self.connections[id.0].key = Some(key);
                 self.launch(id, Toward::Dispatcher, Packet::HandshakeDone);
-                self.node_event(node, Event::Connected(key));
+                self.node_event(node, Event::Connected(key, Role::Dispatcher, VersionRange::SPOKEN.newest));
             }
             NodeInput::Batch(id, messages) => {
                 if let Some(key) = self.connections[id.0].key {

@@ -85,7 +85,7 @@ impl World {
     }
 
     fn node_sends(&mut self, id: ConnectionId, message: FromNode) {
-        let broke_off = matches!(message, FromNode::Refused(Refusal::BadHello(_)));
+        let broke_off = matches!(message, FromNode::Refused(Refusal::BadHello(_) | Refusal::NotPermitted(_)));
         assert!(!broke_off, "dispatchers keep to what they were promised");
         if self.story.is_wanted() {
             self.tell_of_outcomes(id, &message);

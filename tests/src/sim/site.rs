@@ -25,7 +25,6 @@ pub(super) enum SiteInput {
     TimedOut(ConnectionId, Stage),
     Submit(Vec<u32>),
     Cancel(u32),
-    Resize(usize, u32),
     Shutdown,
 }
 
@@ -203,7 +202,6 @@ impl World {
                     self.site_event(site, Event::Cancel(vec![id]));
                 }
             }
-            SiteInput::Resize(node, slots) => self.site_event(site, Event::Resize(key_of(node), slots)),
             SiteInput::Shutdown => {
                 self.ledger.site_gone(site, true);
                 self.site_event(site, Event::Shutdown);
@@ -349,7 +347,7 @@ impl SiteInput {
         match self {
             Self::Packet(id, _) | Self::TimedOut(id, _) => (0, id.0),
             Self::Found(_) | Self::Gone(_) => (1, 0),
-            Self::Submit(_) | Self::Cancel(_) | Self::Resize(..) | Self::Shutdown => (2, 0),
+            Self::Submit(_) | Self::Cancel(_) | Self::Shutdown => (2, 0),
         }
     }
 }

@@ -132,6 +132,43 @@ pub(crate) fn a_recorded_first_flight_replayed_ten_thousand_times_opens_nothing_
     assert!(memory < memory_before + (8 << 20), "{memory_before} bytes before, {memory} after");
 }
 
+pub(crate) fn a_dispatcher_may_neither_resize_nor_drain_a_node() {
+    let server = Server::start(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for (order, name) in [(ToNode::Resize(7), "Resize"), (ToNode::Drain, "Drain")] {
+        let refused = runtime.block_on(async {
+            let mut stream = tokio::net::TcpStream::connect(server.address()).await.expect("it listens");
+            let secret = Secret::parse(SECRET).expect("it is a secret");
+            let keys = handshake::initiate(&mut stream, &secret, Role::Dispatcher).await.expect("known").keys;
+            let (reader, writer) = stream.into_split();
+            let mut transport = connection::over::<_, _, ToNode, FromNode>(reader, writer, keys);
+            let hello = Hello {
+                session: SessionId::random(),
+                name: "it would like to".into(),
+                programs: Vec::new(),
+                resume: None,
+                fresh_workers: false,
+            };
+            for message in [ToNode::Hello(Box::new(hello)), order] {
+                transport.sender.send(message).expect("it is connected");
+            }
+            let mut received = Vec::new();
+            while let Some(Ok(messages)) = transport.receiver.recv().await {
+                received.extend(messages);
+            }
+            received.into_iter().find_map(|message| match message {
+                FromNode::Refused(refusal) => Some(refusal.to_string()),
+                _ => None,
+            })
+        });
+        let refused = refused.unwrap_or_else(|| panic!("{name} was not refused: {}", server.log()));
+        assert!(refused.contains(&format!("{name} is not for a connection of a dispatcher")), "{refused}");
+    }
+    let dispatcher = dispatcher([&server]);
+    assert_eq!(dispatcher.submit(square, (9,)).wait(), Ok(81), "it does not drain");
+    assert_eq!(only_node(&dispatcher).slots, 1);
+}
+
 pub(crate) fn a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_served() {
     let mut server = Server::start(1);
     let stuck = std::thread::spawn({
@@ -153,7 +190,6 @@ pub(crate) fn a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_serv
                     name: "stuck".into(),
                     programs: Vec::new(),
                     resume: None,
-                    operator: false,
                     fresh_workers: false,
                 };
                 sender.send(ToNode::Hello(Box::new(hello))).expect("it is connected");

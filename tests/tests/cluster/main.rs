@@ -48,6 +48,7 @@ fn main() {
         hostile::one_poison_job_among_a_thousand_costs_three_workers_and_nothing_else,
         hostile::a_length_that_is_a_lie_costs_the_daemon_no_memory,
         hostile::a_recorded_first_flight_replayed_ten_thousand_times_opens_nothing_and_keeps_nobody_out,
+        hostile::a_dispatcher_may_neither_resize_nor_drain_a_node,
         hostile::a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_served,
         hostile::a_result_or_an_argument_beyond_the_limit_is_an_outcome,
         hostile::a_node_whose_disk_is_full_says_so_and_the_jobs_run_elsewhere,

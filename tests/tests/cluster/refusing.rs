@@ -82,7 +82,6 @@ pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
         name: "a test".into(),
         programs: vec![offer],
         resume: None,
-        operator: false,
         fresh_workers: false,
     };
     let refusal = with_runtime(async {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use pp_dispatcher::core::{Action, Config, Core, Event, JobOutcome, NewJob, NodeKey, NodeKind, Ticket};
 use pp_protocol::{
-    Attempt, Ended, FromNode, JobId, Moment, NodeId, NodeStatus, Outcome, SessionId, Target, ToNode, Welcome,
+    Attempt, Ended, FromNode, JobId, Moment, NodeId, NodeStatus, Outcome, SessionId, Target, ToNode,
+    VersionRange, Welcome,
 };
 
 use super::{FUNCTION, Payloads, RUN_TIME_NS};
@@ -70,7 +71,7 @@ impl Cluster {
         for node in 0..nodes {
             let (key, kind) = (NodeKey(node), NodeKind::Configured);
             cluster.handle(Event::NodeFound { node: key, name: "node".into(), kind });
-            cluster.handle(Event::LinkUp(key, Box::new(welcome(node))));
+            cluster.handle(Event::LinkUp(key, Box::new(welcome(node)), VersionRange::SPOKEN.newest));
         }
         cluster
     }

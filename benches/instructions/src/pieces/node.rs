@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use pp_node::core::{Action, Config, ConnectionKey, Core, Event};
 use pp_protocol::worker::{Finished, Work, WorkResult};
-use pp_protocol::{Attempt, FromNode, Hello, Moment, NodeId, SessionId, Target, ToNode};
+use pp_protocol::{Attempt, FromNode, Hello, Moment, NodeId, Role, SessionId, Target, ToNode, VersionRange};
 
 use super::{FUNCTION, Payloads, RUN_TIME_NS, first_attempt};
 
@@ -71,13 +71,12 @@ impl Node {
             payloads: Payloads::new(),
             ended: 0,
         };
-        node.handle(Event::Connected(CONNECTION));
+        node.handle(Event::Connected(CONNECTION, Role::Dispatcher, VersionRange::SPOKEN.newest));
         let hello = Hello {
             session: SessionId(1),
             name: "dispatcher".into(),
             programs: Vec::new(),
             resume: None,
-            operator: false,
             fresh_workers: false,
         };
         node.handle(Event::Received(CONNECTION, vec![ToNode::Hello(Box::new(hello))]));

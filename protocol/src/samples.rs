@@ -1,0 +1,252 @@
+//! One of everything that crosses a wire, for tests: a variant without a sample here does not compile, or fails them.
+
+use bytes::Bytes;
+
+use crate::worker::{Finished, WorkResult};
+use crate::{
+    Attempt, AttemptId, Death, Digest, Ended, FromNode, FunctionId, Hello, JobId, NodeId, NodeStatus,
+    Outcome, OutputLine, Panic, Payload, ProgramOffer, ProgramRefusal, Refusal, Resume, SessionId, Stream,
+    Target, ToNode, Welcome, WorkerDeath,
+};
+
+/// Names the variants of an enum, all of which have to be listed, and makes sure that there is a sample of each.
+macro_rules! variants {
+    ($samples:expr, $enum:ident: $($variant:ident),+ $(,)?) => {{
+        let name = |value: &$enum| match value {
+            $($enum::$variant { .. } => stringify!($variant),)+
+        };
+        let samples: Vec<$enum> = $samples;
+        for variant in [$(stringify!($variant)),+] {
+            assert!(samples.iter().any(|sample| name(sample) == variant), "{variant} has no sample here");
+        }
+        samples
+    }};
+}
+
+pub(crate) fn to_node() -> Vec<ToNode> {
+    let samples = vec![
+        ToNode::Hello(Box::new(hello(None))),
+        ToNode::Hello(Box::new(hello(Some(Resume {
+            node: NodeId(7),
+            outcomes_received: 300,
+            held: vec![id(1, 0, 1), id(70_000, 3, 2)],
+        })))),
+        ToNode::Run(attempts()),
+        ToNode::Cancel(vec![id(1, 0, 1)]),
+        ToNode::Recall(vec![id(1, 0, 1), id(2, 0, 1)]),
+        ToNode::Ack(1 << 33),
+        ToNode::ProgramChunk { digest: digest(), last: true, bytes: Payload::from(vec![1, 2, 3]) },
+        ToNode::ProgramUnavailable(digest(), "it is gone".into()),
+        ToNode::Ping(1),
+        ToNode::Pong(250),
+        ToNode::Resize(65_536),
+        ToNode::Drain,
+        ToNode::Goodbye,
+        ToNode::OutputReceived(65_535),
+    ];
+    variants!(
+        samples,
+        ToNode: Hello, Run, Cancel, Recall, Ack, ProgramChunk, ProgramUnavailable, Ping, Pong, Resize, Drain, Goodbye,
+        OutputReceived,
+    )
+}
+
+pub(crate) fn from_node() -> Vec<FromNode> {
+    let mut samples = vec![FromNode::Welcome(welcome())];
+    samples.extend(refusals().into_iter().map(FromNode::Refused));
+    samples.push(FromNode::Window(300));
+    samples.push(FromNode::Outcomes(1 << 20, outcomes()));
+    samples.push(FromNode::Output(output()));
+    samples.push(FromNode::ProgramNeeded(digest()));
+    samples.extend(program_refusals().into_iter().map(|refusal| FromNode::ProgramRefused(digest(), refusal)));
+    samples.extend([
+        FromNode::Status(status()),
+        FromNode::Ping(1),
+        FromNode::Pong(250),
+        FromNode::Goodbye("it drains".into()),
+        FromNode::Trouble(Some("no memory".into())),
+        FromNode::Trouble(None),
+    ]);
+    variants!(
+        samples,
+        FromNode: Welcome, Refused, Window, Outcomes, Output, ProgramNeeded, ProgramRefused, Status, Ping, Pong, Goodbye,
+        Trouble,
+    )
+}
+
+/// What each form of the packed list has: first in a list, next in place, after a gap, another function, a limit.
+pub(crate) fn attempts() -> Vec<Attempt> {
+    let attempt = |id, function, time_limit_ns, args: &[u8]| Attempt {
+        id,
+        function: FunctionId(function),
+        time_limit_ns,
+        args: Payload::from(args.to_vec()),
+    };
+    vec![
+        attempt(id(5, 0, 1), 0x0102_0304_0506_0708, 0, b""),
+        attempt(id(6, 0, 1), 0x0102_0304_0506_0708, 0, b"ab"),
+        attempt(id(3, 2, 1), 0x0102_0304_0506_0708, 1_000_000_000, b"c"),
+        attempt(id(4, 2, 3), 9, 0, &[7; 30]),
+    ]
+}
+
+pub(crate) fn outcomes() -> Vec<Outcome> {
+    let death = |death| Ended::WorkerDied(Box::new(WorkerDeath { death, stderr: vec!["last words".into()] }));
+    let samples = vec![
+        Ended::Succeeded(Payload::from(b"result".to_vec())),
+        Ended::Panicked(Box::new(Panic {
+            message: "oh".into(),
+            place: Some("main.rs:1:2".into()),
+            backtrace: None,
+        })),
+        Ended::TimedOut,
+        Ended::Cancelled,
+        Ended::Returned,
+        death(Death::Signal(9)),
+        Ended::TooLarge(1 << 31, 1 << 30),
+        Ended::UnknownFunction,
+        Ended::BadArguments("a".into()),
+        Ended::BadResult("b".into()),
+    ];
+    let mut ends = variants!(
+        samples,
+        Ended: Succeeded, Panicked, TimedOut, Cancelled, Returned, WorkerDied, TooLarge, UnknownFunction, BadArguments,
+        BadResult,
+    );
+    ends.extend(deaths().into_iter().skip(1).map(death));
+    let mut place = 0;
+    let outcome = |ended| {
+        place += 1;
+        Outcome { id: id(place, 0, 1), run_time_ns: 1_000 * u64::from(place), ended }
+    };
+    ends.into_iter().map(outcome).collect()
+}
+
+fn deaths() -> Vec<Death> {
+    let samples = vec![
+        Death::Signal(9),
+        Death::Exit(-1),
+        Death::Garbage,
+        Death::OutOfMemory,
+        Death::CutOff,
+        Death::HeldUp,
+        Death::Silent,
+    ];
+    variants!(samples, Death: Signal, Exit, Garbage, OutOfMemory, CutOff, HeldUp, Silent)
+}
+
+pub(crate) fn finished() -> Vec<Finished> {
+    let samples = vec![
+        WorkResult::Succeeded(Payload::from(b"result".to_vec())),
+        WorkResult::Panicked(Panic { message: "oh".into(), place: None, backtrace: Some("trace".into()) }),
+        WorkResult::TooLarge(1 << 31, 1 << 30),
+        WorkResult::UnknownFunction,
+        WorkResult::BadArguments("a".into()),
+        WorkResult::BadResult("b".into()),
+    ];
+    let results = variants!(
+        samples,
+        WorkResult: Succeeded, Panicked, TooLarge, UnknownFunction, BadArguments, BadResult,
+    );
+    (1..).zip(results).map(|(number, result)| Finished { number, run_time_ns: 500, result }).collect()
+}
+
+fn output() -> Vec<OutputLine> {
+    let line = |stream, attempt| OutputLine { attempt, stream, text: "hello".into() };
+    let streams = vec![Stream::Stdout, Stream::Stderr];
+    let mut streams = variants!(streams, Stream: Stdout, Stderr).into_iter();
+    let first = streams.next().map(|stream| line(stream, Some(id(1, 0, 1))));
+    first.into_iter().chain(streams.map(|stream| line(stream, None))).collect()
+}
+
+fn refusals() -> Vec<Refusal> {
+    let samples = vec![
+        Refusal::Draining,
+        Refusal::TooManySessions(1_024),
+        Refusal::AlreadyConnected(NodeId(7)),
+        Refusal::BadHello("no".into()),
+        Refusal::NotPermitted("no".into()),
+    ];
+    variants!(samples, Refusal: Draining, TooManySessions, AlreadyConnected, BadHello, NotPermitted)
+}
+
+fn program_refusals() -> Vec<ProgramRefusal> {
+    let samples = vec![
+        ProgramRefusal::WrongTarget { node: target(), offered: vec![target()] },
+        ProgramRefusal::TooLarge { bytes: 1 << 40, limit: 1 << 31 },
+        ProgramRefusal::WrongDigest { found: digest() },
+        ProgramRefusal::Unavailable("gone".into()),
+        ProgramRefusal::NotStored("full".into()),
+        ProgramRefusal::DoesNotStart { reason: "why".into(), stderr: vec!["line".into()] },
+    ];
+    variants!(
+        samples,
+        ProgramRefusal: WrongTarget, TooLarge, WrongDigest, Unavailable, NotStored, DoesNotStart,
+    )
+}
+
+fn hello(resume: Option<Resume>) -> Hello {
+    Hello {
+        session: SessionId(0x0102_0304),
+        name: "you@here program 1".into(),
+        programs: vec![ProgramOffer {
+            digest: digest(),
+            target: target(),
+            bytes: 5_000_000,
+            name: "fib".into(),
+        }],
+        resume,
+        fresh_workers: true,
+    }
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        node: NodeId(u128::MAX),
+        name: "node".into(),
+        software: "ppserver 0.1.0".into(),
+        target: target(),
+        resumed: true,
+        held: vec![id(1, 0, 1)],
+        window: 250,
+        status: status(),
+    }
+}
+
+fn status() -> NodeStatus {
+    NodeStatus {
+        slots: 4,
+        busy: 3,
+        queued: 251,
+        sessions: 2,
+        cpus: 8,
+        load: 1.5,
+        memory_used: 1 << 33,
+        memory_total: 1 << 34,
+        draining: true,
+    }
+}
+
+fn target() -> Target {
+    Target { os: "linux".into(), arch: "x86_64".into() }
+}
+
+fn digest() -> Digest {
+    Digest(std::array::from_fn(|index| index as u8))
+}
+
+fn id(place: u32, generation: u32, number: u32) -> AttemptId {
+    AttemptId { job: JobId::new(place, generation), number }
+}
+
+/// Everything a message is made into, in its pieces, with what is left out of the last one put where it belongs.
+pub(crate) fn encoded(message: &impl crate::connection::Message) -> Vec<u8> {
+    let (mut out, mut all) = (Vec::new(), Vec::new());
+    let mut end_piece = |piece: &mut Vec<u8>, payload: Option<Bytes>| {
+        all.append(piece);
+        all.extend_from_slice(&payload.unwrap_or_default());
+        Ok(())
+    };
+    message.encode(&mut out, &mut end_piece).expect("a sample can be sent");
+    all
+}
