@@ -62,6 +62,8 @@ pub(crate) enum SelfEnd {
     CutOff = 2,
     /// Something that a job left behind holds a lock that reporting needs.
     HeldUp = 3,
+    /// A job ended the thread that jobs run on.
+    ThreadEnded = 4,
 }
 
 /// In `end`: the worker has a warden.
@@ -245,7 +247,7 @@ impl Page {
     /// Node: why the worker ended itself, if it did. Anything can be there that a job wrote there.
     pub(crate) fn reason(&self) -> Option<SelfEnd> {
         let reason = self.words().reason.load(Ordering::Acquire);
-        [SelfEnd::NodeGone, SelfEnd::CutOff, SelfEnd::HeldUp]
+        [SelfEnd::NodeGone, SelfEnd::CutOff, SelfEnd::HeldUp, SelfEnd::ThreadEnded]
             .into_iter()
             .find(|known| *known as u32 == reason)
     }

@@ -130,6 +130,8 @@ pub enum Death {
     HeldUp,
     /// It had nothing to run, owed an answer, did not give it, and was killed for that.
     Silent,
+    /// It ended itself: a job ended the thread that it ran on instead of returning.
+    ThreadEnded,
 }
 
 impl fmt::Display for Death {
@@ -161,6 +163,11 @@ impl fmt::Display for Death {
                 f,
                 "was killed because the job had ended and its worker did not report what came of it; did the job leave \
                  something behind that stops the process?"
+            ),
+            Self::ThreadEnded => write!(
+                f,
+                "ended because the job ended the thread that it ran on, as pthread_exit() does; let it return, or start a \
+                 thread of its own for what does so"
             ),
         }
     }

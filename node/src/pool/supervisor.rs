@@ -416,6 +416,7 @@ impl Supervisor {
         let is_own = status.signal() == Some(Signal::KILL.as_raw()) && !self.is_killed && !self.is_ordered;
         match self.page.reason().filter(|_| is_own) {
             Some(SelfEnd::HeldUp) => return Death::HeldUp,
+            Some(SelfEnd::ThreadEnded) => return Death::ThreadEnded,
             // The node did not close the connection.
             Some(SelfEnd::CutOff | SelfEnd::NodeGone) => return Death::CutOff,
             None => {}

@@ -67,6 +67,9 @@ pub const STACK_BYTES_POSSIBLE: std::ops::RangeInclusive<usize> = 256 << 10..=64
 /// How long the watcher may take to report what the thread that runs jobs cannot.
 const WATCHER_TIME: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether the thread that runs jobs has ended the process.
+const LAST_LOOK: Duration = Duration::from_millis(10);
+
 /// How much stack the jobs of this program have.
 static STACK: AtomicUsize = AtomicUsize::new(STACK_BYTES);
 
@@ -137,9 +140,11 @@ pub fn serve_if_worker() {
         #[cfg(target_os = "linux")]
         crate::processes::write_lines_of_c_at_once();
         let (printer, flusher) = printing::printer();
+        let page = Arc::new(page);
+        let shared_page = Arc::clone(&page);
         let serve = move || {
             let served = panic::catch_unwind(AssertUnwindSafe(|| {
-                run(socket, Arc::new(page), arenas, NodeGone::EndProcess, Some(printer))
+                run(socket, shared_page, arenas, NodeGone::EndProcess, Some(printer))
             }));
             // One that panics has said so on standard error. The main thread may be held up by then.
             end_served(served.unwrap_or_else(|_| process::exit(1)))
@@ -147,7 +152,11 @@ pub fn serve_if_worker() {
         let no_thread = |error| WorkerError::Thread { bytes: stack_bytes(), error };
         let thread = jobs_thread::<()>(serve).map_err(no_thread)?;
         flusher.serve();
-        thread.join().map_err(|_| process::exit(1))
+        // That thread ends the process, or was ended by a job: joining one that was panics.
+        while !thread.is_finished() {
+            thread::sleep(LAST_LOOK);
+        }
+        end_because(&page, SelfEnd::ThreadEnded)
     });
     end_served(served)
 }

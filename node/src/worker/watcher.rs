@@ -5,6 +5,7 @@
 //! processor time; the first thread wakes it when it begins to work. While jobs run it looks now and then whether that
 //! thread still gets along, and after something large, until the memory for that has been given back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,15 @@ const LENT_LOOK: Duration = Duration::from_secs(1);
 /// How long until it is looked again how the thread that runs jobs gets along.
 const JOBS_LOOK: Duration = Duration::from_millis(200);
 
+/// Whether jobs run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JobsRun {
+    No,
+    /// The one that ran at the last look, still.
+    TheSame,
+    Others,
+}
+
 /// What the second thread of a worker looks at.
 #[derive(Debug)]
 pub(super) struct Watcher {
@@ -33,11 +43,14 @@ pub(super) struct Watcher {
     node_gone: NodeGone,
     /// Where standard output is the jobs' own.
     printer: Option<Printer>,
+    /// The thread that runs jobs, as the system lists it.
+    jobs_thread: Task,
     /// How far the jobs were at the last look, and how many frames of work had been begun.
     seen: (Progress, u64),
 }
 
 impl Watcher {
+    /// To be called by the thread that runs jobs.
     pub(super) fn new(
         outbox: Arc<Outbox>,
         page: Arc<Page>,
@@ -45,7 +58,8 @@ impl Watcher {
         node_gone: NodeGone,
         printer: Option<Printer>,
     ) -> Self {
-        Self { outbox, page, lending, node_gone, printer, seen: Default::default() }
+        let jobs_thread = Task::of_this_thread();
+        Self { outbox, page, lending, node_gone, printer, jobs_thread, seen: Default::default() }
     }
 
     /// Runs until the outbox is closed or the node is gone. Calls `ready` as soon as jobs may run.
@@ -60,7 +74,12 @@ impl Watcher {
                 Ok(NextLook::After(time)) => Some(time),
                 Ok(NextLook::WhenWoken) => {
                     let memory = self.see_to_memory();
-                    memory.into_iter().chain(self.jobs_run().then_some(JOBS_LOOK)).min()
+                    let jobs_run = self.jobs_run();
+                    if jobs_run == JobsRun::TheSame && self.jobs_thread.is_gone() {
+                        return self.end(SelfEnd::ThreadEnded);
+                    }
+                    let jobs = (jobs_run != JobsRun::No).then_some(JOBS_LOOK);
+                    memory.into_iter().chain(jobs).min()
                 }
                 Ok(NextLook::Never) => return,
                 Ok(NextLook::HeldUp) => return self.end(SelfEnd::HeldUp),
@@ -91,12 +110,16 @@ impl Watcher {
     }
 
     /// Whether a job runs, or one ran since the last look. If not, this thread is woken when there is work.
-    fn jobs_run(&mut self) -> bool {
+    fn jobs_run(&mut self) -> JobsRun {
         let frames = self.outbox.sleep();
         let progress = self.page.progress();
         let before = std::mem::replace(&mut self.seen, (progress, frames));
-        let run = before != self.seen || progress.started != progress.finished;
-        if run {
+        let run = match before == self.seen {
+            false => JobsRun::Others,
+            true if progress.started != progress.finished => JobsRun::TheSame,
+            true => JobsRun::No,
+        };
+        if run != JobsRun::No {
             self.outbox.stay_awake();
         }
         run
@@ -119,5 +142,25 @@ impl Watcher {
             // The thread that runs jobs finds the socket closed when it wants to read more work.
             NodeGone::EndThread => {}
         }
+    }
+}
+
+/// A thread of this process.
+#[derive(Debug)]
+struct Task(Option<PathBuf>);
+
+impl Task {
+    /// Where the system lists threads, which it has to do for this one.
+    fn of_this_thread() -> Self {
+        #[cfg(target_os = "linux")]
+        let path = Some(PathBuf::from(format!("/proc/self/task/{}", rustix::thread::gettid())));
+        #[cfg(not(target_os = "linux"))]
+        let path = None::<PathBuf>;
+        Self(path.filter(|path| path.exists()))
+    }
+
+    /// Whether the thread has ended without anybody being told, as C code ends one.
+    fn is_gone(&self) -> bool {
+        self.0.as_ref().is_some_and(|path| !path.exists())
     }
 }

@@ -57,6 +57,7 @@ cases! {
     a_program_with_threads_is_a_worker_like_any_other,
     a_worker_ends_when_its_node_is_killed_whoever_else_holds_its_socket,
     a_program_that_a_job_starts_is_no_worker,
+    a_job_that_ends_its_thread_is_told_as_that,
     a_file_that_is_no_program_fails_to_start,
     a_program_without_its_interpreter_fails_to_start,
     a_program_that_ends_before_it_is_ready_fails_to_start_and_its_last_words_are_told,
@@ -503,6 +504,20 @@ pub(crate) fn be_a_node(with_child: bool) {
 async fn a_program_that_a_job_starts_is_no_worker() {
     let mut worker = Fixture::ready().await;
     assert_eq!(worker.call::<String>("is_child_a_worker", ()).await, "false");
+}
+
+async fn a_job_that_ends_its_thread_is_told_as_that() {
+    for raw in [true, false] {
+        let mut worker = Fixture::ready().await;
+        worker.begin("end_thread", (raw,));
+        loop {
+            match worker.event().await {
+                WorkerEvent::Output { lines, .. } => eprintln!("{lines:?}"),
+                WorkerEvent::Exited(exit) => break assert_eq!(exit.death, Death::ThreadEnded, "raw: {raw}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }
 
 async fn a_file_that_is_no_program_fails_to_start() {

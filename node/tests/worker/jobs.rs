@@ -56,6 +56,8 @@ jobs! {
     "panic" => |(message,): (String,)| -> () { panic!("{message}") },
     "abort" => |(): ()| -> () { abort() },
     "exit" => |(code,): (i32,)| -> () { std::process::exit(code) },
+    // Ends the thread that it runs on, and nothing else: as the C library does it, or as the system does.
+    "end_thread" => |(raw,): (bool,)| end_thread(raw),
     "process_id" => |(): ()| id(),
     "print" => |(out, err): (String, String)| {
         print!("{out}");
@@ -90,6 +92,18 @@ jobs! {
 fn print_in_c(text: &CStr) {
     // SAFETY: both texts end with a zero.
     unsafe { libc::printf(c"%s".as_ptr(), text.as_ptr()) };
+}
+
+#[expect(unsafe_code, reason = "as code in C does")]
+fn end_thread(raw: bool) {
+    // SAFETY: none; whoever runs on it has to live with it.
+    unsafe {
+        if raw {
+            libc::syscall(libc::SYS_exit, 0);
+        } else {
+            libc::pthread_exit(std::ptr::null_mut());
+        }
+    }
 }
 
 fn start_stray() -> Vec<u32> {
