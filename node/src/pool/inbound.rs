@@ -22,6 +22,8 @@ pub(super) struct Inbound {
     large: Option<Large>,
     /// Borrows results, where the worker lends them.
     borrower: Option<Borrower>,
+    /// Whether nothing more will come.
+    has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ struct Large {
 
 impl Inbound {
     pub(super) fn new(reader: OwnedReadHalf, borrower: Option<Borrower>) -> Self {
-        Self { reader, received: BytesMut::new(), large: None, borrower }
+        Self { reader, received: BytesMut::new(), large: None, borrower, has_ended: false }
     }
 
     /// Waits for more. Zero bytes are the end. Nothing is lost if it is not waited for to the end.
@@ -48,6 +50,15 @@ impl Inbound {
                 Ok(count)
             }
         }
+    }
+
+    /// Nothing more will come, or whatever comes is of no interest.
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Whether something large has begun to arrive.

@@ -4,16 +4,23 @@
 //! and output, and tells its end. Work is written to the worker's socket by the handle itself; only what the socket
 //! does not take at once is left to the task. What work a worker gets is not decided here.
 //!
-//! ```text
-//! starting ──Ready──> serving ──────> exited ──> what it left is read ──> Exited
-//!     │                  ├── killed ────^  (with everything below it, see worker/warden.rs)
-//!     │                  └── retired ───^  (killed if it takes too long)
-//!     └── not ready in time, exited, wrong version ──> FailedToStart
-//! ```
+//! | file | what it is |
+//! |---|---|
+//! | `start.rs` | starting: socket pair, page, process or thread; what the system is short of |
+//! | `life.rs` | the states of a worker's life, each with its deadline |
+//! | `supervisor.rs` | the task: what the worker says and prints on its way to the node |
+//! | `ending.rs` | killing (at a time limit, too), and what a death is told as |
+//! | `inbound.rs`, `link.rs` | the two directions of the worker's socket |
+//! | `output.rs` | standard output and error cut into lines: the limits on captured output at their source |
+//! | `last_words.rs` | the end of standard error, for the story of a death |
+//! | `leftovers.rs`, `memory.rs` | processes without a warden; whether memory ran out |
 
+mod ending;
 mod inbound;
+mod last_words;
 #[cfg(target_os = "linux")]
 mod leftovers;
+mod life;
 mod link;
 mod memory;
 mod output;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::WorkerProgram;
 use super::link::Link;
@@ -70,6 +72,18 @@ pub(super) enum Body {
     Thread,
 }
 
+impl Body {
+    /// Waits until a process has ended, or the socket of a thread has.
+    pub(super) async fn ended(&mut self, is_cut_off: bool) -> Option<ExitStatus> {
+        match self {
+            // An error means that somebody else in this process waited for it, so that its status is lost.
+            Self::Process { child, .. } => child.wait().await.ok(),
+            Self::Thread if is_cut_off => None,
+            Self::Thread => std::future::pending().await,
+        }
+    }
+}
+
 /// Descriptors that no worker is started with: connections, programs and the workers there are need them. A smaller part
 /// where few may be had at all.
 const DESCRIPTORS_KEPT: u64 = 64;
@@ -107,8 +121,26 @@ impl Prepared {
 }
 
 impl Plan {
+    /// Starts the worker off the node's task, in a thread of its own: where the system has none, that is the worker's failure
+    /// to start, while a runtime would panic.
+    pub(super) async fn start_aside(self) -> Result<Body, StartFailure> {
+        let (tell, started) = oneshot::channel();
+        // What the node's task does with a process, whoever starts it, is done within its runtime.
+        let runtime = Handle::current();
+        let start = move || {
+            let _inside = runtime.enter();
+            // If nobody listens any more, the node has ended.
+            if let Err(Ok(Body::Process { mut child, .. })) = tell.send(self.start()) {
+                let _ = child.start_kill();
+            }
+        };
+        let failure = |error| failure(explain_shortage(&error), &error);
+        thread::Builder::new().name("pp-start".into()).spawn(start).map_err(failure)?;
+        started.await.unwrap_or_else(|_| Err(failure(io::ErrorKind::OutOfMemory.into())))
+    }
+
     /// Starts the worker. Blocks for as long as the system takes to load the program, within a tokio runtime.
-    pub(super) fn start(self) -> Result<Body, StartFailure> {
+    fn start(self) -> Result<Body, StartFailure> {
         match self {
             Self::Process { path, socket, environment } => start_process(&path, socket, &environment)
                 .map_err(|error| failure(explain(&path, &error), &error))
