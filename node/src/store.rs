@@ -4,17 +4,20 @@
 //! another node removed is simply missing. Whoever clears caches may remove all of it at any time: the directory is made
 //! again when the next program comes. Nothing here waits for anything but the disk; it is called off the node's
 //! task. Removing a program that workers run does them no harm, as the system keeps their file until they end.
+//!
+//! Programs are run as whoever runs the node: a directory in which anybody else could put or change one is refused.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use lz4_flex::frame::FrameDecoder;
 use pp_protocol::{Digest, ProgramRefusal};
+use rustix::process::geteuid;
 use tempfile::NamedTempFile;
 
 /// What files under construction begin with.
@@ -245,7 +248,43 @@ enum UnpackError {
 
 /// Makes the directory if it is missing, for its owner only.
 fn make(directory: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    refuse_what_others_can_change(directory)
+}
+
+/// Others may write: to a directory as it is made by `mkdir` with the usual mask, they may not.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// Everybody may, as in `/tmp`.
+const SHARED: u32 = 0o002;
+
+/// The directory has to be its user's own, and so has everything on the way to it that somebody else could have made there
+/// first, be it a directory or a symbolic link: that is below a directory in which everybody may make something.
+fn refuse_what_others_can_change(directory: &Path) -> io::Result<()> {
+    let refuse = |path: &Path, what: String| {
+        let reason =
+            format!("{} {what}, who could change the programs that are run from here", path.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+    };
+    let user = geteuid().as_raw();
+    let directory = std::path::absolute(directory)?;
+    let mut is_below_shared = false;
+    for path in directory.ancestors().collect::<Vec<_>>().into_iter().rev() {
+        let (itself, target) = (fs::symlink_metadata(path)?, fs::metadata(path)?);
+        let is_store = path == directory;
+        if is_below_shared || is_store {
+            // The administrator may do anything anyway.
+            let foreign =
+                [&itself, &target].map(MetadataExt::uid).into_iter().find(|owner| ![user, 0].contains(owner));
+            if let Some(owner) = foreign {
+                return refuse(path, format!("belongs to user {owner}"));
+            }
+        }
+        if is_store && target.mode() & WRITABLE_BY_OTHERS != 0 {
+            return refuse(path, "may be written to by others (chmod go-w takes that away)".into());
+        }
+        is_below_shared |= target.mode() & SHARED != 0;
+    }
+    Ok(())
 }
 
 /// Gives a complete program its name.
@@ -287,6 +326,8 @@ fn digest_in(name: &str) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{chown, lchown};
+
     use lz4_flex::frame::FrameEncoder;
 
     use super::*;
@@ -457,6 +498,52 @@ mod tests {
         assert!(send_whole(&mut store, &program).is_ok(), "once it is out of the way, all is well");
     }
 
+    #[test]
+    fn a_directory_that_others_can_change_is_refused_with_the_reason() {
+        let home = tempfile::tempdir().unwrap();
+        let shared = home.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        let refused = |directory: &Path, part: &str| {
+            let reason = ProgramStore::open(directory.into(), 1_000).unwrap_err().to_string();
+            assert!(reason.contains(part) && reason.contains(shared.to_str().unwrap()), "{reason}");
+        };
+        for mode in [0o777, 0o1777, 0o720] {
+            fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
+            refused(&shared, "chmod go-w");
+        }
+        fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+        assert!(ProgramStore::open(shared.join("own/programs"), 1_000).is_ok());
+        if !geteuid().is_root() {
+            return eprintln!("the rest is skipped: nothing can be given to another user here (needs root)");
+        }
+        const SOMEBODY: Option<u32> = Some(12_345);
+        chown(shared.join("own"), SOMEBODY, None).unwrap();
+        refused(&shared.join("own/programs"), "belongs to user 12345");
+        chown(shared.join("own"), Some(0), None).unwrap();
+        let (link, private) = (shared.join("link"), home.path().join("private"));
+        DirBuilder::new().mode(0o700).create(&private).unwrap();
+        std::os::unix::fs::symlink(&private, &link).unwrap();
+        assert!(
+            ProgramStore::open(link.join("programs"), 1_000).is_ok(),
+            "its own link leads to its own place"
+        );
+        lchown(&link, SOMEBODY, None).unwrap();
+        refused(&link.join("programs"), "belongs to user 12345");
+        refused(&link, "belongs to user 12345");
+    }
+
+    #[test]
+    fn a_directory_that_becomes_somebody_elses_gets_no_more_programs() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("programs");
+        let mut store = ProgramStore::open(directory.clone(), 1_000).unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+        let refusal = send_whole(&mut store, &program(3, 400)).unwrap_err().to_string();
+        for part in [directory.to_str().unwrap(), "chmod go-w", "--store"] {
+            assert!(refusal.contains(part), "{refusal}");
+        }
+    }
+
     /// A file system of so many MiB, gone when dropped; `None` where none can be mounted (needs root).
     struct Small(tempfile::TempDir);
 
@@ -464,7 +551,9 @@ mod tests {
         fn mount(mebibytes: u32) -> Option<Self> {
             let home = tempfile::tempdir().unwrap();
             let mut mount = std::process::Command::new("mount");
-            mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "none"]).arg(home.path());
+            mount
+                .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=700"), "none"])
+                .arg(home.path());
             mount.status().is_ok_and(|status| status.success()).then_some(Self(home))
         }
     }

@@ -7,16 +7,13 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-#[cfg(target_os = "linux")]
 use std::thread;
 
 use pp_protocol::{Death, WorkerDeath};
 use rustix::process::{Signal, kill_process_group};
-#[cfg(target_os = "linux")]
 use tokio::sync::oneshot;
 
-#[cfg(target_os = "linux")]
-use super::leftovers;
+use super::leftovers::Inherited;
 use super::life::{KillReason, Life, START_TIME};
 use super::start::Body;
 use super::supervisor::Supervisor;
@@ -89,7 +86,7 @@ impl Supervisor {
         body: &Body,
         status: Option<ExitStatus>,
     ) -> Option<ExitStatus> {
-        let Body::Process { environment, .. } = body else { return status };
+        let Body::Process { inherited, .. } = body else { return status };
         if !self.page.is_guarded() {
             // Nobody else can have got the group's number: that takes a turn through all process numbers between the
             // exit and this line.
@@ -100,7 +97,7 @@ impl Supervisor {
         } else {
             // Somebody has killed the warden, or had to, and with it the worker.
             self.kill_group();
-            search_leftovers(environment.clone()).await;
+            search_leftovers(inherited.clone()).await;
         }
         self.group = None;
         status
@@ -169,18 +166,13 @@ impl Drop for Supervisor {
 }
 
 /// Ends what can be found of a worker whose warden is gone; off the node's task.
-#[cfg(target_os = "linux")]
-async fn search_leftovers(environment: String) {
+async fn search_leftovers(inherited: Inherited) {
     let (tell, ended) = oneshot::channel();
     let search = move || {
-        leftovers::end(&environment);
+        inherited.end_all();
         let _ = tell.send(());
     };
     if thread::Builder::new().name("pp-search".into()).spawn(search).is_ok() {
         let _ = ended.await;
     }
 }
-
-/// Where there are no wardens, none is missed.
-#[cfg(not(target_os = "linux"))]
-async fn search_leftovers(_environment: String) {}

@@ -18,7 +18,6 @@
 mod ending;
 mod inbound;
 mod last_words;
-#[cfg(target_os = "linux")]
 mod leftovers;
 mod life;
 mod link;

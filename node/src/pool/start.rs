@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::WorkerProgram;
+use super::leftovers::Inherited;
 use super::link::Link;
 use crate::core::StartFailure;
 use crate::descriptors;
@@ -66,8 +67,8 @@ pub(super) enum Plan {
 pub(super) enum Body {
     Process {
         child: Box<Child>,
-        /// The value of [`WORKER_ENVIRONMENT`], which everything that it starts has, too.
-        environment: String,
+        /// What everything that it starts has, too.
+        inherited: Inherited,
     },
     Thread,
 }
@@ -144,7 +145,10 @@ impl Plan {
         match self {
             Self::Process { path, socket, environment } => start_process(&path, socket, &environment)
                 .map_err(|error| failure(explain(&path, &error), &error))
-                .map(|child| Body::Process { child: Box::new(child), environment }),
+                .map(|child| Body::Process {
+                    child: Box::new(child),
+                    inherited: Inherited::new(environment),
+                }),
             Self::Thread { socket, page } => start_thread(socket, page)
                 .map_err(|error| failure(explain_shortage(&error), &error))
                 .map(|()| Body::Thread),

@@ -105,9 +105,11 @@ impl Supervisor {
 
     fn attach(&mut self, body: &mut Body) -> Output {
         let (mut stdout, mut stderr) = (None, None);
-        if let Body::Process { child, .. } = body {
+        if let Body::Process { child, inherited } = body {
             self.group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
             (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            stdout.iter().for_each(|pipe| inherited.add_pipe(pipe));
+            stderr.iter().for_each(|pipe| inherited.add_pipe(pipe));
         }
         let page = || Arc::clone(&self.page);
         Output {

@@ -1,14 +1,17 @@
 //! Programs on disk: looked up, received and verified off the node's task.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
+use std::thread;
 
 use pp_protocol::{Digest, Payload, ProgramRefusal};
 use tokio::sync::mpsc;
 
 use super::{NodeConfig, StartError};
 use crate::core::{Event, Program};
+use crate::pool::explain_shortage;
 use crate::store::ProgramStore;
 
 /// Pieces of a program that wait to be written.
@@ -68,18 +71,25 @@ impl Programs {
 
     /// Looks for a program in the store; reading and hashing it takes a while.
     pub(super) fn locate(&self, digest: Digest) {
-        let (store, paths, events) = (self.store.clone(), Arc::clone(&self.paths), self.event_sender.clone());
-        tokio::task::spawn_blocking(move || {
-            let path = store.and_then(|store| lock(&store).path(&digest));
-            let event = match path {
-                Some(path) => {
-                    lock(&paths).insert(digest, path);
-                    Event::ProgramStored(digest)
-                }
-                None => Event::ProgramMissing(digest),
-            };
-            let _ = events.send(event);
-        });
+        let look = {
+            let (store, paths, events) =
+                (self.store.clone(), Arc::clone(&self.paths), self.event_sender.clone());
+            move || {
+                let path = store.as_ref().and_then(|store| lock(store).path(&digest));
+                let event = match path {
+                    Some(path) => {
+                        lock(&paths).insert(digest, path);
+                        Event::ProgramStored(digest)
+                    }
+                    None => Event::ProgramMissing(digest),
+                };
+                let _ = events.send(event);
+            }
+        };
+        if aside(look.clone()).is_err() {
+            // Late for everybody is better than never.
+            look();
+        }
     }
 
     /// Takes a piece of a program; the first one starts a thread that writes, the last one has it verified.
@@ -88,7 +98,7 @@ impl Programs {
         let pieces = self.receiving.entry(digest).or_insert_with(|| {
             let (pieces, queue) = blocking::sync_channel(PIECES_WAITING);
             let (paths, events) = (Arc::clone(&self.paths), self.event_sender.clone());
-            tokio::task::spawn_blocking(move || match receive(digest, size, &queue, &store) {
+            let started = aside(move || match receive(digest, size, &queue, &store) {
                 Ok(Some(path)) => {
                     tracing::info!(program = digest.short(), bytes = size, "program stored");
                     lock(&paths).insert(digest, path);
@@ -99,6 +109,11 @@ impl Programs {
                     let _ = events.send(Event::ProgramFailed(digest, refusal));
                 }
             });
+            if let Err(error) = started {
+                let reason = format!("it cannot be received: {}", explain_shortage(&error));
+                let failed = Event::ProgramFailed(digest, ProgramRefusal::NotStored(reason));
+                let _ = self.event_sender.send(failed);
+            }
             pieces
         });
         // A full queue or a writer that gave up both end in the writer's own report.
@@ -112,6 +127,11 @@ impl Programs {
     pub(super) fn abandon(&mut self, digest: &Digest) {
         self.receiving.remove(digest);
     }
+}
+
+/// Does something that takes a while on a thread of its own. Where there is none to be had, tokio's would panic.
+fn aside(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("pp-program".into()).spawn(work).map(drop)
 }
 
 /// Writes pieces as they come. `None` if they stop coming before the last one.

@@ -408,7 +408,8 @@ async fn nothing_that_its_jobs_started_outlives_a_worker_however_it_ends() {
         let process: u32 = worker.call("process_id", ()).await;
         let mut started: Vec<u32> = worker.call("start_stray", ()).await;
         started.push(worker.call("start_sleeper", ()).await);
-        assert!(started.len() == 4 && !started.iter().any(|process| is_gone(*process)), "{started:?}");
+        started.push(worker.call("start_nameless", ()).await);
+        assert!(started.len() == 5 && !started.iter().any(|process| is_gone(*process)), "{started:?}");
         end(&mut worker, process);
         started.push(process);
         all.push((worker, started));

@@ -77,6 +77,10 @@ jobs! {
     // Returns at once, or when there is a file at the path.
     "wait_for" => |(path,): (Option<String>,)| path.iter().for_each(|path| wait_for_file(path.as_ref())),
     "start_sleeper" => |(): ()| Command::new("sleep").arg("1000").spawn().unwrap().id(),
+    // Starts a process in a session of its own that has none of the worker's environment.
+    "start_nameless" => |(): ()| {
+        Command::new("env").args(["-i", "setsid", "sleep", "1000"]).spawn().unwrap().id()
+    },
     // Starts processes that are in no group of the worker's and have no parent of its, and yields them.
     "start_stray" => |(): ()| start_stray(),
     // Starts a shell that starts itself again and again, and yields what its command line has in it.

@@ -233,7 +233,7 @@ impl Tight {
     fn new(bytes: &str) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "none"]).arg(directory.path());
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=700"), "none"]).arg(directory.path());
         mount.status().is_ok_and(|status| status.success()).then_some(Self(directory))
     }
 }

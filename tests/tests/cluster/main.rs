@@ -59,6 +59,7 @@ fn main() {
         scarce::a_dispatcher_with_few_descriptors_uses_those_local_workers_that_start,
         scarce::the_descriptor_limit_is_raised_for_the_node_and_not_for_its_jobs,
         scarce::where_processes_are_few_those_workers_that_start_do_all_the_work,
+        scarce::a_node_that_may_have_no_more_threads_says_so_and_lives_on,
         scarce::a_node_that_may_write_no_large_files_refuses_the_program_and_lives_on,
         scarce::where_not_even_a_page_may_be_written_jobs_say_so,
         scarce::processor_time_that_is_used_up_is_told_before_the_end,

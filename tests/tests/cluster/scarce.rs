@@ -106,6 +106,7 @@ pub(crate) fn the_descriptor_limit_is_raised_for_the_node_and_not_for_its_jobs()
 
 /// A user that nobody is.
 const NOBODY: u32 = 61_234;
+const NOBODY_ELSE: u32 = 61_235;
 
 pub(crate) fn where_processes_are_few_those_workers_that_start_do_all_the_work() {
     if !rustix::process::getuid().is_root() {
@@ -127,6 +128,28 @@ pub(crate) fn where_processes_are_few_those_workers_that_start_do_all_the_work()
     assert!((2..30).contains(&node.slots), "{} slots", node.slots);
     naps(&dispatcher, 60).expect("every job ends well");
     assert!(warnings(&server.log()) <= 6, "{}", server.log());
+}
+
+pub(crate) fn a_node_that_may_have_no_more_threads_says_so_and_lives_on() {
+    if !rustix::process::getuid().is_root() {
+        return eprintln!("skipped: this needs a user of its own (needs root)");
+    }
+    let store = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::chown(store.path(), Some(NOBODY_ELSE), None).expect("root may do that");
+    let user = NOBODY_ELSE.to_string();
+    let wrapper = ["setpriv", "--reuid", &user, "--clear-groups", "prlimit", "--nproc=1:1"];
+    let mut server = Server::start_with(ServerOptions {
+        wrapper: wrapper.iter().map(ToString::to_string).collect(),
+        environment: vec![("PP_STORE".into(), store.path().display().to_string())],
+        ..ServerOptions::default()
+    });
+    let dispatcher = builder([&server]).local_workers(1).start().expect("it starts");
+    assert_eq!(dispatcher.submit(square, (8,)).wait(), Ok(64), "the other cores do the work");
+    wait_within(PATIENCE, "the node to say what is short", || {
+        only_node(&dispatcher).reason.filter(|reason| reason.contains("ulimit -u"))
+    });
+    server.process().signal(Signal::TERM);
+    assert!(server.process().wait().success() && !server.log().contains("panicked"), "{}", server.log());
 }
 
 pub(crate) fn a_node_that_may_write_no_large_files_refuses_the_program_and_lives_on() {
