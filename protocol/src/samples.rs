@@ -131,8 +131,9 @@ fn deaths() -> Vec<Death> {
         Death::CutOff,
         Death::HeldUp,
         Death::Silent,
+        Death::ThreadEnded,
     ];
-    variants!(samples, Death: Signal, Exit, Garbage, OutOfMemory, CutOff, HeldUp, Silent)
+    variants!(samples, Death: Signal, Exit, Garbage, OutOfMemory, CutOff, HeldUp, Silent, ThreadEnded)
 }
 
 pub(crate) fn finished() -> Vec<Finished> {
