@@ -24,12 +24,14 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+#[doc(hidden)]
 pub mod core;
 
 #[cfg(feature = "shell")]
 mod api;
 #[cfg(feature = "shell")]
-mod client;
+#[doc(hidden)]
+pub mod client;
 #[cfg(feature = "shell")]
 mod links;
 
@@ -38,16 +40,16 @@ mod public {
     pub use pp_macros::job;
     pub use pp_protocol::{JobId, Panic, Stream};
 
-    pub use crate::api::builder::{Builder, Output};
+    pub use crate::api::builder::Builder;
+    pub use crate::api::completions::{AsCompleted, as_completed};
     pub use crate::api::dispatcher::Dispatcher;
-    pub use crate::api::error::{Failure, JobError, ResizeError, StartError};
+    pub use crate::api::error::{JobError, StartError};
     pub use crate::api::function::JobFunction;
-    pub use crate::api::job::{Job, JobStatus};
+    pub use crate::api::job::Job;
     pub use crate::api::map::{Map, Unordered};
     pub use crate::api::submit::JobBuilder;
-    pub use crate::client::completions::{AsCompleted, as_completed};
-    pub use crate::client::events::{Event, Events};
-    pub use crate::client::stats::{NodeInfo, NodeKind, NodeState, Stats};
+    pub use crate::client::{Event, Events, JobStatus, NodeInfo, Output, ResizeError, Stats};
+    pub use crate::core::{Failure, NodeKind, NodeState};
 
     pub use crate::api::init::{Init, init};
 

@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pp_node::functions::Registry;
@@ -11,19 +10,18 @@ use pp_protocol::environment;
 use pp_protocol::limits::SLOTS;
 use pp_protocol::secret::{self, Secret, SecretError};
 
-use crate::Dispatcher;
-use crate::api::error::StartError;
-use crate::api::init;
-use crate::client::callbacks;
-use crate::client::printer;
-use crate::client::shared::{Limits, Shared};
-use crate::client::thread::{self, Setup};
+use super::dispatcher::Dispatcher;
+use super::error::StartError;
+use super::init;
+use crate::client::{Client, Output, PendingLimits, Settings};
 use crate::links::Address;
 
 /// Jobs that may be pending before submitting waits, unless set otherwise.
 const PENDING_JOBS: usize = 10_000_000;
 /// How large the arguments of pending jobs may be together before submitting waits, unless set otherwise.
 const PENDING_BYTES: usize = 4 << 30;
+/// How often a job may be the one that was running as its worker or node died, unless set otherwise.
+const MAX_ATTEMPTS: u32 = 3;
 /// How long a node may be silent before it gets no new jobs, or is lost, if only one of them is said.
 const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 const LOST_AFTER: Duration = Duration::from_secs(5);
@@ -35,17 +33,11 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Threads that run callbacks, at most.
 const CALLBACK_THREADS: usize = 1_024;
 
-/// What becomes of the lines that jobs print.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Output {
-    /// Each is written to standard error, behind the name of its node and the number of its job. Control characters look
-    /// like `\x1b`, so that no job can do anything to the terminal.
-    #[default]
-    Shown,
-    /// As `Shown`, with control characters as they are: for jobs that print in colour.
-    Raw,
-    /// They are only told as events.
-    EventsOnly,
+impl Dispatcher {
+    /// Says how a dispatcher is to be set up.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
 }
 
 /// Says how a dispatcher is to be set up. What is not said is taken from the environment:
@@ -83,10 +75,6 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     /// Whether to look for nodes on the network (mDNS). Off unless said otherwise.
     pub fn discover(mut self, discover: bool) -> Self {
         self.discover = Some(discover);
@@ -249,40 +237,24 @@ impl Builder {
         }
         Registry::of_this_program()?;
         log_as_told()?;
-        let setup = self.setup()?;
+        let settings = self.settings()?;
         // Wherever workers are started from this program, they have to get to init().
-        let starts_workers = !self.observer && (!self.in_process || setup.is_remote());
+        let starts_workers = !self.observer && (!self.in_process || settings.is_remote());
         if starts_workers && !init::is_reached() {
             return Err(StartError::WithoutInit);
         }
-        let limits = Limits {
-            jobs: self.pending_jobs.unwrap_or(PENDING_JOBS),
-            bytes: self.pending_bytes.unwrap_or(PENDING_BYTES),
-        };
-        let callback_threads = self.callback_threads.unwrap_or(1);
-        if !(1..=CALLBACK_THREADS).contains(&callback_threads) {
-            return Err(StartError::CallbackThreads(callback_threads, CALLBACK_THREADS));
-        }
-        processes::notice_forks();
-        let shared = Arc::new(Shared::new(limits, callback_threads));
-        // It ends with the printer.
-        let (printer, printing) = printer::start()?;
-        let mut threads = callbacks::start(&shared)?;
-        match thread::start(setup, Arc::clone(&shared), printer) {
-            Ok(thread) => threads.push(thread),
-            Err(error) => {
-                shared.callbacks.close();
-                return Err(error);
-            }
-        }
-        Ok(Dispatcher::new(shared, threads, printing))
+        Ok(Dispatcher::new(Client::start(settings)?))
     }
 
-    fn setup(&self) -> Result<Setup, StartError> {
+    fn settings(&self) -> Result<Settings, StartError> {
         let (suspect_after, lost_after) = self.silences()?;
         at_least_one("max_attempts", self.max_attempts)?;
         at_least_one("pending_jobs", self.pending_jobs)?;
         at_least_one("pending_bytes", self.pending_bytes)?;
+        let callback_threads = self.callback_threads.unwrap_or(1);
+        if !(1..=CALLBACK_THREADS).contains(&callback_threads) {
+            return Err(StartError::CallbackThreads(callback_threads, CALLBACK_THREADS));
+        }
         let named = match &self.nodes {
             Some(nodes) => nodes.clone(),
             None => environment::list("PP_NODES")?.unwrap_or_default(),
@@ -300,7 +272,7 @@ impl Builder {
         let local_workers = u32::try_from(local_workers).ok().filter(|workers| *workers <= SLOTS);
         let local_workers = local_workers.ok_or(StartError::TooManyWorkers)?;
         let is_remote = discover || !nodes.is_empty();
-        Ok(Setup {
+        Ok(Settings {
             local_workers,
             in_process: self.in_process,
             observer: self.observer,
@@ -309,10 +281,15 @@ impl Builder {
             discover,
             secret: if is_remote { self.find_secret()? } else { None },
             programs: self.programs.clone(),
-            max_attempts: self.max_attempts,
+            max_attempts: self.max_attempts.unwrap_or(MAX_ATTEMPTS),
             suspect_after,
             lost_after,
             output: self.output,
+            pending: PendingLimits {
+                jobs: self.pending_jobs.unwrap_or(PENDING_JOBS),
+                bytes: self.pending_bytes.unwrap_or(PENDING_BYTES),
+            },
+            callback_threads,
         })
     }
 

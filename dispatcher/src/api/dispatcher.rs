@@ -1,68 +1,34 @@
 //! The dispatcher: where jobs are submitted.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use pp_node::processes::is_forked;
 use pp_protocol::limits::SLOTS;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::builder::Builder;
-use crate::api::error::{JobError, ResizeError};
-use crate::api::function::JobFunction;
-use crate::api::job::Job;
-use crate::api::map::{Feed, Map};
-use crate::api::submit::JobBuilder;
-use crate::client::callbacks::{self, Inside};
-use crate::client::events::Events;
-use crate::client::printer::Printing;
-use crate::client::shared::{Order, Shared, cannot_wait, on_dispatcher_thread};
-use crate::client::stats::{NodeInfo, Stats};
-use crate::client::thread::{Actor, WaitForNodes};
-use crate::links::ORDER_TIME;
-
-/// Longer than anybody waits, and not too long to be added to a time.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);
-/// How long dropping the last dispatcher waits for its workers to be gone.
-const END_TIME: Duration = Duration::from_secs(5);
+use super::error::JobError;
+use super::function::JobFunction;
+use super::job::Job;
+use super::map::{Feed, Map};
+use super::submit::JobBuilder;
+use crate::client::{
+    Client, Events, Handle, Inside, NodeInfo, ResizeError, Stats, inside, on_dispatcher_thread,
+};
 
 /// Owns jobs and decides where they run: on the local cores, and on every node it knows.
 ///
 /// Cheap to clone, and usable from any thread and any async runtime. When the last clone is dropped, jobs that have
 /// not ended are cancelled and all workers end: call [`wait`](Self::wait) before that.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Dispatcher {
-    pub(crate) shared: Arc<Shared>,
-    running: Arc<Running>,
-}
-
-/// Ends the dispatcher's threads when the last clone of it goes.
-struct Running {
-    shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    printing: Mutex<Option<Printing>>,
-    started: Instant,
-    last_stats: Mutex<Stats>,
+    client: Client,
 }
 
 impl Dispatcher {
-    /// Says how a dispatcher is to be set up.
-    pub fn builder() -> Builder {
-        Builder::new()
-    }
-
-    pub(crate) fn new(shared: Arc<Shared>, threads: Vec<JoinHandle<()>>, printing: Printing) -> Self {
-        let running = Running {
-            shared: Arc::clone(&shared),
-            threads: Mutex::new(threads),
-            printing: Mutex::new(Some(printing)),
-            started: Instant::now(),
-            last_stats: Mutex::default(),
-        };
-        Self { shared, running: Arc::new(running) }
+    pub(super) fn new(client: Client) -> Self {
+        Self { client }
     }
 
     /// Submits a call of `function` with the tuple `args`. It may run as soon as there is a node with a free slot.
@@ -84,7 +50,7 @@ impl Dispatcher {
         F: JobFunction<A>,
         A: Serialize,
     {
-        JobBuilder::new(Arc::clone(&self.shared), function, &args)
+        JobBuilder::new(Arc::clone(self.client.handle()), function, &args)
     }
 
     /// Calls `function` with each of `inputs`; see [`Map`].
@@ -111,7 +77,7 @@ impl Dispatcher {
         F: JobFunction<(I::Item,)> + Send + Sync,
     {
         let submit =
-            move |shared: &Arc<Shared>, input| JobBuilder::new(Arc::clone(shared), function, &(input,));
+            move |handle: &Arc<Handle>, input| JobBuilder::new(Arc::clone(handle), function, &(input,));
         self.map_with(inputs, submit)
     }
 
@@ -122,18 +88,18 @@ impl Dispatcher {
         I::Item: Serialize,
         F: JobFunction<I::Item> + Send + Sync,
     {
-        let submit = move |shared: &Arc<Shared>, input| JobBuilder::new(Arc::clone(shared), function, &input);
+        let submit = move |handle: &Arc<Handle>, input| JobBuilder::new(Arc::clone(handle), function, &input);
         self.map_with(inputs, submit)
     }
 
     fn map_with<I: IntoIterator<IntoIter: Send + 'static>, R: DeserializeOwned + Send + 'static>(
         &self,
         inputs: I,
-        job: impl Fn(&Arc<Shared>, I::Item) -> JobBuilder<R> + Send + Sync + 'static,
+        job: impl Fn(&Arc<Handle>, I::Item) -> JobBuilder<R> + Send + Sync + 'static,
     ) -> Map<R> {
-        let submit = Box::new(move |shared: &_, input, spare| job(shared, input).submit_sized(spare));
-        let feed = Feed { shared: Arc::clone(&self.shared), inputs: inputs.into_iter(), submit };
-        Map::new(self.clone(), feed)
+        let submit = Box::new(move |handle: &_, input, spare| job(handle, input).submit_sized(spare));
+        let feed = Feed { handle: Arc::clone(self.client.handle()), inputs: inputs.into_iter(), submit };
+        Map::new(self.client.clone(), feed)
     }
 
     /// Waits until every job has ended and every callback has returned, those that callbacks submit included.
@@ -143,7 +109,7 @@ impl Dispatcher {
     /// for itself; in a child made by `fork()`.
     pub fn wait(&self) {
         assert_may_wait("wait");
-        self.shared.wait(None);
+        self.client.wait(None);
     }
 
     /// As [`wait`](Self::wait), for at most `timeout`. False if that was too short.
@@ -153,7 +119,7 @@ impl Dispatcher {
     /// for itself; in a child made by `fork()`.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         assert_may_wait("wait_timeout");
-        self.shared.wait(Some(timeout))
+        self.client.wait(Some(timeout))
     }
 
     /// Waits until every job of the group has ended and its callback has returned.
@@ -163,7 +129,7 @@ impl Dispatcher {
     /// for itself; in a child made by `fork()`.
     pub fn wait_group(&self, name: &str) {
         assert_may_wait("wait_group");
-        self.shared.group(name).wait_below(1, None);
+        self.client.group(name).wait_below(1, None);
     }
 
     /// As [`wait_group`](Self::wait_group), for at most `timeout`. False if that was too short.
@@ -173,7 +139,7 @@ impl Dispatcher {
     /// for itself; in a child made by `fork()`.
     pub fn wait_group_timeout(&self, name: &str, timeout: Duration) -> bool {
         assert_may_wait("wait_group_timeout");
-        self.shared.group(name).wait_below(1, Some(timeout))
+        self.client.group(name).wait_below(1, Some(timeout))
     }
 
     /// Waits until so many nodes beside the local one can be given jobs, for at most `timeout`, and yields how many
@@ -182,15 +148,7 @@ impl Dispatcher {
     /// is looked for, and with zero in a waker or a `tracing` subscriber that the dispatcher's thread calls, and in a child
     /// made by `fork()`.
     pub fn wait_for_nodes(&self, count: usize, timeout: Duration) -> usize {
-        if cannot_wait().is_some() {
-            return 0;
-        }
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let waiting = WaitForNodes { count, until: Instant::now() + timeout.min(LONGEST_WAIT), tell };
-        self.shared.tell(Order::Do(Box::new(move |actor| actor.wait_for_nodes(waiting))));
-        // Not being told in time, or at all, is no error: what counts is how many there are now.
-        let _ = told.recv_timeout(timeout);
-        self.shared.ask(|actor| actor.nodes_in_use()).unwrap_or(0)
+        self.client.wait_for_nodes(count, timeout)
     }
 
     /// Changes how many of the local cores are used, now. Zero is allowed.
@@ -198,12 +156,7 @@ impl Dispatcher {
     /// # Errors
     /// When there are more than a node can have, and in a child made by `fork()`.
     pub fn set_local_workers(&self, workers: usize) -> Result<(), ResizeError> {
-        let slots = slots(workers)?;
-        if is_forked() {
-            return Err(ResizeError::NoAnswer("local".into()));
-        }
-        self.shared.tell(Order::Do(Box::new(move |actor| actor.local.resize(slots))));
-        Ok(())
+        self.client.set_local_workers(slots(workers)?)
     }
 
     /// Changes how many jobs a node runs at once, now. `node` is a name or an address as in [`nodes`](Self::nodes). Returns
@@ -213,15 +166,7 @@ impl Dispatcher {
     /// When there is no such node, it is not connected or does not take the order, or the dispatcher's thread does not
     /// answer.
     pub fn resize(&self, node: &str, workers: usize) -> Result<(), ResizeError> {
-        let slots = slots(workers)?;
-        let name = node.to_owned();
-        let given = self.shared.ask(move |actor| actor.resize(&name, slots));
-        let given = given.ok_or_else(|| ResizeError::NoAnswer(node.into()))??;
-        match given.recv_timeout(2 * ORDER_TIME) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(ResizeError::NotTaken { name: node.into(), reason }),
-            Err(_) => Err(ResizeError::NoAnswer(node.into())),
-        }
+        self.client.resize(node, slots(workers)?)
     }
 
     /// Every node ever heard of, those that are refused or out of reach included, with the reason.
@@ -234,30 +179,23 @@ impl Dispatcher {
     /// The dispatcher's thread is asked. Where it cannot answer, what it said last is told: if it is the one that asks, in a
     /// waker or a `tracing` subscriber, or if it is held up for three seconds, by a lock that is held here, say.
     pub fn stats(&self) -> Stats {
-        // Not asked under the lock: that thread may want it itself.
-        let stats = self.shared.ask(|actor| actor.stats());
-        let mut last = self.running.last_stats.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stats) = stats {
-            *last = Stats { elapsed: self.running.started.elapsed(), ..stats };
-        }
-        last.clone()
+        self.client.stats()
     }
 
     /// Follows what happens from now on.
     pub fn events(&self) -> Events {
-        self.shared.listeners.listen()
+        self.client.events()
     }
 
     /// Ends the dispatcher for all its clones: jobs that have not ended are cancelled, all local workers end.
     pub fn shutdown(&self) {
-        let _ = self.stats();
-        self.running.end();
+        self.client.shutdown();
     }
 }
 
 fn assert_may_wait(function: &str) {
     assert!(
-        callbacks::inside() == Inside::Nothing,
+        inside() == Inside::Nothing,
         "Dispatcher::{function} was called inside a callback, where it would wait for itself; \
          submit what is to come next from the callback, and wait outside"
     );
@@ -271,39 +209,4 @@ fn assert_may_wait(function: &str) {
 
 fn slots(workers: usize) -> Result<u32, ResizeError> {
     u32::try_from(workers).ok().filter(|slots| *slots <= SLOTS).ok_or(ResizeError::TooMany(workers))
-}
-
-impl Running {
-    fn end(&self) {
-        self.shared.tell(Order::Do(Box::new(Actor::end)));
-        if cannot_wait().is_some() {
-            return;
-        }
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        let deadline = Instant::now() + END_TIME;
-        for thread in threads {
-            // A callback may be the one that drops the last dispatcher; it cannot wait for itself. And a callback that
-            // never returns must not keep the program from ending.
-            while !thread.is_finished() && thread.thread().id() != thread::current().id() {
-                if Instant::now() > deadline {
-                    return;
-                }
-                thread::park_timeout(Duration::from_millis(1));
-            }
-        }
-        let printing = self.printing.lock().unwrap_or_else(PoisonError::into_inner).take();
-        printing.into_iter().for_each(Printing::finish);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-impl fmt::Debug for Dispatcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dispatcher").field("shared", &self.shared).finish_non_exhaustive()
-    }
 }

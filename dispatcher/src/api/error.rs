@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use pp_protocol::{FunctionId, Panic, Payload};
+use pp_protocol::Panic;
 
-use crate::api::function::{name_of, remedy};
-pub use crate::core::Failure;
-use crate::core::JobOutcome;
+use super::function::{name_of, remedy};
+use crate::client::{CannotWait, ClientError, Failed};
+use crate::core::Failure;
+use crate::links::ProgramError;
 
 /// How a job ended, other than with a result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -94,26 +95,31 @@ pub enum JobError {
     Forked,
 }
 
-/// An outcome of the core as the submitter is told it.
-pub(crate) fn result_of(outcome: JobOutcome, function: FunctionId) -> Result<Payload, JobError> {
-    let name = || name_of(function);
-    Err(match outcome {
-        JobOutcome::Succeeded(result) => return Ok(result),
-        JobOutcome::Panicked(panic) => JobError::Panicked(*panic),
-        JobOutcome::TimedOut(limit) => JobError::TimedOut(limit),
-        JobOutcome::Cancelled => JobError::Cancelled,
-        JobOutcome::Lost(history) => JobError::Lost(history),
-        JobOutcome::TooLarge(size, limit) => JobError::TooLarge { size, limit },
-        JobOutcome::UnknownFunction => JobError::UnknownFunction(name()),
-        JobOutcome::BadArguments(reason) => JobError::Serialisation(format!(
-            "the arguments of {} could not be decoded on the node: {reason}; \
-             they must deserialise from what they serialise to",
-            name()
-        )),
-        JobOutcome::BadResult(reason) => {
-            JobError::Serialisation(format!("the result of {} could not be serialised: {reason}", name()))
+impl JobError {
+    /// Why a job has no result, in the words of whoever called a function. `refused` is what was wrong with the call.
+    pub(super) fn of(failed: Failed, refused: Option<&Self>) -> Self {
+        match failed {
+            Failed::Panicked(panic) => Self::Panicked(*panic),
+            Failed::TimedOut(limit) => Self::TimedOut(limit),
+            Failed::Cancelled => Self::Cancelled,
+            Failed::Lost(history) => Self::Lost(history),
+            Failed::TooLarge { size, limit } => Self::TooLarge { size, limit },
+            Failed::UnknownFunction(function) => Self::UnknownFunction(name_of(function)),
+            Failed::BadArguments(function, reason) => Self::Serialisation(format!(
+                "the arguments of {} could not be decoded on the node: {reason}; \
+                 they must deserialise from what they serialise to",
+                name_of(function)
+            )),
+            Failed::BadResult(function, reason) => Self::Serialisation(format!(
+                "the result of {} could not be serialised: {reason}",
+                name_of(function)
+            )),
+            Failed::ShutDown => Self::ShutDown,
+            Failed::Forked => Self::Forked,
+            // Only calls that were found to be wrong here are refused.
+            Failed::Refused => refused.cloned().unwrap_or(Self::ShutDown),
         }
-    })
+    }
 }
 
 struct History<'a>(&'a [Failure]);
@@ -208,43 +214,21 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
-/// A node could not be resized.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResizeError {
-    /// No node of that name or address.
-    #[error("there is no node {name:?}; the nodes are: {known}")]
-    NoSuchNode {
-        /// What was asked for.
-        name: String,
-        /// The names there are.
-        known: String,
-    },
-    /// Several nodes have that name.
-    #[error("there is more than one node {name:?}; name one of them by its address: {known}")]
-    Ambiguous {
-        /// What was asked for.
-        name: String,
-        /// Those that have it.
-        known: String,
-    },
-    /// The node is not connected.
-    #[error("the node {0:?} is not connected; see Dispatcher::nodes() for the reason")]
-    NotConnected(String),
-    /// The node did not take the order.
-    #[error("the node {name:?} was not resized: {reason}")]
-    NotTaken {
-        /// What was asked for.
-        name: String,
-        /// Why, for people.
-        reason: String,
-    },
-    /// The dispatcher has been shut down, or could not be asked.
-    #[error(
-        "the node {0:?} was not resized: the dispatcher has been shut down, or its thread is held up, or it is the one \
-         that asks; resize on a thread of your own that holds no lock a tracing subscriber needs"
-    )]
-    NoAnswer(String),
-    /// More slots than a node can have.
-    #[error("{0} slots are too many; a node has at most {limit}", limit = pp_protocol::limits::SLOTS)]
-    TooMany(usize),
+impl From<CannotWait> for JobError {
+    fn from(reason: CannotWait) -> Self {
+        match reason {
+            CannotWait::OnDispatcherThread => Self::OnDispatcherThread,
+            CannotWait::Forked => Self::Forked,
+        }
+    }
+}
+
+impl From<ClientError> for StartError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Program(ProgramError { path, reason }) => Self::Program { path, reason },
+            ClientError::LocalNode(error) => Self::LocalNode(error),
+            ClientError::Io(error) => Self::Io(error),
+        }
+    }
 }

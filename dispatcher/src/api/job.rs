@@ -15,10 +15,10 @@ use pp_node::processes::is_forked;
 use pp_protocol::{JobId, Payload, values::Source};
 use serde::de::DeserializeOwned;
 
-use crate::api::error::JobError;
-use crate::client::completions::Completions;
-use crate::client::shared::{Count, Identified, Order, Settle, Shared, Wakes, cannot_wait};
-use crate::core::JobStatus as CoreStatus;
+use super::error::JobError;
+use crate::client::{
+    Completions, Handle, Identified, JobStatus, Outcome, Settle, Waiter, Wakes, cannot_wait,
+};
 
 /// Results up to this size are kept in the cell itself.
 const INLINE_BYTES: usize = 22;
@@ -32,18 +32,7 @@ const NO_ID: u64 = u64::MAX;
 /// Dropping a `Job` does not cancel it; it runs, and its result is forgotten.
 pub struct Job<R> {
     pub(crate) cell: Arc<JobCell<R>>,
-    pub(crate) shared: Arc<Shared>,
-}
-
-/// Where a job is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JobStatus {
-    /// Waiting for a node.
-    Queued,
-    /// At this node: running, or about to.
-    AtNode(String),
-    /// Its outcome is there.
-    Ended,
+    pub(crate) handle: Arc<Handle>,
 }
 
 /// What submitter and dispatcher share of a job.
@@ -75,14 +64,6 @@ enum State {
     Failed(Box<JobError>),
     /// The outcome was handed out.
     Taken,
-}
-
-pub(crate) enum Waiter {
-    Nobody,
-    Thread(Thread),
-    Task(Waker),
-    /// Number so much of those that are waited for together.
-    Completions(Arc<Completions>, usize),
 }
 
 impl State {
@@ -160,7 +141,7 @@ impl<R> JobCell<R> {
     }
 
     /// Notes that the job ended, and yields whoever waits for it. Only the first call counts.
-    fn end(&self, outcome: Result<Payload, JobError>) -> Waiter {
+    pub(super) fn end(&self, outcome: Result<Payload, JobError>) -> Waiter {
         let ended = State::ended(outcome);
         let mut state = self.lock();
         if !state.is_pending() {
@@ -195,20 +176,8 @@ impl<R: DeserializeOwned + Send + 'static> Settle for JobCell<R> {
         self.id.store(id.0, Ordering::Release);
     }
 
-    fn settle(
-        &self,
-        outcome: Result<Payload, JobError>,
-        wakes: &mut Wakes,
-    ) -> Option<Result<Payload, JobError>> {
-        wakes.add(self.end(outcome));
-        None
-    }
-
-    fn call_back(&self, _outcome: Result<Payload, JobError>) {}
-
-    fn forgo(&self) {}
-
-    fn group(&self) -> Option<&Arc<Count>> {
+    fn settle(&self, outcome: Outcome, wakes: &mut Wakes) -> Option<Outcome> {
+        wakes.add(self.end(outcome.map_err(|failed| JobError::of(*failed, None))));
         None
     }
 }
@@ -234,17 +203,6 @@ impl<R: DeserializeOwned + 'static> JobCell<R> {
     }
 }
 
-impl Waiter {
-    pub(crate) fn wake(self) {
-        match self {
-            Self::Nobody => {}
-            Self::Thread(thread) => thread.unpark(),
-            Self::Task(waker) => waker.wake(),
-            Self::Completions(completions, index) => completions.push(index),
-        }
-    }
-}
-
 impl<R: DeserializeOwned + 'static> Job<R> {
     /// Waits until the job ends, and yields its result.
     ///
@@ -262,8 +220,8 @@ impl<R: DeserializeOwned + 'static> Job<R> {
             if let Some(outcome) = self.cell.take() {
                 return outcome;
             }
-            if let Some(error) = cannot_wait() {
-                return Err(error);
+            if let Some(reason) = cannot_wait() {
+                return Err(reason.into());
             }
             if self.cell.watch(Waiter::Thread(std::thread::current())) {
                 std::thread::park();
@@ -300,7 +258,7 @@ impl<R> Job<R> {
     {
         if !self.cell.has_ended() {
             let cell: Arc<JobCell<R>> = Arc::clone(&self.cell);
-            self.shared.tell(Order::Cancel(cell));
+            self.handle.cancel(cell);
         }
     }
 
@@ -309,15 +267,8 @@ impl<R> Job<R> {
     where
         R: Send + 'static,
     {
-        let cell = Arc::clone(&self.cell);
-        let status = self.shared.ask_of_job(move |actor| {
-            let status = cell.id().and_then(|id| actor.core.job_status(id))?;
-            Some(match status {
-                CoreStatus::Delayed { .. } | CoreStatus::Queued => JobStatus::Queued,
-                CoreStatus::AtNode(node) => JobStatus::AtNode(actor.node_name(node)),
-            })
-        });
-        match status {
+        let cell: Arc<JobCell<R>> = Arc::clone(&self.cell);
+        match self.handle.job_status(cell) {
             _ if self.cell.has_ended() => JobStatus::Ended,
             Some(status) => status.unwrap_or(JobStatus::Ended),
             // The dispatcher is ending, and ends the job in a moment; or it cannot be asked here and now.
@@ -341,8 +292,7 @@ impl<R> Job<R> {
         R: Send + 'static,
     {
         if self.cell.id().is_none() && !self.cell.has_ended() {
-            let cell = Arc::clone(&self.cell);
-            self.shared.ask_of_job(move |_| cell.id());
+            self.handle.identify();
         }
         self.cell.id()
     }

@@ -15,6 +15,7 @@ mod unordered;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,12 +27,11 @@ use pp_node::processes::is_forked;
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::feed::Feed;
-use self::feed::{Room, SPARE_AT_ONCE, Sink, Spare, Start};
+use self::feed::{Course, Room, SPARE_AT_ONCE, Sink, Spare};
 pub use self::unordered::Unordered;
-use crate::Dispatcher;
 use crate::api::error::JobError;
 use crate::api::job::Job;
-use crate::client::shared::cannot_wait;
+use crate::client::{Client, cannot_wait};
 
 /// The results of [`Dispatcher::map`], in the order of the inputs: an `Iterator` and a `Stream`.
 ///
@@ -44,16 +44,13 @@ use crate::client::shared::cannot_wait;
 #[must_use = "nothing happens before results are asked for"]
 pub struct Map<R: Send + 'static> {
     /// Keeps it going.
-    dispatcher: Dispatcher,
-    /// Until the first result is asked for.
-    start: Option<Start<R>>,
+    client: Client,
+    course: Course<R>,
     /// The next jobs, as far as they have been taken out of there.
     next: VecDeque<Job<R>>,
     /// What those leave behind whose results were taken.
     spare: Vec<Spare<R>>,
     arriving: Arc<Arriving<R>>,
-    /// It was refused: there is nothing more to come.
-    is_over: bool,
 }
 
 /// Jobs on their way from the thread that reads inputs.
@@ -78,7 +75,7 @@ struct State<R> {
 }
 
 impl<R: DeserializeOwned + Send + 'static> Map<R> {
-    pub(crate) fn new<I>(dispatcher: Dispatcher, feed: Feed<I, R>) -> Self
+    pub(crate) fn new<I>(client: Client, feed: Feed<I, R>) -> Self
     where
         I: Iterator + Send + 'static,
     {
@@ -92,12 +89,11 @@ impl<R: DeserializeOwned + Send + 'static> Map<R> {
         };
         let arriving = Arriving { room: Room::default(), state: Mutex::new(state), arrived: Condvar::new() };
         Self {
-            dispatcher,
-            start: Some(feed.into_start()),
+            client,
+            course: Course::Ready(feed.into_start()),
             next: VecDeque::new(),
             spare: Vec::new(),
             arriving: Arc::new(arriving),
-            is_over: false,
         }
     }
 
@@ -106,24 +102,14 @@ impl<R: DeserializeOwned + Send + 'static> Map<R> {
     /// # Panics
     /// When results were asked for already.
     pub fn unordered(mut self) -> Unordered<R> {
-        let start = self.start.take().expect("Map::unordered is called before results are asked for");
-        Unordered::new(self.dispatcher.clone(), start)
-    }
-
-    fn start(&mut self) -> Result<(), JobError> {
-        if is_forked() {
-            return Err(JobError::Forked);
-        }
-        match self.start.take() {
-            Some(start) => start(Arc::clone(&self.arriving) as Arc<dyn Sink<R>>),
-            None => Ok(()),
+        match std::mem::replace(&mut self.course, Course::Over) {
+            Course::Ready(start) => Unordered::new(self.client.clone(), start),
+            Course::Running | Course::Over => panic!("Map::unordered is called before results are asked for"),
         }
     }
 
-    /// Told once: whoever takes results until there are none would take it for ever.
-    fn refused(&mut self, error: JobError) -> Option<Result<R, JobError>> {
-        self.is_over = true;
-        Some(Err(error))
+    fn go_on(&mut self) -> ControlFlow<Option<JobError>> {
+        self.course.go_on(|| Arc::clone(&self.arriving) as Arc<dyn Sink<R>>)
     }
 }
 
@@ -188,8 +174,8 @@ impl<R> Arriving<R> {
             if let Some(is_there) = state.take(next) {
                 return Ok(is_there);
             }
-            if let Some(error) = cannot_wait() {
-                return Err(error);
+            if let Some(reason) = cannot_wait() {
+                return Err(reason.into());
             }
             state.is_waited_for = true;
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -233,22 +219,21 @@ impl<R: DeserializeOwned + Send + 'static> Iterator for Map<R> {
     type Item = Result<R, JobError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
-        }
-        if let Err(error) = self.start() {
-            return self.refused(error);
+        if let ControlFlow::Break(refused) = self.go_on() {
+            return refused.map(Err);
         }
         if self.next.is_empty() {
             match self.arriving.wait(&mut self.next) {
                 Ok(true) => {}
                 Ok(false) => return None,
-                Err(error) => return self.refused(error),
+                Err(error) => return self.course.refuse(error),
             }
         }
         let job = self.next.pop_front()?;
         let outcome = job.wait_for_it();
-        self.is_over = matches!(outcome, Err(JobError::OnDispatcherThread));
+        if matches!(outcome, Err(JobError::OnDispatcherThread)) {
+            self.course = Course::Over;
+        }
         self.spare.push(job.cell);
         self.arriving.give_back(&mut self.spare);
         self.arriving.room.took_one();
@@ -261,11 +246,8 @@ impl<R: DeserializeOwned + Send + 'static> Stream for Map<R> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if this.is_over {
-            return Poll::Ready(None);
-        }
-        if let Err(error) = this.start() {
-            return Poll::Ready(this.refused(error));
+        if let ControlFlow::Break(refused) = this.go_on() {
+            return Poll::Ready(refused.map(Err));
         }
         if this.next.is_empty() && !std::task::ready!(this.arriving.poll(&mut this.next, context)) {
             return Poll::Ready(None);
@@ -295,6 +277,6 @@ impl<R: Send + 'static> Drop for Map<R> {
 
 impl<R: Send + 'static> fmt::Debug for Map<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Map").field("started", &self.start.is_none()).finish_non_exhaustive()
+        f.debug_struct("Map").field("course", &self.course).finish_non_exhaustive()
     }
 }

@@ -12,11 +12,11 @@ use pp_protocol::{FunctionId, JobId, Payload, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::error::JobError;
-use crate::api::function::{JobFunction, KnownFunction, find};
-use crate::api::job::{Job, JobCell, decode};
-use crate::client::shared::{Count, JobTicket, Settle, Shared, Wakes};
-use crate::core::{JobOptions, NewJob};
+use super::error::JobError;
+use super::function::{JobFunction, KnownFunction, find};
+use super::job::{Job, JobCell, decode};
+use crate::client::{Call, Count, Handle, Outcome, Program, Settle, Wakes};
+use crate::core::JobOptions;
 
 /// Arguments of many jobs share a piece of memory of this size.
 const ARENA_BYTES: usize = 64 * 1024;
@@ -28,7 +28,7 @@ type Callback<R> = Box<dyn FnOnce(Result<R, JobError>) + Send>;
 /// A job about to be submitted, with whatever differs from the usual. Nothing happens before [`submit`](Self::submit).
 #[must_use = "nothing happens before submit() is called"]
 pub struct JobBuilder<R> {
-    shared: Arc<Shared>,
+    handle: Arc<Handle>,
     call: Result<(FunctionId, Payload), JobError>,
     options: JobOptions,
     callback: Option<Callback<R>>,
@@ -36,7 +36,7 @@ pub struct JobBuilder<R> {
 }
 
 impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
-    pub(crate) fn new<F, A>(shared: Arc<Shared>, function: F, args: &A) -> Self
+    pub(crate) fn new<F, A>(handle: Arc<Handle>, function: F, args: &A) -> Self
     where
         F: JobFunction<A, Output = R>,
         A: Serialize,
@@ -50,7 +50,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
             },
             Err(error) => Err(error),
         };
-        Self { shared, call, options: JobOptions::default(), callback: None, group: None }
+        Self { handle, call, options: JobOptions::default(), callback: None, group: None }
     }
 
     /// Calls `callback` with the outcome, on a thread of the dispatcher that runs one callback after the other: one that
@@ -67,7 +67,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
 
     /// Makes the job part of a group that can be waited for.
     pub fn group(mut self, name: &str) -> Self {
-        self.group = Some(self.shared.group(name));
+        self.group = Some(self.handle.counts().group(name));
         self
     }
 
@@ -121,7 +121,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     /// The builder itself, to try again with, if there is no room now.
     #[expect(clippy::result_large_err, reason = "the builder is moved either way")]
     pub fn try_submit(self) -> Result<Job<R>, Self> {
-        if self.shared.is_full() { Err(self) } else { Ok(self.submit()) }
+        if self.handle.is_full() { Err(self) } else { Ok(self.submit()) }
     }
 
     /// Submits the job, waiting while as much is pending as may be (except in callbacks, and in wakers and `tracing`
@@ -134,37 +134,46 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     /// arguments are.
     pub(crate) fn submit_sized(self, spare: Option<Arc<JobCell<R>>>) -> (Job<R>, usize) {
         let cell = spare.and_then(JobCell::again).unwrap_or_else(|| Arc::new(JobCell::new()));
-        let job = Job { cell: Arc::clone(&cell), shared: self.shared };
-        let ticket: Arc<dyn Settle> = if self.callback.is_none() && self.group.is_none() {
-            cell
-        } else {
+        let job = Job { cell: Arc::clone(&cell), handle: self.handle };
+        let group = self.group.as_deref();
+        let is_observed = self.callback.is_some() || group.is_some();
+        let observed = |refused| {
             let callback = Mutex::new(self.callback);
-            Arc::new(Observed { cell, callback, group: self.group.clone() })
+            Arc::new(Observed { cell: Arc::clone(&job.cell), callback, group: self.group.clone(), refused })
         };
-        let ticket = JobTicket(ticket);
         let (function, args) = match self.call {
             Ok(call) => call,
             Err(error) => {
-                job.shared.refuse(ticket, self.group.as_deref(), error);
+                job.handle.refuse(observed(Some(error)), group);
                 return (job, 0);
             }
         };
         let args_bytes = args.len();
         let usual = self.options == JobOptions::default();
         let options = (!usual).then(|| Box::new(self.options));
-        let new = NewJob { ticket, function, args, options };
-        if let Err(new) = job.shared.submit(new, self.group.as_deref()) {
-            job.shared.refuse(new.ticket, self.group.as_deref(), JobError::ShutDown);
-        }
+        let call = Call { program: Program::Own, function, args, options };
+        let settle: Arc<dyn Settle> = if is_observed { observed(None) } else { cell };
+        job.handle.submit(call, settle, group);
         (job, args_bytes)
     }
 }
 
-/// A job that has more to be told than its handle: a callback, a group.
+/// A job that has more to be told than its handle: a callback, a group, what was wrong with the call.
 struct Observed<R> {
     cell: Arc<JobCell<R>>,
     callback: Mutex<Option<Callback<R>>>,
     group: Option<Arc<Count>>,
+    refused: Option<JobError>,
+}
+
+impl<R> Observed<R> {
+    fn result(&self, outcome: Outcome) -> Result<Payload, JobError> {
+        outcome.map_err(|failed| JobError::of(*failed, self.refused.as_ref()))
+    }
+
+    fn take_callback(&self) -> Option<Callback<R>> {
+        self.callback.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
@@ -172,15 +181,11 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
         self.cell.accepted(id);
     }
 
-    fn settle(
-        &self,
-        outcome: Result<Payload, JobError>,
-        wakes: &mut Wakes,
-    ) -> Option<Result<Payload, JobError>> {
+    fn settle(&self, outcome: Outcome, wakes: &mut Wakes) -> Option<Outcome> {
         let has_callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         // Without a handle there is nobody to decode the result for.
         if Arc::strong_count(&self.cell) > 1 {
-            self.cell.settle(outcome.clone(), wakes);
+            wakes.add(self.cell.end(self.result(outcome.clone())));
         }
         if !has_callback {
             drop(Leave(self.group.as_deref()));
@@ -188,22 +193,20 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
         has_callback.then_some(outcome)
     }
 
+    fn call_back(&self, outcome: Outcome) {
+        let _left = Leave(self.group.as_deref());
+        if let Some(callback) = self.take_callback() {
+            callback(self.result(outcome).and_then(|bytes| decode(bytes.source())));
+        }
+    }
+
     fn forgo(&self) {
         let _left = Leave(self.group.as_deref());
-        let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(callback);
+        drop(self.take_callback());
     }
 
     fn group(&self) -> Option<&Arc<Count>> {
         self.group.as_ref()
-    }
-
-    fn call_back(&self, outcome: Result<Payload, JobError>) {
-        let _left = Leave(self.group.as_deref());
-        let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(callback) = callback {
-            callback(outcome.and_then(|bytes| decode(bytes.source())));
-        }
     }
 }
 

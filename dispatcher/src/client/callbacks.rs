@@ -5,59 +5,33 @@
 
 mod turns;
 
-use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use pp_protocol::Payload;
-
 use self::turns::{GroupKey, Turn, Turns};
-use crate::api::error::JobError;
-use crate::client::shared::{JobTicket, Shared};
+use super::counts::Counts;
+use super::here::{Inside, take_part_in};
+use super::settle::{Failed, JobTicket, Outcome};
 
 /// That callbacks are done is told of so many at once; or of fewer, if they take longer than this and somebody waits for
 /// room among the pending jobs.
 const DONE_AT_ONCE: usize = 64;
 const DONE_EVERY: Duration = Duration::from_millis(1);
 
-/// What a thread is in the midst of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inside {
-    /// No callback.
-    Nothing,
-    /// A callback.
-    Callback,
-    /// A callback that is being told that there is no dispatcher any more, or none in this process.
-    Refusal,
-}
-
-thread_local! {
-    static INSIDE: Cell<Inside> = const { Cell::new(Inside::Nothing) };
-}
-
-/// What this thread is in the midst of.
-pub(crate) fn inside() -> Inside {
-    INSIDE.get()
-}
-
-/// What this thread does is part of that, on another thread.
-pub(crate) fn take_part_in(inside: Inside) {
-    INSIDE.set(inside);
-}
-
 /// A job that ended, and whose callback is to be called with its outcome.
 pub(crate) struct Due {
-    pub(crate) ticket: JobTicket,
-    pub(crate) outcome: Result<Payload, JobError>,
+    pub(super) ticket: JobTicket,
+    pub(super) outcome: Outcome,
 }
 
 /// Callbacks that wait for their turn. Their jobs count as pending, so there are never more than those may be.
 pub(crate) struct Callbacks {
     queue: Mutex<Queue>,
     changed: Condvar,
+    counts: Arc<Counts>,
 }
 
 struct Queue {
@@ -70,18 +44,25 @@ struct Queue {
 
 impl Callbacks {
     /// For so many threads.
-    pub(crate) fn new(threads: usize) -> Self {
+    pub(super) fn new(threads: usize, counts: Arc<Counts>) -> Self {
         let queue = Queue { turns: Turns::new(threads), closed: false, threads };
-        Self { queue: Mutex::new(queue), changed: Condvar::new() }
+        Self { queue: Mutex::new(queue), changed: Condvar::new(), counts }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues what is due, emptying `due`. False if there is no thread any more to call it, so that one has to be
-    /// [started](start_again).
-    pub(crate) fn push(&self, due: &mut Vec<Due>) -> bool {
+    /// Has callbacks called on their threads, emptying `due`: each once, whatever happens.
+    pub(super) fn call(self: &Arc<Self>, due: &mut Vec<Due>) {
+        if !self.push(due) {
+            self.start_again();
+        }
+    }
+
+    /// Queues what is due. False if there is no thread any more to call it, so that one has to be
+    /// [started](Self::start_again).
+    fn push(&self, due: &mut Vec<Due>) -> bool {
         let mut queue = self.lock();
         let was_empty = queue.turns.is_empty();
         let several = due.len() > 1;
@@ -101,7 +82,7 @@ impl Callbacks {
     }
 
     /// No more will come; each thread ends when there is nothing left for it.
-    pub(crate) fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
@@ -130,72 +111,74 @@ impl Callbacks {
         queue.threads -= 1;
         queue.turns.take_all()
     }
-}
 
-/// Starts the threads that run the callbacks.
-pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let threads = shared.callbacks.lock().threads;
-    let started: std::io::Result<Vec<_>> = (0..threads).map(|_| start_one(Arc::clone(shared))).collect();
-    if started.is_err() {
-        // Those that did start end again.
-        shared.callbacks.close();
+    /// Starts the threads that run the callbacks.
+    pub(super) fn start(self: &Arc<Self>) -> std::io::Result<Vec<JoinHandle<()>>> {
+        let threads = self.lock().threads;
+        let started: std::io::Result<Vec<_>> = (0..threads).map(|_| self.start_one()).collect();
+        if started.is_err() {
+            // Those that did start end again.
+            self.close();
+        }
+        started
     }
-    started
-}
 
-/// After the end there is a thread only for as long as there are callbacks of jobs that are refused.
-pub(crate) fn start_again(shared: &Arc<Shared>) {
-    if let Err(error) = start_one(Arc::clone(shared)) {
-        let waiting = shared.callbacks.give_up();
-        tracing::error!(%error, callbacks = waiting.len(), "no thread for the callbacks of jobs that were refused");
-        waiting.iter().for_each(|due| due.ticket.0.forgo());
-        shared.callbacks_done(waiting.len());
+    /// After the end there is a thread only for as long as there are callbacks of jobs that are refused.
+    fn start_again(self: &Arc<Self>) {
+        if let Err(error) = self.start_one() {
+            let waiting = self.give_up();
+            tracing::error!(%error, callbacks = waiting.len(), "no thread for the callbacks of jobs that were refused");
+            waiting.iter().for_each(|due| due.ticket.0.forgo());
+            self.counts.done(waiting.len());
+        }
     }
-}
 
-fn start_one(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("pp-callbacks".into()).spawn(move || {
-        let mut done = None;
-        while let Some(turn) = shared.callbacks.next(done.take()) {
-            match turn {
-                Turn::All(callbacks) => call_all(&shared, callbacks),
-                Turn::One(callback, group) => {
-                    callback.call();
-                    shared.callbacks_done(1);
-                    done = group;
+    fn start_one(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let callbacks = Arc::clone(self);
+        thread::Builder::new().name("pp-callbacks".into()).spawn(move || {
+            let mut done = None;
+            while let Some(turn) = callbacks.next(done.take()) {
+                match turn {
+                    Turn::All(due) => callbacks.call_all(due),
+                    Turn::One(callback, group) => {
+                        callback.call();
+                        callbacks.counts.done(1);
+                        done = group;
+                    }
                 }
             }
-        }
-    })
-}
-
-fn call_all(shared: &Shared, callbacks: Vec<Due>) {
-    let mut count = 0;
-    let mut told = Instant::now();
-    for callback in callbacks {
-        callback.call();
-        count += 1;
-        if count == DONE_AT_ONCE || (shared.is_waited_for() && told.elapsed() > DONE_EVERY) {
-            shared.callbacks_done(std::mem::take(&mut count));
-            told = Instant::now();
-        }
+        })
     }
-    shared.callbacks_done(count);
+
+    fn call_all(&self, due: Vec<Due>) {
+        let mut count = 0;
+        let mut told = Instant::now();
+        for callback in due {
+            callback.call();
+            count += 1;
+            if count == DONE_AT_ONCE || (self.counts.is_waited_for() && told.elapsed() > DONE_EVERY) {
+                self.counts.done(std::mem::take(&mut count));
+                told = Instant::now();
+            }
+        }
+        self.counts.done(count);
+    }
 }
 
 impl Due {
     /// Calls the callback, on this thread.
-    pub(crate) fn call(self) {
+    pub(super) fn call(self) {
         let Self { ticket, outcome } = self;
-        let refused = matches!(outcome, Err(JobError::ShutDown | JobError::Forked));
-        INSIDE.set(if refused { Inside::Refusal } else { Inside::Callback });
+        let refused =
+            matches!(&outcome, Err(failed) if matches!(**failed, Failed::ShutDown | Failed::Forked));
+        take_part_in(if refused { Inside::Refusal } else { Inside::Callback });
         // The panic hook has reported it, with place and message; the other callbacks go on.
         if catch_unwind(AssertUnwindSafe(|| ticket.0.call_back(outcome))).is_err() {
             // A subscriber is somebody else's code, too.
             let report = || tracing::error!("a callback panicked; its job is done all the same");
             let _ = catch_unwind(AssertUnwindSafe(report));
         }
-        INSIDE.set(Inside::Nothing);
+        take_part_in(Inside::Nothing);
     }
 }
 

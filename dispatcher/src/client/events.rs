@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pp_protocol::{JobId, Stream, shown};
 
-use crate::client::shared::cannot_wait;
+use super::here::cannot_wait;
 use crate::core::Failure;
 
 /// Events kept for a listener that does not take them; more are dropped.
@@ -163,7 +163,7 @@ impl Listeners {
         Events(receiver)
     }
 
-    pub(crate) fn tell(&self, event: &Event) {
+    pub(crate) fn publish(&self, event: &Event) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|listener| {
             !matches!(listener.try_send(event.clone()), Err(mpsc::TrySendError::Disconnected(_)))
         });

@@ -1,9 +1,9 @@
-//! Nodes and statistics, as people read them.
+//! Nodes, jobs and statistics, as people read them.
 
 use std::fmt;
 use std::time::Duration;
 
-pub use crate::core::{NodeKind, NodeState};
+use crate::core::{NodeKind, NodeState};
 
 /// A node, as the dispatcher stands with it.
 #[derive(Clone, Debug)]
@@ -104,4 +104,57 @@ impl fmt::Display for Stats {
         }
         Ok(())
     }
+}
+
+/// Where a job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JobStatus {
+    /// Waiting for a node.
+    Queued,
+    /// At this node: running, or about to.
+    AtNode(String),
+    /// Its outcome is there.
+    Ended,
+}
+
+/// A node could not be resized.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResizeError {
+    /// No node of that name or address.
+    #[error("there is no node {name:?}; the nodes are: {known}")]
+    NoSuchNode {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// Several nodes have that name.
+    #[error("there is more than one node {name:?}; name one of them by its address: {known}")]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Those that have it.
+        known: String,
+    },
+    /// The node is not connected.
+    #[error("the node {0:?} is not connected; see Dispatcher::nodes() for the reason")]
+    NotConnected(String),
+    /// The node did not take the order.
+    #[error("the node {name:?} was not resized: {reason}")]
+    NotTaken {
+        /// What was asked for.
+        name: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The dispatcher has been shut down, or could not be asked.
+    #[error(
+        "the node {0:?} was not resized: the dispatcher has been shut down, or its thread is held up, or it is the one \
+         that asks; resize on a thread of your own that holds no lock a tracing subscriber needs"
+    )]
+    NoAnswer(String),
+    /// More slots than a node can have.
+    #[error("{0} slots are too many; a node has at most {limit}", limit = pp_protocol::limits::SLOTS)]
+    TooMany(usize),
 }

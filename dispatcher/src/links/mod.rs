@@ -30,10 +30,10 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-pub(crate) use self::address::Address;
+pub use self::address::Address;
 use self::discovery::Addresses;
+pub use self::programs::ProgramError;
 use self::programs::Programs;
-use crate::client::shared::JobTicket;
 use crate::core::{DialFailure, Event, NodeKey};
 
 /// How long a TCP connection may take to be made.
@@ -180,7 +180,7 @@ impl Links {
     }
 
     /// What the core is to be told of an event, unless it is out of date.
-    pub(crate) fn take(&mut self, event: LinkEvent) -> Option<Event<JobTicket>> {
+    pub(crate) fn take<T>(&mut self, event: LinkEvent) -> Option<Event<T>> {
         let LinkEvent { node, generation, what } = event;
         let link = self.links.get_mut(&node).filter(|link| link.generation == generation)?;
         Some(match what {

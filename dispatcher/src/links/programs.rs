@@ -9,8 +9,6 @@ use lz4_flex::frame::FrameEncoder;
 use pp_protocol::limits::{PROGRAM_BYTES, PROGRAM_CHUNK_BYTES};
 use pp_protocol::{Digest, ProgramOffer, Target};
 
-use crate::StartError;
-
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -22,14 +20,27 @@ pub(crate) struct Programs {
     compressed: Mutex<Vec<(Digest, Chunks)>>,
 }
 
+/// A build of the program cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot use {} as a build of this program: {reason}", .path.display())]
+#[non_exhaustive]
+pub struct ProgramError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
 /// A compressed program, in pieces; shared by all nodes it is sent to.
 pub(crate) type Chunks = Arc<[Bytes]>;
 
 impl Programs {
-    pub(crate) fn open(added: &[PathBuf]) -> Result<Self, StartError> {
-        let mut builds = vec![(own_executable()?, Target::here())];
+    pub(crate) fn open(added: &[PathBuf]) -> Result<Self, ProgramError> {
+        let own = own_executable()
+            .map_err(|error| ProgramError { path: "/proc/self/exe".into(), reason: error.to_string() })?;
+        let mut builds = vec![(own, Target::here())];
         for path in added {
-            let failed = |reason: String| StartError::Program { path: path.clone(), reason };
+            let failed = |reason: String| ProgramError { path: path.clone(), reason };
             let mut start = [0; 20];
             let mut file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
             file.read_exact(&mut start).map_err(|error| failed(error.to_string()))?;

@@ -11,7 +11,7 @@ use crate::StartError;
 
 /// The address of a node, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Address {
+pub struct Address {
     /// A name, or an IP address with the interface that leads there, if it was said.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -22,7 +22,7 @@ pub(crate) struct Address {
 impl Address {
     /// Reads `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `IPV6` or any of the first two behind `dns:`. An address of IPv6 may
     /// have its interface: `fe80::1%eth0`.
-    pub(crate) fn parse(text: &str) -> Result<Self, StartError> {
+    pub fn parse(text: &str) -> Result<Self, StartError> {
         let bad = || StartError::Address(text.into());
         let (rest, each) = match text.trim().strip_prefix("dns:") {
             Some(rest) => (rest, true),

@@ -1,14 +1,17 @@
 //! The thread that reads the inputs of a map, and submits a job for each.
 
+use std::fmt;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 
+use pp_node::processes::is_forked;
+
 use crate::api::error::JobError;
 use crate::api::job::{Job, JobCell};
-use crate::client::callbacks;
-use crate::client::shared::Shared;
+use crate::client::{self, Counts, Handle};
 
 /// Jobs that a map keeps in flight at least, and at most.
 const FEWEST: usize = 64;
@@ -43,15 +46,68 @@ pub(super) type Spare<R> = Arc<JobCell<R>>;
 /// Starts the thread that fills a sink.
 pub(super) type Start<R> = Box<dyn FnOnce(Arc<dyn Sink<R>>) -> Result<(), JobError> + Send>;
 
+/// How far a map has come, for whoever takes its results.
+pub(super) enum Course<R> {
+    /// Nothing has been asked for.
+    Ready(Start<R>),
+    /// Inputs are read.
+    Running,
+    /// It was refused. That is told once: whoever takes results until there are none would take it for ever.
+    Over,
+}
+
+impl<R> Course<R> {
+    /// Starts to read inputs, the first time. Breaks off with what is to be told instead of results.
+    pub(super) fn go_on(&mut self, sink: impl FnOnce() -> Arc<dyn Sink<R>>) -> ControlFlow<Option<JobError>> {
+        if is_forked() {
+            // Once, whatever the state: the thread that reads inputs is the parent's.
+            return match std::mem::replace(self, Self::Over) {
+                Self::Over => ControlFlow::Break(None),
+                Self::Ready(_) | Self::Running => ControlFlow::Break(Some(JobError::Forked)),
+            };
+        }
+        match std::mem::replace(self, Self::Running) {
+            Self::Running => ControlFlow::Continue(()),
+            Self::Over => {
+                *self = Self::Over;
+                ControlFlow::Break(None)
+            }
+            Self::Ready(start) => match start(sink()) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    *self = Self::Over;
+                    ControlFlow::Break(Some(error))
+                }
+            },
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn refuse<T>(&mut self, error: JobError) -> Option<Result<T, JobError>> {
+        *self = Self::Over;
+        Some(Err(error))
+    }
+}
+
+impl<R> fmt::Debug for Course<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ready(_) => "Ready",
+            Self::Running => "Running",
+            Self::Over => "Over",
+        })
+    }
+}
+
 /// Submits the job of an input, in a spare cell if there is one, and tells how large its arguments are.
 pub(crate) type Submit<A, R> =
-    Box<dyn Fn(&Arc<Shared>, A, Option<Arc<JobCell<R>>>) -> (Job<R>, usize) + Send + Sync>;
+    Box<dyn Fn(&Arc<Handle>, A, Option<Arc<JobCell<R>>>) -> (Job<R>, usize) + Send + Sync>;
 
 /// Where the jobs of a map come from.
 ///
 /// It has no part in keeping the dispatcher alive: an input may block for ever.
 pub(crate) struct Feed<I: Iterator, R> {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: Arc<Handle>,
     pub(crate) inputs: I,
     pub(crate) submit: Submit<I::Item, R>,
 }
@@ -60,9 +116,9 @@ impl<I: Iterator + Send + 'static, R: Send + 'static> Feed<I, R> {
     pub(super) fn into_start(self) -> Start<R> {
         Box::new(move |sink| {
             // In a callback nothing waits for room among the pending jobs; nor does what is submitted here for it.
-            let inside = callbacks::inside();
+            let inside = client::inside();
             let read = move || {
-                callbacks::take_part_in(inside);
+                client::take_part_in(inside);
                 let read = catch_unwind(AssertUnwindSafe(|| self.read(&*sink)));
                 sink.end(read);
             };
@@ -73,20 +129,20 @@ impl<I: Iterator + Send + 'static, R: Send + 'static> Feed<I, R> {
 
     /// Reads as results are taken, to the end of the inputs, or of those who take.
     fn read(self, sink: &dyn Sink<R>) {
-        let Self { shared, inputs, submit } = self;
+        let Self { handle, inputs, submit } = self;
         // Moving average of the size of their arguments.
         let mut average_bytes = 0_usize;
         let (mut submitted, mut taken) = (0_usize, 0);
         // As many as jobs were in flight at once, at most.
         let mut spare = Vec::new();
         for input in inputs {
-            let (job, args_bytes) = submit(&shared, input, spare.pop());
+            let (job, args_bytes) = submit(&handle, input, spare.pop());
             average_bytes = average_bytes - average_bytes / AVERAGE_DIVISOR + args_bytes / AVERAGE_DIVISOR;
             if !sink.put(job, &mut spare) {
                 return;
             }
             submitted += 1;
-            let limit = limit(&shared, average_bytes);
+            let limit = limit(handle.counts(), average_bytes);
             if submitted - taken >= limit {
                 taken = sink.room().taken();
             }
@@ -98,9 +154,9 @@ impl<I: Iterator + Send + 'static, R: Send + 'static> Feed<I, R> {
 }
 
 /// How many may be in flight. Twice what the nodes take at once keeps them busy while results are taken.
-fn limit(shared: &Shared, average_bytes: usize) -> usize {
-    let limit = (2 * shared.capacity.load(Ordering::Relaxed)).clamp(FEWEST, MOST);
-    let for_slots = (2 * shared.slots.load(Ordering::Relaxed)).max(2);
+fn limit(counts: &Counts, average_bytes: usize) -> usize {
+    let limit = (2 * counts.capacity()).clamp(FEWEST, MOST);
+    let for_slots = (2 * counts.slots()).max(2);
     limit.min((ARGS_BYTES / average_bytes.max(1)).max(for_slots))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +13,10 @@ use futures_core::Stream;
 use pp_node::processes::is_forked;
 use serde::de::DeserializeOwned;
 
-use super::feed::{Room, SPARE_AT_ONCE, Sink, Spare, Start};
-use crate::Dispatcher;
+use super::feed::{Course, Room, SPARE_AT_ONCE, Sink, Spare, Start};
 use crate::api::error::JobError;
-use crate::api::job::{Job, Waiter};
-use crate::client::completions::Completions;
+use crate::api::job::Job;
+use crate::client::{Client, Completions, Waiter};
 
 /// Stands for the number of a job where the end of the inputs is told.
 const END: usize = usize::MAX;
@@ -25,16 +25,13 @@ const END: usize = usize::MAX;
 #[must_use = "nothing happens before results are asked for"]
 pub struct Unordered<R: Send + 'static> {
     /// Keeps it going.
-    _dispatcher: Dispatcher,
-    /// Until the first result is asked for.
-    start: Option<Start<R>>,
+    _client: Client,
+    course: Course<R>,
     /// Jobs that have ended, as far as they have been taken out of there.
     ended: VecDeque<Job<R>>,
     /// What those leave behind whose results were taken.
     spare: Vec<Spare<R>>,
     flight: Arc<Flight<R>>,
-    /// It was refused: there is nothing more to come.
-    is_over: bool,
 }
 
 /// Jobs in flight.
@@ -59,34 +56,21 @@ struct Jobs<R> {
 }
 
 impl<R: DeserializeOwned + Send + 'static> Unordered<R> {
-    pub(super) fn new(dispatcher: Dispatcher, start: Start<R>) -> Self {
+    pub(super) fn new(client: Client, start: Start<R>) -> Self {
         let jobs =
             Jobs { numbered: Vec::new(), free: Vec::new(), spare: Vec::new(), end: None, closed: false };
         let flight = Flight { room: Room::default(), jobs: Mutex::new(jobs), completions: Arc::default() };
         Self {
-            _dispatcher: dispatcher,
-            start: Some(start),
+            _client: client,
+            course: Course::Ready(start),
             ended: VecDeque::new(),
             spare: Vec::new(),
             flight: Arc::new(flight),
-            is_over: false,
         }
     }
 
-    fn start(&mut self) -> Result<(), JobError> {
-        if is_forked() {
-            return Err(JobError::Forked);
-        }
-        match self.start.take() {
-            Some(start) => start(Arc::clone(&self.flight) as Arc<dyn Sink<R>>),
-            None => Ok(()),
-        }
-    }
-
-    /// Told once: whoever takes results until there are none would take it for ever.
-    fn refused(&mut self, error: JobError) -> Option<Result<R, JobError>> {
-        self.is_over = true;
-        Some(Err(error))
+    fn go_on(&mut self) -> ControlFlow<Option<JobError>> {
+        self.course.go_on(|| Arc::clone(&self.flight) as Arc<dyn Sink<R>>)
     }
 
     fn take(&mut self) -> Option<Result<R, JobError>> {
@@ -166,11 +150,8 @@ impl<R: DeserializeOwned + Send + 'static> Iterator for Unordered<R> {
     type Item = Result<R, JobError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
-        }
-        if let Err(error) = self.start() {
-            return self.refused(error);
+        if let ControlFlow::Break(refused) = self.go_on() {
+            return refused.map(Err);
         }
         let mut numbers = VecDeque::new();
         while self.ended.is_empty() {
@@ -178,9 +159,9 @@ impl<R: DeserializeOwned + Send + 'static> Iterator for Unordered<R> {
                 return None;
             }
             if self.ended.is_empty()
-                && let Err(error) = self.flight.completions.wait_for_all(&mut numbers)
+                && let Err(reason) = self.flight.completions.wait_for_all(&mut numbers)
             {
-                return self.refused(error);
+                return self.course.refuse(reason.into());
             }
         }
         self.take()
@@ -192,11 +173,8 @@ impl<R: DeserializeOwned + Send + 'static> Stream for Unordered<R> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if this.is_over {
-            return Poll::Ready(None);
-        }
-        if let Err(error) = this.start() {
-            return Poll::Ready(this.refused(error));
+        if let ControlFlow::Break(refused) = this.go_on() {
+            return Poll::Ready(refused.map(Err));
         }
         let mut numbers = VecDeque::new();
         while this.ended.is_empty() {
@@ -228,6 +206,6 @@ impl<R: Send + 'static> Drop for Unordered<R> {
 
 impl<R: Send + 'static> fmt::Debug for Unordered<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unordered").field("started", &self.start.is_none()).finish_non_exhaustive()
+        f.debug_struct("Unordered").field("course", &self.course).finish_non_exhaustive()
     }
 }

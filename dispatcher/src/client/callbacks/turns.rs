@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::client::shared::Count;
+use crate::client::counts::Count;
 
 /// A group, told from the others for as long as one of its callbacks is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,7 +6,9 @@ use std::vec;
 use pp_protocol::JobId;
 
 use super::Actor;
-use crate::client::shared::{JobTicket, Order, Shared};
+use crate::client::inbox::Inbox;
+use crate::client::requests::Request;
+use crate::client::settle::JobTicket;
 use crate::core::{Event, NewJob};
 
 /// Jobs that are submitted to the core at once.
@@ -15,29 +17,29 @@ const JOBS_AT_ONCE: usize = 32_768;
 const CANCELLED_AT_ONCE: usize = 8_192;
 /// Jobs that are told their identifiers at once.
 const TOLD_AT_ONCE: u32 = 65_536;
-/// Questions that are answered at once.
-const ORDERS_AT_ONCE: usize = 64;
+/// Requests that are carried out at once.
+const REQUESTS_AT_ONCE: usize = 64;
 
-/// Jobs first, then orders: whatever an order is about was submitted before it.
+/// Jobs first, then requests: whatever a request is about was submitted before it.
 #[derive(Default)]
 pub(super) struct Intake {
     jobs: Vec<NewJob<JobTicket>>,
     /// The rest of many jobs.
     more_jobs: vec::IntoIter<NewJob<JobTicket>>,
-    orders: VecDeque<Order>,
+    requests: VecDeque<Request>,
 }
 
 impl Intake {
     /// Whether there is more to do at once.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.orders.is_empty() || self.more_jobs.len() > 0
+        !self.requests.is_empty() || self.more_jobs.len() > 0
     }
 
     /// Takes everything out of the inbox if all before it was dealt with. If somebody is just putting something in, that
     /// is waited for only if `may_wait`.
-    fn fill(&mut self, shared: &Shared, may_wait: bool) {
+    fn fill(&mut self, inbox: &Inbox, may_wait: bool) {
         if !self.is_waiting() {
-            shared.take_inbox(&mut self.jobs, &mut self.orders, may_wait);
+            inbox.take(&mut self.jobs, &mut self.requests, may_wait);
         }
     }
 
@@ -58,12 +60,12 @@ impl Intake {
     /// The jobs to be cancelled before anything else is done, as far as their identifiers are known.
     fn next_cancelled(&mut self) -> Vec<JobId> {
         let mut cancelled = Vec::new();
-        while let Some(Order::Cancel(job)) = self.orders.front()
+        while let Some(Request::Cancel(job)) = self.requests.front()
             && let Some(id) = job.id()
             && cancelled.len() < CANCELLED_AT_ONCE
         {
             cancelled.push(id);
-            self.orders.pop_front();
+            self.requests.pop_front();
         }
         cancelled
     }
@@ -72,29 +74,28 @@ impl Intake {
 impl Actor {
     /// Deals with some of what was put into the inbox.
     pub(super) fn take_in(&mut self, may_wait: bool) {
-        self.intake.fill(&self.shared, may_wait);
+        self.intake.fill(&self.shared.inbox, may_wait);
         if let Some(jobs) = self.intake.next_jobs() {
             self.handle(Event::Submit(jobs));
         }
         if self.intake.more_jobs.len() == 0 {
-            self.carry_out_orders();
+            self.carry_out_some();
         }
     }
 
-    fn carry_out_orders(&mut self) {
-        for _ in 0..ORDERS_AT_ONCE {
+    fn carry_out_some(&mut self) {
+        for _ in 0..REQUESTS_AT_ONCE {
             // Jobs that are cancelled one after the other are cancelled together.
             let cancelled = self.intake.next_cancelled();
             if !cancelled.is_empty() {
                 return self.handle(Event::Cancel(cancelled));
             }
-            let needs_ids = self.intake.orders.front().is_some_and(Order::needs_ids);
+            let needs_ids = self.intake.requests.front().is_some_and(Request::needs_ids);
             if needs_ids && !self.core.tell_ids(TOLD_AT_ONCE) {
                 return;
             }
-            match self.intake.orders.pop_front() {
-                Some(Order::Cancel(job)) => self.handle(Event::Cancel(job.id().into_iter().collect())),
-                Some(Order::Identify(task) | Order::Do(task)) => task(self),
+            match self.intake.requests.pop_front() {
+                Some(request) => self.carry_out(request),
                 None => return,
             }
         }
@@ -105,12 +106,12 @@ impl Actor {
         self.core.tell_ids(u32::MAX);
         // What was taken out before, then what came since.
         for _ in 0..2 {
-            self.intake.fill(&self.shared, true);
+            self.intake.fill(&self.shared.inbox, true);
             while let Some(jobs) = self.intake.next_jobs() {
                 self.handle(Event::Submit(jobs));
             }
-            while !self.intake.orders.is_empty() {
-                self.carry_out_orders();
+            while !self.intake.requests.is_empty() {
+                self.carry_out_some();
             }
         }
     }

@@ -1,0 +1,80 @@
+//! What the dispatcher's thread is asked to do or to tell, beside running jobs.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use super::settle::Identified;
+use super::stats::{JobStatus, ResizeError, Stats};
+use crate::links::OrderResult;
+
+/// How long whoever asks the dispatcher's thread waits for its answer, in so many pieces of this length: time in which the
+/// whole process stood still counts as one. That thread may be held up by what the asker holds, such as the lock of standard
+/// output where a `tracing` subscriber writes to it.
+const ANSWER_PIECES: u32 = 60;
+const ANSWER_PIECE: Duration = Duration::from_millis(50);
+
+pub(super) enum Request {
+    /// Cancel this job.
+    Cancel(Arc<dyn Identified>),
+    /// Where this job is; `None` if it has ended.
+    JobStatus(Arc<dyn Identified>, Answer<Option<JobStatus>>),
+    /// Tell all jobs submitted before their identifiers.
+    Identify(Answer<()>),
+    Stats(Answer<Stats>),
+    /// How many nodes beside the local one can be given jobs.
+    NodesInUse(Answer<usize>),
+    /// Answer once there are so many of them.
+    WaitForNodes {
+        count: usize,
+        until: Instant,
+        answer: Answer<()>,
+    },
+    SetLocalWorkers(u32),
+    Resize {
+        /// A name or an address.
+        node: String,
+        slots: u32,
+        /// Where the node's own answer is going to be.
+        answer: Answer<Result<Receiver<OrderResult>, ResizeError>>,
+    },
+    End,
+}
+
+impl Request {
+    /// Whether jobs must have been told their identifiers before.
+    pub(super) fn needs_ids(&self) -> bool {
+        match self {
+            Self::Cancel(job) => job.id().is_none(),
+            Self::JobStatus(..) | Self::Identify(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Where an answer goes.
+#[derive(Clone, Debug)]
+pub(super) struct Answer<T>(SyncSender<T>);
+
+impl<T> Answer<T> {
+    pub(super) fn channel() -> (Self, Receiver<T>) {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        (Self(sender), receiver)
+    }
+
+    /// Answers. Whoever has stopped waiting needs no word.
+    pub(super) fn give(&self, answer: T) {
+        let _ = self.0.try_send(answer);
+    }
+}
+
+/// Waits for an answer. `None` if there will be none, or none in time.
+pub(super) fn wait_for_answer<T>(answer: &Receiver<T>) -> Option<T> {
+    for _ in 0..ANSWER_PIECES {
+        match answer.recv_timeout(ANSWER_PIECE) {
+            Err(RecvTimeoutError::Timeout) => {}
+            answer => return answer.ok(),
+        }
+    }
+    None
+}

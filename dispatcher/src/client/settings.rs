@@ -1,0 +1,78 @@
+//! What a client is told once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pp_protocol::secret::Secret;
+
+use super::counts::PendingLimits;
+use crate::links::{Address, ProgramError};
+
+/// How a client is set up. Everything is said: defaults and the environment are the business of whoever makes this.
+#[derive(Debug)]
+pub struct Settings {
+    /// Slots of the local node.
+    pub local_workers: u32,
+    /// Whether local workers are threads of this process.
+    pub in_process: bool,
+    /// Only look at nodes: run nothing on them, and nothing here.
+    pub observer: bool,
+    /// Whether each job has a worker of its own.
+    pub fresh_workers: bool,
+    /// Nodes that are dialled for ever.
+    pub nodes: Vec<Address>,
+    /// Whether to look for nodes on the network.
+    pub discover: bool,
+    /// What is shared with nodes, if there may be any.
+    pub secret: Option<Secret>,
+    /// Builds of this program for other targets.
+    pub programs: Vec<PathBuf>,
+    /// How often a job may be the one that was running as its worker or node died.
+    pub max_attempts: u32,
+    /// How long a node may be silent before it gets no new jobs.
+    pub suspect_after: Duration,
+    /// How long a node may be silent before its jobs run elsewhere.
+    pub lost_after: Duration,
+    /// What becomes of the lines that jobs print.
+    pub output: Output,
+    /// How much may be pending before submitting waits.
+    pub pending: PendingLimits,
+    /// Threads that run callbacks.
+    pub callback_threads: usize,
+}
+
+impl Settings {
+    /// Whether there may be nodes beside the local one.
+    pub fn is_remote(&self) -> bool {
+        self.discover || !self.nodes.is_empty()
+    }
+}
+
+/// What becomes of the lines that jobs print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// Each is written to standard error, behind the name of its node and the number of its job. Control characters look
+    /// like `\x1b`, so that no job can do anything to the terminal.
+    #[default]
+    Shown,
+    /// As `Shown`, with control characters as they are: for jobs that print in colour.
+    Raw,
+    /// They are only told as events.
+    EventsOnly,
+}
+
+/// A client could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// A build of the program cannot be used.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The local node could not be started.
+    #[error("cannot start the local node: {0}")]
+    LocalNode(#[from] pp_node::StartError),
+    /// The system refused a thread or another resource.
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+}

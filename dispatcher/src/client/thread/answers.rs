@@ -1,0 +1,150 @@
+//! What the thread answers to those who ask: about nodes, jobs and statistics.
+
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use pp_protocol::ToNode;
+
+use super::Actor;
+use crate::client::requests::{Answer, Request};
+use crate::client::stats::{JobStatus, NodeInfo, ResizeError, Stats};
+use crate::links::OrderResult;
+use crate::core::{self, Event, NodeKey, NodeKind, NodeState, NodeView};
+
+/// Somebody who waits for so many nodes, until then.
+pub(super) struct WaitForNodes {
+    count: usize,
+    until: Instant,
+    answer: Answer<()>,
+}
+
+impl Actor {
+    pub(super) fn carry_out(&mut self, request: Request) {
+        match request {
+            Request::Cancel(job) => self.handle(Event::Cancel(job.id().into_iter().collect())),
+            Request::JobStatus(job, answer) => {
+                answer.give(job.id().and_then(|id| self.core.job_status(id)).map(|status| match status {
+                    core::JobStatus::Delayed { .. } | core::JobStatus::Queued => JobStatus::Queued,
+                    core::JobStatus::AtNode(node) => JobStatus::AtNode(self.node_name(node)),
+                }));
+            }
+            Request::Identify(answer) => answer.give(()),
+            Request::Stats(answer) => answer.give(self.stats()),
+            Request::NodesInUse(answer) => answer.give(self.nodes_in_use()),
+            Request::WaitForNodes { count, until, answer } => {
+                self.wait_for_nodes(WaitForNodes { count, until, answer });
+            }
+            Request::SetLocalWorkers(slots) => self.local.resize(slots),
+            Request::Resize { node, slots, answer } => answer.give(self.resize(&node, slots)),
+            Request::End => self.end(),
+        }
+    }
+
+    /// Answers whoever waits once so many nodes beside the local one can be given jobs, or it is known that none ever will.
+    fn wait_for_nodes(&mut self, waiting: WaitForNodes) {
+        let none_will_come = !self.settings.is_remote();
+        if none_will_come || self.nodes_in_use() >= waiting.count {
+            waiting.answer.give(());
+        } else {
+            let now = Instant::now();
+            self.waiting_for_nodes.retain(|waiting| waiting.until > now);
+            self.waiting_for_nodes.push(waiting);
+        }
+    }
+
+    pub(super) fn answer_who_waits_for_nodes(&mut self) {
+        if self.waiting_for_nodes.is_empty() {
+            return;
+        }
+        let nodes = self.nodes_in_use();
+        self.waiting_for_nodes.retain(|waiting| {
+            if nodes >= waiting.count {
+                waiting.answer.give(());
+            }
+            nodes < waiting.count
+        });
+    }
+
+    /// Nodes beside the local one that can be given jobs.
+    fn nodes_in_use(&self) -> usize {
+        let in_use = |node: &NodeView<'_>| node.kind != NodeKind::Local && node.state == NodeState::Connected;
+        self.core.nodes().filter(in_use).count()
+    }
+
+    pub(super) fn node_name(&self, node: NodeKey) -> String {
+        self.core.nodes().find(|view| view.key == node).map_or_else(String::new, |view| view.name.to_owned())
+    }
+
+    pub(super) fn slots(&self, node: NodeKey) -> usize {
+        self.core.nodes().find(|view| view.key == node).map_or(0, |view| view.status.slots as usize)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let nodes = self.core.nodes().map(|view| NodeInfo {
+            name: view.name.into(),
+            address: self.links.address(view.key),
+            kind: view.kind,
+            state: view.state,
+            reason: self.reason(&view),
+            slots: view.status.slots as usize,
+            busy: view.status.busy as usize,
+            queued: view.status.queued as usize,
+            dispatchers: view.status.sessions as usize,
+            cpus: view.status.cpus as usize,
+            jobs_at_node: view.attempts,
+            jobs_ended: view.jobs,
+            run_time: view.run_time,
+            load: view.status.load,
+            memory: (view.status.memory_used, view.status.memory_total),
+        });
+        Stats {
+            nodes: nodes.collect(),
+            unresolved: self.core.unresolved(),
+            late_outcomes: self.core.late_outcomes(),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    /// Why a node is not used.
+    fn reason(&self, view: &NodeView<'_>) -> Option<String> {
+        let elsewhere = || {
+            let address = self.links.elsewhere(view.key)?;
+            Some(format!("it is the same node as the one at {address}, which is in use"))
+        };
+        let said = || view.reason.map(Into::into);
+        match view.state {
+            NodeState::Refused => elsewhere().or_else(said),
+            NodeState::Connecting => said().or_else(|| self.links.waits_for(view.key).map(Into::into)),
+            _ => said(),
+        }
+    }
+
+    /// Has a node resized; what comes of it is told later.
+    fn resize(&mut self, name: &str, slots: u32) -> Result<Receiver<OrderResult>, ResizeError> {
+        let stats = self.stats();
+        let keys: Vec<_> = self.core.nodes().map(|view| view.key).collect();
+        let labels =
+            |nodes: &[&NodeInfo]| nodes.iter().map(|node| node.label()).collect::<Vec<_>>().join(", ");
+        // An address is of one node, whatever others are called. The local one has none.
+        let at = |node: &&NodeInfo| !name.is_empty() && (node.address == name || node.label() == name);
+        let nodes: Vec<_> = stats.nodes.iter().collect();
+        let found = match nodes.iter().copied().filter(at).collect::<Vec<_>>() {
+            found if found.is_empty() => nodes.iter().copied().filter(|node| node.name == name).collect(),
+            found => found,
+        };
+        let node = match found[..] {
+            [node] => node,
+            [] => return Err(ResizeError::NoSuchNode { name: name.into(), known: labels(&nodes) }),
+            _ => return Err(ResizeError::Ambiguous { name: name.into(), known: labels(&found) }),
+        };
+        let Some((_, key)) = nodes.iter().zip(keys).find(|(known, _)| std::ptr::eq(**known, node)) else {
+            return Err(ResizeError::NotConnected(name.into()));
+        };
+        match (node.kind, node.state) {
+            (NodeKind::Local, _) | (_, NodeState::Preparing | NodeState::Connected | NodeState::Suspect) => {
+                Ok(self.links.order(key, ToNode::Resize(slots)))
+            }
+            _ => Err(ResizeError::NotConnected(name.into())),
+        }
+    }
+}
