@@ -56,6 +56,56 @@ fn the_cores_have_no_clock_no_threads_no_environment_and_no_order_of_chance() {
     }
 }
 
+/// The dispatcher is built in floors, and so is its client: each knows only those before it.
+#[test]
+fn in_the_dispatcher_no_floor_knows_one_above_it() {
+    check_floors("dispatcher/src", "crate::", &["core", "links", "client", "api"]);
+    check_floors("dispatcher/src/client", "crate::client::", &CLIENT);
+    check_floors("dispatcher/src/api", "crate::api::", &API);
+}
+
+/// What the documentation of the client says, too.
+const CLIENT: [&str; 13] = [
+    "here",
+    "completions",
+    "counts",
+    "settle",
+    "callbacks",
+    "events",
+    "printer",
+    "stats",
+    "settings",
+    "requests",
+    "inbox",
+    "handle",
+    "thread",
+];
+const API: [&str; 9] =
+    ["function", "error", "init", "job", "submit", "completions", "map", "dispatcher", "builder"];
+
+/// Reads the names that each file of `folder` uses of its neighbours: by their full path, or by `super::` from the first
+/// level.
+fn check_floors(folder: &str, path: &str, floors: &[&str]) {
+    let folder = root().join(folder);
+    for (own, floor) in floors.iter().enumerate() {
+        let file = folder.join(format!("{floor}.rs"));
+        let mut files = files_in(&folder.join(floor), "rs").unwrap_or_default();
+        files.extend(file.exists().then(|| file.clone()));
+        assert!(!files.is_empty(), "{floor} has moved");
+        for used_in in files {
+            let text = fs::read_to_string(&used_in).expect("it can be read");
+            let prefixes = [Some(path), (used_in == file).then_some("super::")];
+            for prefix in prefixes.into_iter().flatten() {
+                for rest in text.split(prefix).skip(1) {
+                    let used = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+                    let used = floors.iter().position(|floor| Some(*floor) == used);
+                    assert!(used <= Some(own), "{} knows {}", used_in.display(), floors[used.unwrap_or(0)]);
+                }
+            }
+        }
+    }
+}
+
 /// bincode is not developed any more: replacing it touches one file.
 #[test]
 fn one_module_alone_knows_how_messages_are_encoded() {

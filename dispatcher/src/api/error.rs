@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pp_protocol::Panic;
 
-use super::function::{name_of, remedy};
+use super::function::{NotFound, name_of, remedy};
 use crate::client::{CannotWait, ClientError, Failed};
 use crate::core::Failure;
 use crate::links::ProgramError;
@@ -212,6 +212,15 @@ pub enum StartError {
     /// The system refused a thread or another resource.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
+}
+
+impl From<NotFound> for JobError {
+    fn from(reason: NotFound) -> Self {
+        match reason {
+            NotFound::NotRegistered(function) => Self::NotRegistered(function),
+            NotFound::SameCode { first, second } => Self::SameCode { first, second },
+        }
+    }
 }
 
 impl From<CannotWait> for JobError {

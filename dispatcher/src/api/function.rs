@@ -8,8 +8,6 @@ use pp_protocol::FunctionId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::error::JobError;
-
 /// A function that takes the tuple `Args` and can be called in another process.
 ///
 /// Implemented for every `fn` item of up to twelve arguments whose arguments can be serialised and whose result can be
@@ -66,6 +64,15 @@ pub(crate) struct KnownFunction {
     pub(crate) name: &'static str,
 }
 
+/// A function that cannot be told from what was passed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NotFound {
+    /// What the compiler calls it.
+    NotRegistered(&'static str),
+    /// A pointer that leads to both.
+    SameCode { first: &'static str, second: &'static str },
+}
+
 /// The full path of a function that was submitted.
 pub(crate) fn name_of(id: FunctionId) -> &'static str {
     Registry::of_this_program().ok().and_then(|registry| registry.name(id)).unwrap_or("a function")
@@ -75,7 +82,7 @@ pub(crate) fn name_of(id: FunctionId) -> &'static str {
 ///
 /// # Errors
 /// When it is not registered, or cannot be told from others.
-pub(crate) fn find<F: JobFunction<A>, A>(function: F) -> Result<KnownFunction, JobError> {
+pub(crate) fn find<F: JobFunction<A>, A>(function: F) -> Result<KnownFunction, NotFound> {
     thread_local! {
         /// The function found last: most programs submit one function at a time.
         static LAST: Cell<Option<(TypeId, KnownFunction)>> = const { Cell::new(None) };
@@ -87,7 +94,7 @@ pub(crate) fn find<F: JobFunction<A>, A>(function: F) -> Result<KnownFunction, J
     {
         return Ok(known);
     }
-    let not_registered = || JobError::NotRegistered(std::any::type_name::<F>());
+    let not_registered = || NotFound::NotRegistered(std::any::type_name::<F>());
     let registry = Registry::of_this_program().map_err(|_| not_registered())?;
     let known = |id| registry.name(id).map(|name| KnownFunction { id, name }).ok_or_else(not_registered);
     if let Some(pointer) = function.pointer() {
@@ -95,7 +102,7 @@ pub(crate) fn find<F: JobFunction<A>, A>(function: F) -> Result<KnownFunction, J
             [] => Err(not_registered()),
             [id] => known(*id),
             [first, second, ..] => {
-                Err(JobError::SameCode { first: name_of(*first), second: name_of(*second) })
+                Err(NotFound::SameCode { first: name_of(*first), second: name_of(*second) })
             }
         };
     }
@@ -134,7 +141,7 @@ mod tests {
     }
 
     fn remedy_of<F: JobFunction<(u64,)>>(function: F) -> &'static str {
-        let Err(JobError::NotRegistered(name)) = find(function) else { panic!("it is not registered") };
+        let Err(NotFound::NotRegistered(name)) = find(function) else { panic!("it is not registered") };
         remedy(name)
     }
 

@@ -48,7 +48,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
                 Ok(args) => Err(too_large(args.len() as u64)),
                 Err(error) => Err(not_encoded(&function, &error)),
             },
-            Err(error) => Err(error),
+            Err(reason) => Err(reason.into()),
         };
         Self { handle, call, options: JobOptions::default(), callback: None, group: None }
     }

@@ -331,7 +331,9 @@ fn on_the_dispatchers_thread_nothing_waits() {
         *about = all.next();
         while events.lock().expect("it is whole").next().is_some() {}
         let full = [0; 3].map(|_| asked.submit(double, (1,)));
-        let mut map = asked.map(double, mpsc::channel().1);
+        // Inputs may come as long as this is kept: the map cannot have ended.
+        let (_open, inputs) = mpsc::channel();
+        let mut map = asked.map(double, inputs);
         assert_eq!(map.next(), Some(Err(JobError::OnDispatcherThread)));
         assert_eq!(map.next(), None, "a refusal is told once");
         assert_eq!(asked.map(double, 0..3).take(1_000).count(), 1);
