@@ -50,6 +50,7 @@ mod public {
     pub use crate::api::submit::JobBuilder;
     pub use crate::client::{Event, Events, JobStatus, NodeInfo, Output, ResizeError, Stats};
     pub use crate::core::{Failure, NodeKind, NodeState};
+    pub use crate::links::AddressError;
 
     pub use crate::api::init::{Init, init};
 

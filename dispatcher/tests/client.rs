@@ -4,9 +4,7 @@ use std::any::{Any, TypeId};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use pp_dispatcher::client::{
-    Call, Client, Failed, Outcome, PendingLimits, Program, Settings, Settle, Wakes,
-};
+use pp_dispatcher::client::{Call, Client, Failed, Outcome, PendingLimits, Program, Settings, Settle, Wakes};
 use pp_dispatcher::{JobId, Output, job};
 use pp_node::functions::{Registry, function_id};
 use pp_protocol::values::{Source, encode_arguments};

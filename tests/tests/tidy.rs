@@ -62,6 +62,17 @@ fn in_the_dispatcher_no_floor_knows_one_above_it() {
     check_floors("dispatcher/src", "crate::", &["core", "links", "client", "api"]);
     check_floors("dispatcher/src/client", "crate::client::", &CLIENT);
     check_floors("dispatcher/src/api", "crate::api::", &API);
+    for file in files_in(&root().join("dispatcher/src"), "rs").expect("it is there") {
+        let text = fs::read_to_string(&file).expect("it can be read");
+        assert!(!text.lines().any(is_import_from_the_root), "{} reaches over its floor", file.display());
+    }
+}
+
+/// Whether a line imports what the library shows to programs, wherever that is made.
+fn is_import_from_the_root(line: &str) -> bool {
+    line.trim_start()
+        .strip_prefix("use crate::")
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_uppercase() || first == '{'))
 }
 
 /// What the documentation of the client says, too.

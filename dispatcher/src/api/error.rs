@@ -8,7 +8,7 @@ use pp_protocol::Panic;
 use super::function::{NotFound, name_of, remedy};
 use crate::client::{CannotWait, ClientError, Failed};
 use crate::core::Failure;
-use crate::links::ProgramError;
+use crate::links::{AddressError, ProgramError};
 
 /// How a job ended, other than with a result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -196,11 +196,8 @@ pub enum StartError {
     #[error("{0} threads cannot run callbacks; ask Builder::callback_threads for 1 to {1}")]
     CallbackThreads(usize, usize),
     /// A node's address does not have the form it should.
-    #[error(
-        "{0:?} is not the address of a node; write HOST, HOST:PORT, [IPV6]:PORT, [fe80::1%INTERFACE]:PORT or \
-         dns:NAME[:PORT]"
-    )]
-    Address(String),
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// A build of the program cannot be used.
     #[error("cannot use {} as a build of this program: {reason}", .path.display())]
     Program {

@@ -1,8 +1,6 @@
 //! Connections to nodes: dialled, greeted, kept apart by generation.
 
-#[path = "../shell/address.rs"]
 mod address;
-#[path = "../shell/discovery.rs"]
 pub(crate) mod discovery;
 pub(crate) mod programs;
 
@@ -30,7 +28,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-pub use self::address::Address;
+pub use self::address::{Address, AddressError};
 use self::discovery::Addresses;
 pub use self::programs::ProgramError;
 use self::programs::Programs;

@@ -7,7 +7,12 @@ use std::net::SocketAddr;
 use pp_protocol::DEFAULT_PORT;
 use pp_protocol::address::{self, HostIp};
 
-use crate::StartError;
+/// A text that is not the address of a node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not the address of a node; write HOST, HOST:PORT, [IPV6]:PORT, [fe80::1%INTERFACE]:PORT or dns:NAME[:PORT]"
+)]
+pub struct AddressError(pub String);
 
 /// The address of a node, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,8 +27,8 @@ pub struct Address {
 impl Address {
     /// Reads `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `IPV6` or any of the first two behind `dns:`. An address of IPv6 may
     /// have its interface: `fe80::1%eth0`.
-    pub fn parse(text: &str) -> Result<Self, StartError> {
-        let bad = || StartError::Address(text.into());
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let bad = || AddressError(text.into());
         let (rest, each) = match text.trim().strip_prefix("dns:") {
             Some(rest) => (rest, true),
             None => (text.trim(), false),
