@@ -51,9 +51,9 @@ use self::printer::Printing;
 use self::requests::Request;
 pub use self::settings::{ClientError, Output, Settings};
 pub use self::settle::{Failed, Identified, JobTicket, Outcome, Settle, Waiter, Wakes};
-use crate::links::ORDER_TIME;
 pub use self::stats::{JobStatus, NodeInfo, ResizeError, Stats};
 pub use crate::core::JobOptions;
+use crate::links::ORDER_TIME;
 pub use crate::links::{Address, AddressError, ProgramError};
 
 /// Longer than anybody waits, and not too long to be added to a time.

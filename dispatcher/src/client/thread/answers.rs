@@ -8,8 +8,8 @@ use pp_protocol::ToNode;
 use super::Actor;
 use crate::client::requests::{Answer, Request};
 use crate::client::stats::{JobStatus, NodeInfo, ResizeError, Stats};
-use crate::links::OrderResult;
 use crate::core::{self, Event, NodeKey, NodeKind, NodeState, NodeView};
+use crate::links::OrderResult;
 
 /// Somebody who waits for so many nodes, until then.
 pub(super) struct WaitForNodes {
