@@ -28,6 +28,7 @@ mod shell;
 mod store;
 #[cfg(feature = "shell")]
 pub mod worker;
+mod wrapping;
 
 pub use crate::core::{SessionStatistics, Statistics, SystemLoad};
 #[cfg(feature = "shell")]

@@ -45,6 +45,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::Progress;
+use crate::wrapping::is_before;
 
 /// How much is mapped. On machines with larger pages the rest of the page stays unused.
 const PAGE_BYTES: usize = 4096;
@@ -351,11 +352,6 @@ fn limit_of(claim: u64) -> u32 {
 
 fn started_of(claim: u64) -> u32 {
     claim as u32
-}
-
-/// Whether `number` comes before `other`, both counting and wrapping around.
-pub(crate) fn is_before(number: u32, other: u32) -> bool {
-    (number.wrapping_sub(other) as i32) < 0
 }
 
 /// A file in memory that cannot be made smaller: a worker that could do so would bring the node down with SIGBUS.

@@ -49,7 +49,7 @@ impl<T> Core<T> {
             // takes its time, unless that wait was ended because there was no more word of the node.
             Some(node) => {
                 if let State::Waiting { redial, failed } = &node.state
-                    && (!failed.refused || redial.is_none())
+                    && (!failed.is_refusal() || redial.is_none())
                 {
                     node.state = State::Dialling { failed: Some(failed.clone()) };
                     actions.push(Action::Dial(key, None));
@@ -89,7 +89,7 @@ impl<T> Core<T> {
                         true => "it gave up this dispatcher's session",
                         false => "it restarted",
                     };
-                    let failed = FailedDial::unreachable(reason.into());
+                    let failed = FailedDial::not_dialled(reason.into());
                     self.lose(key, failed, now, !is_same_life, actions);
                     self.begin(now, key, &welcome, version);
                 }
@@ -118,7 +118,8 @@ impl<T> Core<T> {
         let in_use = |node: &Node| node.session().is_some_and(|session| session.with == life);
         let same = self.nodes.iter().filter(|(other, node)| **other != key && in_use(node));
         for other in same.map(|(other, _)| *other).collect::<Vec<_>>() {
-            let refused = FailedDial::refused("it is in use under another address now".into());
+            let reason = "it is in use under another address now".to_owned();
+            let refused = FailedDial::Refused { reason };
             actions.push(Action::Close(other));
             self.lose(other, refused, now + REFUSED_REDIAL, false, actions);
         }
@@ -166,20 +167,22 @@ impl<T> Core<T> {
         let Some(node) = self.nodes.get_mut(&key) else { return };
         match (&mut node.state, failure) {
             (State::Dialling { failed: known }, failure) => {
-                let known = known.take();
-                let unanswered = known.as_ref().map_or(0, |known| known.unanswered);
                 let (redial, failed) = match failure {
                     DialFailure::Refused(reason) => {
-                        let is_known = known.is_some_and(|known| known.refused && known.reason == reason);
-                        if !is_known {
+                        let before =
+                            known.as_ref().filter(|known| known.is_refusal()).map(FailedDial::reason);
+                        if before != Some(&reason) {
                             actions.push(Action::Report(Report::NodeRefused(key, reason.clone())));
                         }
-                        (REFUSED_REDIAL, FailedDial { unanswered, ..FailedDial::refused(reason) })
+                        (REFUSED_REDIAL, FailedDial::Refused { reason })
                     }
                     DialFailure::NotListening(reason) | DialFailure::Unreachable(reason) => {
-                        let wait = unanswered_redial(unanswered, &mut self.random);
-                        let unanswered = unanswered.saturating_add(1);
-                        (wait, FailedDial { unanswered, ..FailedDial::unreachable(reason) })
+                        let before = match known {
+                            Some(FailedDial::Unanswered { dials, .. }) => *dials,
+                            Some(FailedDial::Refused { .. }) | None => 0,
+                        };
+                        let wait = unanswered_redial(before, &mut self.random);
+                        (wait, FailedDial::Unanswered { reason, dials: before.saturating_add(1) })
                     }
                 };
                 node.state = State::Waiting { redial: Some(now + redial), failed };
@@ -187,10 +190,10 @@ impl<T> Core<T> {
             (State::InSession(Session { link: Link::Broken { redial, .. }, .. }), failure) => match failure {
                 DialFailure::Unreachable(_) => *redial = Some(now + RECONNECT_REDIAL),
                 DialFailure::NotListening(reason) => {
-                    self.lose(key, FailedDial::unreachable(reason), now + FIRST_REDIAL, true, actions);
+                    self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, true, actions);
                 }
                 DialFailure::Refused(reason) => {
-                    let refused = FailedDial::refused(reason.clone());
+                    let refused = FailedDial::Refused { reason: reason.clone() };
                     self.lose(key, refused, now + REFUSED_REDIAL, true, actions);
                     actions.push(Action::Report(Report::NodeRefused(key, reason)));
                 }
@@ -213,7 +216,7 @@ impl<T> Core<T> {
             return;
         };
         if kind == NodeKind::Local {
-            return self.lose(key, FailedDial::unreachable(reason), now + FIRST_REDIAL, false, actions);
+            return self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, false, actions);
         }
         session.link = Link::Broken { since: now, redial: None };
         self.update_taker(key);
@@ -301,7 +304,7 @@ impl<T> Core<T> {
         for (key, silence) in lost {
             actions.push(Action::Close(key));
             let reason = format!("it has been silent for {:.0} s", silence.as_secs_f64());
-            self.lose(key, FailedDial::unreachable(reason), now + FIRST_REDIAL, true, actions);
+            self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, true, actions);
         }
     }
 
@@ -326,7 +329,7 @@ impl<T> Core<T> {
     ) {
         let attempts = self.attempts_at(key);
         let Some(node) = self.nodes.get_mut(&key) else { return };
-        let reason = failed.reason.clone();
+        let reason = failed.reason().to_owned();
         node.state = State::Waiting { redial: Some(redial), failed };
         let maybe_running = if charged { node.status.slots as usize } else { 0 };
         self.blame_for_node(key, maybe_running, &reason, &attempts, actions);
@@ -345,7 +348,7 @@ impl<T> Core<T> {
         for (key, node) in &mut self.nodes {
             let connected = node.is_connected();
             actions.push(if connected { Action::Send(*key, ToNode::Goodbye) } else { Action::Close(*key) });
-            let failed = FailedDial::unreachable("the dispatcher has ended".into());
+            let failed = FailedDial::not_dialled("the dispatcher has ended".into());
             node.state = State::Waiting { redial: None, failed };
         }
         for key in self.nodes.keys().copied().collect::<Vec<_>>() {

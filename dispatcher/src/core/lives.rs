@@ -47,3 +47,40 @@ impl Lives {
         self.resting_until = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When the rest of the next life is over that follows after this time, as seen from its beginning.
+    fn next(lives: &mut Lives, now: &mut Moment, after: Duration) -> Option<Duration> {
+        *now = *now + after;
+        lives.seen(*now, NodeId(now.0.into()));
+        lives.resting_until().map(|until| until.since(*now))
+    }
+
+    #[test]
+    fn rests_double_with_each_short_life_up_to_a_minute_and_end_with_a_long_one() {
+        let (mut lives, mut now) = (Lives::default(), Moment(1));
+        let short = SHORT_LIFE - Duration::from_nanos(1);
+        let rests: Vec<_> = (0..12).map(|_| next(&mut lives, &mut now, short)).collect();
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(rests[..3], [None; 3], "the first is none after another, and two are forgiven");
+        assert_eq!(rests[3..9], [1, 2, 4, 8, 16, 32].map(seconds));
+        assert_eq!(rests[9..], [60; 3].map(seconds));
+        assert_eq!(next(&mut lives, &mut now, SHORT_LIFE), None);
+        assert_eq!(next(&mut lives, &mut now, short), None, "they are counted anew");
+    }
+
+    #[test]
+    fn another_session_with_the_same_life_changes_nothing() {
+        let (mut lives, mut now) = (Lives::default(), Moment(1));
+        let rests = [(); 4].map(|()| next(&mut lives, &mut now, Duration::from_secs(1)));
+        assert_eq!(rests[3], Some(FIRST_REST));
+        let until = lives.resting_until();
+        lives.seen(now + Duration::from_secs(1), NodeId(now.0.into()));
+        assert_eq!(lives.resting_until(), until);
+        lives.end_rest();
+        assert_eq!(lives.resting_until(), None);
+    }
+}

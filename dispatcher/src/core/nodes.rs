@@ -51,22 +51,27 @@ pub(super) enum State {
 
 /// Reason why a node is not connected.
 #[derive(Clone, Debug)]
-pub(super) struct FailedDial {
-    pub(super) reason: String,
+pub(super) enum FailedDial {
     /// It answered, and does not want this dispatcher.
-    pub(super) refused: bool,
-    /// Dials in a row without an answer.
-    pub(super) unanswered: u32,
+    Refused { reason: String },
+    /// So many dials in a row had no answer; none of them, if the last connection ended otherwise.
+    Unanswered { reason: String, dials: u32 },
 }
 
 impl FailedDial {
-    /// Something ended the last session, or a dial was not answered.
-    pub(super) fn unreachable(reason: String) -> Self {
-        Self { reason, refused: false, unanswered: 0 }
+    /// Something ended the last connection.
+    pub(super) fn not_dialled(reason: String) -> Self {
+        Self::Unanswered { reason, dials: 0 }
     }
 
-    pub(super) fn refused(reason: String) -> Self {
-        Self { reason, refused: true, unanswered: 0 }
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Refused { reason } | Self::Unanswered { reason, .. } => reason,
+        }
+    }
+
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
     }
 }
 

@@ -78,7 +78,7 @@ impl<T> Core<T> {
             FromNode::Goodbye(reason) => {
                 actions.push(Action::Close(key));
                 // It is dialled again in case it is started again.
-                let left = FailedDial::unreachable(format!("the node said goodbye: {reason}"));
+                let left = FailedDial::not_dialled(format!("the node said goodbye: {reason}"));
                 self.lose(key, left, now + GOODBYE_REDIAL, false, actions);
             }
             FromNode::Trouble(trouble) => {
@@ -101,7 +101,7 @@ impl<T> Core<T> {
     /// The node ended the session, or has to be left: it is dialled again once somebody may have mended that.
     fn left_by(&mut self, now: Moment, key: NodeKey, reason: String, actions: &mut Vec<Action<T>>) {
         actions.push(Action::Close(key));
-        self.lose(key, FailedDial::refused(reason.clone()), now + REFUSED_REDIAL, false, actions);
+        self.lose(key, FailedDial::Refused { reason: reason.clone() }, now + REFUSED_REDIAL, false, actions);
         actions.push(Action::Report(Report::NodeRefused(key, reason)));
     }
 

@@ -101,7 +101,7 @@ impl<T> Core<T> {
 
     /// Whether jobs wait, be it for a node or for their time.
     pub(super) fn any_waits(&self) -> bool {
-        self.queue.len() + self.delays.len() > 0
+        self.queue.len() > 0 || self.delays.len() > 0
     }
 
     /// Forgets the first job that waits.

@@ -249,6 +249,36 @@ fn a_busy_node_is_sent_some_at_once() {
 }
 
 #[test]
+fn work_is_sent_ahead_to_the_node_that_is_least_loaded_for_its_size() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 8);
+    dispatcher.connect(B, 4, 8);
+    let mut to = Vec::new();
+    for _ in 0..10 {
+        to.extend(dispatcher.submit(1).into_iter().map(|action| match action {
+            Action::Send(node, ToNode::Run(attempts)) if attempts.len() == 1 => node,
+            other => panic!("{other:?}"),
+        }));
+    }
+    assert_eq!(to, [A, B, B, B, B, A, B, B, B, B], "B has four times as many slots");
+}
+
+#[test]
+fn of_many_nodes_that_hold_too_much_one_to_recall_from_is_looked_for_now_and_then() {
+    let mut dispatcher = Dispatcher::new();
+    for node in (10..50).map(NodeKey) {
+        dispatcher.connect(node, 1, 2);
+    }
+    dispatcher.submit(80);
+    let is_recall = |action: &Action<Number>| matches!(action, Action::Send(_, ToNode::Recall(_)));
+    let recalls = |actions: &[Action<Number>]| actions.iter().filter(|action| is_recall(action)).count();
+    dispatcher.pass(Duration::from_millis(1));
+    assert_eq!(recalls(&dispatcher.connect(A, 1, 1)), 1);
+    assert_eq!(recalls(&dispatcher.connect(B, 1, 1)), 0, "it has only just been done");
+    assert_eq!(recalls(&dispatcher.pass(Duration::from_millis(1))), 1);
+}
+
+#[test]
 fn few_jobs_are_spread_over_the_nodes() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 4, 8);
@@ -744,6 +774,19 @@ fn panics_are_outcomes_unless_they_are_to_be_retried() {
 }
 
 #[test]
+fn attempts_that_ran_count_for_their_node_whatever_they_came_to() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 4);
+    dispatcher.submit(4);
+    let ran = |job, end: Ended| Outcome { run_time_ns: 7, ..ended(job, 1, end) };
+    let ends = [Ended::TimedOut, Ended::Succeeded(Payload::default()), Ended::Returned, Ended::Cancelled];
+    let outcomes = (0..).zip(ends).map(|(job, end)| ran(job, end)).collect();
+    dispatcher.outcomes(A, 0, outcomes);
+    let view = dispatcher.core.nodes().next().expect("the node is listed");
+    assert_eq!((view.jobs, view.run_time), (2, Duration::from_nanos(14)), "two did not run");
+}
+
+#[test]
 fn higher_priority_goes_first() {
     let mut dispatcher = Dispatcher::new();
     let urgent = JobOptions { priority: 1, ..JobOptions::default() };
@@ -789,6 +832,7 @@ fn jobs_that_can_run_nowhere_fail_some_at_a_time_until_none_is_left() {
         turns += 1;
     }
     assert_eq!(turns, 3);
+    assert!(dispatcher.core.next_deadline() > Some(dispatcher.now), "nothing more is to be done at once");
 }
 
 /// Jobs of a function that has not run yet.

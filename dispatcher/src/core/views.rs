@@ -169,8 +169,8 @@ impl Node {
         let session = match &self.state {
             State::Dialling { failed: None } => return (NodeState::Connecting, None),
             State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => {
-                let state = if failed.refused { NodeState::Refused } else { NodeState::Unreachable };
-                return (state, Some(&failed.reason));
+                let state = if failed.is_refusal() { NodeState::Refused } else { NodeState::Unreachable };
+                return (state, Some(failed.reason()));
             }
             State::InSession(session) => session,
         };

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use pp_protocol::limits::{OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT};
 use pp_protocol::{FromNode, OutputLine, Stream};
 
-use super::work::before;
 use super::{Action, Core, SessionKey, WorkerKey};
+use crate::wrapping::is_before;
 
 #[derive(Debug, Default)]
 pub(super) struct Output {
@@ -93,7 +93,7 @@ impl Core {
     ) {
         let Some(worker) = self.workers.get(&key) else { return };
         // Beyond it the worker may have thrown away what was revoked.
-        let begun = worker.work.partition_point(|piece| before(piece.number, started));
+        let begun = worker.work.partition_point(|piece| is_before(piece.number, started));
         let running = begun.checked_sub(1).map(|last| worker.work[last].attempt.id);
         let Some((session, attempt)) = worker.session.zip(running).or(worker.last) else { return };
         let Some(session) = self.sessions.get_mut(&session) else { return };

@@ -6,6 +6,7 @@ use pp_protocol::worker::{Finished, WorkResult};
 use pp_protocol::{Attempt, AttemptId, Death, Ended, Moment, WorkerDeath};
 
 use super::{Action, Core, Program, Progress, SessionKey, WorkerKey};
+use crate::wrapping::is_before;
 
 /// How a worker dies that this node killed.
 const KILLED: Death = Death::Signal(9);
@@ -186,16 +187,8 @@ impl Worker {
         let planned: u64 = self.work.iter().map(|piece| piece.estimate_ns).sum();
         assert_eq!(self.planned_ns, planned, "a worker's plan is the sum of its work's");
         let numbers: Vec<_> = self.work.iter().map(|piece| piece.number).collect();
-        assert!(
-            numbers.windows(2).all(|pair| (pair[1].wrapping_sub(pair[0]) as i32) > 0),
-            "work is numbered in order"
-        );
+        assert!(numbers.windows(2).all(|pair| is_before(pair[0], pair[1])), "work is numbered in order");
     }
-}
-
-/// Whether `number` comes before `other`, both counting and wrapping around.
-pub(super) fn before(number: u32, other: u32) -> bool {
-    (number.wrapping_sub(other) as i32) < 0
 }
 
 impl Core {
@@ -374,7 +367,7 @@ impl Core {
         let running = worker.running(progress).map(|piece| piece.attempt.id);
         let mut session = worker.session.and_then(|session| self.sessions.get_mut(&session));
         let mut revoked_any = false;
-        while worker.work.back().is_some_and(|piece| !before(piece.number, progress.started)) {
+        while worker.work.back().is_some_and(|piece| !is_before(piece.number, progress.started)) {
             let Some(piece) = worker.work.pop_back() else { break };
             worker.planned_ns -= piece.estimate_ns;
             revoked_any = true;
@@ -457,7 +450,7 @@ impl Core {
             let Some(limit) = piece.attempt.time_limit() else { continue };
             let ends = if running == Some(piece.number) {
                 Moment(progress.started_at_ns) + limit
-            } else if before(piece.number, progress.started) {
+            } else if is_before(piece.number, progress.started) {
                 // It has finished, its report is on the way.
                 continue;
             } else {

@@ -23,7 +23,8 @@ use super::output::{Lines, OutputReader};
 use super::start::{Body, Plan};
 use super::{Order, WorkerEvent, WorkerEvents};
 use crate::core::WorkerKey;
-use crate::page::{Page, is_before};
+use crate::page::Page;
+use crate::wrapping::is_before;
 
 /// How often it is told that something large is under way.
 const MOVING_TOLD: Duration = Duration::from_secs(1);

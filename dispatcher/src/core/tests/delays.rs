@@ -90,9 +90,14 @@ fn delayed_jobs_end_with_their_dispatcher() {
 fn delayed_jobs_that_no_node_will_ever_run_fail_without_waiting_for_their_time() {
     let config = Config { observer: true, ..Config::new(SessionId(1), 1) };
     let mut dispatcher = Dispatcher { core: Core::new(config), ..Dispatcher::new() };
-    let job = delayed(0, &dispatcher, SECOND * 60);
-    let failed = dispatcher.on(Event::Submit(vec![job]));
-    assert!(matches!(&failed[..], [Action::Resolve(Number(0), _)]), "{failed:?}");
+    let jobs = (0..10_000).map(|number| delayed(number, &dispatcher, SECOND * 60)).collect();
+    let mut failed = dispatcher.on(Event::Submit(jobs));
+    assert!(failed.len() < 10_000, "nobody else waits for all of them");
+    assert!(dispatcher.core.next_deadline() <= Some(dispatcher.now), "the rest is due at once");
+    failed.extend(dispatcher.on(Event::Tick));
+    let is_lost = |action: &Action<Number>| matches!(action, Action::Resolve(_, end) if matches!(end.outcome, JobOutcome::Lost(_)));
+    assert!(failed.len() == 10_000 && failed.iter().all(is_lost));
+    assert_eq!(dispatcher.core.next_deadline(), None);
 }
 
 #[test]
