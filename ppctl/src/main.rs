@@ -49,21 +49,40 @@ enum Command {
         time: Duration,
     },
     /// Change how many jobs a node runs at once, now
+    #[command(allow_missing_positional = true)]
     Resize {
-        /// Its name as `ppctl nodes` shows it, or its address: HOST or HOST:PORT
-        node: String,
+        /// Look for it here too: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
+        #[arg(long = "node", value_name = "ADDRESS")]
+        nodes: Vec<String>,
+        /// Its name as `ppctl nodes` shows it, or its address: HOST or HOST:PORT; may be left out behind a single --node
+        node: Option<String>,
         /// How many; 0 stops it from taking jobs
         slots: usize,
     },
 }
 
+/// The stack that commands have. That of the first thread is as large as whoever started it happened to allow.
+const STACK_BYTES: usize = 8 << 20;
+
 fn main() -> ExitCode {
     // Nodes may start any program as a worker, this one too.
     pp_dispatcher::init();
+    let command = std::thread::Builder::new().name("ppctl".into()).stack_size(STACK_BYTES).spawn(run);
+    match command {
+        // A panic has been told.
+        Ok(thread) => thread.join().unwrap_or(ExitCode::FAILURE),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "ppctl: no thread to run in: {error}; end processes (ulimit -u)");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         Command::Nodes { nodes, time } => nodes::run(&arguments, nodes, *time),
-        Command::Resize { node, slots } => resize::run(&arguments, node, *slots),
+        Command::Resize { nodes, node, slots } => resize::run(&arguments, nodes, node.as_deref(), *slots),
     };
     match done {
         Ok(code) => code,

@@ -1,5 +1,6 @@
 //! `ppctl nodes`.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -10,6 +11,8 @@ use serde::Serialize;
 
 use crate::{Arguments, is_settled, look, print, remote, wait_for};
 
+/// How much of a name is shown in the table. JSON has all of it.
+const NAME_CHARACTERS: usize = 32;
 /// How long named nodes may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(4);
 
@@ -91,12 +94,21 @@ pub(crate) fn run(arguments: &Arguments, named: &[String], time: Duration) -> an
     Ok(if connected > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The beginning of a name, marked where it goes on.
+fn shortened(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(NAME_CHARACTERS) {
+        None => name.into(),
+        Some(_) => name.chars().take(NAME_CHARACTERS - 1).chain(['…']).collect::<String>().into(),
+    }
+}
+
 fn table(nodes: &[Line]) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
-    let width = |text: fn(&Line) -> &str, least: usize| {
-        nodes.iter().map(|node| text(node).chars().count()).max().unwrap_or(0).max(least)
+    let width = |characters: fn(&Line) -> usize, least: usize| {
+        nodes.iter().map(characters).max().unwrap_or(0).max(least)
     };
-    let (name, address) = (width(|node| &node.name, 4), width(|node| &node.address, 7));
+    let name = width(|node| node.name.chars().count().min(NAME_CHARACTERS), 4);
+    let address = width(|node| node.address.chars().count(), 7);
     writeln!(
         out,
         "{:name$}  {:address$}  {:12} {:>5} {:>5} {:>6} {:>11} {:>6}  MEMORY",
@@ -108,7 +120,7 @@ fn table(nodes: &[Line]) -> Result<String, std::fmt::Error> {
         writeln!(
             out,
             "{:name$}  {:address$}  {:12} {:>5} {:>5} {:>6} {:>11} {:>6.2}  {}",
-            node.name,
+            shortened(&node.name),
             node.address,
             node.state,
             node.slots,

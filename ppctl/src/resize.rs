@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use pp_dispatcher::{Dispatcher, NodeInfo, NodeState};
+use pp_protocol::address::is_like_address;
 use serde_json::json;
 
 use crate::{Arguments, is_settled, look, print, remote, wait_for};
@@ -14,8 +15,22 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for word of other nodes once one of the name was found.
 const OTHERS: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(arguments: &Arguments, name: &str, slots: usize) -> anyhow::Result<ExitCode> {
-    let (dispatcher, node) = find(arguments, name)?;
+pub(crate) fn run(
+    arguments: &Arguments,
+    nodes: &[String],
+    name: Option<&str>,
+    slots: usize,
+) -> anyhow::Result<ExitCode> {
+    let (dispatcher, node) = match (name, nodes) {
+        (Some(name), _) => find(arguments, nodes, name)?,
+        (None, [address]) => find(arguments, &[], address)?,
+        (None, []) => bail!("which node? Say its name or its address: ppctl resize NODE {slots}"),
+        (None, _) => bail!(
+            "which of the {} nodes named with --node? Say its name or its address as well: ppctl resize {} NODE {slots}",
+            nodes.len(),
+            nodes.iter().map(|node| format!("--node {node}")).collect::<Vec<_>>().join(" ")
+        ),
+    };
     let before = node.slots;
     dispatcher.resize(&node.label(), slots)?;
     let same = |other: &NodeInfo| other.label() == node.label() && other.slots == slots;
@@ -31,11 +46,12 @@ pub(crate) fn run(arguments: &Arguments, name: &str, slots: usize) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
-/// The node of that name among those that can be found, else the one at that address.
-fn find(arguments: &Arguments, name: &str) -> anyhow::Result<(Dispatcher, NodeInfo)> {
+/// The node of that name among those that can be found, and those at `nodes`; else the one at that address.
+fn find(arguments: &Arguments, nodes: &[String], name: &str) -> anyhow::Result<(Dispatcher, NodeInfo)> {
     // What looks like an address is dialled; only a name, maybe with an address behind it, is worth a search.
-    let is_address = name.contains(':') && !name.contains(' ') || name.parse::<std::net::IpAddr>().is_ok();
-    let dispatcher = if is_address { look_at_one(arguments, name)? } else { look(arguments, &[]).start()? };
+    let is_address = is_like_address(name);
+    let dispatcher =
+        if is_address { look_at_one(arguments, name)? } else { look(arguments, nodes).start()? };
     let wanted = |node: &NodeInfo| is_address || node.name == name || node.label() == name;
     let found =
         wait_for(PATIENCE, || remote(&dispatcher).into_iter().find(|node| wanted(node) && is_settled(node)));

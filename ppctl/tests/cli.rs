@@ -65,12 +65,12 @@ fn help_names_the_commands_and_where_nodes_and_secret_are_looked_for() {
         assert!(help.stdout.contains(part), "{part:?} is not in:\n{}", help.stdout);
     }
     let resize = ppctl(&["resize", "--help"]);
-    assert!(resize.stdout.contains("<NODE> <SLOTS>"), "{}", resize.stdout);
+    assert!(resize.stdout.contains("[NODE] <SLOTS>"), "{}", resize.stdout);
 }
 
 #[test]
 fn what_is_no_command_is_refused_with_the_way_to_help() {
-    for arguments in [&["nods"][..], &["resize", "node"], &["resize", "node", "many"], &[]] {
+    for arguments in [&["nods"][..], &["resize"], &["resize", "node"], &["resize", "node", "many"], &[]] {
         let refused = ppctl(arguments);
         assert_eq!(refused.code, Some(2), "{arguments:?}");
         assert!(refused.stderr.contains("--help"), "{arguments:?}: {}", refused.stderr);
@@ -238,6 +238,41 @@ fn resize_by_name_finds_the_right_one_of_several() {
     let resized = ppctl_with(&[("PP_NODES", &nodes)], &["resize", "render2", "7"]);
     assert_eq!(resized.code, Some(0), "{}", resized.stderr);
     assert_eq!((slots(&first), slots(&second)), (2, 7));
+}
+
+#[test]
+fn resize_looks_where_it_is_told_and_asks_which_one_where_there_are_several() {
+    let (first, second) = (server("render1", 2), server("render2", 2));
+    let (one, two) = (first.address(), second.address());
+    let only = ppctl(&["resize", "--node", &one, "3"]);
+    assert_eq!((only.code, slots(&first)), (Some(0), 3), "{}", only.stderr);
+    let by_name = ppctl(&["resize", "--node", &one, "--node", &two, "render2", "5"]);
+    assert_eq!((by_name.code, slots(&second)), (Some(0), 5), "{}", by_name.stderr);
+    let which = ppctl(&["resize", "--node", &one, "--node", &two, "7"]);
+    which.failed_saying(&["which of the 2 nodes", &format!("--node {one} --node {two} NODE 7")]);
+    ppctl(&["resize", "7"]).failed_saying(&["which node?", "ppctl resize NODE 7"]);
+    assert_eq!((slots(&first), slots(&second)), (3, 5));
+}
+
+#[test]
+fn a_long_name_does_not_make_the_table_wide() {
+    let long = "render-".repeat(30);
+    let server = server(&long, 2);
+    let listed = ppctl(&["nodes", "--node", &server.address()]);
+    assert!(listed.stdout.contains("render-render-render-render-ren…  127.0.0.1"), "{}", listed.stdout);
+    assert!(listed.stdout.lines().all(|line| line.chars().count() < 140), "{}", listed.stdout);
+    let nodes = ppctl(&["nodes", "--json", "--node", &server.address()]).json();
+    assert_eq!(nodes[0]["name"], long);
+}
+
+#[test]
+fn a_small_stack_is_enough() {
+    let home = tempfile::tempdir().expect("a home directory");
+    let mut command = command("sh", home.path());
+    command.args(["-c", "ulimit -s 64; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_ppctl"), "nodes"]);
+    let mut process = Process::start(command.env("PP_DISCOVER", "0").env("PP_SECRET", SECRET));
+    assert_eq!(process.wait().code(), Some(1), "{}", process.stderr());
+    assert!(process.stderr().contains("no node was found"), "{}", process.stderr());
 }
 
 #[test]
