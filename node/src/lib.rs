@@ -32,4 +32,6 @@ mod wrapping;
 
 pub use crate::core::{SessionStatistics, Statistics, SystemLoad};
 #[cfg(feature = "shell")]
-pub use shell::{Node, NodeConfig, StartError, StoreConfig, Workers};
+pub use descriptors::{TooFewDescriptors, ensure_descriptors};
+#[cfg(feature = "shell")]
+pub use shell::{Node, NodeConfig, StartError, StoreConfig, Workers, processors};

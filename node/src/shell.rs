@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pp_protocol::connection::Transport;
+use pp_protocol::limits::SLOTS;
 use pp_protocol::room;
 use pp_protocol::{FromNode, Moment, NodeId, NodeStatus, Outcome, Role, Target, ToNode, Version};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use self::programs::Programs;
 use crate::core::{Action, Config, ConnectionKey, Core, Event, Program, Statistics, SystemLoad, WorkerKey};
+use crate::descriptors::TooFewDescriptors;
 use crate::page::monotonic_ns;
 use crate::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
 
@@ -53,7 +55,7 @@ impl NodeConfig {
         Self {
             name: name.into(),
             slots,
-            cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
+            cpus: processors(),
             workers: Workers::Processes,
             store: None,
             fresh_worker_per_job: false,
@@ -62,6 +64,11 @@ impl NodeConfig {
             drain_time: Duration::from_secs(30),
         }
     }
+}
+
+/// The processors that this process may use, by its affinity and its cgroup's quota: as many slots as a node has by default.
+pub fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32).min(SLOTS)
 }
 
 /// What a worker is.
@@ -93,6 +100,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no room for a worker.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// The functions of this program are not in order.
     #[error(transparent)]
     Functions(#[from] crate::functions::RegistryError),
@@ -125,7 +135,7 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         crate::functions::Registry::of_this_program()?;
         if config.workers == Workers::Processes {
-            crate::descriptors::raise_limit();
+            crate::descriptors::ensure_descriptors()?;
         }
         let programs = Programs::open(&config)?;
         let id = NodeId::random();

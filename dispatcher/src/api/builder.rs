@@ -265,9 +265,8 @@ impl Builder {
         let local_workers = match self.local_workers {
             _ if self.observer => 0,
             Some(workers) => workers,
-            None => environment::parsed("PP_LOCAL_WORKERS", "a whole number")?.unwrap_or_else(|| {
-                std::thread::available_parallelism().map_or(1, Into::into).min(SLOTS as usize)
-            }),
+            None => environment::parsed("PP_LOCAL_WORKERS", "a whole number")?
+                .unwrap_or_else(|| pp_node::processors() as usize),
         };
         let local_workers = u32::try_from(local_workers).ok().filter(|workers| *workers <= SLOTS);
         let local_workers = local_workers.ok_or(StartError::TooManyWorkers)?;

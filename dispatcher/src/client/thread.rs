@@ -76,6 +76,10 @@ fn prepare(
     programs: Programs,
     printer: Printer,
 ) -> Result<(Runtime, Actor), ClientError> {
+    if !settings.in_process {
+        // The runtime would panic.
+        pp_node::ensure_descriptors().map_err(pp_node::StartError::from)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let actor = {
         let _inside = runtime.enter();

@@ -57,6 +57,7 @@ fn main() {
         hostile::strangers_that_hold_every_descriptor_do_not_keep_jobs_from_running,
         scarce::where_descriptors_are_few_those_workers_that_start_do_all_the_work,
         scarce::a_dispatcher_with_few_descriptors_uses_those_local_workers_that_start,
+        scarce::a_dispatcher_with_next_to_no_descriptors_says_which_limit_and_what_to_do,
         scarce::the_descriptor_limit_is_raised_for_the_node_and_not_for_its_jobs,
         scarce::where_processes_are_few_those_workers_that_start_do_all_the_work,
         scarce::a_node_that_may_have_no_more_threads_says_so_and_lives_on,

@@ -31,7 +31,10 @@ fn run_limited(limits: &[&str], workers: usize) -> Process {
 
 pub(crate) fn run_on_local_workers(workers: &str) {
     let workers = workers.parse().expect("it is a number");
-    let dispatcher = Dispatcher::builder().local_workers(workers).discover(false).start().expect("it starts");
+    let dispatcher = match Dispatcher::builder().local_workers(workers).discover(false).start() {
+        Ok(dispatcher) => dispatcher,
+        Err(error) => return println!("it does not start: {error}"),
+    };
     let used = naps(&dispatcher, 5 * workers);
     match used {
         Ok(used) => println!("{used} workers; {}", dispatcher.nodes()[0]),
@@ -94,6 +97,16 @@ pub(crate) fn a_dispatcher_with_few_descriptors_uses_those_local_workers_that_st
     let (said, log) = (program.stdout(), program.stderr());
     assert!(said.contains("workers; local") && said.contains("of 60 slots"), "{said}{log}");
     assert!(log.lines().count() <= 4, "{log}");
+}
+
+pub(crate) fn a_dispatcher_with_next_to_no_descriptors_says_which_limit_and_what_to_do() {
+    for limit in [4, 6, 8, 10, 16] {
+        let program = run_limited(&[&format!("--nofile={limit}")], 1);
+        let (said, log) = (program.stdout(), program.stderr());
+        let expected = format!("this process may have {limit} descriptors");
+        assert!(said.starts_with("it does not start"), "{limit}: {said}{log}");
+        assert!(said.contains(&expected) && said.contains("ulimit -n"), "{limit}: {said}{log}");
+    }
 }
 
 pub(crate) fn the_descriptor_limit_is_raised_for_the_node_and_not_for_its_jobs() {
