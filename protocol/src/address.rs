@@ -93,6 +93,19 @@ pub fn with_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// Whether tools take `text` for an address, to be dialled, rather than for the name of a node: an IP address, or anything
+/// with a colon and without a blank.
+///
+/// ```
+/// use pp_protocol::address::is_like_address;
+///
+/// assert!(["10.0.0.1", "host:60000", "[fd00::1]:7", "dns:nodes"].into_iter().all(is_like_address));
+/// assert!(!["render1", "render1.example.org", "left: the old one"].into_iter().any(is_like_address));
+/// ```
+pub fn is_like_address(text: &str) -> bool {
+    text.parse::<HostIp>().is_ok() || (text.contains(':') && !text.contains(char::is_whitespace))
+}
+
 fn index_of(zone: &str) -> io::Result<u32> {
     if let Ok(index) = zone.parse() {
         return Ok(index);

@@ -45,6 +45,20 @@ pub fn is_set(name: &str) -> bool {
     raw(name).is_some()
 }
 
+/// A directory of the user, such as `HOME`. It has to be absolute: whatever was kept below another one would be found
+/// again from the same place only.
+///
+/// # Errors
+/// When it is not.
+pub fn directory(name: &'static str) -> Result<Option<PathBuf>, VariableError> {
+    match path(name) {
+        Some(path) if path.is_relative() => {
+            Err(VariableError::new(name, path.to_string_lossy(), "an absolute path (one that begins with /)"))
+        }
+        path => Ok(path),
+    }
+}
+
 /// A path.
 pub fn path(name: &str) -> Option<PathBuf> {
     raw(name).map(PathBuf::from)

@@ -200,7 +200,8 @@ pub fn find(given: Option<&str>, file: Option<&Path>) -> Result<Option<(Secret, 
     }
     match default_path() {
         Ok(path) if path.exists() => Ok(Some((Secret::read(&path)?, Origin::File(path)))),
-        _ => Ok(None),
+        Ok(_) | Err(SecretError::NoHome) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -217,10 +218,12 @@ fn hide(error: VariableError) -> VariableError {
 /// `$XDG_CONFIG_HOME/ppserver/secret`, or `~/.config/ppserver/secret`.
 ///
 /// # Errors
-/// When neither variable is set.
+/// When neither variable is set, or one is no absolute path.
 pub fn default_path() -> Result<PathBuf, SecretError> {
-    let config = environment::path("XDG_CONFIG_HOME");
-    let config = config.or_else(|| environment::path("HOME").map(|home| home.join(".config")));
+    let config = match environment::directory("XDG_CONFIG_HOME")? {
+        Some(config) => Some(config),
+        None => environment::directory("HOME")?.map(|home| home.join(".config")),
+    };
     Ok(config.ok_or(SecretError::NoHome)?.join("ppserver").join("secret"))
 }
 

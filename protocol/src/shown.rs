@@ -87,6 +87,20 @@ mod tests {
     }
 
     #[test]
+    #[cfg(any(feature = "net", feature = "codec"))]
+    fn names_of_peers_are_plain_where_they_enter() {
+        use crate::{Digest, ProgramOffer, Target, codec};
+
+        let name = format!("fib\u{202e}\x1b\t{}", "x".repeat(1_000));
+        let offer = ProgramOffer { digest: Digest([0; 32]), target: Target::here(), bytes: 1, name };
+        let mut bytes = Vec::new();
+        codec::encode(&offer, &mut bytes).unwrap();
+        let arrived: ProgramOffer = codec::decode(&bytes).unwrap();
+        assert!(arrived.name.starts_with("fib\\u{202e}\\x1b\\x09xxx"), "{}", arrived.name);
+        assert!(is_plain_name(&arrived.name));
+    }
+
+    #[test]
     fn what_would_reorder_text_or_hide_in_it_is_shown() {
         assert_eq!(shown("admin\u{202e}txt.exe"), "admin\\u{202e}txt.exe");
         for hidden in

@@ -4,7 +4,8 @@
 //! it reports, which are logged here.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mdns_sd::{DaemonEvent, IfKind, IfPredicate, Receiver, ServiceDaemon, ServiceInfo, UnregisterStatus};
@@ -24,26 +25,29 @@ pub(crate) struct Advertiser {
     daemon: ServiceDaemon,
     name: String,
     port: u16,
+    /// None for every address of this machine.
     address: Option<IpAddr>,
     node: Node,
     events: Receiver<DaemonEvent>,
 }
 
+impl fmt::Debug for Advertiser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Advertiser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Advertiser {
-    /// Announces `node` at `port` of `address`, or of every address of this machine.
-    pub(crate) fn start(
-        node: Node,
-        name: String,
-        address: Option<IpAddr>,
-        port: u16,
-    ) -> Result<Self, mdns_sd::Error> {
+    /// Announces `node` at `address`, or where that is none in particular, at every address of this machine.
+    pub(crate) fn start(node: Node, name: String, address: SocketAddr) -> Result<Self, mdns_sd::Error> {
         let daemon = ServiceDaemon::new()?;
         let events = daemon.monitor()?;
         // Nobody can reach this machine through the bridges and virtual cables of its own containers.
         daemon.disable_interface(IfKind::Predicate(IfPredicate::new(|interface| {
             is_virtual(&interface.name)
         })))?;
-        let address = address.filter(|address| !address.is_unspecified());
+        let port = address.port();
+        let address = Some(address.ip()).filter(|address| !address.is_unspecified());
         let advertiser = Self { daemon, name, port, address, node, events };
         advertiser.announce()?;
         Ok(advertiser)

@@ -1,16 +1,16 @@
-//! Taking in connections: bound, limited, and served only once the peer has proved that it knows the secret.
+//! Taking in connections: limited, and served only once the peer has proved that it knows the secret.
 
 mod refusals;
 mod strangers;
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pp_node::Node;
-use pp_protocol::address::{self, HostIp};
+use pp_protocol::address;
 use pp_protocol::connection;
 use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::limits::{HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKE_TIME, HANDSHAKES_AT_ONCE};
@@ -26,39 +26,6 @@ use self::strangers::Strangers;
 /// How long to wait before connections are taken in again, when the system has no room for one and nobody can be sent
 /// away.
 const PAUSE: Duration = Duration::from_millis(100);
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BindError {
-    #[error(
-        "port {0} is taken: is another ppserver running? Stop it, or choose another port with -p (0 for any)"
-    )]
-    Taken(u16),
-    #[error("port {0} needs privileges; choose one above 1023 with -p")]
-    Privileged(u16),
-    #[error("{0} is not an address of this machine; choose one with -i, or leave -i out to listen on all")]
-    NotHere(HostIp),
-    #[error("cannot listen on {0}: {1}")]
-    Other(String, io::Error),
-}
-
-/// Binds `port` of `interface`, or of every address this machine has.
-pub(crate) async fn bind(interface: Option<&HostIp>, port: u16) -> Result<TcpListener, BindError> {
-    let host = interface.cloned().unwrap_or(HostIp { ip: Ipv6Addr::UNSPECIFIED.into(), zone: None });
-    let failed = |error| BindError::Other(address::with_port(&host.to_string(), port), error);
-    let bound = match TcpListener::bind(host.socket_address(port).map_err(failed)?).await {
-        // A machine without IPv6.
-        Err(_) if interface.is_none() => {
-            TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)).await
-        }
-        bound => bound,
-    };
-    bound.map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => BindError::Taken(port),
-        ErrorKind::PermissionDenied => BindError::Privileged(port),
-        ErrorKind::AddrNotAvailable => BindError::NotHere(host.clone()),
-        _ => failed(error),
-    })
-}
 
 /// Serves whoever connects and knows the secret, for ever.
 ///

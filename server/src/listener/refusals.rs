@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use pp_protocol::address;
 use pp_protocol::handshake::HandshakeError;
+use pp_protocol::limits::HANDSHAKE_TIME;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Lines of one kind are logged at most once in this time.
 const EVERY: Duration = Duration::from_secs(10);
+/// Those of whoever is no dispatcher at all are of less interest.
+const EVERY_STRANGE: Duration = Duration::from_secs(60);
 /// Kinds of lines that are told apart; beyond that, all that are new count as one.
 const KINDS: usize = 1_024;
 
@@ -24,7 +27,11 @@ enum Kind {
     Crowded,
     WrongSecret(IpAddr),
     OtherVersion(IpAddr),
-    Nonsense(IpAddr),
+    /// What came is no greeting of ours.
+    Nonsense,
+    /// Nothing came, or too little.
+    Silent,
+    Broken,
     /// From more places than are told apart.
     Many,
 }
@@ -47,6 +54,16 @@ pub(super) struct Refusals {
     added: Notify,
 }
 
+impl Kind {
+    /// Lines of this kind are logged at most once in this time.
+    fn every(self) -> Duration {
+        match self {
+            Self::Nonsense | Self::Silent | Self::Broken => EVERY_STRANGE,
+            Self::NoRoom | Self::Crowded | Self::WrongSecret(_) | Self::OtherVersion(_) | Self::Many => EVERY,
+        }
+    }
+}
+
 impl Refusals {
     /// A peer did not get in.
     pub(super) fn refused(&self, peer: SocketAddr, error: &HandshakeError) {
@@ -59,7 +76,27 @@ impl Refusals {
             HandshakeError::VersionMismatch { .. } | HandshakeError::PatternMismatch(_) => {
                 (Kind::OtherVersion(ip), format!("refused: {error}"))
             }
-            _ => (Kind::Nonsense(ip), format!("refused: {error}")),
+            HandshakeError::NotPpserver => (
+                Kind::Nonsense,
+                "refused: what it sent is no greeting of a dispatcher: is it a browser, a probe, a scanner?"
+                    .to_owned(),
+            ),
+            HandshakeError::TooLong(_) => (Kind::Nonsense, format!("refused: {error}")),
+            HandshakeError::Timeout => (
+                Kind::Silent,
+                format!(
+                    "refused: it has not proved within {} s that it knows the secret",
+                    HANDSHAKE_TIME.as_secs()
+                ),
+            ),
+            HandshakeError::Io(_) => (Kind::Broken, format!("refused: {error}")),
+            // So do the probes of container platforms, every other second.
+            HandshakeError::Closed => {
+                return tracing::debug!(
+                    peer = address::shown(peer),
+                    "it closed the connection before it had proved that it knows the secret"
+                );
+            }
         };
         self.tell(kind, Some(address::shown(peer)), line);
     }
@@ -91,7 +128,7 @@ impl Refusals {
             return;
         }
         log(kind, peer.as_deref(), &line);
-        told.insert(kind, Told { peer, line, next: Instant::now() + EVERY, untold: 0 });
+        told.insert(kind, Told { peer, line, next: Instant::now() + kind.every(), untold: 0 });
         self.added.notify_one();
     }
 
@@ -115,11 +152,11 @@ impl Refusals {
             }
             let untold = std::mem::take(&mut told.untold);
             if untold > 0 {
-                let seconds = EVERY.as_secs();
+                let seconds = kind.every().as_secs();
                 let line = format!("{} (and {untold} more like this within {seconds} s)", told.line);
                 log(*kind, told.peer.as_deref(), &line);
             }
-            told.next = now + EVERY;
+            told.next = now + kind.every();
             untold > 0
         });
     }
@@ -131,7 +168,7 @@ impl Refusals {
 
 fn log(kind: Kind, peer: Option<&str>, line: &str) {
     match kind {
-        Kind::Nonsense(_) => tracing::debug!(peer, "{line}"),
+        Kind::Nonsense | Kind::Silent | Kind::Broken => tracing::info!(peer, "{line}"),
         _ => tracing::warn!(peer, "{line}"),
     }
 }

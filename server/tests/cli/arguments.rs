@@ -122,10 +122,46 @@ fn an_unknown_key_of_the_configuration_is_named_and_so_are_those_there_are() {
 fn a_configuration_that_cannot_be_read_is_an_error() {
     let home = home();
     let missing = home.path().join("missing.toml");
-    for path in [missing.as_path(), home.path()] {
+    let fifo = home.path().join("fifo.toml");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .expect("a fifo");
+    let endless = std::path::Path::new("/dev/zero");
+    for path in [missing.as_path(), home.path(), &fifo, endless] {
         let message = format!("cannot read the configuration file {}", path.display());
         Ended::failing(&mut ppserver(home.path(), &["-c", text(path)]), &[&message, "-c"]);
+        Ended::failing(ppserver(home.path(), &[]).env("PP_CONFIG", path), &[&message, "PP_CONFIG"]);
     }
+    let other = home.path().join("disk.image");
+    std::fs::write(&other, vec![b'#'; 1 << 20]).expect("a file");
+    let parts = [text(&other), "more than 65536 bytes", "is it another file?"];
+    Ended::failing(&mut ppserver(home.path(), &["-c", text(&other)]), &parts);
+}
+
+#[test]
+fn debug_and_quiet_in_one_place_are_said_to_contradict_each_other() {
+    let home = home();
+    let file = home.path().join("ppserver.toml");
+    std::fs::write(&file, "debug = true\nquiet = true\n").expect("a file");
+    let mut in_the_file = ppserver(home.path(), &["-c", text(&file)]);
+    let mut in_the_environment = ppserver(home.path(), &[]);
+    in_the_environment.env("PP_DEBUG", "1").env("PP_QUIET", "1");
+    for (command, place) in [
+        (&mut in_the_file, "in the configuration file"),
+        (&mut in_the_environment, "PP_DEBUG, PP_QUIET"),
+        (&mut ppserver(home.path(), &["-d", "-q"]), "-d, -q"),
+    ] {
+        Ended::failing(command.env("PP_SECRET", SECRET), &["both debug and quiet", "leave one out", place]);
+    }
+    // The command line decides, whatever the environment says.
+    let mut command = ppserver(home.path(), &["-d"]);
+    command.env("PP_QUIET", "1").env("PP_SECRET", SECRET);
+    Daemon::start_as(&mut command).process.wait_for_stderr("DEBUG");
 }
 
 #[test]
@@ -251,12 +287,22 @@ fn a_number_that_makes_no_sense_is_refused_with_those_that_do() {
 }
 
 #[test]
-fn a_name_is_a_line_of_bounded_length() {
+fn a_name_is_a_line_of_bounded_length_that_is_taken_for_nothing_else() {
     let home = home();
     let long = "x".repeat(257);
-    for (name, part) in
-        [("", "--name"), (" ", "leave it out"), (&long, "at most 256 bytes"), ("a\nb", "one line")]
-    {
+    for (name, part) in [
+        ("", "--name"),
+        (" ", "leave it out"),
+        (&long, "at most 256 bytes"),
+        ("a\nb", "one line"),
+        ("admin\u{202e}resu", "cannot be seen"),
+        ("ren\u{200b}der", "cannot be seen"),
+        ("local", "their own cores"),
+        ("10.0.0.1", "looks like an address"),
+        ("fd00::1", "looks like an address"),
+        ("render1:60000", "looks like an address"),
+        ("render1 (10.0.0.1:60000)", "looks like an address"),
+    ] {
         let refused = Ended::of(&mut ppserver(home.path(), &["--name", name]));
         assert_eq!(refused.code, Some(2), "{name:?}: {}", refused.stderr);
         assert!(refused.stderr.contains(part), "{name:?}: {}", refused.stderr);

@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::time::{Duration, SystemTime};
 
-use pp_tests::process::{Process, SECRET};
+use pp_tests::process::{self, Process, SECRET};
 use pp_tests::wait::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -130,10 +131,54 @@ fn a_pid_file_whose_number_is_somebody_elses_by_now_does_not_keep_it_from_starti
     let file = home.path().join("ppserver.pid");
     let mut other = std::process::Command::new("sleep").arg("1000").spawn().expect("it can be started");
     fs::write(&file, format!("{}\n", other.id())).expect("a file");
+    // The daemon that wrote it ended an hour ago, and its number was given to another process since.
+    let an_hour_ago = SystemTime::now() - Duration::from_secs(3_600);
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .and_then(|file| file.set_modified(an_hour_ago))
+        .expect("a time");
     let daemon = Daemon::start(home.path(), &["-P", text(&file)]);
     let id = daemon.process.id().as_raw_nonzero().to_string();
     assert_eq!(fs::read_to_string(&file).expect("it was written").trim(), id);
     other.kill().and_then(|()| other.wait()).expect("it is there");
+}
+
+#[test]
+fn the_pid_file_of_another_program_that_runs_is_left_alone() {
+    let home = home();
+    let file = home.path().join("other.pid");
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().expect("it can be started");
+    let number = format!("{}\n", other.id());
+    fs::write(&file, &number).expect("a file");
+    let mut command = ppserver(home.path(), &["-p", "0", "-i", "127.0.0.1", "-P", text(&file)]);
+    let process = format!("process {} (sleep), which runs", other.id());
+    Ended::failing(command.env("PP_SECRET", SECRET), &[text(&file), &process, "left alone", "-P"]);
+    assert_eq!(fs::read_to_string(&file).expect("it is still there"), number);
+    other.kill().and_then(|()| other.wait()).expect("it is there");
+    let daemon = Daemon::start(home.path(), &["-P", text(&file)]);
+    let id = daemon.process.id().as_raw_nonzero().to_string();
+    assert_eq!(fs::read_to_string(&file).expect("it was written").trim(), id);
+}
+
+#[test]
+fn with_too_few_descriptors_it_says_which_limit_and_what_to_do() {
+    let home = home();
+    for limit in [4, 5, 6, 7, 8, 9, 10, 11, 16] {
+        let mut command = process::command("prlimit", home.path());
+        command.args([&format!("--nofile={limit}"), env!("CARGO_BIN_EXE_ppserver"), "-p", "0"]);
+        let parts = [&*format!("this process may have {limit} descriptors"), "ulimit -n", "LimitNOFILE="];
+        Ended::failing(command.env("PP_SECRET", SECRET), &parts);
+    }
+}
+
+#[test]
+fn a_small_stack_is_enough() {
+    let home = home();
+    let mut command = process::command("sh", home.path());
+    command.args(["-c", "ulimit -s 64; exec \"$0\"", env!("CARGO_BIN_EXE_ppserver")]);
+    let daemon = Daemon::start_as(command.env("PP_SECRET", SECRET));
+    assert!(daemon.authenticate(SECRET).is_ok());
 }
 
 #[test]

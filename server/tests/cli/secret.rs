@@ -116,6 +116,24 @@ fn a_secret_in_the_home_directory_that_others_can_read_is_refused() {
 }
 
 #[test]
+fn a_home_that_is_no_absolute_path_is_refused_and_nothing_is_made_below_it() {
+    let home = home();
+    let secret = ("PP_SECRET", SECRET);
+    for (set, name) in [
+        (&[("HOME", "here")][..], "HOME"),
+        (&[("XDG_CONFIG_HOME", "./here")], "XDG_CONFIG_HOME"),
+        (&[("HOME", "here"), secret], "HOME"),
+        (&[("XDG_CACHE_HOME", "here"), secret], "XDG_CACHE_HOME"),
+    ] {
+        let mut command = ppserver(home.path(), &["-p", "0", "-i", "127.0.0.1"]);
+        command.envs(set.iter().copied()).current_dir(home.path());
+        let message = format!("the environment variable {name} is");
+        Ended::failing(&mut command, &[&message, "here\"", "not an absolute path"]);
+        assert!(!home.path().join("here").exists());
+    }
+}
+
+#[test]
 fn without_a_home_there_is_no_place_for_a_secret_and_none_is_made_up() {
     let home = home();
     let mut command = ppserver(home.path(), &["-p", "0", "-i", "127.0.0.1"]);

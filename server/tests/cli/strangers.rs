@@ -55,6 +55,24 @@ fn garbage_is_answered_by_closing_the_connection_and_the_daemon_lives_on() {
 }
 
 #[test]
+fn of_strangers_who_talk_nonsense_one_line_is_logged_and_of_those_who_only_look_none() {
+    let home = home();
+    let mut daemon = Daemon::start(home.path(), &[]);
+    for _ in 0..20 {
+        closed_after(&daemon, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        // As the probes of container platforms do.
+        drop(TcpStream::connect(daemon.address).expect("it listens"));
+    }
+    assert!(daemon.authenticate(SECRET).is_ok());
+    let line = daemon.process.wait_for_stderr("no greeting of a dispatcher");
+    assert!(line.contains("INFO") && line.contains("127.0.0.1"), "{line}");
+    daemon.process.kill();
+    let log = daemon.process.stderr();
+    assert_eq!(log.matches("refused").count(), 1, "{log}");
+    assert!(!log.contains("check host and port"), "that is for whoever dials: {log}");
+}
+
+#[test]
 fn somebody_who_says_nothing_is_not_waited_for_and_keeps_nobody_out() {
     let home = home();
     let daemon = Daemon::start(home.path(), &[]);

@@ -1,24 +1,52 @@
-//! What the daemon says: lines on standard error.
+//! The log: lines on standard error.
 
 use std::io::{IsTerminal, Write};
 
+use clap::ValueEnum;
 use pp_protocol::environment;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use crate::settings::{LogFormat, Settings};
-
 /// Environment variable that says what is logged: `debug`, `pp_node=debug,info`.
 const VARIABLE: &str = "PP_LOG";
 
-/// Starts logging as the settings say.
-pub(crate) fn start(settings: &Settings) {
-    let level = match (settings.debug, settings.quiet) {
-        (true, _) => LevelFilter::DEBUG,
-        (false, true) => LevelFilter::ERROR,
-        (false, false) => LevelFilter::INFO,
+/// How much is logged, unless the environment says what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verbosity {
+    /// What goes wrong.
+    Quiet,
+    /// What people who look after the machine want to know.
+    Normal,
+    /// What happens, in detail.
+    Debug,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        ValueEnum::from_str(text, true).map_err(|_| "it has to be text or json")
+    }
+}
+
+/// Starts logging.
+pub(crate) fn start(verbosity: Verbosity, format: LogFormat) {
+    let level = match verbosity {
+        Verbosity::Debug => LevelFilter::DEBUG,
+        Verbosity::Quiet => LevelFilter::ERROR,
+        Verbosity::Normal => LevelFilter::INFO,
     };
     let told = environment::log_filter::<Targets>(VARIABLE);
     let (told, unclear) = told.map_or_else(|error| (None, Some(error)), |told| (told, None));
@@ -26,7 +54,7 @@ pub(crate) fn start(settings: &Settings) {
     let filter =
         told.unwrap_or_else(|| Targets::new().with_default(level).with_target("mdns_sd", LevelFilter::ERROR));
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let lines = match settings.log_format {
+    let lines = match format {
         LogFormat::Text => lines.with_target(false).compact().boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };

@@ -1,34 +1,77 @@
 //! `ppserver`: offers the cores of this machine to dispatchers on the network.
+//!
+//! The daemon itself is the library of this package. Here is what belongs to a process of its own: the command line and the
+//! configuration file (`options`), the secret it is to have (`secret`), where it listens (`bind`), its pid file, its log,
+//! its signals.
 
-mod advertise;
-mod listener;
-mod load;
+mod bind;
 mod log;
+mod options;
 mod pid_file;
-mod run;
-mod settings;
+mod secret;
+mod signals;
 
 use std::process::ExitCode;
 
-use crate::settings::{Arguments, LogFormat, Settings};
+use crate::log::LogFormat;
+use crate::options::Options;
+use crate::pid_file::PidFile;
+use crate::signals::Signals;
+
+/// The stack of the daemon's thread. That of the first thread is as large as whoever started it happened to allow.
+const STACK_BYTES: usize = 8 << 20;
 
 fn main() -> ExitCode {
     // A node starts this very program as a worker for its built-in functions.
     pp_node::worker::serve_if_worker();
-    let arguments = Arguments::of_this_process();
-    let (ended, log_format) = match Settings::new(arguments) {
-        Ok(settings) => {
-            let log_format = settings.log_format;
-            (run::run(settings), log_format)
+    let daemon = std::thread::Builder::new().name("ppserver".into()).stack_size(STACK_BYTES).spawn(|| {
+        let (log_format, ended) = match Options::of_this_process() {
+            Ok(options) => (options.log_format(), run(options)),
+            // Nothing is logged yet.
+            Err(error) => (LogFormat::Text, Err(error.into())),
+        };
+        if let Err(error) = &ended {
+            log::error(error, log_format);
         }
-        // Nothing is logged yet.
-        Err(error) => (Err(error.into()), LogFormat::Text),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        ended.is_ok()
+    });
+    // A panic has been told.
+    match daemon.map(|thread| thread.join().unwrap_or(false)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            log::error(&error, log_format);
+            let lack = format!("no thread to run in: {error}; end processes or raise the limit (ulimit -u)");
+            log::error(&anyhow::Error::msg(lack), LogFormat::Text);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the daemon until it is told to stop.
+fn run(options: Options) -> anyhow::Result<()> {
+    // The log may be such a file, and a program that a dispatcher sends.
+    pp_node::processes::meet_errors_not_signals();
+    log::start(options.verbosity(), options.log_format());
+    pp_node::ensure_descriptors()?;
+    // One thread: what a job passes through here is little, and handing it from thread to thread costs more.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve(options));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(options: Options) -> anyhow::Result<()> {
+    // Before anything that tells others that the daemon is there: a signal must not find it unprepared.
+    let signals = Signals::catch()?;
+    let secret = secret::find(&options)?;
+    let _pid_file = options.pid_file().map(PidFile::create).transpose()?;
+    let listener = bind::bind(options.interface(), options.port()).await?;
+    if options.has_broadcast() {
+        tracing::warn!("-b has no effect: nodes are found by mDNS, see -a");
+    }
+    let daemon = ppserver::Daemon::start(listener, options.settings(secret)?)?;
+    let node = daemon.node().clone();
+    tokio::join!(signals.obey(&node), daemon.ended());
+    tracing::info!("ended");
+    Ok(())
 }

@@ -1,27 +1,36 @@
 //! What the daemon was told: command line, else environment, else configuration file, else default.
+//!
+//! A setting is one field of [`Told`], which is read from all three, and one use in [`Options`].
 
 mod values;
 
+use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use pp_node::{NodeConfig, StoreConfig};
 use pp_protocol::DEFAULT_PORT;
 use pp_protocol::address::HostIp;
-use pp_protocol::environment;
-use pp_protocol::limits::SLOTS;
+use pp_protocol::environment::{self, VariableError};
+use pp_protocol::secret::Secret;
 use serde::Deserialize;
 
 use self::values::{IdleSeconds, NodeName, Port, SilentSeconds, Workers, switch, unless_blank};
+use crate::log::{LogFormat, Verbosity};
 
 /// How much may be kept of the programs that dispatchers send.
 const STORE_BYTES: u64 = 4 << 30;
+/// A longer configuration file is some other file.
+const FILE_BYTES: u64 = 64 << 10;
 
 /// Offers the cores of this machine to dispatchers on the network.
 ///
 /// Start it on every machine as `ppserver -a`; programs that use the pp-dispatcher library then find it by themselves and run
 /// their jobs on it. All machines must have the same secret: the first ppserver makes one and says how to copy it.
-#[derive(Debug, Default, Parser)]
+#[derive(Parser)]
 #[command(
     name = "ppserver",
     version,
@@ -34,7 +43,21 @@ const STORE_BYTES: u64 = 4 << 30;
         ~/.config/ppserver/secret. PP_LOG=pp_node=debug,info says what is logged in detail.\n\
         A variable that is blank is not set, and neither is a blank text in the file."
 )]
-pub(crate) struct Arguments {
+struct Arguments {
+    #[command(flatten)]
+    _told: Told,
+    /// Read settings from this file (TOML)
+    #[arg(short, long, env = "PP_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Accepted for old scripts; it has no effect: nodes are found by mDNS, not by broadcast
+    #[arg(short = 'b', hide_short_help = true, value_name = "ADDRESS")]
+    broadcast: Option<String>,
+}
+
+/// What can be set: a flag, an environment variable and a key of the configuration file each. What is not said is none.
+#[derive(Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Told {
     /// Announce this node on the local network (mDNS), so that dispatchers find it
     #[arg(short, long, env = "PP_AUTO", num_args = 0, default_missing_value = "true", action = ArgAction::Set,
         value_parser = switch)]
@@ -49,6 +72,7 @@ pub(crate) struct Arguments {
     quiet: Option<bool>,
     /// Listen on this address only, a link-local one with its interface: fe80::1%eth0 [default: all]
     #[arg(short, long, env = "PP_INTERFACE", value_name = "ADDRESS")]
+    #[serde(deserialize_with = "unless_blank")]
     interface: Option<HostIp>,
     /// Listen on this port; 0 for any that is free [default: 60000]
     #[arg(short, long, env = "PP_PORT")]
@@ -58,9 +82,11 @@ pub(crate) struct Arguments {
     workers: Option<Workers>,
     /// The secret itself; other users can see it in the process list
     #[arg(short, long)]
+    #[serde(deserialize_with = "unless_blank")]
     secret: Option<String>,
     /// A file that holds the secret and that only its owner can read
     #[arg(long, value_name = "FILE")]
+    #[serde(deserialize_with = "unless_blank")]
     secret_file: Option<PathBuf>,
     /// Exit when no dispatcher has been connected for so many seconds
     #[arg(short, long, env = "PP_TIMEOUT", value_name = "SECONDS")]
@@ -74,46 +100,67 @@ pub(crate) struct Arguments {
     restart: Option<bool>,
     /// Write the process id to this file, and remove it on exit
     #[arg(short = 'P', long, env = "PP_PID_FILE", value_name = "FILE")]
+    #[serde(deserialize_with = "unless_blank")]
     pid_file: Option<PathBuf>,
     /// How log lines are written to standard error [default: text]
     #[arg(short = 'f', long, env = "PP_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(deserialize_with = "unless_blank")]
     log_format: Option<LogFormat>,
-    /// Read settings from this file (TOML)
-    #[arg(short, long, env = "PP_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
     /// What dispatchers and people call this node [default: the host name]
     #[arg(long, env = "PP_NAME")]
+    #[serde(deserialize_with = "unless_blank")]
     name: Option<NodeName>,
     /// Where the programs that dispatchers send are kept [default: ~/.cache/ppserver]
     #[arg(long, env = "PP_STORE", value_name = "DIRECTORY")]
+    #[serde(deserialize_with = "unless_blank")]
     store: Option<PathBuf>,
-    /// Accepted for old scripts; it has no effect: nodes are found by mDNS, not by broadcast
-    #[arg(short = 'b', hide_short_help = true, value_name = "ADDRESS")]
-    broadcast: Option<String>,
 }
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: one object a line.
-    Json,
+/// A secret, or where it is.
+#[derive(Default)]
+pub(crate) struct SecretOption {
+    pub(crate) secret: Option<String>,
+    pub(crate) file: Option<PathBuf>,
 }
 
-impl std::str::FromStr for LogFormat {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        ValueEnum::from_str(text, true).map_err(|_| "it has to be text or json")
-    }
+/// Options that make no sense.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OptionsError {
+    #[error(
+        "cannot read the configuration file {}: {source}; check the path given with -c or PP_CONFIG", .path.display()
+    )]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error(
+        "cannot read the configuration file {}: it is no regular file; check the path given with -c or PP_CONFIG",
+        .0.display()
+    )]
+    NoFile(PathBuf),
+    #[error(
+        "the configuration file {} has more than {FILE_BYTES} bytes: is it another file? Check the path given with -c or \
+         PP_CONFIG", .0.display()
+    )]
+    Long(PathBuf),
+    #[error("the configuration file {} is wrong: {reason}", .path.display())]
+    Wrong { path: PathBuf, reason: String },
+    #[error("{0} both debug and quiet are set, which contradict each other: leave one out")]
+    Contradiction(&'static str),
+    #[error("{0}; or say with --store where programs are kept")]
+    NoStore(VariableError),
 }
 
-impl Arguments {
-    /// The arguments of this process. A variable that is blank is not set.
-    pub(crate) fn of_this_process() -> Self {
-        let command = Self::command().mut_args(|argument| {
+/// All that the daemon was told.
+pub(crate) struct Options {
+    told: Told,
+    verbosity: Verbosity,
+    secret_told: SecretOption,
+    secret_in_file: SecretOption,
+    has_broadcast: bool,
+}
+
+impl Options {
+    /// The options of this process. A variable that is blank is not set.
+    pub(crate) fn of_this_process() -> Result<Self, OptionsError> {
+        let command = Arguments::command().mut_args(|argument| {
             let value = argument.get_env().and_then(std::env::var_os);
             if value.is_some_and(|value| environment::is_blank(&value)) {
                 argument.env(None)
@@ -121,164 +168,176 @@ impl Arguments {
                 argument
             }
         });
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+        Self::of(&command.get_matches())
     }
-}
 
-/// The configuration file: one key for each flag.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    auto: Option<bool>,
-    debug: Option<bool>,
-    quiet: Option<bool>,
-    #[serde(default, deserialize_with = "unless_blank")]
-    interface: Option<HostIp>,
-    port: Option<Port>,
-    workers: Option<Workers>,
-    #[serde(default, deserialize_with = "unless_blank")]
-    secret: Option<String>,
-    #[serde(default, deserialize_with = "unless_blank")]
-    secret_file: Option<PathBuf>,
-    timeout: Option<IdleSeconds>,
-    socket_timeout: Option<SilentSeconds>,
-    restart: Option<bool>,
-    #[serde(default, deserialize_with = "unless_blank")]
-    pid_file: Option<PathBuf>,
-    #[serde(default, deserialize_with = "unless_blank")]
-    log_format: Option<LogFormat>,
-    #[serde(default, deserialize_with = "unless_blank")]
-    name: Option<NodeName>,
-    #[serde(default, deserialize_with = "unless_blank")]
-    store: Option<PathBuf>,
-}
-
-/// Settings that make no sense.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SettingsError {
-    #[error("cannot read the configuration file {}: {source}; check the path given with -c", .path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("the configuration file {} is wrong: {reason}", .path.display())]
-    Wrong { path: PathBuf, reason: String },
-}
-
-/// What the daemon goes by.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) auto: bool,
-    pub(crate) debug: bool,
-    pub(crate) quiet: bool,
-    pub(crate) interface: Option<HostIp>,
-    pub(crate) port: u16,
-    pub(crate) workers: u32,
-    pub(crate) secret: SecretSetting,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) socket_timeout: Option<Duration>,
-    pub(crate) restart: bool,
-    pub(crate) pid_file: Option<PathBuf>,
-    pub(crate) log_format: LogFormat,
-    pub(crate) name: String,
-    pub(crate) store: PathBuf,
-    pub(crate) store_bytes: u64,
-    /// `-b` was given.
-    pub(crate) broadcast: bool,
-}
-
-/// What was said about the secret, and where.
-#[derive(Default)]
-pub(crate) struct SecretSetting {
-    pub(crate) on_command_line: Option<String>,
-    pub(crate) file_on_command_line: Option<PathBuf>,
-    pub(crate) in_config: Option<String>,
-    pub(crate) file_in_config: Option<PathBuf>,
-}
-
-impl std::fmt::Debug for SecretSetting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SecretSetting(..)")
-    }
-}
-
-impl Settings {
-    pub(crate) fn new(arguments: Arguments) -> Result<Self, SettingsError> {
-        let file = match &arguments.config {
+    fn of(matches: &ArgMatches) -> Result<Self, OptionsError> {
+        let mut told = match matches.get_one::<PathBuf>("config") {
             Some(path) => read(path)?,
-            None => File::default(),
+            None => Told::default(),
         };
-        let Arguments { auto, debug, quiet, interface, port, workers, timeout, .. } = arguments;
-        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
+        let take_secret =
+            |told: &mut Told| SecretOption { secret: told.secret.take(), file: told.secret_file.take() };
+        let secret_in_file = take_secret(&mut told);
+        // What the command line and the environment say takes the place of what the file says.
+        told.update_from_arg_matches(matches).unwrap_or_else(|error| error.exit());
+        let verbosity = verbosity(&told, matches)?;
+        let secret_told = take_secret(&mut told);
         Ok(Self {
-            auto: auto.or(file.auto).unwrap_or(false),
-            debug: debug.or(file.debug).unwrap_or(false),
-            quiet: quiet.or(file.quiet).unwrap_or(false),
-            interface: interface.or(file.interface),
-            port: port.or(file.port).map_or(DEFAULT_PORT, Port::get),
-            workers: workers.or(file.workers).map_or(cpus.min(SLOTS), Workers::get),
-            secret: SecretSetting {
-                on_command_line: arguments.secret,
-                file_on_command_line: arguments.secret_file,
-                in_config: file.secret,
-                file_in_config: file.secret_file,
-            },
-            timeout: timeout.or(file.timeout).map(|seconds| Duration::from_secs(seconds.get())),
-            socket_timeout: arguments
-                .socket_timeout
-                .or(file.socket_timeout)
-                .map(|seconds| Duration::from_secs(seconds.get())),
-            restart: arguments.restart.or(file.restart).unwrap_or(false),
-            pid_file: arguments.pid_file.or(file.pid_file),
-            log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
-            name: arguments.name.or(file.name).map_or_else(host_name, NodeName::into_text),
-            store: arguments.store.or(file.store).unwrap_or_else(default_store),
-            store_bytes: STORE_BYTES,
-            broadcast: arguments.broadcast.is_some(),
+            told,
+            verbosity,
+            secret_told,
+            secret_in_file,
+            has_broadcast: matches.contains_id("broadcast"),
+        })
+    }
+
+    /// What is logged.
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+
+    /// How log lines are written.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.told.log_format.unwrap_or_default()
+    }
+
+    /// The address to listen on; none for all.
+    pub(crate) fn interface(&self) -> Option<&HostIp> {
+        self.told.interface.as_ref()
+    }
+
+    /// The port to listen on.
+    pub(crate) fn port(&self) -> u16 {
+        self.told.port.map_or(DEFAULT_PORT, Port::get)
+    }
+
+    /// The file that holds the process id.
+    pub(crate) fn pid_file(&self) -> Option<&Path> {
+        self.told.pid_file.as_deref()
+    }
+
+    /// What the command line says of the secret. It comes before what the environment says.
+    pub(crate) fn secret_told(&self) -> &SecretOption {
+        &self.secret_told
+    }
+
+    /// What the configuration file says of the secret. It comes after what the environment says.
+    pub(crate) fn secret_in_file(&self) -> &SecretOption {
+        &self.secret_in_file
+    }
+
+    /// Whether `-b` was given.
+    pub(crate) fn has_broadcast(&self) -> bool {
+        self.has_broadcast
+    }
+
+    /// The settings of the daemon.
+    pub(crate) fn settings(self, secret: Secret) -> Result<ppserver::Settings, OptionsError> {
+        let Told { auto, workers, timeout, socket_timeout, restart, name, store, .. } = self.told;
+        let slots = workers.map_or_else(pp_node::processors, Workers::get);
+        let mut node = NodeConfig::new(name.map_or_else(host_name, NodeName::into_text), slots);
+        let directory = store.map_or_else(default_store, Ok)?;
+        node.store = Some(StoreConfig { directory, limit_bytes: STORE_BYTES });
+        node.fresh_worker_per_job = restart.unwrap_or(false);
+        node.silence = socket_timeout.map_or(node.silence, |seconds| Duration::from_secs(seconds.get()));
+        Ok(ppserver::Settings {
+            node,
+            announce: auto.unwrap_or(false),
+            idle: timeout.map(|seconds| Duration::from_secs(seconds.get())),
+            ..ppserver::Settings::new(secret)
         })
     }
 }
 
-fn read(path: &Path) -> Result<File, SettingsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SettingsError::Unreadable { path: path.into(), source })?;
-    toml::from_str(&text)
-        .map_err(|error| SettingsError::Wrong { path: path.into(), reason: error.to_string() })
+/// What is to be logged. Of two that contradict each other, the one from the nearer place counts: the command line, then
+/// the environment, then the file.
+fn verbosity(told: &Told, matches: &ArgMatches) -> Result<Verbosity, OptionsError> {
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    enum Place {
+        File,
+        Environment,
+        CommandLine,
+    }
+    let place_of = |name| match matches.value_source(name) {
+        Some(ValueSource::CommandLine) => Place::CommandLine,
+        Some(_) => Place::Environment,
+        None => Place::File,
+    };
+    let debug = (told.debug == Some(true)).then(|| place_of("debug"));
+    let quiet = (told.quiet == Some(true)).then(|| place_of("quiet"));
+    match (debug, quiet) {
+        (Some(place), Some(other)) if place == other => Err(OptionsError::Contradiction(match place {
+            Place::File => "in the configuration file",
+            Place::Environment => "in the environment (PP_DEBUG, PP_QUIET)",
+            Place::CommandLine => "on the command line (-d, -q)",
+        })),
+        (Some(_), _) if debug > quiet => Ok(Verbosity::Debug),
+        (_, Some(_)) => Ok(Verbosity::Quiet),
+        _ => Ok(Verbosity::Normal),
+    }
 }
 
+fn read(path: &Path) -> Result<Told, OptionsError> {
+    let unreadable = |source| OptionsError::Unreadable { path: path.into(), source };
+    // What is none may never end, or wait for somebody to write it.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(OptionsError::NoFile(path.into()));
+    }
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES {
+        return Err(OptionsError::Long(path.into()));
+    }
+    toml::from_str(&text)
+        .map_err(|error| OptionsError::Wrong { path: path.into(), reason: error.to_string() })
+}
+
+/// The name of this machine, if a node can be called that.
 fn host_name() -> String {
     let system = rustix::system::uname();
     let name = system.nodename().to_string_lossy().replace(char::is_control, "-");
-    if name.trim().is_empty() { "node".into() } else { name }
+    name.parse().map_or_else(|_| "node".into(), NodeName::into_text)
 }
 
 /// `$XDG_CACHE_HOME/ppserver`, else `~/.cache/ppserver`, else a directory for this user among the temporary ones.
-fn default_store() -> PathBuf {
-    let cache = environment::path("XDG_CACHE_HOME")
-        .or_else(|| environment::path("HOME").map(|home| home.join(".cache")));
-    match cache {
+fn default_store() -> Result<PathBuf, OptionsError> {
+    let home = || Ok(environment::directory("HOME")?.map(|home| home.join(".cache")));
+    let cache = match environment::directory("XDG_CACHE_HOME") {
+        Ok(None) => home(),
+        cache => cache,
+    };
+    Ok(match cache.map_err(OptionsError::NoStore)? {
         Some(cache) => cache.join("ppserver"),
         None => std::env::temp_dir().join(format!("ppserver-{}", rustix::process::getuid().as_raw())),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Arguments {
-        Arguments::try_parse_from([&["ppserver"], arguments].concat()).expect("the arguments are right")
+    fn parse(arguments: &[&str]) -> Result<Options, OptionsError> {
+        let matches = Arguments::command().try_get_matches_from([&["ppserver"], arguments].concat());
+        Options::of(&matches.expect("the arguments are right"))
     }
 
     #[test]
     fn the_letters_are_those_of_parallel_python() {
         let all =
             ["-a", "-d", "-i", "127.0.0.1", "-p", "7", "-w", "3", "-s", "x", "-t", "9", "-k", "8", "-r"];
-        let settings = Settings::new(parse(&[&all[..], &["-P", "/p", "-f", "json", "-b", "255"]].concat()));
-        let settings = settings.expect("the settings are right");
-        assert!(settings.auto && settings.debug && settings.restart && settings.broadcast && !settings.quiet);
-        assert_eq!((settings.port, settings.workers), (7, 3));
-        assert_eq!(settings.timeout, Some(Duration::from_secs(9)));
-        assert_eq!(settings.socket_timeout, Some(Duration::from_secs(8)));
-        assert_eq!(settings.log_format, LogFormat::Json);
-        assert_eq!(settings.secret.on_command_line.as_deref(), Some("x"));
+        let options = parse(&[&all[..], &["-P", "/p", "-f", "json", "-b", "255"]].concat());
+        let options = options.expect("the options are right");
+        assert!(options.has_broadcast() && options.verbosity() == Verbosity::Debug);
+        assert_eq!((options.port(), options.log_format()), (7, LogFormat::Json));
+        assert_eq!(options.interface().map(ToString::to_string).as_deref(), Some("127.0.0.1"));
+        assert_eq!(options.pid_file(), Some(Path::new("/p")));
+        assert_eq!(options.secret_told().secret.as_deref(), Some("x"));
+        let settings = options.settings(Secret::random()).expect("there is a place for programs");
+        assert!(settings.announce && settings.node.fresh_worker_per_job);
+        assert_eq!((settings.node.slots, settings.node.silence), (3, Duration::from_secs(8)));
+        assert_eq!(settings.idle, Some(Duration::from_secs(9)));
     }
 
     #[test]
@@ -287,10 +346,31 @@ mod tests {
         let path = home.path().join("ppserver.toml");
         std::fs::write(&path, "port = 1\nworkers = 5\nlog_format = \"json\"\n").expect("a file");
         let path_text = path.display().to_string();
-        let settings = Settings::new(parse(&["-c", &path_text, "-p", "2"])).expect("the settings are right");
-        assert_eq!((settings.port, settings.workers, settings.log_format), (2, 5, LogFormat::Json));
+        let options = parse(&["-c", &path_text, "-p", "2"]).expect("the options are right");
+        assert_eq!((options.port(), options.log_format()), (2, LogFormat::Json));
+        let settings = options.settings(Secret::random()).expect("there is a place for programs");
+        assert_eq!(settings.node.slots, 5);
         std::fs::write(&path, "port = 1\nprot = 2\n").expect("a file");
-        let error = Settings::new(parse(&["-c", &path_text])).expect_err("there is no such key").to_string();
+        let Err(error) = parse(&["-c", &path_text]) else { panic!("there is no such key") };
+        let error = error.to_string();
         assert!(error.contains("line 2") && error.contains("`prot`") && error.contains("`port`"), "{error}");
+    }
+
+    #[test]
+    fn of_debug_and_quiet_the_nearer_one_counts_and_both_in_one_place_contradict_each_other() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("ppserver.toml");
+        std::fs::write(&path, "debug = true\n").expect("a file");
+        let path_text = path.display().to_string();
+        let verbosity = |arguments: &[&str]| {
+            parse(&[&["-c", &path_text], arguments].concat()).map(|options| options.verbosity())
+        };
+        assert!(matches!(verbosity(&[]), Ok(Verbosity::Debug)));
+        assert!(matches!(verbosity(&["-q"]), Ok(Verbosity::Quiet)));
+        assert!(matches!(verbosity(&["-d", "-q"]), Err(OptionsError::Contradiction(_))));
+        std::fs::write(&path, "debug = true\nquiet = true\n").expect("a file");
+        let Err(error) = verbosity(&[]) else { panic!("that makes no sense") };
+        assert!(error.to_string().contains("in the configuration file both debug and quiet"), "{error}");
+        assert!(matches!(verbosity(&["-d"]), Ok(Verbosity::Debug)), "the command line decides");
     }
 }

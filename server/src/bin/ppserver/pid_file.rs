@@ -1,17 +1,23 @@
-//! The file that holds the daemon's process id while it runs.
+//! The pid file, which holds the daemon's process id while it runs.
 //!
 //! What proves that the file is in use is a lock on it (flock(2)), which ends with the process, however that ends. A
-//! number alone proves nothing: it may be anybody's by now. What holds anything but a number is somebody else's file.
+//! number alone proves nothing: it may be anybody's by now. What holds anything but a number is somebody else's file, and so
+//! is one that holds the number of a process which may have written it: one that runs, and was started before.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pp_protocol::shown_name;
 
 /// How often another daemon may remove its file in the very moment in which it is opened here.
 const TRIES: usize = 16;
 /// A longer file is none of ours: the largest process id has seven digits.
 const LONGEST_BYTES: u64 = 16;
+/// The system tells to the second when it was started, and by that when its processes were.
+const CLOCK_ERROR: Duration = Duration::from_secs(2);
 
 /// The file, locked. It is removed when dropped.
 #[derive(Debug)]
@@ -31,6 +37,11 @@ pub(crate) enum PidFileError {
         "{} {what}, not the pid file of a ppserver: it is left alone; give another file with -P", .path.display()
     )]
     NotOurs { path: PathBuf, what: &'static str },
+    #[error(
+        "{} holds the number of process {pid} ({name}), which runs and may have written it: it is left alone; give another \
+         file with -P, or remove this one if it is out of date", .path.display()
+    )]
+    Somebodys { path: PathBuf, pid: u32, name: String },
     #[error(
         "cannot write the pid file {}: {source}; give one with -P in a directory that is there and that this user may \
          write to", .path.display()
@@ -88,7 +99,10 @@ impl PidFile {
         match refused {
             _ if !is_free => Err(PidFileError::Running { pid, path: path.into() }),
             Some(error) => Err(unwritable(error)),
-            None => Ok(Some(Self { path: path.into(), file })),
+            None => match pid.and_then(|pid| Some((pid, writer(&file, pid)?))) {
+                Some((pid, name)) => Err(PidFileError::Somebodys { path: path.into(), pid, name }),
+                None => Ok(Some(Self { path: path.into(), file })),
+            },
         }
     }
 
@@ -105,6 +119,26 @@ fn is_at(file: &File, path: &Path) -> bool {
         return false;
     };
     (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
+/// The name of process `pid`, if it is another one that runs and was started before the file was last written. One that
+/// was started later has been given the number of a process that is gone.
+fn writer(file: &File, pid: u32) -> Option<String> {
+    if pid == std::process::id() {
+        return None;
+    }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses, and may hold any others.
+    let (_, fields) = stat.rsplit_once(')')?;
+    // Field 22 of proc_pid_stat(5); the first one here is the third.
+    let ticks: u64 = fields.split_whitespace().nth(22 - 3)?.parse().ok()?;
+    let since_boot = Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64);
+    let boot = fs::read_to_string("/proc/stat").ok()?;
+    let boot: u64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let started: SystemTime = UNIX_EPOCH + Duration::from_secs(boot) + since_boot;
+    let written = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (started <= written + CLOCK_ERROR).then(|| shown_name(name.trim()))
 }
 
 /// The process id in a file; `None` if there is nothing in it.

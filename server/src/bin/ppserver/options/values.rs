@@ -4,7 +4,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pp_protocol::address::is_like_address;
 use pp_protocol::environment::parse_switch;
+use pp_protocol::is_plain_name;
 use pp_protocol::limits::{NAME_BYTES, SLOTS};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -63,14 +65,18 @@ impl<'de, T: TryFrom<u64>, const LEAST: u64, const MOST: u64> Deserialize<'de> f
 pub(crate) struct NodeName(String);
 
 /// A node cannot be called that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadName {
     #[error("a name has to have something in it; leave it out for the host's name")]
     Blank,
     #[error("a name has at most {NAME_BYTES} bytes, this one {0}")]
     Long(usize),
-    #[error("a name is one line, without control characters")]
-    Control,
+    #[error("a name is one line, without control characters and others that cannot be seen")]
+    Invisible,
+    #[error("{0:?} is what dispatchers call their own cores; give this node another name")]
+    Local(String),
+    #[error("{0:?} looks like an address, which tools would dial; give this node a name without a colon")]
+    Address(String),
 }
 
 impl NodeName {
@@ -86,10 +92,18 @@ impl FromStr for NodeName {
         match text.trim() {
             "" => Err(BadName::Blank),
             name if name.len() > NAME_BYTES => Err(BadName::Long(name.len())),
-            name if name.contains(char::is_control) => Err(BadName::Control),
+            name if !is_plain_name(name) => Err(BadName::Invisible),
+            name if name.eq_ignore_ascii_case("local") => Err(BadName::Local(name.into())),
+            name if is_like_address(name) || is_like_label(name) => Err(BadName::Address(name.into())),
             name => Ok(Self(name.into())),
         }
     }
+}
+
+/// Whether it is how nodes are shown, with their address behind the name: `render1 (10.0.0.1:60000)`.
+fn is_like_label(name: &str) -> bool {
+    let inner = name.strip_suffix(')').and_then(|name| name.rsplit_once('('));
+    inner.is_some_and(|(_, address)| is_like_address(address))
 }
 
 /// Reads what turns something on or off.

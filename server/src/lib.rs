@@ -1,0 +1,202 @@
+//! The daemon of a cluster as a library: a node that dispatchers reach over the network.
+//!
+//! [`serve`] takes a socket that listens and runs a node on it until it is told to stop. The program `ppserver` is that, and
+//! what belongs to a process of its own: command line, configuration file, signals, pid file, log, the search for a secret.
+//! None of these is here, so that a test, a bench or another program can have a daemon within itself, at any free port.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use pp_node::{NodeConfig, Workers};
+//! use pp_protocol::secret::Secret;
+//! use tokio::sync::oneshot;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! # runtime.block_on(async {
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! println!("named by PP_NODES={}", listener.local_addr()?);
+//! let mut node = NodeConfig::new("within", 2);
+//! node.workers = Workers::Threads; // processes are started from this program, which has to be prepared for that
+//! let (stop, stopped) = oneshot::channel::<()>();
+//! let daemon = tokio::spawn(ppserver::serve(
+//!     listener,
+//!     ppserver::Settings { node, ..ppserver::Settings::new(Secret::random()) },
+//!     async { drop(stopped.await) },
+//! ));
+//! // Dispatchers that know the secret use it now.
+//! drop(stop);
+//! daemon.await??;
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+mod advertise;
+mod listener;
+mod load;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pp_node::{Node, NodeConfig};
+use pp_protocol::address;
+use pp_protocol::secret::Secret;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use self::advertise::Advertiser;
+
+/// What a daemon goes by. Each of them is set here and nowhere else; what is the node's is in its own settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What dispatchers have to know.
+    pub secret: Secret,
+    /// Name, slots, workers, programs, patience.
+    pub node: NodeConfig,
+    /// Whether the node is announced on the local network (mDNS).
+    pub announce: bool,
+    /// The daemon ends once no dispatcher has been connected for so long.
+    pub idle: Option<Duration>,
+}
+
+impl Settings {
+    /// The defaults: a node called `node` with as many slots as there are processors, which nobody is told of and which
+    /// stays.
+    pub fn new(secret: Secret) -> Self {
+        Self { secret, node: NodeConfig::new("node", pp_node::processors()), announce: false, idle: None }
+    }
+}
+
+/// A daemon could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The socket does not listen.
+    #[error("the socket does not listen: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The node does not start.
+    #[error(transparent)]
+    Node(#[from] pp_node::StartError),
+    /// The node cannot be announced.
+    #[error("cannot announce this node on the network: {0}; without that it can be named with PP_NODES")]
+    Announce(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Runs a daemon on `listener` until `shutdown` completes and what runs then has finished; or until it has been idle for
+/// as long as the settings say.
+///
+/// [`Daemon`] is the same for whoever wants to do more with it: end it at once, resize it, read its statistics.
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let daemon = Daemon::start(listener, settings)?;
+    let node = daemon.node().clone();
+    let ended = daemon.ended();
+    tokio::pin!(ended);
+    tokio::select! {
+        () = shutdown => node.drain(),
+        () = &mut ended => return Ok(()),
+    }
+    ended.await;
+    Ok(())
+}
+
+/// A daemon that runs. Dropped, it ends at once, and so do the jobs that it runs.
+#[derive(Debug)]
+pub struct Daemon {
+    node: Node,
+    address: SocketAddr,
+    advertiser: Option<Advertiser>,
+    idle: Option<Duration>,
+    /// What ends with the daemon: taking in connections, reports of load.
+    tasks: JoinSet<()>,
+}
+
+impl Daemon {
+    /// Starts a daemon on the current tokio runtime: dispatchers are served from now on.
+    ///
+    /// # Errors
+    /// When the socket does not listen, or the node cannot be started or announced.
+    pub fn start(listener: TcpListener, settings: Settings) -> Result<Self, StartError> {
+        let Settings { secret, node, announce, idle } = settings;
+        let address = listener.local_addr()?;
+        let (name, slots) = (node.name.clone(), node.slots);
+        let node = Node::start(node)?;
+        let advertiser = announce.then(|| Advertiser::start(node.clone(), name.clone(), address));
+        let advertiser = advertiser.transpose().map_err(|error| StartError::Announce(error.into()))?;
+        tracing::info!(
+            slots,
+            advertised = announce,
+            "ppserver {} \"{name}\" listens on {}",
+            env!("CARGO_PKG_VERSION"),
+            address::shown(address)
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(load::report(node.clone()));
+        tasks.spawn(listener::serve(listener, secret, node.clone()));
+        Ok(Self { node, address, advertiser, idle, tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its node, which can be drained, killed, resized and asked for statistics.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Waits until the node has ended: it was drained or killed, or idle for too long.
+    pub async fn ended(mut self) {
+        let keep_up_to_date = async {
+            match &self.advertiser {
+                Some(advertiser) => advertiser.keep_up_to_date().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = idle(&self.node, self.idle) => {
+                tracing::info!("no dispatcher for so long: exiting");
+                self.node.drain();
+                self.node.ended().await;
+            }
+            () = self.node.ended() => {}
+            () = keep_up_to_date => {}
+        }
+        if let Some(advertiser) = self.advertiser.take() {
+            advertiser.goodbye().await;
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.tasks.abort_all();
+        // One that has ended does not hear it.
+        self.node.kill();
+    }
+}
+
+/// Returns when no dispatcher has been connected for as long as `timeout`; never without one.
+async fn idle(node: &Node, timeout: Option<Duration>) {
+    let Some(timeout) = timeout else { return std::future::pending().await };
+    let mut status = node.status();
+    loop {
+        if status.wait_for(|status| status.sessions == 0).await.is_err() {
+            return std::future::pending().await;
+        }
+        let connected = status.wait_for(|status| status.sessions > 0);
+        if tokio::time::timeout(timeout, connected).await.is_err() {
+            return;
+        }
+    }
+}
