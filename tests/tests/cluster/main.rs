@@ -7,6 +7,7 @@ mod jobs;
 mod refusing;
 mod running;
 mod scarce;
+mod within;
 
 fn main() {
     if std::env::var_os(refusing::FORGETFUL).is_some() {

@@ -13,6 +13,7 @@ use pp_tests::wait::{PATIENCE, wait_within};
 
 use crate::fake::{self, Manner};
 use crate::jobs::{builder, only_node, square};
+use crate::within::Within;
 
 /// Makes this program one that does not call `init()`.
 pub(crate) const FORGETFUL: &str = "CLUSTER_TEST_FORGETFUL";
@@ -73,7 +74,7 @@ fn with_runtime<T>(future: impl Future<Output = T>) -> T {
 }
 
 pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
-    let server = Server::start(1);
+    let daemon = Within::start(1);
     let elsewhere = Target { os: "linux".into(), arch: "riscv64".into() };
     let offer =
         ProgramOffer { digest: Digest([7; 32]), target: elsewhere.clone(), bytes: 1, name: "program".into() };
@@ -85,7 +86,7 @@ pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
         fresh_workers: false,
     };
     let refusal = with_runtime(async {
-        let mut stream = tokio::net::TcpStream::connect(server.address()).await.expect("it listens");
+        let mut stream = tokio::net::TcpStream::connect(daemon.address()).await.expect("it listens");
         let secret = Secret::parse(SECRET).expect("it is a secret");
         let established =
             handshake::initiate(&mut stream, &secret, Role::Dispatcher).await.expect("it is known");
