@@ -878,6 +878,18 @@ fn work_behind_attempts_that_turn_out_long_is_asked_back() {
 }
 
 #[test]
+fn time_without_work_is_no_time_that_attempts_take() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    dispatcher
+        .on(Event::Received(A, vec![FromNode::Outcomes(0, vec![succeeded(0, 1)]), FromNode::Window(50)]));
+    dispatcher.pass(Duration::from_secs(1));
+    dispatcher.submit(50);
+    assert_eq!(dispatcher.connect(B, 1, 1), [], "they have only just been sent");
+}
+
+#[test]
 fn a_program_that_does_not_start_at_home_starts_nowhere() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.on(Event::NodeFound { node: A, name: "local".into(), kind: NodeKind::Local });
