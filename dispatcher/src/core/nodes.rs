@@ -40,6 +40,7 @@ pub(super) struct Node {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most nodes are in session, and the way there is the job path")]
 pub(super) enum State {
     /// Not connected, nothing under way.
     Waiting { redial: Option<Moment>, failed: FailedDial },

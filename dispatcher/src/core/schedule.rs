@@ -56,7 +56,7 @@ impl<T> Core<T> {
         // Jobs of one function follow each other: how many the node may have of it is found out once.
         let mut function = session.run_times.last();
         let mut window = function.map_or(0, |function| session.window_for(function, status.slots));
-        while attempts.len() < most && session.room() > 0 {
+        while attempts.len() < most {
             if session.attempts().len() >= window as usize {
                 function = None;
             }

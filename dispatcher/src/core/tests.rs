@@ -749,6 +749,38 @@ fn only_what_can_have_been_running_is_charged_for_a_lost_node() {
 }
 
 #[test]
+fn a_node_that_only_gave_up_the_session_charges_nobody() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    for number in 2..7 {
+        dispatcher.on(Event::LinkDown(A, "reset".into()));
+        let actions = dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 1, 1)), Version::V1));
+        let lost = Report::NodeLost(A, "it gave up this dispatcher's session".into(), 1);
+        let connected = Action::Report(Report::NodeConnected(A));
+        assert_eq!(actions, [Action::Report(lost), connected, run(A, &[(0, number)])]);
+    }
+    assert_eq!(dispatcher.core.job(JobId::new(0, 0)).map(|job| job.failures.len()), Some(0));
+}
+
+#[test]
+fn trouble_of_a_node_is_reported_when_it_begins_and_shown_while_it_lasts() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    let mut tell = |trouble: Option<&str>| {
+        let actions = dispatcher.on(Event::Received(A, vec![FromNode::Trouble(trouble.map(Into::into))]));
+        let reason = dispatcher.core.nodes().next().and_then(|view| view.reason.map(str::to_owned));
+        (actions, reason)
+    };
+    let report = |reason: &str| vec![Action::Report(Report::NodeTroubled(A, reason.into()))];
+    assert_eq!(tell(Some("no memory")), (report("no memory"), Some("no memory".into())));
+    assert_eq!(tell(Some("no memory")), (vec![], Some("no memory".into())), "that is known");
+    assert_eq!(tell(Some("no processes")), (report("no processes"), Some("no processes".into())));
+    assert_eq!(tell(None), (vec![], None));
+    assert_eq!(tell(Some("no memory")).0, report("no memory"));
+}
+
+#[test]
 fn panics_are_outcomes_unless_they_are_to_be_retried() {
     let panic = || Box::new(Panic { message: "oops".into(), place: None, backtrace: None });
     let mut dispatcher = Dispatcher::new();
