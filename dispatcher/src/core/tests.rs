@@ -837,6 +837,18 @@ fn what_waits_at_a_busy_node_is_asked_back_when_another_idles() {
 }
 
 #[test]
+fn a_node_that_has_not_answered_a_recall_is_asked_again_after_a_while() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 4);
+    dispatcher.submit(4);
+    assert_eq!(dispatcher.connect(B, 1, 1), [Action::Send(A, ToNode::Recall(vec![id(3, 1)]))]);
+    assert_eq!(dispatcher.connect(C, 1, 1), [], "the answer may be on its way");
+    dispatcher.now = dispatcher.now + Duration::from_millis(100);
+    let again = dispatcher.on(Event::Tick);
+    assert!(matches!(&again[..], [Action::Send(A, ToNode::Recall(_))]), "{again:?}");
+}
+
+#[test]
 fn jobs_of_a_dispatcher_that_only_observes_fail_at_once() {
     let config = Config { observer: true, ..Config::new(SessionId(1), 1) };
     let mut dispatcher = Dispatcher { core: Core::new(config), ..Dispatcher::new() };
