@@ -1,4 +1,4 @@
-//! What a node says of itself over mDNS: a hint where to dial, never a reason to trust.
+//! Announcements of nodes over mDNS: a hint where to dial, never a reason to trust.
 
 use crate::limits::cut;
 use crate::{NodeId, Version, VersionRange, shown_name};
@@ -6,7 +6,7 @@ use crate::{NodeId, Version, VersionRange, shown_name};
 /// The DNS-SD service type of a node.
 pub const SERVICE: &str = "_ppserver._tcp.local.";
 
-/// What a string of a TXT record holds, less `name=` (RFC 6763, section 6.1).
+/// Bytes that a string of a TXT record holds, less `name=` (RFC 6763, section 6.1).
 const TXT_NAME_BYTES: usize = 255 - 5;
 /// How long the part of a label is that a node's name is made into. The label of a service has up to 63 bytes
 /// (RFC 1035, section 2.3.4) with a port behind the name, that of a host with a digest; responders add a number to either
@@ -51,7 +51,7 @@ pub struct Advert {
     pub slots: u32,
     /// The protocol versions it speaks.
     pub versions: VersionRange,
-    /// What it is called, if it says so: names of services are shortened.
+    /// Its name, if it says so: names of services are shortened.
     pub name: Option<String>,
 }
 

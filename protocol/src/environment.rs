@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What a switch may be set to.
+/// Values of a switch, for people.
 const SWITCH: &str = "1 or 0 (or true, yes, on, false, no, off)";
 
 /// An environment variable does not have the form it should.
@@ -19,7 +19,7 @@ pub struct VariableError {
     pub name: &'static str,
     /// Its value.
     pub value: String,
-    /// What it should be.
+    /// The values it may have.
     pub expected: String,
 }
 
@@ -95,7 +95,7 @@ pub fn parsed<T: FromStr>(name: &'static str, expected: &str) -> Result<Option<T
     value.parse().map(Some).map_err(|_| VariableError::new(name, value, expected))
 }
 
-/// What is to be logged, as the filters of `tracing` understand it: levels, and targets with their levels.
+/// A choice of what is logged, as the filters of `tracing` understand it: levels, and targets with their levels.
 ///
 /// They take a word that is no level for a target, and then log nothing else: a slip of the pen would silence everything.
 /// Here a target is followed by its level. Blank parts do not count.

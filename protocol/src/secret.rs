@@ -17,7 +17,7 @@ const STRONG_CHARACTERS: usize = 16;
 /// A longer secret file is some other file.
 const FILE_BYTES: u64 = 4096;
 
-/// What a dispatcher and a node must share. Never shown: its `Debug` form hides it.
+/// A secret that a dispatcher and a node share. Never shown: its `Debug` form hides it.
 #[derive(Clone)]
 pub struct Secret {
     text: String,

@@ -49,10 +49,10 @@ use tokio::task::JoinSet;
 
 use self::advertise::Advertiser;
 
-/// What a daemon goes by. Each of them is set here and nowhere else; what is the node's is in its own settings.
+/// The settings of a daemon. Those of its node are in [`NodeConfig`], and nowhere else.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What dispatchers have to know.
+    /// The secret that dispatchers have to know.
     pub secret: Secret,
     /// Name, slots, workers, programs, patience.
     pub node: NodeConfig,
@@ -116,7 +116,7 @@ pub struct Daemon {
     address: SocketAddr,
     advertiser: Option<Advertiser>,
     idle: Option<Duration>,
-    /// What ends with the daemon: taking in connections, reports of load.
+    /// Tasks that end with the daemon: taking in connections, reports of load.
     tasks: JoinSet<()>,
 }
 
@@ -145,7 +145,7 @@ impl Daemon {
         Ok(Self { node, address, advertiser, idle, tasks })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,4 +1,4 @@
-//! Where nodes are: the local one, the configured ones, those that names resolve to, those that announce themselves.
+//! Discovery of nodes: the local one, the configured ones, those that names resolve to, those that announce themselves.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,9 +23,9 @@ pub(crate) const WORDS_WAITING: usize = 64;
 pub(crate) enum Found {
     /// There is one.
     Node {
-        /// What tells it from others.
+        /// Its identity, which tells it from others.
         identity: String,
-        /// What to call it until it says its name.
+        /// A name for it until it says its own.
         name: String,
         /// Where to dial it.
         addresses: Addresses,
@@ -34,7 +34,7 @@ pub(crate) enum Found {
     },
     /// It does not announce itself any more.
     Gone {
-        /// What told it from others.
+        /// The identity under which it was reported.
         identity: String,
     },
 }
@@ -199,7 +199,7 @@ fn announced(service: &ResolvedService, known: &mut Known<String>) -> Option<Fou
     })
 }
 
-/// What has been heard of, a limited number: anybody on a network can announce anything, and what is once known is
+/// Things heard of, a limited number: anybody on a network can announce anything, and what is once known is
 /// remembered for as long as the dispatcher lives.
 struct Known<T> {
     limit: usize,
@@ -208,7 +208,7 @@ struct Known<T> {
     is_over: bool,
 }
 
-/// What came of adding something to what is known.
+/// Result of adding something to what is known.
 #[derive(Debug, PartialEq, Eq)]
 enum Added {
     New,

@@ -123,15 +123,15 @@ impl Links {
         }
     }
 
-    /// Where the node that was found here is in use, if that is elsewhere: as it was named there.
-    pub(crate) fn elsewhere(&self, node: NodeKey) -> Option<String> {
+    /// The address of a node, and the one at which it is in use, if that is another: as they were named.
+    pub(crate) fn elsewhere(&self, node: NodeKey) -> Option<[String; 2]> {
         let here = self.links.get(&node)?;
         let is_same = |link: &Link| here.node.is_some() && link.node == here.node && link.sender.is_some();
-        let (other, link) = self.links.iter().find(|(other, link)| **other != node && is_same(link))?;
-        Some(match &link.addresses {
+        let (other, there) = self.links.iter().find(|(other, link)| **other != node && is_same(link))?;
+        Some([(node, here), (*other, there)].map(|(node, link)| match &link.addresses {
             Addresses::Named(address) => address.to_string(),
-            _ => self.address(*other),
-        })
+            _ => self.address(node),
+        }))
     }
 
     /// What a dial that is under way waits for, and what may be the matter if it does so for long.

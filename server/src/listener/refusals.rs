@@ -1,4 +1,4 @@
-//! What is logged of connections that come to nothing: the first of a kind at once, those like it as a count, so that a
+//! Log lines about connections that come to nothing: the first of a kind at once, those like it as a count, so that a
 //! scan neither fills the log nor hides that somebody has the wrong secret.
 
 use std::collections::BTreeMap;
@@ -20,16 +20,16 @@ const EVERY_STRANGE: Duration = Duration::from_secs(60);
 /// Kinds of lines that are told apart; beyond that, all that are new count as one.
 const KINDS: usize = 1_024;
 
-/// What lines have in common that are counted together.
+/// Lines of one kind are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     NoRoom,
     Crowded,
     WrongSecret(IpAddr),
     OtherVersion(IpAddr),
-    /// What came is no greeting of ours.
+    /// Bytes that are no greeting of a dispatcher.
     Nonsense,
-    /// Nothing came, or too little.
+    /// Nothing within the time there is, or too little.
     Silent,
     Broken,
     /// From more places than are told apart.
@@ -46,7 +46,7 @@ struct Told {
     untold: u64,
 }
 
-/// When which lines were logged last.
+/// The lines logged of late, by their kind.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     told: Mutex<BTreeMap<Kind, Told>>,

@@ -108,8 +108,8 @@ impl Actor {
     /// Why a node is not used.
     fn reason(&self, view: &NodeView<'_>) -> Option<String> {
         let elsewhere = || {
-            let address = self.links.elsewhere(view.key)?;
-            Some(format!("it is the same node as the one at {address}, which is in use"))
+            let [here, there] = self.links.elsewhere(view.key)?;
+            Some(format!("{here} is the same node as {there}, which is in use"))
         };
         let said = || view.reason.map(Into::into);
         match view.state {

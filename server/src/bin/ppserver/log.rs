@@ -15,15 +15,15 @@ const VARIABLE: &str = "PP_LOG";
 /// How much is logged, unless the environment says what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verbosity {
-    /// What goes wrong.
+    /// Errors.
     Quiet,
-    /// What people who look after the machine want to know.
+    /// News for people who look after the machine.
     Normal,
-    /// What happens, in detail.
+    /// All that happens, in detail.
     Debug,
 }
 
-/// How log lines are written.
+/// Form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// For people.

@@ -1,4 +1,4 @@
-//! What the daemon was told: command line, else environment, else configuration file, else default.
+//! Options of the daemon: from the command line, else the environment, else the configuration file, else their defaults.
 //!
 //! A setting is one field of [`Told`], which is read from all three, and one use in [`Options`].
 
@@ -54,7 +54,8 @@ struct Arguments {
     broadcast: Option<String>,
 }
 
-/// What can be set: a flag, an environment variable and a key of the configuration file each. What is not said is none.
+/// The options as they can be set: a flag, an environment variable and a key of the configuration file each. One that is
+/// not set anywhere is none.
 #[derive(Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Told {
@@ -192,12 +193,12 @@ impl Options {
         })
     }
 
-    /// What is logged.
+    /// The verbosity of the log.
     pub(crate) fn verbosity(&self) -> Verbosity {
         self.verbosity
     }
 
-    /// How log lines are written.
+    /// The form of log lines.
     pub(crate) fn log_format(&self) -> LogFormat {
         self.told.log_format.unwrap_or_default()
     }
@@ -217,12 +218,12 @@ impl Options {
         self.told.pid_file.as_deref()
     }
 
-    /// What the command line says of the secret. It comes before what the environment says.
+    /// The secret as the command line says it, which comes before the environment.
     pub(crate) fn secret_told(&self) -> &SecretOption {
         &self.secret_told
     }
 
-    /// What the configuration file says of the secret. It comes after what the environment says.
+    /// The secret as the configuration file says it, which comes after the environment.
     pub(crate) fn secret_in_file(&self) -> &SecretOption {
         &self.secret_in_file
     }
@@ -250,7 +251,7 @@ impl Options {
     }
 }
 
-/// What is to be logged. Of two that contradict each other, the one from the nearer place counts: the command line, then
+/// The verbosity of the log. Of two options that contradict each other, the one from the nearer place counts: the command line, then
 /// the environment, then the file.
 fn verbosity(told: &Told, matches: &ArgMatches) -> Result<Verbosity, OptionsError> {
     #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

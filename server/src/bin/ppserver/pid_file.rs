@@ -1,6 +1,6 @@
 //! The pid file, which holds the daemon's process id while it runs.
 //!
-//! What proves that the file is in use is a lock on it (flock(2)), which ends with the process, however that ends. A
+//! A lock on the file (flock(2)) proves that it is in use, and ends with the process, however that ends. A
 //! number alone proves nothing: it may be anybody's by now. What holds anything but a number is somebody else's file, and so
 //! is one that holds the number of a process which may have written it: one that runs, and was started before.
 

@@ -60,7 +60,7 @@ impl<'de, T: TryFrom<u64>, const LEAST: u64, const MOST: u64> Deserialize<'de> f
     }
 }
 
-/// What a node is called.
+/// The name of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeName(String);
 
