@@ -25,6 +25,8 @@ pub mod processes;
 #[cfg(feature = "shell")]
 mod shell;
 #[cfg(feature = "shell")]
+mod stack;
+#[cfg(feature = "shell")]
 mod store;
 #[cfg(feature = "shell")]
 pub mod worker;
@@ -35,3 +37,5 @@ pub use crate::core::{SessionStatistics, Statistics, SystemLoad};
 pub use descriptors::{TooFewDescriptors, ensure_descriptors};
 #[cfg(feature = "shell")]
 pub use shell::{Node, NodeConfig, StartError, StoreConfig, Workers, processors};
+#[cfg(feature = "shell")]
+pub use stack::on_enough_stack;

@@ -61,21 +61,10 @@ enum Command {
     },
 }
 
-/// The stack that commands have. That of the first thread is as large as whoever started it happened to allow.
-const STACK_BYTES: usize = 8 << 20;
-
 fn main() -> ExitCode {
     // Nodes may start any program as a worker, this one too.
     pp_dispatcher::init();
-    let command = std::thread::Builder::new().name("ppctl".into()).stack_size(STACK_BYTES).spawn(run);
-    match command {
-        // A panic has been told.
-        Ok(thread) => thread.join().unwrap_or(ExitCode::FAILURE),
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "ppctl: no thread to run in: {error}; end processes (ulimit -u)");
-            ExitCode::FAILURE
-        }
-    }
+    pp_node::on_enough_stack(run)
 }
 
 fn run() -> ExitCode {

@@ -18,30 +18,22 @@ use crate::options::Options;
 use crate::pid_file::PidFile;
 use crate::signals::Signals;
 
-/// The stack of the daemon's thread. That of the first thread is as large as whoever started it happened to allow.
-const STACK_BYTES: usize = 8 << 20;
-
 fn main() -> ExitCode {
     // A node starts this very program as a worker for its built-in functions.
     pp_node::worker::serve_if_worker();
-    let daemon = std::thread::Builder::new().name("ppserver".into()).stack_size(STACK_BYTES).spawn(|| {
-        let (log_format, ended) = match Options::of_this_process() {
-            Ok(options) => (options.log_format(), run(options)),
-            // Nothing is logged yet.
-            Err(error) => (LogFormat::Text, Err(error.into())),
-        };
-        if let Err(error) = &ended {
-            log::error(error, log_format);
-        }
-        ended.is_ok()
-    });
-    // A panic has been told.
-    match daemon.map(|thread| thread.join().unwrap_or(false)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    pp_node::on_enough_stack(start)
+}
+
+fn start() -> ExitCode {
+    let (log_format, ended) = match Options::of_this_process() {
+        Ok(options) => (options.log_format(), run(options)),
+        // Nothing is logged yet.
+        Err(error) => (LogFormat::Text, Err(error.into())),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let lack = format!("no thread to run in: {error}; end processes or raise the limit (ulimit -u)");
-            log::error(&anyhow::Error::msg(lack), LogFormat::Text);
+            log::error(&error, log_format);
             ExitCode::FAILURE
         }
     }
