@@ -1,4 +1,5 @@
-//! How an attempt ended, as a node tells it to a dispatcher.
+//! How an attempt ended, as a node tells it to a dispatcher. The order of variants and fields is the format: new variants
+//! go last.
 
 use std::fmt;
 use std::time::Duration;

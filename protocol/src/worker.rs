@@ -1,7 +1,7 @@
 //! Messages between a node and a worker process, over the socket pair the node made for it.
 //!
 //! The worker is the user's program, which may have been built with another release than the node: the first byte a
-//! worker sends is therefore a version, and both sides refuse politely.
+//! worker sends is therefore a version, and both sides refuse politely. The order of variants and fields is the format.
 
 use serde::{Deserialize, Serialize};
 

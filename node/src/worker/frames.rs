@@ -313,6 +313,17 @@ mod tests {
         frames
     }
 
+    /// A worker may be of another release than its node. What differs here is another `WORKER_VERSION`; that of `Ready`
+    /// must stay where it is for ever.
+    #[test]
+    fn frames_are_byte_by_byte_what_they_were() {
+        assert_eq!(encode_ready(0x0102, 300, true), b"\x08\0\0\0\0\xfb\x02\x01\xfb\x2c\x01\x01");
+        assert_eq!(encode_skipped(7), b"\x02\0\0\0\x01\x07");
+        assert_eq!(finished_head(300), *b"\x2d\x01\0\0\x02");
+        let frames = encode_work(&[work(1, 2)], |_| None).concat();
+        assert_eq!(frames, b"\x0f\0\0\0\x01\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff\x02\x01\x01");
+    }
+
     #[test]
     fn work_is_divided_into_frames_in_order() {
         let works: Vec<_> =
