@@ -37,6 +37,22 @@ mod links;
 
 #[cfg(feature = "shell")]
 mod public {
+    /// ```
+    /// use pp_dispatcher::{Dispatcher, job};
+    ///
+    /// #[job]
+    /// fn power(base: u64, exponent: u32) -> u64 {
+    ///     base.pow(exponent)
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// pp_dispatcher::init();
+    /// let dispatcher = Dispatcher::builder().in_process(true).start()?;
+    /// assert_eq!(dispatcher.submit(power, (2, 10)).wait()?, power(2, 10));
+    /// # Ok(()) }
+    /// ```
+    // The example is here, since with it the macro's own package would need the library built a second time, for the
+    // compiler.
     pub use pp_macros::job;
     pub use pp_protocol::{JobId, Panic, Stream};
 

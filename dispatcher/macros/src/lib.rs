@@ -19,21 +19,6 @@ use syn::{Error, ItemFn, Path, Token};
 ///
 /// Where `pp_dispatcher` goes by another name, because it is renamed in `Cargo.toml` or reached through another crate,
 /// that is said as `#[job(crate = other::name)]`.
-///
-/// ```
-/// use pp_dispatcher::{Dispatcher, job};
-///
-/// #[job]
-/// fn power(base: u64, exponent: u32) -> u64 {
-///     base.pow(exponent)
-/// }
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// pp_dispatcher::init();
-/// let dispatcher = Dispatcher::builder().in_process(true).start()?;
-/// assert_eq!(dispatcher.submit(power, (2, 10)).wait()?, power(2, 10));
-/// # Ok(()) }
-/// ```
 #[proc_macro_attribute]
 pub fn job(attribute: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand(attribute.into(), item.into()).into()
