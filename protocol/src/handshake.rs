@@ -533,11 +533,22 @@ mod tests {
         near.read_exact(&mut answer).await.unwrap();
         assert_eq!((answer[4], answer[5]), (Pattern::SPOKEN as u8, Status::PatternMismatch as u8));
 
-        let (mut near, mut far) = tokio::io::duplex(1024);
         answer[4] = 9;
-        far.write_all(&answer).await.unwrap();
-        let result = initiate(&mut near, &secret("secret"), Role::Dispatcher).await;
-        assert!(matches!(result, Err(HandshakeError::PatternMismatch(9))), "{result:?}");
+        for status in [Status::PatternMismatch, Status::Welcome] {
+            let (mut near, mut far) = tokio::io::duplex(1024);
+            answer[5] = status as u8;
+            far.write_all(&answer).await.unwrap();
+            drop(far);
+            let result = initiate(&mut near, &secret("secret"), Role::Dispatcher).await;
+            assert!(matches!(result, Err(HandshakeError::PatternMismatch(9))), "{status:?}: {result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_closes_is_told_apart_from_a_network_that_breaks() {
+        let closed = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+        assert!(closed.iter().all(|kind| matches!(io::Error::from(*kind).into(), HandshakeError::Closed)));
+        assert!(matches!(io::Error::from(ErrorKind::HostUnreachable).into(), HandshakeError::Io(_)));
     }
 
     #[tokio::test]
