@@ -538,7 +538,6 @@ mod tests {
             let (mut near, mut far) = tokio::io::duplex(1024);
             answer[5] = status as u8;
             far.write_all(&answer).await.unwrap();
-            drop(far);
             let result = initiate(&mut near, &secret("secret"), Role::Dispatcher).await;
             assert!(matches!(result, Err(HandshakeError::PatternMismatch(9))), "{status:?}: {result:?}");
         }
