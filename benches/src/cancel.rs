@@ -110,13 +110,8 @@ async fn ask_until(address: &str, done: &AtomicBool) -> anyhow::Result<Duration>
     let established = handshake::initiate(&mut stream, &Secret::parse(SECRET)?, Role::Operator).await?;
     let (reader, writer) = stream.into_split();
     let mut peer: Transport<ToNode, FromNode> = connection::over(reader, writer, established.keys);
-    let hello = Hello {
-        session: SessionId::random(),
-        name: "the bench".into(),
-        programs: Vec::new(),
-        resume: None,
-        fresh_workers: false,
-    };
+    let hello =
+        Hello { session: SessionId::random(), name: "the bench".into(), resume: None, fresh_workers: false };
     peer.sender.send(ToNode::Hello(Box::new(hello)))?;
     let mut longest = Duration::ZERO;
     for number in 1.. {

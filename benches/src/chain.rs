@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Instant;
 
-use pp_protocol::{Attempt, AttemptId, Ended, FunctionId, JobId, Outcome, Payload, codec};
+use pp_protocol::{Attempt, AttemptId, Ended, FunctionId, JobId, Outcome, Payload, ProgramId, codec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,7 +26,13 @@ const BLOCKS: usize = 4;
 /// A job that does nothing, or has a few bytes to do nothing with.
 fn attempt(place: u32, args: &'static [u8]) -> Attempt {
     let id = AttemptId { job: JobId::new(place, 0), number: 1 };
-    Attempt { id, function: FunctionId(7 << 40), time_limit_ns: 0, args: Payload::from(args) }
+    Attempt {
+        id,
+        program: ProgramId::FIRST,
+        function: FunctionId(7 << 40),
+        time_limit_ns: 0,
+        args: Payload::from(args),
+    }
 }
 
 /// True if this process was started as a part of the chain, which has ended.

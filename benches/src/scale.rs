@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use pp_dispatcher::core::{Action, Config, Core, Event, JobOutcome, NewJob, NodeKey, NodeKind, Ticket};
 use pp_protocol::{
-    Attempt, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus, Outcome, Payload, SessionId,
-    Target, ToNode, VersionRange, Welcome,
+    Attempt, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus, Outcome, Payload, ProgramId,
+    ProgramStatus, SessionId, Target, ToNode, VersionRange, Welcome,
 };
 
 use crate::memory::resident;
@@ -70,7 +70,7 @@ struct Cluster {
 impl Cluster {
     fn new(nodes: u32) -> Self {
         let mut cluster = Self {
-            core: Core::new(Config::new(SessionId(1), 1)),
+            core: Core::new(Config { programs: [ProgramId::FIRST].into(), ..Config::new(SessionId(1), 1) }),
             now: Moment(0),
             actions: Vec::new(),
             sent: vec![0; nodes as usize],
@@ -82,6 +82,8 @@ impl Cluster {
             let (key, kind) = (NodeKey(node), NodeKind::Configured);
             cluster.handle(Event::NodeFound { node: key, name: "node".into(), kind });
             cluster.handle(Event::LinkUp(key, Box::new(welcome(node)), VersionRange::SPOKEN.newest));
+            let ready = FromNode::Program(ProgramId::FIRST, ProgramStatus::Ready);
+            cluster.handle(Event::Received(key, vec![ready]));
         }
         cluster
     }
@@ -109,8 +111,13 @@ impl Cluster {
     }
 
     fn submit(&mut self, count: usize) {
-        let new =
-            || NewJob { ticket: Nobody, function: FunctionId(7), args: Payload::default(), options: None };
+        let new = || NewJob {
+            ticket: Nobody,
+            program: ProgramId::FIRST,
+            function: FunctionId(7),
+            args: Payload::default(),
+            options: None,
+        };
         self.handle(Event::Submit((0..count).map(|_| new()).collect()));
     }
 

@@ -4,11 +4,11 @@ use std::any::{Any, TypeId};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use pp_dispatcher::client::{Call, Client, Failed, Outcome, PendingLimits, Program, Settings, Settle, Wakes};
+use pp_dispatcher::client::{Call, Client, Failed, Outcome, PendingLimits, Settings, Settle, Wakes};
 use pp_dispatcher::{JobId, Output, job};
 use pp_node::functions::{Registry, function_id};
 use pp_protocol::values::{Source, encode_arguments};
-use pp_protocol::{FunctionId, Payload};
+use pp_protocol::{FunctionId, Payload, ProgramId};
 
 #[job]
 fn double(n: u64) -> u64 {
@@ -68,7 +68,7 @@ fn client() -> Client {
 fn call(function: FunctionId, n: u64) -> Call {
     let mut args = Vec::new();
     encode_arguments(&(n,), &mut args).unwrap();
-    Call { program: Program::Own, function, args: Payload::from(bytes::Bytes::from(args)), options: None }
+    Call { program: ProgramId::FIRST, function, args: Payload::from(bytes::Bytes::from(args)), options: None }
 }
 
 fn number_of<F: Any>(_: &F) -> FunctionId {

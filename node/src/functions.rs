@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
 use pp_protocol::values::{self, Source, ValueError};
-use pp_protocol::{FunctionId, room};
+use pp_protocol::{FunctionId, ProgramId, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -100,6 +100,12 @@ arguments!(A B C D E F G H I J K L M N O P);
 
 inventory::collect!(Function);
 
+/// A function that is part of every node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BuiltIn(pub(crate) Function);
+
+inventory::collect!(BuiltIn);
+
 /// A function could not be called, or its result not be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -166,6 +172,7 @@ pub struct Registry {
 struct Registered {
     name: &'static str,
     call: Call,
+    program: ProgramId,
 }
 
 impl Registry {
@@ -175,19 +182,23 @@ impl Registry {
     /// When two functions cannot be told apart.
     pub fn of_this_program() -> Result<&'static Self, RegistryError> {
         static REGISTRY: OnceLock<Result<Registry, RegistryError>> = OnceLock::new();
-        let built = REGISTRY.get_or_init(|| Self::new(inventory::iter::<Function>.into_iter().copied()));
+        let built = REGISTRY.get_or_init(|| {
+            let own = inventory::iter::<Function>.into_iter().map(|own| (*own, ProgramId::FIRST));
+            let built_in = inventory::iter::<BuiltIn>.into_iter().map(|it| (it.0, ProgramId::BUILT_IN));
+            Self::new(own.chain(built_in))
+        });
         built.as_ref().map_err(Clone::clone)
     }
 
-    fn new(functions: impl Iterator<Item = Function>) -> Result<Self, RegistryError> {
+    fn new(functions: impl Iterator<Item = (Function, ProgramId)>) -> Result<Self, RegistryError> {
         let mut registry =
             Self { functions: FunctionMap::default(), items: HashMap::new(), pointers: HashMap::new() };
-        for function in functions {
+        for (function, program) in functions {
             let (name, version) = ((function.name)(), function.version);
             let id = versioned_id(name, version);
             match registry.functions.entry(id) {
                 Entry::Vacant(place) => {
-                    place.insert(Registered { name, call: function.call });
+                    place.insert(Registered { name, call: function.call, program });
                 }
                 Entry::Occupied(other) if other.get().name == name => {
                     return Err(RegistryError::NameTwice { name, version });
@@ -222,6 +233,11 @@ impl Registry {
     /// The full path of the function of this identifier.
     pub fn name(&self, id: FunctionId) -> Option<&'static str> {
         self.functions.get(&id).map(|function| function.name)
+    }
+
+    /// Which program of a session of this program has the function of this identifier.
+    pub fn program(&self, id: FunctionId) -> Option<ProgramId> {
+        self.functions.get(&id).map(|function| function.program)
     }
 
     /// How many functions there are.
@@ -296,6 +312,10 @@ mod tests {
     const ALSO_ADD: Function =
         Function { name: || "tests::also_add", version: "", identity: || identity::<u16>(1), call: add };
 
+    fn registry<const N: usize>(functions: [Function; N]) -> Result<Registry, RegistryError> {
+        Registry::new(functions.into_iter().map(|function| (function, ProgramId::FIRST)))
+    }
+
     /// Of a function whose own type is that of a number.
     fn identity<F: Default + 'static>(address: usize) -> Identity {
         Identity::of(&F::default(), &(add as fn(_, _) -> _), address)
@@ -303,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_function_is_found_by_its_identifier_and_called() {
-        let registry = Registry::new([ADD, ALSO_ADD].into_iter()).unwrap();
+        let registry = registry([ADD, ALSO_ADD]).unwrap();
         let id = function_id("tests::add");
         assert_eq!((registry.len(), registry.name(id)), (2, Some("tests::add")));
         let (mut args, mut result) = (Vec::new(), room::Writer::default());
@@ -316,14 +336,31 @@ mod tests {
     }
 
     #[test]
+    fn the_nodes_own_functions_are_in_every_program() {
+        let registry = Registry::of_this_program().unwrap();
+        let echo: fn(Vec<u8>) -> Vec<u8> = crate::built_in::echo;
+        let [id] = registry.pointer(Pointer::new::<fn(Vec<u8>) -> Vec<u8>>(echo as usize)) else {
+            panic!("it is registered once")
+        };
+        assert_eq!(
+            (registry.name(*id), registry.program(*id)),
+            (Some("ppserver::echo"), Some(ProgramId::BUILT_IN))
+        );
+        let (mut args, mut result) = (Vec::new(), room::Writer::default());
+        values::encode_arguments(&(vec![7_u8; 3],), &mut args).unwrap();
+        registry.call(*id).unwrap()(Source::new(&args), &mut result).unwrap();
+        assert_eq!(values::decode::<Vec<u8>>(result.few().unwrap()).unwrap(), [7; 3]);
+    }
+
+    #[test]
     fn an_identifier_nobody_has_is_not_found() {
-        let registry = Registry::new([ADD].into_iter()).unwrap();
+        let registry = registry([ADD]).unwrap();
         assert!(registry.call(function_id("tests::gone")).is_none());
     }
 
     #[test]
     fn two_functions_of_one_name_are_an_error_that_names_them() {
-        let error = Registry::new([ADD, ALSO_ADD, ADD].into_iter()).unwrap_err();
+        let error = registry([ADD, ALSO_ADD, ADD]).unwrap_err();
         assert_eq!(error, RegistryError::NameTwice { name: "tests::add", version: "" });
         assert!(error.to_string().contains("rename"), "{error}");
     }
@@ -332,19 +369,19 @@ mod tests {
     fn two_versions_of_one_library_are_told_apart_and_each_function_is_found_by_its_type() {
         let of = |version, identity| Function { version, identity, ..ADD };
         let (old, new) = (of("1.0.0", || identity::<u8>(1)), of("2.0.0", || identity::<u16>(2)));
-        let registry = Registry::new([old, new].into_iter()).unwrap();
-        let ids = [TypeId::of::<u8>(), TypeId::of::<u16>()].map(|item| registry.item(item).unwrap());
+        let both = registry([old, new]).unwrap();
+        let ids = [TypeId::of::<u8>(), TypeId::of::<u16>()].map(|item| both.item(item).unwrap());
         assert_eq!(ids, [versioned_id("tests::add", "1.0.0"), versioned_id("tests::add", "2.0.0")]);
-        assert_eq!(ids.map(|id| registry.name(id)), [Some("tests::add"); 2]);
-        assert!(registry.item(TypeId::of::<u32>()).is_none());
-        let error = Registry::new([old, old].into_iter()).unwrap_err();
+        assert_eq!(ids.map(|id| both.name(id)), [Some("tests::add"); 2]);
+        assert!(both.item(TypeId::of::<u32>()).is_none());
+        let error = registry([old, old]).unwrap_err();
         assert!(error.to_string().contains("1.0.0"), "{error}");
     }
 
     #[test]
     fn a_pointer_leads_to_all_functions_that_share_its_code() {
         let other = Function { name: || "tests::other", identity: || identity::<u32>(2), ..ADD };
-        let registry = Registry::new([ADD, ALSO_ADD, other].into_iter()).unwrap();
+        let registry = registry([ADD, ALSO_ADD, other]).unwrap();
         let leads_to = |address| registry.pointer(identity::<u8>(address).pointer);
         assert_eq!(leads_to(1), [function_id("tests::add"), function_id("tests::also_add")]);
         assert_eq!(leads_to(2), [function_id("tests::other")]);

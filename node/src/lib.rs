@@ -6,6 +6,8 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(feature = "shell")]
+pub mod built_in;
 pub mod core;
 #[cfg(feature = "shell")]
 mod descriptors;

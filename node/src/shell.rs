@@ -10,7 +10,9 @@ use std::time::Duration;
 use pp_protocol::connection::Transport;
 use pp_protocol::limits::SLOTS;
 use pp_protocol::room;
-use pp_protocol::{FromNode, Moment, NodeId, NodeStatus, Outcome, Role, Target, ToNode, Version};
+use pp_protocol::{
+    FromNode, Moment, NodeId, NodeStatus, Outcome, ProgramStatus, Role, Target, ToNode, Version,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -527,8 +529,8 @@ fn log_sent(peer: &str, message: &FromNode) {
         FromNode::ProgramNeeded(digest) => {
             tracing::info!(peer, program = digest.short(), "asking for its program")
         }
-        FromNode::ProgramRefused(digest, refusal) => {
-            tracing::warn!(peer, program = digest.short(), %refusal, "its program does not run here");
+        FromNode::Program(program, ProgramStatus::Refused(refusal)) => {
+            tracing::warn!(peer, program = program.0, %refusal, "its program does not run here");
         }
         _ => {}
     }

@@ -203,8 +203,8 @@ mod tests {
     use crate::limits::RECORD_PLAIN_BYTES;
     use crate::secret::Secret;
     use crate::{
-        Attempt, AttemptId, Digest, Ended, FunctionId, JobId, NodeId, NodeStatus, Outcome, Payload, Role,
-        Target, Welcome,
+        Attempt, AttemptId, Digest, Ended, FunctionId, JobId, NodeId, NodeStatus, Outcome, Payload,
+        ProgramId, Role, Target, Welcome,
     };
 
     type Ends = (Transport<ToNode, FromNode>, Transport<FromNode, ToNode>);
@@ -227,6 +227,7 @@ mod tests {
     fn attempt(place: u32, bytes: usize) -> Attempt {
         Attempt {
             id: AttemptId { job: JobId::new(place, 0), number: 1 },
+            program: ProgramId::FIRST,
             function: FunctionId(1),
             time_limit_ns: 0,
             args: Payload::from(vec![place as u8; bytes]),

@@ -70,6 +70,17 @@ impl fmt::Debug for FunctionId {
     }
 }
 
+/// A program of a session, as its dispatcher numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProgramId(pub u16);
+
+impl ProgramId {
+    /// The node's own functions, which need no program and are never offered.
+    pub const BUILT_IN: Self = Self(0);
+    /// The first program that a dispatcher offers: in most sessions the only one.
+    pub const FIRST: Self = Self(1);
+}
+
 /// One life of a node: drawn at random when its process starts, so that a restarted node is told from one that was
 /// only out of reach.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -51,10 +51,10 @@ pub mod secret;
 #[cfg(feature = "net")]
 pub mod socket;
 
-pub use ids::{AttemptId, Digest, FunctionId, JobId, NodeId, SessionId};
+pub use ids::{AttemptId, Digest, FunctionId, JobId, NodeId, ProgramId, SessionId};
 pub use message::{
-    Attempt, FromNode, Hello, NodeStatus, OutputLine, ProgramOffer, ProgramRefusal, Refusal, Resume, Stream,
-    Target, ToNode, Welcome,
+    Attempt, FromNode, Hello, NodeStatus, OutputLine, ProgramBuild, ProgramOffer, ProgramRefusal,
+    ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome,
 };
 pub use moment::Moment;
 pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};

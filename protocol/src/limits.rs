@@ -45,8 +45,11 @@ pub const PROGRAM_BYTES: u64 = 2 << 30;
 /// Piece of a compressed program carried by one message.
 pub const PROGRAM_CHUNK_BYTES: usize = 256 * 1024;
 
-/// Programs one dispatcher may offer (one per target it was built for).
-pub const PROGRAM_OFFERS: usize = 16;
+/// Programs one session may offer.
+pub const PROGRAMS: usize = 64;
+
+/// Builds of a program that may be offered, each for another target.
+pub const PROGRAM_BUILDS: usize = 16;
 
 /// Attempts a node takes from one session at once, at most, or as many as it has slots.
 pub const WINDOW_ATTEMPTS: u32 = 65_536;

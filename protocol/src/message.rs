@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::shown::read_name;
-use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, SessionId};
+use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, ProgramId, SessionId};
 
 /// From a dispatcher (or an operator) to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToNode {
-    /// Always first: who speaks, and with which program.
+    /// Always first: who speaks.
     Hello(Box<Hello>),
     /// Attempts to run, in this order, within the window the node granted.
     Run(Vec<Attempt>),
@@ -48,6 +48,9 @@ pub enum ToNode {
     Goodbye,
     /// So much of what jobs printed has arrived since this was last said, by the [weight](OutputLine::weight) of its lines.
     OutputReceived(u64),
+    /// A program whose functions attempts name from now on; again on each connection. Answered by
+    /// [`FromNode::Program`].
+    Offer(ProgramOffer),
 }
 
 /// From a node to a dispatcher (or an operator).
@@ -65,8 +68,8 @@ pub enum FromNode {
     Output(Vec<OutputLine>),
     /// The node lacks this program: send it.
     ProgramNeeded(Digest),
-    /// The program cannot run on this node; attempts are returned.
-    ProgramRefused(Digest, ProgramRefusal),
+    /// What has become of a program that the dispatcher offered.
+    Program(ProgramId, ProgramStatus),
     /// The state of the node changed, or a heartbeat's time has come.
     Status(NodeStatus),
     /// Still there? Answered by `Pong` with the same number.
@@ -75,11 +78,11 @@ pub enum FromNode {
     Pong(u64),
     /// The node leaves: nothing more will be accepted, and why.
     Goodbye(String),
-    /// Why workers do not start just now, all or some of them; `None` when they do again.
+    /// Why there are fewer workers than slots, whatever they run; `None` when there is one for each again.
     Trouble(Option<String>),
 }
 
-/// Who speaks to a node, and with which program.
+/// Who speaks to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The same for as long as the dispatcher lives, over all its connections.
@@ -87,8 +90,6 @@ pub struct Hello {
     /// For people: `user@host, program, process id`.
     #[serde(deserialize_with = "read_name")]
     pub name: String,
-    /// The same program built for one or more targets. Empty: only the node's built-in functions are called.
-    pub programs: Vec<ProgramOffer>,
     /// Present when an earlier connection of this session broke off.
     pub resume: Option<Resume>,
     /// Whether each attempt is to have a worker of its own, with which everything it started ends.
@@ -106,9 +107,18 @@ pub struct Resume {
     pub held: Vec<AttemptId>,
 }
 
-/// One build of the dispatcher's program.
+/// A program of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramOffer {
+    /// The number by which attempts name it.
+    pub program: ProgramId,
+    /// The same program built for one or more targets. Empty: the program that the node itself runs in.
+    pub builds: Vec<ProgramBuild>,
+}
+
+/// One build of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramBuild {
     /// BLAKE3 of the executable file.
     pub digest: Digest,
     /// What it was built for.
@@ -195,6 +205,8 @@ impl Eq for NodeStatus {}
 pub struct Attempt {
     /// Which try of which job.
     pub id: AttemptId,
+    /// The program whose function it calls.
+    pub program: ProgramId,
     /// The function to call.
     pub function: FunctionId,
     /// Kill it when it has run so long (in nanoseconds); 0 for never.
@@ -258,6 +270,24 @@ pub enum Refusal {
     /// A message came that its sender may not send, or not then.
     #[error("the node closed the connection: {0}; is it of another release?")]
     NotPermitted(String),
+}
+
+/// What has become of a program at a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProgramStatus {
+    /// The node does not have it yet.
+    Preparing,
+    /// Attempts may name it.
+    Ready,
+    /// Its workers do not start just now; attempts are returned.
+    Troubled {
+        /// Why not.
+        reason: String,
+        /// Whether one more try is made with attempts that come.
+        retried: bool,
+    },
+    /// It cannot run on this node, and why; attempts are returned.
+    Refused(ProgramRefusal),
 }
 
 /// Why a program cannot run on a node.

@@ -4,7 +4,7 @@
 //! list is packed item by item, each behind a byte that says what it has in common with the one before it:
 //!
 //! ```text
-//! attempt:  flags, [place], [generation], [number], [function], [time limit], length of arguments, arguments
+//! attempt:  flags, [place], [generation], [number], [program], [function], [time limit], length of arguments, arguments
 //! outcome:  flags, [place], [generation], [number], run time, length of result, result (or another end, by the codec)
 //! work:     number (four bytes), function (eight bytes), length of arguments, arguments; or LENT and their length as one
 //!           number, number of the lending, their place
@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::codec::{self, DecodeError, EncodeError};
 use crate::limits::LIST_ITEMS;
 use crate::worker::{Finished, WorkResult};
-use crate::{Attempt, AttemptId, Ended, FunctionId, JobId, Outcome, Payload};
+use crate::{Attempt, AttemptId, Ended, FunctionId, JobId, Outcome, Payload, ProgramId};
 
 /// The job's place is the one after that of the item before.
 const NEXT_PLACE: u8 = 1;
@@ -36,6 +36,8 @@ const SAME_FUNCTION: u8 = 8;
 const NO_TIME_LIMIT: u8 = 16;
 /// The outcome is a result.
 const SUCCEEDED: u8 = 32;
+/// The program is that of the item before.
+const SAME_PROGRAM: u8 = 64;
 
 /// How a piece of work ended: with a result that follows, in another way, with a result that is elsewhere.
 const FINISHED_HERE: u8 = 0;
@@ -195,16 +197,20 @@ pub(crate) fn put_payload(payload: &Payload, least: usize, out: &mut Vec<u8>) ->
     None
 }
 
-/// What an item is told apart from: the attempt before it, and its function.
+/// What an item is told apart from: the attempt before it, and what it calls.
 struct Before {
     id: AttemptId,
+    program: ProgramId,
     function: FunctionId,
 }
 
 impl Before {
     /// What the first item of a list is told apart from.
-    const NOTHING: Self =
-        Self { id: AttemptId { job: JobId::new(u32::MAX, 0), number: 0 }, function: FunctionId(0) };
+    const NOTHING: Self = Self {
+        id: AttemptId { job: JobId::new(u32::MAX, 0), number: 0 },
+        program: ProgramId::FIRST,
+        function: FunctionId(0),
+    };
 
     #[inline]
     fn next_place(&self) -> u32 {
@@ -254,12 +260,18 @@ impl Before {
 pub(crate) fn put_attempts(attempts: &[Attempt], least: usize, out: &mut Vec<u8>) -> Option<Bytes> {
     let (mut before, mut left_out) = (Before::NOTHING, None);
     put_number(attempts.len() as u64, out);
-    for (place, Attempt { id, function, time_limit_ns, args }) in attempts.iter().enumerate() {
+    for (place, attempt) in attempts.iter().enumerate() {
+        let Attempt { id, program, function, time_limit_ns, args } = attempt;
+        let same_program = if *program == before.program { SAME_PROGRAM } else { 0 };
         let same_function = if *function == before.function { SAME_FUNCTION } else { 0 };
         let no_limit = if *time_limit_ns == 0 { NO_TIME_LIMIT } else { 0 };
-        let flags = before.flags(*id) | same_function | no_limit;
+        let flags = before.flags(*id) | same_program | same_function | no_limit;
         out.push(flags);
         before.put_id(flags, *id, out);
+        if same_program == 0 {
+            put_number(program.0.into(), out);
+            before.program = *program;
+        }
         if same_function == 0 {
             out.extend_from_slice(&function.0.to_le_bytes());
             before.function = *function;
@@ -279,11 +291,16 @@ pub(crate) fn attempts(input: &mut Input<'_>) -> Result<Vec<Attempt>, DecodeErro
     for _ in count {
         let flags = input.byte()?;
         let id = before.id(flags, input)?;
+        if flags & SAME_PROGRAM == 0 {
+            let told = u16::try_from(input.number()?).map_err(|_| DecodeError::NotANumber)?;
+            before.program = ProgramId(told);
+        }
         if flags & SAME_FUNCTION == 0 {
             before.function = FunctionId(u64::from_le_bytes(input.fixed()?));
         }
         let time_limit_ns = if flags & NO_TIME_LIMIT != 0 { 0 } else { input.number()? };
-        attempts.push(Attempt { id, function: before.function, time_limit_ns, args: input.payload()? });
+        let Before { program, function, .. } = before;
+        attempts.push(Attempt { id, program, function, time_limit_ns, args: input.payload()? });
     }
     Ok(attempts)
 }
@@ -469,6 +486,7 @@ mod tests {
         ];
         let attempt = |(place, id): (usize, AttemptId)| Attempt {
             id,
+            program: ProgramId([1, 1, 0, u16::MAX, u16::MAX, 1, 2][place]),
             function: FunctionId(EDGES[place / 2]),
             time_limit_ns: EDGES[place],
             args: Payload::from(vec![place as u8; place * 60]),

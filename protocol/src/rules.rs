@@ -121,6 +121,7 @@ impl ToNode {
             Self::Drain => later("Drain", OPERATOR),
             Self::Goodbye => later("Goodbye", BOTH),
             Self::OutputReceived(_) => later("OutputReceived", DISPATCHER),
+            Self::Offer(_) => later("Offer", DISPATCHER),
         }
     }
 }
@@ -136,7 +137,7 @@ impl FromNode {
             Self::Outcomes(..) => later("Outcomes", DISPATCHER),
             Self::Output(_) => later("Output", DISPATCHER),
             Self::ProgramNeeded(_) => later("ProgramNeeded", DISPATCHER),
-            Self::ProgramRefused(..) => later("ProgramRefused", DISPATCHER),
+            Self::Program(..) => later("Program", DISPATCHER),
             Self::Status(_) => later("Status", BOTH),
             Self::Ping(_) => later("Ping", BOTH),
             Self::Pong(_) => later("Pong", BOTH),
@@ -186,6 +187,7 @@ mod tests {
             "Drain              never  later",
             "Goodbye            later  later",
             "OutputReceived     later  never",
+            "Offer              later  never",
         ];
         assert_eq!(table(samples::to_node().iter().map(ToNode::rule)), expected);
     }
@@ -199,7 +201,7 @@ mod tests {
             "Outcomes           later  never",
             "Output             later  never",
             "ProgramNeeded      later  never",
-            "ProgramRefused     later  never",
+            "Program            later  never",
             "Status             later  later",
             "Ping               later  later",
             "Pong               later  later",

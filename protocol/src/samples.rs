@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::worker::{Finished, WorkResult};
 use crate::{
     Attempt, AttemptId, Death, Digest, Ended, FromNode, FunctionId, Hello, JobId, NodeId, NodeStatus,
-    Outcome, OutputLine, Panic, Payload, ProgramOffer, ProgramRefusal, Refusal, Resume, SessionId, Stream,
-    Target, ToNode, Welcome, WorkerDeath,
+    Outcome, OutputLine, Panic, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal,
+    ProgramStatus, Refusal, Resume, SessionId, Stream, Target, ToNode, Welcome, WorkerDeath,
 };
 
 /// Names the variants of an enum, all of which have to be listed, and makes sure that there is a sample of each.
@@ -43,11 +43,13 @@ pub(crate) fn to_node() -> Vec<ToNode> {
         ToNode::Drain,
         ToNode::Goodbye,
         ToNode::OutputReceived(65_535),
+        ToNode::Offer(ProgramOffer { program: ProgramId::FIRST, builds: Vec::new() }),
+        ToNode::Offer(ProgramOffer { program: ProgramId(2), builds: vec![build(), build()] }),
     ];
     variants!(
         samples,
         ToNode: Hello, Run, Cancel, Recall, Ack, ProgramChunk, ProgramUnavailable, Ping, Pong, Resize, Drain, Goodbye,
-        OutputReceived,
+        OutputReceived, Offer,
     )
 }
 
@@ -58,7 +60,11 @@ pub(crate) fn from_node() -> Vec<FromNode> {
     samples.push(FromNode::Outcomes(1 << 20, outcomes()));
     samples.push(FromNode::Output(output()));
     samples.push(FromNode::ProgramNeeded(digest()));
-    samples.extend(program_refusals().into_iter().map(|refusal| FromNode::ProgramRefused(digest(), refusal)));
+    let refused = program_refusals().into_iter().map(ProgramStatus::Refused);
+    let troubled = |retried| ProgramStatus::Troubled { reason: "no memory".into(), retried };
+    let others = [ProgramStatus::Preparing, ProgramStatus::Ready, troubled(false), troubled(true)];
+    samples
+        .extend(others.into_iter().chain(refused).map(|status| FromNode::Program(ProgramId::FIRST, status)));
     samples.extend([
         FromNode::Status(status()),
         FromNode::Ping(1),
@@ -69,24 +75,25 @@ pub(crate) fn from_node() -> Vec<FromNode> {
     ]);
     variants!(
         samples,
-        FromNode: Welcome, Refused, Window, Outcomes, Output, ProgramNeeded, ProgramRefused, Status, Ping, Pong, Goodbye,
+        FromNode: Welcome, Refused, Window, Outcomes, Output, ProgramNeeded, Program, Status, Ping, Pong, Goodbye,
         Trouble,
     )
 }
 
-/// What each form of the packed list has: first in a list, next in place, after a gap, another function, a limit.
+/// What each form of the packed list has: first in a list, next in place, after a gap, another program, another function, a limit.
 pub(crate) fn attempts() -> Vec<Attempt> {
-    let attempt = |id, function, time_limit_ns, args: &[u8]| Attempt {
+    let attempt = |id, program, function, time_limit_ns, args: &[u8]| Attempt {
         id,
+        program: ProgramId(program),
         function: FunctionId(function),
         time_limit_ns,
         args: Payload::from(args.to_vec()),
     };
     vec![
-        attempt(id(5, 0, 1), 0x0102_0304_0506_0708, 0, b""),
-        attempt(id(6, 0, 1), 0x0102_0304_0506_0708, 0, b"ab"),
-        attempt(id(3, 2, 1), 0x0102_0304_0506_0708, 1_000_000_000, b"c"),
-        attempt(id(4, 2, 3), 9, 0, &[7; 30]),
+        attempt(id(5, 0, 1), 1, 0x0102_0304_0506_0708, 0, b""),
+        attempt(id(6, 0, 1), 1, 0x0102_0304_0506_0708, 0, b"ab"),
+        attempt(id(3, 2, 1), 0, 0x0102_0304_0506_0708, 1_000_000_000, b"c"),
+        attempt(id(4, 2, 3), 300, 9, 0, &[7; 30]),
     ]
 }
 
@@ -187,18 +194,11 @@ fn program_refusals() -> Vec<ProgramRefusal> {
 }
 
 fn hello(resume: Option<Resume>) -> Hello {
-    Hello {
-        session: SessionId(0x0102_0304),
-        name: "you@here program 1".into(),
-        programs: vec![ProgramOffer {
-            digest: digest(),
-            target: target(),
-            bytes: 5_000_000,
-            name: "fib".into(),
-        }],
-        resume,
-        fresh_workers: true,
-    }
+    Hello { session: SessionId(0x0102_0304), name: "you@here program 1".into(), resume, fresh_workers: true }
+}
+
+fn build() -> ProgramBuild {
+    ProgramBuild { digest: digest(), target: target(), bytes: 5_000_000, name: "fib".into() }
 }
 
 fn welcome() -> Welcome {

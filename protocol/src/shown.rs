@@ -89,13 +89,13 @@ mod tests {
     #[test]
     #[cfg(any(feature = "net", feature = "codec"))]
     fn names_of_peers_are_plain_where_they_enter() {
-        use crate::{Digest, ProgramOffer, Target, codec};
+        use crate::{Digest, ProgramBuild, Target, codec};
 
         let name = format!("fib\u{202e}\x1b\t{}", "x".repeat(1_000));
-        let offer = ProgramOffer { digest: Digest([0; 32]), target: Target::here(), bytes: 1, name };
+        let offer = ProgramBuild { digest: Digest([0; 32]), target: Target::here(), bytes: 1, name };
         let mut bytes = Vec::new();
         codec::encode(&offer, &mut bytes).unwrap();
-        let arrived: ProgramOffer = codec::decode(&bytes).unwrap();
+        let arrived: ProgramBuild = codec::decode(&bytes).unwrap();
         assert!(arrived.name.starts_with("fib\\u{202e}\\x1b\\x09xxx"), "{}", arrived.name);
         assert!(is_plain_name(&arrived.name));
     }

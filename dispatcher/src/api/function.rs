@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::cell::Cell;
 
 use pp_node::functions::{Pointer, Registry};
-use pp_protocol::FunctionId;
+use pp_protocol::{FunctionId, ProgramId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -62,6 +62,8 @@ job_function!(A, B, C, D, E, G, H, I, J, K, L, M);
 pub(crate) struct KnownFunction {
     pub(crate) id: FunctionId,
     pub(crate) name: &'static str,
+    /// Which of the session's programs has it.
+    pub(crate) program: ProgramId,
 }
 
 /// A function that cannot be told from what was passed.
@@ -96,7 +98,10 @@ pub(crate) fn find<F: JobFunction<A>, A>(function: F) -> Result<KnownFunction, N
     }
     let not_registered = || NotFound::NotRegistered(std::any::type_name::<F>());
     let registry = Registry::of_this_program().map_err(|_| not_registered())?;
-    let known = |id| registry.name(id).map(|name| KnownFunction { id, name }).ok_or_else(not_registered);
+    let known = |id| {
+        let named = registry.name(id).zip(registry.program(id));
+        named.map(|(name, program)| KnownFunction { id, name, program }).ok_or_else(not_registered)
+    };
     if let Some(pointer) = function.pointer() {
         return match registry.pointer(pointer) {
             [] => Err(not_registered()),

@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use pp_protocol::limits::PAYLOAD_BYTES;
 use pp_protocol::values::{self, ValueError};
-use pp_protocol::{FunctionId, JobId, Payload, room};
+use pp_protocol::{FunctionId, JobId, Payload, ProgramId, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::JobError;
 use super::function::{JobFunction, KnownFunction, find};
 use super::job::{Job, JobCell, decode};
-use crate::client::{Call, Count, Handle, Outcome, Program, Settle, Wakes};
+use crate::client::{Call, Count, Handle, Outcome, Settle, Wakes};
 use crate::core::JobOptions;
 
 /// Arguments of many jobs share a piece of memory of this size.
@@ -29,7 +29,7 @@ type Callback<R> = Box<dyn FnOnce(Result<R, JobError>) + Send>;
 #[must_use = "nothing happens before submit() is called"]
 pub struct JobBuilder<R> {
     handle: Arc<Handle>,
-    call: Result<(FunctionId, Payload), JobError>,
+    call: Result<(ProgramId, FunctionId, Payload), JobError>,
     options: JobOptions,
     callback: Option<Callback<R>>,
     group: Option<Arc<Count>>,
@@ -44,7 +44,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         // One step after the other: what is moved between closures here costs each job its copies.
         let call = match find(function) {
             Ok(function) => match encode(args) {
-                Ok(args) if args.len() <= PAYLOAD_BYTES => Ok((function.id, args)),
+                Ok(args) if args.len() <= PAYLOAD_BYTES => Ok((function.program, function.id, args)),
                 Ok(args) => Err(too_large(args.len() as u64)),
                 Err(error) => Err(not_encoded(&function, &error)),
             },
@@ -141,7 +141,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
             let callback = Mutex::new(self.callback);
             Arc::new(Observed { cell: Arc::clone(&job.cell), callback, group: self.group.clone(), refused })
         };
-        let (function, args) = match self.call {
+        let (program, function, args) = match self.call {
             Ok(call) => call,
             Err(error) => {
                 job.handle.refuse(observed(Some(error)), group);
@@ -151,7 +151,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         let args_bytes = args.len();
         let usual = self.options == JobOptions::default();
         let options = (!usual).then(|| Box::new(self.options));
-        let call = Call { program: Program::Own, function, args, options };
+        let call = Call { program, function, args, options };
         let settle: Arc<dyn Settle> = if is_observed { observed(None) } else { cell };
         job.handle.submit(call, settle, group);
         (job, args_bytes)

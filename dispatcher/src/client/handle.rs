@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use pp_node::processes::is_forked;
-use pp_protocol::{FunctionId, Payload};
+use pp_protocol::{FunctionId, Payload, ProgramId};
 
 use super::callbacks::{Callbacks, Due};
 use super::counts::{Count, Counts, PendingLimits};
@@ -20,23 +20,15 @@ use crate::core::{JobOptions, NewJob};
 /// A call of a function that is known by its number, with arguments that are bytes.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// What has the function.
-    pub program: Program,
+    /// The program that has the function: [`ProgramId::FIRST`] is this process's own executable, with its builds for other
+    /// targets; [`ProgramId::BUILT_IN`] are the nodes' own functions.
+    pub program: ProgramId,
     /// Its number there.
     pub function: FunctionId,
     /// Its serialised arguments.
     pub args: Payload,
     /// How the job differs from the usual.
     pub options: Option<Box<JobOptions>>,
-}
-
-/// A program that functions belong to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Program {
-    /// This process's own executable, with its builds for other targets.
-    #[default]
-    Own,
 }
 
 /// Submits jobs to a dispatcher and asks about them, as long as that lives: it does not keep it going.
@@ -60,8 +52,8 @@ impl Handle {
 
     /// Submits a call, waiting while too much is pending. How it ends, `settle` is told, whatever happens.
     pub fn submit(&self, call: Call, settle: Arc<dyn Settle>, group: Option<&Count>) {
-        let Call { program: Program::Own, function, args, options } = call;
-        let job = NewJob { ticket: JobTicket(settle), function, args, options };
+        let Call { program, function, args, options } = call;
+        let job = NewJob { ticket: JobTicket(settle), program, function, args, options };
         if is_forked() {
             return refused_in_child(job.ticket);
         }

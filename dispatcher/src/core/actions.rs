@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pp_protocol::{Digest, FunctionId, JobId, OutputLine, Panic, Payload, Resume, ToNode};
+use pp_protocol::{
+    Digest, FunctionId, JobId, OutputLine, Panic, Payload, ProgramId, ProgramRefusal, Resume, ToNode,
+};
 
 use super::NodeKey;
 
@@ -83,8 +85,10 @@ pub enum Report {
     NodeSuspected(NodeKey),
     /// A node is lost, and so many of its attempts are queued again.
     NodeLost(NodeKey, String, usize),
-    /// A node does not want this dispatcher, or cannot run its program.
+    /// A node does not want this dispatcher.
     NodeRefused(NodeKey, String),
+    /// A node cannot run a program.
+    ProgramRefused(NodeKey, ProgramId, ProgramRefusal),
     /// A node cannot start workers just now.
     NodeTroubled(NodeKey, String),
     /// The node's slots changed.

@@ -4,9 +4,10 @@
 //! if it succeeds first, the original is resolved with its result and cancelled where it runs; any other outcome of it is of
 //! no interest. (Zaharia et al., "Improving MapReduce Performance in Heterogeneous Environments", 2008.)
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pp_protocol::{AttemptId, JobId, Moment, ToNode};
+use pp_protocol::{AttemptId, JobId, Moment, ProgramId, ToNode};
 
 use super::job::{Copying, Owner};
 use super::{Action, Core, JobOutcome, NodeKey};
@@ -21,20 +22,22 @@ const LOOKED_AT: usize = 16;
 impl<T> Core<T> {
     /// Gives idle slots copies of attempts that take long. To be called when nothing waits.
     pub(super) fn copy_stragglers(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
-        while let Some(idle) = self.idle_node() {
-            let Some(id) = self.straggler(now, idle) else { return };
+        while let Some((id, idle)) = self.copyable_now(now) {
             self.copy(id, idle, actions);
         }
     }
 
-    /// A node with a slot that has nothing to do.
-    fn idle_node(&self) -> Option<NodeKey> {
-        let (load, key) = self.takers.first()?;
-        (*load < 256).then_some(*key)
+    /// A job that is worth copying, and a node with a slot that has nothing to do.
+    fn copyable_now(&mut self, now: Moment) -> Option<(JobId, NodeKey)> {
+        if self.copyable.is_empty() {
+            return None;
+        }
+        let idle: Vec<_> = self.takers.idle_of_each_class().map(|(key, runs)| (key, runs.clone())).collect();
+        idle.into_iter().find_map(|(key, runs)| Some((self.straggler(now, key, &runs)?, key)))
     }
 
     /// The job whose attempt has been out longest, of those that a copy at `idle` may overtake.
-    fn straggler(&mut self, now: Moment, idle: NodeKey) -> Option<JobId> {
+    fn straggler(&mut self, now: Moment, idle: NodeKey, runs: &BTreeSet<ProgramId>) -> Option<JobId> {
         let mut stale = Vec::new();
         let mut found = None;
         let usual_at = |key, function| {
@@ -43,10 +46,15 @@ impl<T> Core<T> {
         };
         for (sent, id) in self.copyable.iter().take(LOOKED_AT) {
             let out = self.jobs.find(*id).filter(|job| job.owner.is_submitter());
-            let Some((at, function)) = out.and_then(|job| Some((job.node()?, job.function))) else {
+            let Some((at, program, function)) =
+                out.and_then(|job| Some((job.node()?, job.program(), job.function)))
+            else {
                 stale.push((*sent, *id));
                 continue;
             };
+            if !runs.contains(&program) {
+                continue;
+            }
             let usual = usual_at(at, function).unwrap_or(0);
             // Where jobs take much less time, a copy is likely to win however soon it is made.
             let at_idle = usual_at(idle, function);

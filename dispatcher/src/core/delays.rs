@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pp_protocol::{JobId, Moment};
+use pp_protocol::{JobId, Moment, ProgramId};
 
 use super::Core;
 use super::job::Location;
@@ -38,9 +38,9 @@ impl Delays {
         self.jobs.remove(&(until, number));
     }
 
-    /// Takes the first job, whenever it is due.
-    pub(super) fn pop(&mut self) -> Option<JobId> {
-        self.jobs.pop_first().map(|(_, job)| job)
+    /// Takes all jobs of which this holds.
+    fn take(&mut self, mut which: impl FnMut(JobId) -> bool) -> Vec<JobId> {
+        self.jobs.extract_if(.., |_, job| which(*job)).map(|(_, job)| job).collect()
     }
 
     fn pop_due(&mut self, now: Moment) -> Option<JobId> {
@@ -61,14 +61,27 @@ impl<T> Core<T> {
         }
     }
 
+    /// Jobs of this program, which no node will ever run, do not wait for their time.
+    pub(super) fn release_all(&mut self, program: ProgramId) {
+        let jobs = &self.jobs;
+        let its_jobs = self.delays.take(|id| jobs.find(id).is_some_and(|job| job.program() == program));
+        for id in its_jobs {
+            self.release(id);
+        }
+    }
+
+    fn release(&mut self, id: JobId) {
+        let Some(job) = self.jobs.find_mut(id) else { return };
+        job.location = Location::Queued;
+        self.queue.line(job.program()).push(job.priority(), id);
+    }
+
     /// Jobs whose time has come join the queue, behind the others of their priority. Of more than so many at once, the
     /// rest is due at once.
     pub(super) fn release_delayed(&mut self, now: Moment) {
         for _ in 0..RELEASED_AT_ONCE {
             let Some(id) = self.delays.pop_due(now) else { return };
-            let Some(job) = self.jobs.find_mut(id) else { continue };
-            job.location = Location::Queued;
-            self.queue.push(job.priority(), id);
+            self.release(id);
         }
     }
 }

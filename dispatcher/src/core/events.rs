@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{FromNode, FunctionId, JobId, Moment, Payload, Version, Welcome};
+use pp_protocol::{FromNode, FunctionId, JobId, Moment, Payload, ProgramId, Version, Welcome};
 
 use super::{NodeKey, NodeKind};
 
@@ -17,6 +17,8 @@ pub trait Ticket {
 pub struct NewJob<T> {
     /// Handed back with the outcome.
     pub ticket: T,
+    /// The program whose function it calls.
+    pub program: ProgramId,
     /// The function to call.
     pub function: FunctionId,
     /// Its serialised arguments.

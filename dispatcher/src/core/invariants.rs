@@ -48,10 +48,8 @@ impl<T> Core<T> {
     }
 
     fn check_lists(&self, key: NodeKey, node: &Node) {
-        let loads: Vec<_> =
-            self.takers.iter().filter(|(_, taker)| *taker == key).map(|(load, _)| *load).collect();
-        let load = Vec::from_iter(node.takes_at_load());
-        assert_eq!(loads, load, "a node is a taker exactly while it takes work");
+        let load = self.takers.load_of(key);
+        assert_eq!(load, node.takes_at_load(), "a node is a taker exactly while it takes work");
         let is_listed = self.overfull.contains(&key);
         assert_eq!(is_listed, node.is_overfull(), "a node with more attempts than slots is known");
     }

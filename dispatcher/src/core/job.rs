@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{Attempt, AttemptId, FunctionId, JobId, Moment, Payload};
+use pp_protocol::{Attempt, AttemptId, FunctionId, JobId, Moment, Payload, ProgramId};
 
 use super::blame::Charge;
 use super::{JobOptions, NodeKey};
@@ -78,8 +78,10 @@ pub(super) enum Copying {
 }
 
 /// Fields that most jobs do not use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rare {
+    /// The program whose function it calls: the first one, unless told.
+    pub(super) program: ProgramId,
     pub(super) time_limit: Option<Duration>,
     pub(super) max_attempts: Option<u32>,
     pub(super) retry_panics: bool,
@@ -119,9 +121,16 @@ impl ArgsBytes {
     }
 }
 
-impl From<&JobOptions> for Rare {
-    fn from(options: &JobOptions) -> Self {
+impl Default for Rare {
+    fn default() -> Self {
+        Self::new(ProgramId::FIRST, &JobOptions::default())
+    }
+}
+
+impl Rare {
+    pub(super) fn new(program: ProgramId, options: &JobOptions) -> Self {
         Self {
+            program,
             time_limit: options.time_limit,
             max_attempts: options.max_attempts,
             retry_panics: options.retry_panics,
@@ -158,7 +167,8 @@ impl<T> Job<T> {
     /// A second attempt at what this job does, as a job of its own. It is not tried again.
     pub(super) fn copy(&self, id: JobId) -> Self {
         let time_limit = self.time_limit();
-        let rare = Rare { time_limit, max_attempts: Some(1), priority: self.priority(), ..Rare::default() };
+        let (program, priority) = (self.program(), self.priority());
+        let rare = Rare { program, time_limit, max_attempts: Some(1), priority, ..Rare::default() };
         Self::new(Owner::Original(id), self.function, self.args.clone(), Some(Box::new(rare)))
     }
 
@@ -181,6 +191,7 @@ impl<T> Job<T> {
         let limit = self.time_limit();
         Attempt {
             id: AttemptId { job: id, number: self.attempt },
+            program: self.program(),
             function: self.function,
             time_limit_ns: limit.map_or(0, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
             args: self.args.clone(),
@@ -191,6 +202,10 @@ impl<T> Job<T> {
     pub(super) fn large_args(&self) -> Option<ArgsBytes> {
         let Location::AtNode { sent_ahead, .. } = self.location else { return None };
         ArgsBytes::of(&self.args, sent_ahead)
+    }
+
+    pub(super) fn program(&self) -> ProgramId {
+        self.rare.as_deref().map_or(ProgramId::FIRST, |rare| rare.program)
     }
 
     pub(super) fn priority(&self) -> i32 {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use pp_protocol::{JobId, Moment};
+use pp_protocol::{JobId, Moment, ProgramId};
 
 use super::job::{Job, Owner, Rare};
 use super::{Core, NewJob, Telling, Ticket};
@@ -147,11 +147,12 @@ impl<T> Place<T> {
 
 impl<T: Ticket> Core<T> {
     pub(super) fn submit(&mut self, now: Moment, jobs: Vec<NewJob<T>>) {
-        for NewJob { ticket, function, args, options } in jobs {
+        for NewJob { ticket, program, function, args, options } in jobs {
             let until =
                 options.as_deref().and_then(|options| options.not_before).filter(|until| *until > now);
-            let rare = options.map(|options| Box::new(Rare::from(&*options)));
-            let job = Job::new(Owner::Submitter(ticket), function, args, rare);
+            let is_usual = options.is_none() && program == ProgramId::FIRST;
+            let rare = || Box::new(Rare::new(program, &options.unwrap_or_default()));
+            let job = Job::new(Owner::Submitter(ticket), function, args, (!is_usual).then(rare));
             let priority = job.priority();
             let id = self.jobs.insert(job);
             if self.telling != Telling::Nobody
@@ -159,8 +160,8 @@ impl<T: Ticket> Core<T> {
             {
                 tell_id(id, job);
             }
-            match until {
-                None => self.queue.push(priority, id),
+            match until.filter(|_| !self.is_unrunnable(program)) {
+                None => self.queue.line(program).push(priority, id),
                 Some(until) => self.delay(until, id),
             }
         }

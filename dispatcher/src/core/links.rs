@@ -1,5 +1,6 @@
 //! Connections to nodes: dialled, lost, resumed, judged by their silence.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pp_protocol::{AttemptId, Moment, NodeId, Resume, ToNode, Version, Welcome};
@@ -42,7 +43,8 @@ impl<T> Core<T> {
         self.heartbeat.get_or_insert(now + HEARTBEAT);
         match self.nodes.get_mut(&key) {
             None => {
-                self.nodes.insert(key, Node::new(name, kind));
+                let class = self.takers.join(BTreeSet::new());
+                self.nodes.insert(key, Node::new(name, kind, class));
                 actions.push(Action::Dial(key, None));
             }
             // Word of a node that was out of reach: no reason to wait any longer. What a refusal takes to be mended
@@ -127,8 +129,9 @@ impl<T> Core<T> {
 
     fn begin(&mut self, now: Moment, key: NodeKey, welcome: &Welcome, version: Version) {
         if let Some(node) = self.nodes.get_mut(&key) {
-            node.begin(now, welcome, version);
+            node.begin(now, welcome, version, &self.config.programs);
         }
+        self.classify(key);
     }
 
     /// The connection broke while attempts were on their way: those that the node does not have are queued again.

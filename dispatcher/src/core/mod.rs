@@ -32,6 +32,7 @@ mod links;
 mod lives;
 mod nodes;
 mod outcomes;
+mod programs;
 mod queue;
 mod random;
 mod received;
@@ -39,6 +40,7 @@ mod resolve;
 mod retries;
 mod schedule;
 mod session;
+mod takers;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -46,7 +48,7 @@ mod views;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pp_protocol::{AttemptId, JobId, Moment, SessionId};
+use pp_protocol::{AttemptId, JobId, Moment, ProgramId, SessionId};
 
 pub use self::actions::{Action, Failure, JobOutcome, Report, Resolution};
 use self::delays::Delays;
@@ -56,6 +58,7 @@ use self::nodes::Node;
 pub use self::nodes::NodeKind;
 use self::queue::Queue;
 use self::random::Random;
+use self::takers::Takers;
 pub use self::views::{JobOwner, JobStatus, JobView, NodeState, NodeView};
 
 /// A node, numbered by the shell; never used again.
@@ -77,10 +80,12 @@ pub struct Config {
     pub lost_after: Duration,
     /// The dispatcher only looks: nodes grant it no window, which says nothing about them.
     pub observer: bool,
+    /// The programs that each node is offered as it is connected. Until it says what has become of one, it is preparing it.
+    pub programs: BTreeSet<ProgramId>,
 }
 
 impl Config {
-    /// The defaults: three attempts, suspect after 3 s, lost after 5 s.
+    /// The defaults: three attempts, suspect after 3 s, lost after 5 s, no programs.
     pub fn new(session: SessionId, seed: u64) -> Self {
         Self {
             session,
@@ -89,6 +94,7 @@ impl Config {
             suspect_after: Duration::from_secs(3),
             lost_after: Duration::from_secs(5),
             observer: false,
+            programs: BTreeSet::new(),
         }
     }
 }
@@ -102,8 +108,8 @@ pub struct Core<T> {
     queue: Queue,
     delays: Delays,
     nodes: BTreeMap<NodeKey, Node>,
-    /// Nodes that take another attempt now, the least loaded first.
-    takers: BTreeSet<(u32, NodeKey)>,
+    /// Nodes that take another attempt now.
+    takers: Takers,
     /// Connected nodes with more attempts than slots.
     overfull: BTreeSet<NodeKey>,
     /// Time at which a node to recall from was last looked for among many.
@@ -119,8 +125,8 @@ pub struct Core<T> {
     /// Time of the next heartbeat.
     heartbeat: Option<Moment>,
     stalled: Stalled,
-    /// Reason why no node will ever run this program, or jobs of this dispatcher.
-    unrunnable: Option<Failure>,
+    /// Programs that no node will ever run, and why.
+    unrunnable: BTreeMap<ProgramId, Failure>,
     /// Number of outcomes of attempts that had been given up before.
     late_outcomes: u64,
     telling: Telling,
@@ -162,7 +168,7 @@ impl<T: Ticket> Core<T> {
             Event::Shutdown => self.shutdown(actions),
             Event::Tick => self.tick(now, actions),
         }
-        self.fail_if_unrunnable(actions);
+        self.fail_what_is_unrunnable(actions);
         self.send_cancellations(actions);
         self.schedule(now, actions);
         self.watch_for_stall(now);
@@ -174,18 +180,13 @@ impl<T> Core<T> {
     pub fn new(config: Config) -> Self {
         Self {
             random: Random::new(config.seed),
-            unrunnable: config.observer.then(|| Failure {
-                attempt: 0,
-                node: "this dispatcher".into(),
-                reason: "it only observes nodes and runs no jobs; submit to one that is built without observer(true)"
-                    .into(),
-            }),
+            unrunnable: BTreeMap::new(),
             config,
             jobs: Jobs::default(),
             queue: Queue::default(),
             delays: Delays::default(),
             nodes: BTreeMap::new(),
-            takers: BTreeSet::new(),
+            takers: Takers::default(),
             overfull: BTreeSet::new(),
             recall_looked_at: Moment(0),
             recall_due: None,
@@ -205,7 +206,7 @@ impl<T> Core<T> {
             Stalled::Since(since) => Some(since + STALL),
             Stalled::No | Stalled::Reported => None,
         };
-        let more_to_fail = (self.unrunnable.is_some() && self.any_waits()).then_some(Moment(0));
+        let more_to_fail = self.has_unrunnable().then_some(Moment(0));
         self.nodes
             .values()
             .flat_map(|node| [node.redial_at(), node.lives.resting_until()])
@@ -228,12 +229,12 @@ impl<T> Core<T> {
             && since + STALL <= now
         {
             self.stalled = Stalled::Reported;
-            actions.push(Action::Report(Report::Stalled(self.queue.len())));
+            actions.push(Action::Report(Report::Stalled(self.stranded())));
         }
     }
 
     fn watch_for_stall(&mut self, now: Moment) {
-        let stalled = self.queue.len() > 0 && !self.nodes.values().any(Node::may_take_work);
+        let stalled = self.stranded() > 0;
         self.stalled = match self.stalled {
             _ if !stalled => Stalled::No,
             Stalled::No => Stalled::Since(now),

@@ -6,11 +6,14 @@
 //!    └── failed ──┴─────────────────────────────────────┘
 //! ```
 
-use pp_protocol::{FunctionId, Moment, NodeStatus, Version, Welcome};
+use std::collections::BTreeSet;
+
+use pp_protocol::{FunctionId, Moment, NodeStatus, ProgramId, Version, Welcome};
 
 use super::jobs::Jobs;
 use super::lives::Lives;
 use super::session::{Connection, Link, Session};
+use super::takers::Class;
 
 /// Origin of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,9 @@ pub(super) struct Node {
     /// Its own account of itself, the last one that arrived.
     pub(super) status: NodeStatus,
     pub(super) lives: Lives,
-    /// Load under which it is listed among the takers.
+    /// The nodes that run the same programs as it does.
+    pub(super) class: Class,
+    /// Load under which it is listed among the takers of its class.
     pub(super) listed: Option<u32>,
     /// Attempts that ended there, in all sessions.
     pub(super) jobs: u64,
@@ -77,13 +82,14 @@ impl FailedDial {
 }
 
 impl Node {
-    pub(super) fn new(name: String, kind: NodeKind) -> Self {
+    pub(super) fn new(name: String, kind: NodeKind, class: Class) -> Self {
         Self {
             name,
             kind,
             state: State::Dialling { failed: None },
             status: NodeStatus::default(),
             lives: Lives::default(),
+            class,
             listed: None,
             jobs: 0,
             run_time_ns: 0,
@@ -91,9 +97,15 @@ impl Node {
     }
 
     /// A session without any past began.
-    pub(super) fn begin(&mut self, now: Moment, welcome: &Welcome, version: Version) {
+    pub(super) fn begin(
+        &mut self,
+        now: Moment,
+        welcome: &Welcome,
+        version: Version,
+        offered: &BTreeSet<ProgramId>,
+    ) {
         self.lives.seen(now, welcome.node);
-        self.state = State::InSession(Session::new(now, welcome, version));
+        self.state = State::InSession(Session::new(now, welcome, version, offered));
         self.take_in(welcome);
     }
 
@@ -133,16 +145,19 @@ impl Node {
         self.connected().is_some()
     }
 
-    /// Whether it is connected and runs this program, be it full or not.
-    pub(super) fn may_take_work(&self) -> bool {
-        self.connected().is_some_and(|(session, _)| session.program_refused.is_none())
-            && self.status.slots > 0
-            && !self.status.draining
+    /// Whether it is connected and has slots for whoever may use them.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_connected() && self.status.slots > 0 && !self.status.draining
+    }
+
+    /// Whether it is connected and runs this program, or may soon, be it full or not.
+    pub(super) fn may_run(&self, program: ProgramId) -> bool {
+        self.is_open() && self.session().is_some_and(|session| session.may_run(program))
     }
 
     /// Whether it takes work now, or will as soon as it has room.
     pub(super) fn will_take_work(&self) -> bool {
-        self.may_take_work()
+        self.is_open()
             && self.session().is_some_and(|session| session.window() > 0)
             && self.lives.resting_until().is_none()
     }

@@ -4,15 +4,13 @@
 
 use std::time::Duration;
 
-use pp_protocol::{
-    AttemptId, Ended, FromNode, JobId, Moment, Outcome, Payload, ProgramRefusal, Role, ToNode,
-};
+use pp_protocol::{AttemptId, Ended, FromNode, JobId, Moment, Outcome, Payload, Role, ToNode};
 
 use super::job::{Job, Location, Owner};
 use super::links::REFUSED_REDIAL;
 use super::nodes::{FailedDial, Node, State};
 use super::session::{Link, Session};
-use super::{Action, Core, Failure, JobOutcome, NodeKey, NodeKind, Report, Resolution};
+use super::{Action, Core, JobOutcome, NodeKey, Report, Resolution};
 
 /// Waiting time before a node that left by itself is dialled again.
 const GOODBYE_REDIAL: Duration = Duration::from_secs(1);
@@ -73,7 +71,7 @@ impl<T> Core<T> {
                 actions.push(Action::Report(Report::Printed(key, lines)));
             }
             FromNode::ProgramNeeded(digest) => actions.push(Action::SendProgram(key, digest)),
-            FromNode::ProgramRefused(_, refusal) => self.program_refused(key, &refusal, actions),
+            FromNode::Program(program, status) => self.program_told(key, program, status, actions),
             FromNode::Ping(number) => actions.push(Action::Send(key, ToNode::Pong(number))),
             FromNode::Goodbye(reason) => {
                 actions.push(Action::Close(key));
@@ -187,19 +185,6 @@ impl<T> Core<T> {
         };
         if let Some(job) = self.take_out(id.job) {
             self.resolve(id.job, job, outcome, Some(key), Duration::from_nanos(run_time_ns), actions);
-        }
-    }
-
-    fn program_refused(&mut self, key: NodeKey, refusal: &ProgramRefusal, actions: &mut Vec<Action<T>>) {
-        let Some(node) = self.nodes.get_mut(&key) else { return };
-        let reason = refusal.to_string();
-        if let Some(session) = node.session_mut() {
-            session.program_refused = Some(reason.clone());
-        }
-        actions.push(Action::Report(Report::NodeRefused(key, reason.clone())));
-        // What does not start where it came from starts nowhere.
-        if node.kind == NodeKind::Local && matches!(refusal, ProgramRefusal::DoesNotStart { .. }) {
-            self.unrunnable = Some(Failure { attempt: 0, node: node.name.clone(), reason });
         }
     }
 }

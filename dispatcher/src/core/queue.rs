@@ -1,17 +1,29 @@
 //! The queue of jobs that wait for a node: by priority, and within one in the order of submission; jobs that come back go in
 //! front.
+//!
+//! Each program has a line of its own, since not every node runs every program. Of lines whose first jobs are of the same
+//! priority, each has its turn.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
-use pp_protocol::JobId;
+use pp_protocol::{JobId, ProgramId};
 
 /// Limit on returned jobs that should go elsewhere, and are passed over in the search for one that need not.
 const PASSED_OVER: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
+    /// One for each program of which a job ever waited; few, so that they are looked through.
+    lines: Vec<(ProgramId, Line)>,
+    /// Rises with every turn that a line had.
+    turn: u64,
+}
+
+/// What waits of one program.
+#[derive(Debug, Default)]
+pub(super) struct Line {
     /// Jobs of the usual priority, which is 0.
     usual: Lane,
     /// Jobs of other priorities.
@@ -19,6 +31,8 @@ pub(super) struct Queue {
     patient: BTreeMap<Reverse<i32>, Lane>,
     /// Jobs in all lanes, without those that were cancelled while they waited.
     waiting: usize,
+    /// When it last had its turn.
+    last_turn: u64,
 }
 
 #[derive(Debug, Default)]
@@ -30,18 +44,74 @@ struct Lane {
 }
 
 impl Queue {
-    /// Number of jobs.
+    /// Number of jobs that wait.
     pub(super) fn len(&self) -> usize {
-        self.waiting
+        self.lines.iter().map(|(_, line)| line.waiting).sum()
     }
 
     /// Jobs in no particular order, among them those that were cancelled.
     pub(super) fn iter(&self) -> impl Iterator<Item = JobId> {
-        let lanes = self.urgent.values().chain(self.patient.values()).chain([&self.usual]);
+        let lanes = self
+            .lines
+            .iter()
+            .flat_map(|(_, line)| line.urgent.values().chain(line.patient.values()).chain([&line.usual]));
         lanes.flat_map(|lane| lane.again.iter().chain(&lane.fresh)).copied()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.iter().all(|(_, line)| line.waiting == 0)
+    }
+
+    /// Number of jobs of a program that wait.
+    pub(super) fn len_of(&self, program: ProgramId) -> usize {
+        let line = self.lines.iter().find(|(known, _)| *known == program);
+        line.map_or(0, |(_, line)| line.waiting)
+    }
+
+    /// What waits of a program.
+    #[inline]
+    pub(super) fn line(&mut self, program: ProgramId) -> &mut Line {
+        let known = self.lines.iter().position(|(known, _)| *known == program);
+        let place = known.unwrap_or_else(|| {
+            self.lines.push((program, Line::default()));
+            self.lines.len() - 1
+        });
+        &mut self.lines[place].1
+    }
+
+    /// The programs of which jobs wait.
+    pub(super) fn programs(&self) -> impl Iterator<Item = ProgramId> {
+        self.lines.iter().filter(|(_, line)| line.waiting > 0).map(|(program, _)| *program)
+    }
+
+    /// The program whose turn it is, of those for which `taker` finds one; with that.
+    #[inline]
+    pub(super) fn next_program<K>(
+        &self,
+        mut taker: impl FnMut(ProgramId) -> Option<K>,
+    ) -> Option<(ProgramId, K)> {
+        let mut waiting = self.lines.iter().filter(|(_, line)| line.waiting > 0);
+        let (program, _) = waiting.next()?;
+        if waiting.next().is_none() {
+            return Some((*program, taker(*program)?));
+        }
+        let waiting = self.lines.iter().filter(|(_, line)| line.waiting > 0);
+        let taken = waiting.filter_map(|(program, line)| Some((line, *program, taker(*program)?)));
+        let next = taken.min_by_key(|(line, ..)| (Reverse(line.top_priority()), line.last_turn));
+        next.map(|(_, program, taker)| (program, taker))
+    }
+
+    /// The program has its turn.
+    pub(super) fn takes_turn(&mut self, program: ProgramId) {
+        self.turn += 1;
+        let turn = self.turn;
+        self.line(program).last_turn = turn;
+    }
+}
+
+impl Line {
     /// Adds a job behind all others of its priority.
+    #[inline]
     pub(super) fn push(&mut self, priority: i32, job: JobId) {
         self.waiting += 1;
         self.lane(priority).fresh.push_back(job);
@@ -53,6 +123,14 @@ impl Queue {
         self.lane(priority).again.push_front(job);
     }
 
+    /// A job that was in the queue is gone; its entry is dropped when its turn comes, or with all others.
+    pub(super) fn forget_one(&mut self) {
+        self.waiting -= 1;
+        if self.waiting == 0 {
+            *self = Self { last_turn: self.last_turn, ..Self::default() };
+        }
+    }
+
     fn lane(&mut self, priority: i32) -> &mut Lane {
         match priority {
             0 => &mut self.usual,
@@ -61,12 +139,12 @@ impl Queue {
         }
     }
 
-    /// A job that was in the queue is gone; its entry is dropped when its turn comes, or with all others.
-    pub(super) fn forget_one(&mut self) {
-        self.waiting -= 1;
-        if self.waiting == 0 {
-            *self = Self::default();
-        }
+    /// The priority of what is first, or was until it was cancelled.
+    fn top_priority(&self) -> i32 {
+        let first =
+            |lanes: &BTreeMap<Reverse<i32>, Lane>| lanes.first_key_value().map(|(priority, _)| priority.0);
+        first(&self.urgent)
+            .unwrap_or_else(|| if self.usual.is_empty() { first(&self.patient).unwrap_or(0) } else { 0 })
     }
 
     /// Takes the first job that `verdict` accepts, if none that is to wait is before it.
@@ -103,8 +181,7 @@ type Search = ControlFlow<Option<JobId>>;
 fn take_from(lanes: &mut BTreeMap<Reverse<i32>, Lane>, verdict: &mut impl FnMut(JobId) -> Verdict) -> Search {
     let search = lanes.values_mut().try_for_each(|lane| lane.take(verdict));
     while let Some(lane) = lanes.first_entry()
-        && lane.get().again.is_empty()
-        && lane.get().fresh.is_empty()
+        && lane.get().is_empty()
     {
         lane.remove();
     }
@@ -112,6 +189,10 @@ fn take_from(lanes: &mut BTreeMap<Reverse<i32>, Lane>, verdict: &mut impl FnMut(
 }
 
 impl Lane {
+    fn is_empty(&self) -> bool {
+        self.again.is_empty() && self.fresh.is_empty()
+    }
+
     fn take(&mut self, verdict: &mut impl FnMut(JobId) -> Verdict) -> Search {
         let mut index = 0;
         while index < PASSED_OVER {
@@ -142,6 +223,9 @@ impl Lane {
 mod tests {
     use super::*;
 
+    const A: ProgramId = ProgramId::FIRST;
+    const B: ProgramId = ProgramId(2);
+
     fn job(place: u32) -> JobId {
         JobId::new(place, 0)
     }
@@ -149,39 +233,61 @@ mod tests {
     #[test]
     fn higher_priority_goes_first_and_what_comes_back_goes_in_front() {
         let mut queue = Queue::default();
-        queue.push(0, job(1));
-        queue.push(0, job(2));
-        queue.push(5, job(3));
-        queue.push(-5, job(5));
-        queue.push(7, job(6));
-        queue.push(-4, job(7));
-        queue.push_front(0, job(4));
-        let order: Vec<_> = std::iter::from_fn(|| queue.take(|_| Verdict::Take)).collect();
+        queue.line(A).push(0, job(1));
+        queue.line(A).push(0, job(2));
+        queue.line(A).push(5, job(3));
+        queue.line(A).push(-5, job(5));
+        queue.line(A).push(7, job(6));
+        queue.line(A).push(-4, job(7));
+        queue.line(A).push_front(0, job(4));
+        let order: Vec<_> = std::iter::from_fn(|| queue.line(A).take(|_| Verdict::Take)).collect();
         assert_eq!(order, [6, 3, 4, 1, 2, 7, 5].map(job));
         assert_eq!(queue.len(), 0);
-        assert!(queue.urgent.is_empty() && queue.patient.is_empty());
+        let line = &queue.lines[0].1;
+        assert!(line.urgent.is_empty() && line.patient.is_empty());
     }
 
     #[test]
     fn a_job_left_for_another_node_keeps_its_turn() {
         let mut queue = Queue::default();
-        queue.push_front(0, job(1));
-        queue.push(0, job(2));
+        queue.line(A).push_front(0, job(1));
+        queue.line(A).push(0, job(2));
         let avoid_one = |id| if id == job(1) { Verdict::Leave } else { Verdict::Take };
-        assert_eq!(queue.take(avoid_one), Some(job(2)));
-        assert_eq!(queue.take(avoid_one), None);
-        assert_eq!(queue.take(|_| Verdict::Take), Some(job(1)));
+        assert_eq!(queue.line(A).take(avoid_one), Some(job(2)));
+        assert_eq!(queue.line(A).take(avoid_one), None);
+        assert_eq!(queue.line(A).take(|_| Verdict::Take), Some(job(1)));
     }
 
     #[test]
     fn nothing_is_taken_from_behind_a_job_that_is_to_wait() {
         let mut queue = Queue::default();
-        queue.push(0, job(1));
-        queue.push(0, job(2));
-        queue.push(-1, job(3));
+        queue.line(A).push(0, job(1));
+        queue.line(A).push(0, job(2));
+        queue.line(A).push(-1, job(3));
         let one_waits = |id| if id == job(1) { Verdict::Wait } else { Verdict::Take };
-        assert_eq!((queue.take(one_waits), queue.len()), (None, 3));
-        let order: Vec<_> = std::iter::from_fn(|| queue.take(|_| Verdict::Take)).collect();
+        assert_eq!((queue.line(A).take(one_waits), queue.len()), (None, 3));
+        let order: Vec<_> = std::iter::from_fn(|| queue.line(A).take(|_| Verdict::Take)).collect();
         assert_eq!(order, [1, 2, 3].map(job));
+    }
+
+    #[test]
+    fn programs_take_turns_unless_one_is_more_urgent() {
+        let mut queue = Queue::default();
+        (0..2).for_each(|place| queue.line(A).push(0, job(place)));
+        (2..4).for_each(|place| queue.line(B).push(0, job(place)));
+        queue.line(B).push(1, job(4));
+        queue.line(B).push(-1, job(5));
+        let order: Vec<_> = std::iter::from_fn(|| {
+            let (program, ()) = queue.next_program(|_| Some(()))?;
+            queue.takes_turn(program);
+            queue.line(program).take(|_| Verdict::Take)
+        })
+        .collect();
+        assert_eq!(order, [4, 0, 2, 1, 3, 5].map(job));
+        queue.line(A).push(0, job(6));
+        let only_b = |program| (program == B).then_some(());
+        assert_eq!((queue.next_program(only_b), queue.len_of(A)), (None, 1));
+        queue.line(A).forget_one();
+        assert_eq!((queue.next_program(|_| Some(())), queue.len()), (None, 0));
     }
 }

@@ -9,11 +9,7 @@ use pp_protocol::limits::LIST_ITEMS;
 use pp_protocol::{AttemptId, JobId, ToNode};
 
 use super::job::{Copying, Job, Owner};
-use super::queue::Verdict;
 use super::{Action, Core, JobOutcome, NodeKey, Resolution};
-
-/// Jobs that fail in one turn where none can run.
-const FAILED_AT_ONCE: usize = 8_192;
 
 impl<T> Core<T> {
     /// Tells whoever is to be told how this job ended, which was at no node any more.
@@ -86,33 +82,6 @@ impl<T> Core<T> {
                 self.send_if_connected(node, ToNode::Cancel(some.to_vec()), actions);
             }
         }
-    }
-
-    /// Once it is known that no node will ever run this program, waiting would be for ever. So many jobs fail at once; the
-    /// next tick is due at once while there are more.
-    pub(super) fn fail_if_unrunnable(&mut self, actions: &mut Vec<Action<T>>) {
-        let Some(failure) = self.unrunnable.clone() else { return };
-        for _ in 0..FAILED_AT_ONCE {
-            let Some((id, job)) = self.pop_waiting() else { return };
-            let outcome = JobOutcome::Lost(vec![failure.clone()]);
-            self.resolve(id, job, outcome, None, Duration::ZERO, actions);
-        }
-    }
-
-    /// Whether jobs wait, be it for a node or for their time.
-    pub(super) fn any_waits(&self) -> bool {
-        self.queue.len() > 0 || self.delays.len() > 0
-    }
-
-    /// Forgets the first job that waits.
-    fn pop_waiting(&mut self) -> Option<(JobId, Job<T>)> {
-        let jobs = &self.jobs;
-        let queued = self.queue.take(|id| match jobs.find(id) {
-            Some(job) if job.is_queued() => Verdict::Take,
-            _ => Verdict::Drop,
-        });
-        let id = queued.or_else(|| self.delays.pop())?;
-        self.jobs.remove(id).map(|job| (id, job))
     }
 
     /// Every handle resolves, every node is told.

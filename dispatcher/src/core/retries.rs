@@ -23,9 +23,9 @@ impl<T> Core<T> {
             self.take_out(id);
             return false;
         }
-        let priority = job.priority();
+        let (program, priority) = (job.program(), job.priority());
         self.leave_node(id);
-        self.queue.push_front(priority, id);
+        self.queue.line(program).push_front(priority, id);
         true
     }
 
@@ -49,7 +49,7 @@ impl<T> Core<T> {
         let job = self.jobs.remove(id)?;
         match job.location {
             Location::Delayed { until, number } => self.delays.remove(until, number),
-            Location::Queued => self.queue.forget_one(),
+            Location::Queued => self.queue.line(job.program()).forget_one(),
             Location::AtNode { node, position, .. } => {
                 if let Copying::Candidate { sent } = job.copying() {
                     self.copyable.remove(&(sent, id));

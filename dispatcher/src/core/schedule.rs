@@ -4,9 +4,10 @@
 //! that is least loaded for its size. When the queue is empty and slots idle, attempts that wait at a busy node are asked
 //! back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pp_protocol::{Moment, ToNode};
+use pp_protocol::{Moment, ProgramId, ToNode};
 
 use super::job::Copying;
 use super::nodes::{Node, State};
@@ -27,32 +28,42 @@ const RECALL_EVERY: Duration = Duration::from_millis(1);
 impl<T> Core<T> {
     pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
         let mut passed_over = Vec::new();
-        while self.queue.len() > 0 && passed_over.len() < PASSED_OVER {
-            let Some((_, key)) = self.takers.first().copied() else { break };
-            if !self.send_work(now, key, actions) {
+        while passed_over.len() < PASSED_OVER
+            && let Some((program, key)) =
+                self.queue.next_program(|program| self.takers.first(program, &passed_over))
+        {
+            if self.send_work(now, key, program, actions) {
+                self.queue.takes_turn(program);
+            } else {
                 // All that waits is to go elsewhere, or what is first has too large arguments.
-                if let Some(taker) = self.takers.pop_first() {
-                    passed_over.push(taker);
-                }
+                passed_over.push(key);
             }
         }
-        self.takers.extend(passed_over);
         (self.recall_due, self.copy_due) = (None, None);
-        if self.queue.len() == 0 {
+        let is_wanted = |program| self.takers.first(program, &[]).is_some();
+        if self.queue.is_empty() || !self.queue.programs().any(is_wanted) {
             self.recall(now, actions);
             self.copy_stragglers(now, actions);
         }
     }
 
-    /// Sends a node some of the queue. False if there is nothing for it.
-    fn send_work(&mut self, now: Moment, key: NodeKey, actions: &mut Vec<Action<T>>) -> bool {
-        let elsewhere = self.nodes.iter().any(|(other, node)| *other != key && node.will_take_work());
-        let most = self.share(key);
-        let mut attempts = Vec::with_capacity(most.min(self.queue.len()));
+    /// Sends a node some of what waits of a program. False if there is nothing for it.
+    fn send_work(
+        &mut self,
+        now: Moment,
+        key: NodeKey,
+        program: ProgramId,
+        actions: &mut Vec<Action<T>>,
+    ) -> bool {
+        let will_run = |node: &Node| node.will_take_work() && self.takers.runs(node.class, program);
+        let elsewhere = self.nodes.iter().any(|(other, node)| *other != key && will_run(node));
+        let most = self.share(key, program);
+        let mut attempts = Vec::with_capacity(most.min(self.queue.len_of(program)));
         let Some(Node { state: State::InSession(session), status, .. }) = self.nodes.get_mut(&key) else {
             return false;
         };
         session.before_work(now);
+        let line = self.queue.line(program);
         // Jobs of one function follow each other: how many the node may have of it is found out once.
         let mut function = session.run_times.last();
         let mut window = function.map_or(0, |function| session.window_for(function, status.slots));
@@ -61,7 +72,7 @@ impl<T> Core<T> {
                 function = None;
             }
             let (jobs, it, mut other) = (&self.jobs, &*session, None);
-            let taken = self.queue.take(|id| match jobs.find(id) {
+            let taken = line.take(|id| match jobs.find(id) {
                 Some(job) if !job.is_queued() => Verdict::Drop,
                 Some(job) if elsewhere && job.avoids(key) => Verdict::Leave,
                 Some(job) if function != Some(job.function) => {
@@ -98,22 +109,22 @@ impl<T> Core<T> {
     }
 
     /// Number of attempts that the least loaded node gets before the others are looked at again.
-    fn share(&self, key: NodeKey) -> usize {
+    fn share(&self, key: NodeKey, program: ProgramId) -> usize {
         let Some(node) = self.nodes.get(&key) else { return 0 };
         let Some(session) = node.session() else { return 0 };
         let (slots, room) = (node.status.slots as usize, session.room());
+        let takers = self.takers.count(program).max(1);
         match slots.checked_sub(session.attempts().len()) {
-            _ if self.takers.len() == 1 => room,
+            _ if takers == 1 => room,
             // Few jobs are spread over the nodes instead of filling one.
-            Some(free @ 1..) => free.min(room).min(self.queue.len().div_ceil(self.takers.len())),
+            Some(free @ 1..) => free.min(room).min(self.queue.len_of(program).div_ceil(takers)),
             _ => (room / 8).max(slots).min(room),
         }
     }
 
     /// Asks back attempts that wait at the node with the longest backlog, as many as could start elsewhere now.
     fn recall(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
-        let nobody_idles = self.takers.first().is_none_or(|(load, _)| *load >= 256);
-        if nobody_idles || self.overfull.is_empty() {
+        if self.overfull.is_empty() || !self.takers.any_idle() {
             return;
         }
         if self.overfull.len() > OVERFULL_AT_ONCE {
@@ -134,22 +145,26 @@ impl<T> Core<T> {
         });
         let Some((key, _, excess)) = candidates.max_by_key(|(_, backlog, _)| *backlog) else { return };
         let wanted = excess.div_ceil(2);
-        let idle_nodes = self.takers.range(..(256, NodeKey(0))).filter_map(|(_, key)| self.nodes.get(key));
-        let mut count = 0;
-        for idle in idle_nodes {
-            let attempts = idle.session().map_or(0, |session| session.attempts().len());
-            count += (idle.status.slots as usize).saturating_sub(attempts);
+        let (mut count, mut runs) = (0, BTreeSet::new());
+        for (idle, programs) in self.takers.idle() {
+            let Some(node) = self.nodes.get(&idle) else { continue };
+            let attempts = node.session().map_or(0, |session| session.attempts().len());
+            count += (node.status.slots as usize).saturating_sub(attempts);
+            runs.extend(programs.iter().copied());
             if count >= wanted {
                 count = wanted;
                 break;
             }
         }
-        let attempts = self.attempts_at(key);
-        let youngest = attempts[attempts.len() - count..].to_vec();
+        let mut attempts = self.attempts_at(key);
+        attempts.retain(|id| self.jobs.find(id.job).is_some_and(|job| runs.contains(&job.program())));
+        let youngest = attempts.split_off(attempts.len().saturating_sub(count));
         if let Some(connection) = self.nodes.get_mut(&key).and_then(Node::connection_mut) {
             connection.recalled_at = Some(now);
         }
-        actions.push(Action::Send(key, ToNode::Recall(youngest)));
+        if !youngest.is_empty() {
+            actions.push(Action::Send(key, ToNode::Recall(youngest)));
+        }
     }
 
     /// Lists a node under its load if it takes work, and under nothing if it does not.
@@ -157,11 +172,13 @@ impl<T> Core<T> {
         let Some(node) = self.nodes.get_mut(&key) else { return };
         let load = node.takes_at_load();
         if load != node.listed {
-            if let Some(old) = node.listed.take() {
-                self.takers.remove(&(old, key));
+            if let Some(old) = node.listed {
+                self.takers.remove(node.class, (old, key));
             }
             node.listed = load;
-            self.takers.extend(load.map(|load| (load, key)));
+            if let Some(load) = load {
+                self.takers.insert(node.class, (load, key));
+            }
         }
         if node.is_overfull() {
             self.overfull.insert(key);

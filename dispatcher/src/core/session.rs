@@ -9,12 +9,13 @@
 //!    └── silent for 5 s, goodbye            └── refused, restarted, 5 s       ──> lost
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pp_protocol::limits::OUTPUT_BYTES_TOLD;
+use pp_protocol::limits::{OUTPUT_BYTES_TOLD, PROGRAMS};
 use pp_protocol::{
-    Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, OutputLine, RunTimes, Version, Welcome,
+    Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, OutputLine, ProgramId, ProgramStatus,
+    RunTimes, Version, Welcome,
 };
 
 use super::NodeKey;
@@ -42,8 +43,8 @@ pub(super) struct Session {
     window: u32,
     /// Mean run time when it granted that, in nanoseconds, if any attempt had ended.
     granted_for: Option<u64>,
-    /// Reason why the node does not run this program.
-    pub(super) program_refused: Option<String>,
+    /// What the node said of the programs that it was offered.
+    programs: BTreeMap<ProgramId, ProgramStatus>,
     /// Places of the jobs with an attempt at the node, in no order.
     attempts: Vec<u32>,
     /// Size of their arguments, as far as they are large.
@@ -89,13 +90,19 @@ pub(super) struct Connection {
 }
 
 impl Session {
-    pub(super) fn new(now: Moment, welcome: &Welcome, version: Version) -> Self {
+    /// One in which these programs are offered.
+    pub(super) fn new(
+        now: Moment,
+        welcome: &Welcome,
+        version: Version,
+        offered: &BTreeSet<ProgramId>,
+    ) -> Self {
         Self {
             with: welcome.node,
             link: Link::Up(Connection::new(now, version)),
             window: welcome.window,
             granted_for: None,
-            program_refused: None,
+            programs: offered.iter().map(|program| (*program, ProgramStatus::Preparing)).collect(),
             attempts: Vec::new(),
             args: ArgsBytes::default(),
             sent: 0,
@@ -123,6 +130,38 @@ impl Session {
             Link::Up(connection) => Some(connection),
             Link::Broken { .. } => None,
         }
+    }
+
+    /// What the node said of the programs that it was offered, and of its own functions if there is something to say.
+    pub(super) fn programs(&self) -> &BTreeMap<ProgramId, ProgramStatus> {
+        &self.programs
+    }
+
+    /// The node told what has become of a program. Yields what it told before.
+    pub(super) fn learn_status(
+        &mut self,
+        program: ProgramId,
+        status: ProgramStatus,
+    ) -> Option<ProgramStatus> {
+        // It tells of what it was offered, and of no more.
+        if self.programs.len() > PROGRAMS {
+            return None;
+        }
+        self.programs.insert(program, status)
+    }
+
+    /// Whether attempts may name the program now, or may soon.
+    pub(super) fn may_run(&self, program: ProgramId) -> bool {
+        !matches!(self.programs.get(&program), Some(ProgramStatus::Refused(_)))
+    }
+
+    /// The programs that attempts may name now.
+    pub(super) fn runs(&self) -> BTreeSet<ProgramId> {
+        let built_in = Some(ProgramId::BUILT_IN).filter(|program| !self.programs.contains_key(program));
+        let told = self.programs.iter().filter(|(_, status)| {
+            matches!(status, ProgramStatus::Ready | ProgramStatus::Troubled { retried: true, .. })
+        });
+        told.map(|(program, _)| *program).chain(built_in).collect()
     }
 
     /// Attempts without outcome that the node takes.

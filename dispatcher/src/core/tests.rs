@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use pp_protocol::limits::OUTPUT_BYTES_TOLD;
 use pp_protocol::{
-    Attempt, AttemptId, Death, Digest, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus,
-    Outcome, OutputLine, Panic, Payload, ProgramRefusal, Refusal, Resume, SessionId, Stream, Target, ToNode,
-    Version, Welcome, WorkerDeath,
+    Attempt, AttemptId, Death, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus, Outcome,
+    OutputLine, Panic, Payload, ProgramId, ProgramRefusal, ProgramStatus, Refusal, Resume, SessionId, Stream,
+    Target, ToNode, Version, Welcome, WorkerDeath,
 };
 
 use super::{
@@ -19,6 +19,8 @@ use super::{
 };
 
 const FUNCTION: FunctionId = FunctionId(7);
+/// Nodes run their own functions from the beginning.
+const PROGRAM: ProgramId = ProgramId::BUILT_IN;
 const ARGS_BYTES: usize = 1;
 const A: NodeKey = NodeKey(1);
 const B: NodeKey = NodeKey(2);
@@ -110,6 +112,7 @@ impl Dispatcher {
 fn new_job(number: u32) -> NewJob<Number> {
     NewJob {
         ticket: Number(number),
+        program: PROGRAM,
         function: FUNCTION,
         args: Payload::from(vec![number as u8]),
         options: None,
@@ -140,6 +143,7 @@ fn id(job: u32, number: u32) -> AttemptId {
 fn attempt(job: u32, number: u32) -> Attempt {
     Attempt {
         id: id(job, number),
+        program: PROGRAM,
         function: FUNCTION,
         time_limit_ns: 0,
         args: Payload::from(vec![job as u8]),
@@ -662,7 +666,7 @@ fn a_refusal_is_shown_and_tried_again_without_haste() {
     let refused = dispatcher.on(Event::DialFailed(A, DialFailure::Refused("the secrets differ".into())));
     assert_eq!(refused, [Action::Report(Report::NodeRefused(A, "the secrets differ".into()))]);
     let view = dispatcher.core.nodes().next().expect("the node is listed");
-    assert_eq!((view.state, view.reason), (NodeState::Refused, Some("the secrets differ")));
+    assert_eq!((view.state, view.reason.as_deref()), (NodeState::Refused, Some("the secrets differ")));
     assert_eq!(dispatcher.find(A), [], "further word of it is no reason to dial");
     assert_eq!(dispatcher.pass(Duration::from_secs(6)), [Action::Dial(A, None)]);
 }
@@ -867,7 +871,8 @@ fn jobs_that_can_run_nowhere_fail_some_at_a_time_until_none_is_left() {
     dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 0, 0)), Version::V1));
     dispatcher.submit(20_000);
     let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: Vec::new() };
-    let first = dispatcher.on(Event::Received(A, vec![FromNode::ProgramRefused(Digest([0; 32]), refusal)]));
+    let first =
+        dispatcher.on(Event::Received(A, vec![FromNode::Program(PROGRAM, ProgramStatus::Refused(refusal))]));
     assert!(first.len() < 10_000, "nobody else waits for all of them");
     let mut turns = 1;
     while dispatcher.core.unresolved() > 0 {
@@ -941,7 +946,7 @@ fn a_program_that_does_not_start_at_home_starts_nowhere() {
     dispatcher.submit(1);
     let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: Vec::new() };
     let reason = refusal.to_string();
-    dispatcher.on(Event::Received(A, vec![FromNode::ProgramRefused(Digest([0; 32]), refusal)]));
+    dispatcher.on(Event::Received(A, vec![FromNode::Program(PROGRAM, ProgramStatus::Refused(refusal))]));
     let failure = Failure { attempt: 0, node: "local".into(), reason };
     assert_eq!(
         dispatcher.outcomes(A, 0, vec![ended(0, 1, Ended::Returned)]),
@@ -981,4 +986,112 @@ fn shutting_down_resolves_everything_and_says_goodbye() {
     let cancelled = |job, node| resolve(job, node, 0, JobOutcome::Cancelled);
     assert_eq!(actions, [Action::Send(A, ToNode::Goodbye), cancelled(0, Some(A)), cancelled(1, None)]);
     assert_eq!(dispatcher.core.unresolved(), 0);
+}
+
+const FIRST: ProgramId = ProgramId::FIRST;
+const SECOND: ProgramId = ProgramId(2);
+
+impl Dispatcher {
+    fn told(&mut self, node: NodeKey, program: ProgramId, status: ProgramStatus) -> Vec<Action<Number>> {
+        self.on(Event::Received(node, vec![FromNode::Program(program, status)]))
+    }
+
+    fn submit_of(&mut self, programs: &[ProgramId]) -> Vec<Action<Number>> {
+        let numbered = (self.submitted..).zip(programs);
+        let jobs = numbered.map(|(n, program)| NewJob { program: *program, ..new_job(n) }).collect();
+        self.submitted += programs.len() as u32;
+        self.on(Event::Submit(jobs))
+    }
+}
+
+/// The programs of what a node is sent, in order.
+fn sent_to(node: NodeKey, actions: &[Action<Number>]) -> Vec<ProgramId> {
+    let run = actions.iter().filter_map(|action| match action {
+        Action::Send(key, ToNode::Run(attempts)) if *key == node => Some(attempts),
+        _ => None,
+    });
+    run.flatten().map(|attempt| attempt.program).collect()
+}
+
+fn refused() -> ProgramStatus {
+    ProgramStatus::Refused(ProgramRefusal::NotStored("the disk is full".into()))
+}
+
+#[test]
+fn a_node_runs_the_programs_it_can_and_others_run_the_rest() {
+    let mut dispatcher = Dispatcher::new();
+    for node in [A, B] {
+        dispatcher.connect(node, 2, 8);
+        dispatcher.told(node, FIRST, ProgramStatus::Ready);
+    }
+    let told = dispatcher.told(A, SECOND, refused());
+    assert!(matches!(told[..], [Action::Report(Report::ProgramRefused(A, SECOND, _))]), "{told:?}");
+    assert_eq!(dispatcher.told(A, SECOND, refused()), [], "it is no news");
+    assert_eq!(dispatcher.state(A), NodeState::Connected, "it runs the other one");
+    assert_eq!(dispatcher.submit_of(&[SECOND]), [], "the other node has not got it yet");
+    let sent = dispatcher.submit_of(&[FIRST, ProgramId::BUILT_IN]);
+    assert_eq!([A, B].map(|node| sent_to(node, &sent).len()), [1, 1], "{sent:?}");
+    let sent = dispatcher.told(B, SECOND, ProgramStatus::Ready);
+    assert_eq!(sent_to(B, &sent), [SECOND]);
+    let sent = dispatcher.submit_of(&[SECOND; 4]);
+    assert_eq!((sent_to(A, &sent), sent_to(B, &sent)), (vec![], vec![SECOND; 4]));
+}
+
+#[test]
+fn programs_take_turns_however_many_jobs_of_one_of_them_wait() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.submit_of(&[FIRST; 100]);
+    dispatcher.submit_of(&[SECOND; 2]);
+    dispatcher.connect(A, 2, 2);
+    dispatcher.told(A, FIRST, ProgramStatus::Ready);
+    dispatcher.told(A, SECOND, ProgramStatus::Ready);
+    let mut order = Vec::new();
+    for n in 0..3 {
+        let sent = dispatcher.outcomes(A, n, vec![ended(n as u32, 1, Ended::Succeeded(Payload::default()))]);
+        order.extend(sent_to(A, &sent));
+    }
+    assert_eq!(order, [SECOND, FIRST, SECOND]);
+}
+
+#[test]
+fn a_program_in_trouble_is_sent_elsewhere_until_its_time_comes() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 2, 8);
+    dispatcher.told(A, FIRST, ProgramStatus::Ready);
+    let troubled = |retried| ProgramStatus::Troubled { reason: "no memory".into(), retried };
+    let told = dispatcher.told(A, FIRST, troubled(false));
+    assert_eq!(told, [Action::Report(Report::NodeTroubled(A, "no memory".into()))]);
+    assert_eq!(dispatcher.state(A), NodeState::Preparing);
+    assert_eq!(dispatcher.submit_of(&[FIRST]), []);
+    let sent = dispatcher.told(A, FIRST, troubled(true));
+    assert_eq!((sent.len(), sent_to(A, &sent)), (1, vec![FIRST]), "one more try, and no news of it");
+}
+
+#[test]
+fn what_waits_at_a_busy_node_is_asked_back_only_for_one_that_runs_it() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 64);
+    dispatcher.told(A, FIRST, ProgramStatus::Ready);
+    dispatcher.submit_of(&[FIRST; 8]);
+    dispatcher.connect(B, 1, 64);
+    let asked = dispatcher.pass(Duration::from_millis(900));
+    assert!(!asked.iter().any(|action| matches!(action, Action::Send(_, ToNode::Recall(_)))), "{asked:?}");
+    let asked = dispatcher.told(B, FIRST, ProgramStatus::Ready);
+    assert!(matches!(&asked[..], [Action::Send(A, ToNode::Recall(ids))] if ids.len() == 1), "{asked:?}");
+}
+
+#[test]
+fn jobs_of_a_program_that_no_node_runs_are_told_as_stalled_whatever_else_runs() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.told(A, FIRST, ProgramStatus::Ready);
+    dispatcher.told(A, SECOND, refused());
+    dispatcher.submit_of(&[FIRST, SECOND, SECOND]);
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        told.extend(dispatcher.pass(Duration::from_secs(1)));
+        dispatcher.on(Event::Received(A, Vec::new()));
+    }
+    let stalled = |action: &Action<Number>| matches!(action, Action::Report(Report::Stalled(2)));
+    assert_eq!(told.iter().filter(|action| stalled(action)).count(), 1, "{told:?}");
 }

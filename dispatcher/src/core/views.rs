@@ -1,8 +1,9 @@
 //! Views of nodes and jobs, for people and programs.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use pp_protocol::{JobId, Moment, NodeStatus};
+use pp_protocol::{JobId, Moment, NodeStatus, ProgramId, ProgramStatus};
 
 use super::job::{Copying, Job, Location, Owner};
 use super::nodes::{Node, NodeKind, State};
@@ -21,7 +22,9 @@ pub struct NodeView<'a> {
     /// State of the connection to it, and whether it is used.
     pub state: NodeState,
     /// Reason why it is not used, if it is not.
-    pub reason: Option<&'a str>,
+    pub reason: Option<Cow<'a, str>>,
+    /// Its word of the programs that it was offered.
+    pub programs: Vec<(ProgramId, &'a ProgramStatus)>,
     /// Its own account of itself, the last one that arrived.
     pub status: &'a NodeStatus,
     /// Attempts at it.
@@ -157,6 +160,7 @@ impl Node {
             kind: self.kind,
             state,
             reason,
+            programs: self.told_programs().collect(),
             status: &self.status,
             attempts: self.session().map_or(0, |session| session.attempts().len()),
             window: self.session().map_or(0, Session::window),
@@ -165,24 +169,38 @@ impl Node {
         }
     }
 
-    fn standing(&self, observed: bool) -> (NodeState, Option<&str>) {
+    /// What the node said of the programs that it was offered.
+    fn told_programs(&self) -> impl Iterator<Item = (ProgramId, &ProgramStatus)> {
+        let programs = self.session().into_iter().flat_map(|session| session.programs());
+        programs.map(|(program, status)| (*program, status))
+    }
+
+    fn standing(&self, observed: bool) -> (NodeState, Option<Cow<'_, str>>) {
         let session = match &self.state {
             State::Dialling { failed: None } => return (NodeState::Connecting, None),
             State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => {
                 let state = if failed.is_refusal() { NodeState::Refused } else { NodeState::Unreachable };
-                return (state, Some(failed.reason()));
+                return (state, Some(Cow::from(failed.reason())));
             }
             State::InSession(session) => session,
         };
-        let refused = session.program_refused.as_deref();
-        let Link::Up(connection) = &session.link else { return (NodeState::Reconnecting, refused) };
-        let state = if refused.is_some() {
+        let offered = || session.programs().iter().filter(|(program, _)| **program != ProgramId::BUILT_IN);
+        let is_refused = |status: &ProgramStatus| matches!(status, ProgramStatus::Refused(_));
+        let is_any_offered = offered().next().is_some();
+        let reason = session.programs().values().find_map(|status| match status {
+            ProgramStatus::Refused(refusal) => Some(refusal.to_string().into()),
+            ProgramStatus::Troubled { reason, .. } => Some(Cow::from(reason)),
+            ProgramStatus::Preparing | ProgramStatus::Ready => None,
+        });
+        let Link::Up(connection) = &session.link else { return (NodeState::Reconnecting, reason) };
+        let runs_none = || !session.runs().into_iter().any(|program| program != ProgramId::BUILT_IN);
+        let state = if is_any_offered && offered().all(|(_, status)| is_refused(status)) {
             NodeState::Refused
         } else if connection.suspect {
             NodeState::Suspect
         } else if self.status.draining {
             NodeState::Draining
-        } else if session.window() == 0 && self.may_take_work() && !observed {
+        } else if !observed && self.is_open() && (session.window() == 0 || is_any_offered && runs_none()) {
             NodeState::Preparing
         } else {
             NodeState::Connected
@@ -191,6 +209,6 @@ impl Node {
             .lives
             .resting_until()
             .map(|_| "it has come and gone again and again; it gets jobs once it has stayed for a while");
-        (state, connection.trouble.as_deref().or(rests).or(refused))
+        (state, connection.trouble.as_deref().or(rests).map(Cow::from).or(reason))
     }
 }

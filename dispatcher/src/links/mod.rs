@@ -20,8 +20,8 @@ use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
 use pp_protocol::socket;
 use pp_protocol::{
-    Digest, FromNode, Hello, NodeId, OutputLine, Payload, Refusal, Resume, Role, SessionId, ToNode, Version,
-    VersionRange, Welcome,
+    Digest, FromNode, Hello, NodeId, OutputLine, Payload, ProgramId, ProgramOffer, Refusal, Resume, Role,
+    SessionId, ToNode, Version, VersionRange, Welcome,
 };
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -372,12 +372,15 @@ impl Dialler {
         resume: Option<Resume>,
         stage: &Arc<AtomicU8>,
     ) -> Result<Greeted, Failed> {
-        let (dialled, programs) = match addresses {
+        let (dialled, offers) = match addresses {
             Addresses::Local => {
                 let (transport, nodes) = connection::in_memory();
                 let version = VersionRange::SPOKEN.newest;
                 self.local.serve(nodes, "this program".into(), role, version);
-                (Dialled { transport, version, address: None }, Vec::new())
+                // It runs in this very program.
+                let own = ProgramOffer { program: ProgramId::FIRST, builds: Vec::new() };
+                let offers = if role == Role::Dispatcher { vec![own] } else { Vec::new() };
+                (Dialled { transport, version, address: None }, offers)
             }
             Addresses::Named(address) => {
                 let all = address.look_up().await.map_err(unreachable)?;
@@ -388,11 +391,10 @@ impl Dialler {
         let hello = Hello {
             session: self.session,
             name: self.name.clone(),
-            programs,
             resume,
             fresh_workers: self.fresh_workers,
         };
-        greet(dialled, hello).await
+        greet(dialled, hello, offers).await
     }
 
     /// Gives an order, and waits until the node has taken it.
@@ -429,7 +431,7 @@ impl Dialler {
         role: Role,
         addresses: Vec<SocketAddr>,
         stage: &Arc<AtomicU8>,
-    ) -> Result<(Dialled, Vec<pp_protocol::ProgramOffer>), DialFailure> {
+    ) -> Result<(Dialled, Vec<ProgramOffer>), DialFailure> {
         let Some(secret) = &self.secret else {
             return Err(DialFailure::Refused(
                 "there is no secret here: copy the node's ~/.config/ppserver/secret to this machine, or set PP_SECRET"
@@ -440,8 +442,9 @@ impl Dialler {
         let offers = if role == Role::Operator {
             Vec::new()
         } else {
-            let offers = tokio::task::spawn_blocking(move || programs.offers()).await.map_err(unreachable)?;
-            offers.map_err(DialFailure::Refused)?
+            let builds = tokio::task::spawn_blocking(move || programs.builds()).await.map_err(unreachable)?;
+            let builds = builds.map_err(DialFailure::Refused)?;
+            vec![ProgramOffer { program: ProgramId::FIRST, builds }]
         };
         let mut dials = JoinSet::new();
         Stage::Connection.is_reached(stage);
@@ -492,8 +495,11 @@ async fn dial_one(
     }
 }
 
-async fn greet(mut dialled: Dialled, hello: Hello) -> Result<Greeted, Failed> {
+async fn greet(mut dialled: Dialled, hello: Hello, offers: Vec<ProgramOffer>) -> Result<Greeted, Failed> {
     let _ = dialled.transport.sender.send(ToNode::Hello(Box::new(hello)));
+    for offer in offers {
+        let _ = dialled.transport.sender.send(ToNode::Offer(offer));
+    }
     let answer = timeout(HANDSHAKE_TIME, dialled.transport.receiver.recv()).await;
     let mut messages = match answer {
         Err(_) => return Err(unreachable("it did not answer the greeting; is it frozen?").into()),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use lz4_flex::frame::FrameEncoder;
 use pp_protocol::limits::{PROGRAM_BYTES, PROGRAM_CHUNK_BYTES};
-use pp_protocol::{Digest, ProgramOffer, Target};
+use pp_protocol::{Digest, ProgramBuild, Target};
 
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -15,8 +15,8 @@ const READ_BYTES: usize = 1 << 20;
 /// Builds of this program that can be sent to nodes: its own executable, and those the user added.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    builds: Vec<(PathBuf, Target)>,
-    offers: OnceLock<Result<Vec<ProgramOffer>, String>>,
+    files: Vec<(PathBuf, Target)>,
+    offered: OnceLock<Result<Vec<ProgramBuild>, String>>,
     compressed: Mutex<Vec<(Digest, Chunks)>>,
 }
 
@@ -48,13 +48,13 @@ impl Programs {
                 target_of(&start).ok_or_else(|| failed("it is not a Linux executable (ELF)".into()))?;
             builds.push((path.clone(), target));
         }
-        Ok(Self { builds, offers: OnceLock::new(), compressed: Mutex::default() })
+        Ok(Self { files: builds, offered: OnceLock::new(), compressed: Mutex::default() })
     }
 
     /// What is offered to nodes. Reads and hashes the files the first time: not for the dispatcher's thread.
-    pub(crate) fn offers(&self) -> Result<Vec<ProgramOffer>, String> {
-        let make = || self.builds.iter().map(|(path, target)| offer(path, target)).collect();
-        self.offers.get_or_init(make).clone()
+    pub(crate) fn builds(&self) -> Result<Vec<ProgramBuild>, String> {
+        let make = || self.files.iter().map(|(path, target)| build(path, target)).collect();
+        self.offered.get_or_init(make).clone()
     }
 
     /// A program, compressed. Takes a while the first time: not for the dispatcher's thread.
@@ -63,17 +63,17 @@ impl Programs {
         if let Some((_, chunks)) = compressed.iter().find(|(known, _)| *known == digest) {
             return Ok(Arc::clone(chunks));
         }
-        let offers = self.offers()?;
-        let index = offers.iter().position(|offer| offer.digest == digest);
+        let builds = self.builds()?;
+        let index = builds.iter().position(|build| build.digest == digest);
         let index = index.ok_or_else(|| format!("it was never offered ({})", digest.short()))?;
-        let (path, _) = &self.builds[index];
+        let (path, _) = &self.files[index];
         let chunks = compress(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         compressed.push((digest, Arc::clone(&chunks)));
         Ok(chunks)
     }
 }
 
-fn offer(path: &Path, target: &Target) -> Result<ProgramOffer, String> {
+fn build(path: &Path, target: &Target) -> Result<ProgramBuild, String> {
     let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let mut hasher = blake3::Hasher::new();
@@ -92,7 +92,7 @@ fn offer(path: &Path, target: &Target) -> Result<ProgramOffer, String> {
     }
     let name =
         std::env::current_exe().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    Ok(ProgramOffer {
+    Ok(ProgramBuild {
         digest: Digest(*hasher.finalize().as_bytes()),
         target: target.clone(),
         bytes,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use pp_protocol::limits::{NAME_BYTES, PROGRAM_OFFERS, SESSIONS, WINDOW_ATTEMPTS, cut};
+use pp_protocol::limits::{NAME_BYTES, SESSIONS, WINDOW_ATTEMPTS, cut};
 use pp_protocol::{AttemptId, FromNode, Hello, Moment, Refusal, Resume, Role, ToNode, Version, Welcome};
 
-use super::programs::is_usable;
-use super::session::Session;
+use super::lanes::Lane;
+use super::session::{Link, Session};
 use super::{Action, ConnectionKey, Core, SessionKey};
 
 /// No more than this is made up for by sending work ahead.
@@ -131,13 +131,9 @@ impl Core {
                 // The window is a promise of the dispatcher; one that breaks it grossly is cut off.
                 let most = 2 * WINDOW_ATTEMPTS as usize + 2 * self.slots as usize;
                 if session.held() + attempts.len() > most {
-                    if let Some(connection) = session.connection {
-                        let refusal = Refusal::NotPermitted("Run came with more than the window".into());
-                        self.cut_off(connection, Peer::Session(key), refusal, actions);
-                    }
-                    return;
+                    return self.protocol_broken(key, "Run came with more than the window", actions);
                 }
-                session.queue.extend(attempts);
+                session.take_in(attempts);
             }
             ToNode::Cancel(attempts) => self.cancel(key, &attempts, actions),
             ToNode::Recall(attempts) => self.recall(key, &attempts, actions),
@@ -149,8 +145,9 @@ impl Core {
             ToNode::ProgramUnavailable(digest, reason) => {
                 self.program_unavailable(key, digest, reason, actions)
             }
+            ToNode::Offer(offer) => self.offered(key, offer, actions),
             ToNode::Goodbye => {
-                let connection = session.connection;
+                let connection = session.connection();
                 self.end_session(key, actions);
                 if let Some(connection) = connection {
                     self.close(connection, actions);
@@ -161,9 +158,6 @@ impl Core {
     }
 
     fn greeted(&mut self, now: Moment, key: ConnectionKey, hello: Hello, actions: &mut Vec<Action>) {
-        if hello.programs.len() > PROGRAM_OFFERS {
-            return self.refuse(key, Refusal::BadHello("it offered too many programs".into()), actions);
-        }
         let known =
             self.sessions.iter().find(|(_, session)| session.id == hello.session).map(|(key, _)| *key);
         let is_out_of_date =
@@ -175,13 +169,12 @@ impl Core {
             }
             (Some(session), Some(resume)) if self.is_about(session, &resume) => {
                 self.resume_session(now, session, key, &resume, actions);
-                // Its program may have been under way on the connection that broke off, and so may its refusal.
+                // A program may have been under way on the connection that broke off.
                 self.program_source_lost(session, actions);
-                self.prepare_program(session, &hello.programs, actions);
             }
             _ if self.draining.is_some() => self.refuse(key, Refusal::Draining, actions),
             // The same dispatcher found this node under another address: its first connection stays.
-            (Some(session), _) if self.sessions.get(&session).is_some_and(|s| s.connection.is_some()) => {
+            (Some(session), _) if self.sessions.get(&session).is_some_and(|s| s.connection().is_some()) => {
                 self.refuse(key, Refusal::AlreadyConnected(self.config.id), actions);
             }
             (known, resume) => {
@@ -207,19 +200,25 @@ impl Core {
         }
         let key = SessionKey(self.next_session);
         self.next_session += 1;
-        let program = self.choose_program(&hello.programs);
         let name = cut(&hello.name, NAME_BYTES).to_owned();
-        let mut session = Session::new(hello.session, name, connection, program);
+        let mut session = Session::new(hello.session, name, connection);
         session.fresh_workers = hello.fresh_workers || self.config.fresh_worker_per_job;
-        // Nothing is to be sent here that cannot run yet: it would wait for the program while other nodes are free.
-        if is_usable(&self.programs, &session.program) && !self.has_no_room() {
+        if !self.has_no_room() {
             session.window = session.window_for(self.share_of(key), Duration::ZERO);
         }
         let window = session.window;
         self.sessions.insert(key, session);
         self.set_peer(connection, Peer::Session(key));
         self.welcome(connection, false, Vec::new(), window, actions);
-        self.prepare_program(key, &hello.programs, actions);
+    }
+
+    /// A dispatcher does what none does: its session is over.
+    pub(super) fn protocol_broken(&mut self, key: SessionKey, how: &str, actions: &mut Vec<Action>) {
+        let connection = self.sessions.get(&key).and_then(Session::connection);
+        self.end_session(key, actions);
+        if let Some(connection) = connection {
+            self.refuse(connection, Refusal::BadHello(how.into()), actions);
+        }
     }
 
     /// The dispatcher is back: both sides have said what they hold, the node gives up what the dispatcher has.
@@ -234,16 +233,15 @@ impl Core {
         let in_workers: Vec<_> = self.workers.values().flat_map(|worker| worker.attempts_of(key)).collect();
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.output.disconnected(actions);
-        if let Some(old) = session.connection.replace(connection) {
+        if let Link::Connected(old) = std::mem::replace(&mut session.link, Link::Connected(connection)) {
             self.connections.remove(&old);
             actions.push(Action::Close(old));
         }
         session.youngest_connection = connection;
-        session.silent_since = None;
         session.acknowledged(resume.outcomes_received);
         let mut wanted = resume.held.clone();
         wanted.sort_unstable();
-        let queued = session.queue.iter().map(|attempt| attempt.id);
+        let queued = session.lanes.iter().flat_map(Lane::waiting).map(|attempt| attempt.id);
         let held: Vec<_> = queued.chain(in_workers).chain(session.kept()).collect();
         let unwanted: Vec<_> = held.iter().copied().filter(|id| wanted.binary_search(id).is_err()).collect();
         session.send_all_again();
@@ -259,8 +257,7 @@ impl Core {
         if let Peer::Session(session_key) = connection.peer
             && let Some(session) = self.sessions.get_mut(&session_key)
         {
-            session.connection = None;
-            session.silent_since = Some(now);
+            session.link = Link::Silent { since: now };
             session.output.disconnected(actions);
             self.program_source_lost(session_key, actions);
         }
@@ -308,14 +305,14 @@ impl Core {
         }
     }
 
-    /// Ends a session for good: its attempts are killed, its queue is dropped, its program is let go.
+    /// Ends a session for good: its attempts are killed, its queues are dropped, its programs are let go.
     pub(super) fn end_session(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
         self.send_last_output(key, actions);
         let Some(session) = self.sessions.remove(&key) else { return };
         self.late_outcomes += session.kept().count() as u64;
         self.program_source_lost(key, actions);
-        self.kill_workers_of(key, actions);
-        self.retire_unused_programs(actions);
+        self.end_workers_of(key, actions);
+        self.forget_unused_programs();
     }
 
     pub(super) fn forget_silent_sessions(&mut self, now: Moment, actions: &mut Vec<Action>) {
@@ -364,13 +361,13 @@ impl Core {
     }
 
     /// Says goodbye to every peer.
-    pub(super) fn farewell(&mut self, reason: &str, actions: &mut Vec<Action>) {
+    pub(super) fn farewell(&mut self, now: Moment, reason: &str, actions: &mut Vec<Action>) {
         for key in std::mem::take(&mut self.connections).into_keys() {
             actions.push(Action::Send(key, FromNode::Goodbye(reason.into())));
             actions.push(Action::Close(key));
         }
-        for session in self.sessions.values_mut() {
-            session.connection = None;
+        for session in self.sessions.values_mut().filter(|session| session.connection().is_some()) {
+            session.link = Link::Silent { since: now };
         }
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod connect;
+mod lanes;
 mod output;
 mod programs;
 mod queue;
@@ -39,6 +40,7 @@ use pp_protocol::{
 };
 
 use self::connect::Connection;
+use self::lanes::LaneKey;
 use self::programs::ProgramState;
 use self::session::Session;
 pub use self::session::SessionStatistics;
@@ -241,8 +243,8 @@ pub struct Core {
     shortage: Option<Shortage>,
     /// What everybody was told of that.
     told_shortage: Option<String>,
-    /// Workers that wait for work, by what they run.
-    idle: BTreeSet<(Program, WorkerKey)>,
+    /// Workers that wait for work, by whose they are.
+    idle: BTreeSet<(LaneKey, WorkerKey)>,
     /// When the next heartbeat is due.
     heartbeat: Option<Moment>,
     /// When to look for workers that sit on work, if any may.
@@ -302,7 +304,7 @@ impl Core {
                 self.received_all(now, key, messages, actions);
             }
             Event::Disconnected(key) => self.disconnected(now, key, actions),
-            Event::ProgramStored(digest) => self.program_stored(digest),
+            Event::ProgramStored(digest) => self.program_stored(digest, actions),
             Event::ProgramMissing(digest) => self.program_missing(digest, actions),
             Event::ProgramFailed(digest, refusal) => {
                 self.program_refused(Program::Sent(digest), refusal, actions)
@@ -355,7 +357,7 @@ impl Core {
         self.beat(now, actions);
         self.forget_silent_sessions(now, actions);
         self.watch_time_limits(now, actions);
-        self.end_waits_for_programs(now);
+        self.end_waits_for_programs(now, actions);
         self.end_wait_for_room(now);
         self.end_drain_time(now, actions);
     }
@@ -376,8 +378,8 @@ impl Core {
         NodeStatus {
             slots: self.capacity(),
             busy: count(self.workers.values().filter(|worker| worker.is_busy()).count()),
-            queued: count(self.sessions.values().map(|session| session.queue.len()).sum()),
-            sessions: count(self.sessions.values().filter(|session| session.connection.is_some()).count()),
+            queued: count(self.sessions.values().map(|session| session.lanes.queued()).sum()),
+            sessions: count(self.sessions.values().filter(|session| session.connection().is_some()).count()),
             cpus: self.config.cpus,
             load: self.system.load,
             memory_used: self.system.memory_used,
@@ -411,23 +413,25 @@ impl Core {
         assert!(busy <= alive, "busy workers are alive");
         for (key, worker) in &self.workers {
             worker.check_invariants();
-            let listed = self.idle.contains(&(worker.program, *key));
+            let listed = self.idle.contains(&(worker.lane, *key));
             assert_eq!(listed, worker.is_idle(), "a worker that could work is listed as idle");
             let surplus = worker.leaving && !worker.is_busy() && worker.state == work::WorkerState::Ready;
             assert!(!surplus, "a worker that is to leave leaves as soon as it can");
         }
-        for (program, key) in &self.idle {
+        for (lane, key) in &self.idle {
             let worker = &self.workers[key];
-            assert!(worker.is_idle() && worker.program == *program, "an idle worker is one that could work");
+            assert!(worker.is_idle() && worker.lane == *lane, "an idle worker is one that could work");
         }
         for (key, session) in &self.sessions {
-            session.queue.check_invariants();
-            let in_workers: usize =
-                self.workers.values().filter(|worker| worker.session == Some(*key)).map(Worker::holds).sum();
+            session.lanes.check_invariants();
+            let its_workers = || self.workers.values().filter(|worker| worker.lane.session == *key);
+            let in_workers: usize = its_workers().map(Worker::holds).sum();
             assert_eq!(session.in_workers, in_workers, "a session knows how much of its work is in workers");
-            let slots = self.workers.values().filter(|worker| worker.session == Some(*key)).count();
-            assert_eq!(session.slots_used, slots, "a session knows how many workers it occupies");
-            if let Some(connection) = session.connection {
+            let busy = its_workers().filter(|worker| worker.busy_since.is_some()).count();
+            assert_eq!(session.slots_used, busy, "a session knows how many workers it occupies");
+            let of_lanes: usize = session.lanes.iter().map(|lane| lane.slots_used).sum();
+            assert_eq!(of_lanes, busy, "and which of its programs does");
+            if let Some(connection) = session.connection() {
                 assert!(self.connections.contains_key(&connection), "a session's connection is open");
             }
         }

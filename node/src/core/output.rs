@@ -95,14 +95,15 @@ impl Core {
         // Beyond it the worker may have thrown away what was revoked.
         let begun = worker.work.partition_point(|piece| is_before(piece.number, started));
         let running = begun.checked_sub(1).map(|last| worker.work[last].attempt.id);
-        let Some((session, attempt)) = worker.session.zip(running).or(worker.last) else { return };
-        let Some(session) = self.sessions.get_mut(&session) else { return };
+        let Some(attempt) = running.or(worker.last) else { return };
+        let Some(session) = self.sessions.get_mut(&worker.lane.session) else { return };
+        let is_connected = session.connection().is_some();
         let output = &mut session.output;
         for text in lines {
             output.add(OutputLine { attempt: Some(attempt), stream, text });
         }
         let is_much = output.bytes + output.under_way >= OUTPUT_BYTES_SENT;
-        if is_much && session.connection.is_some() && output.held.insert(key) {
+        if is_much && is_connected && output.held.insert(key) {
             actions.push(Action::HoldOutput(key, true));
         }
     }
@@ -118,7 +119,7 @@ impl Core {
     pub(super) fn send_last_output(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.output.disconnected(actions);
-        if let Some(connection) = session.connection
+        if let Some(connection) = session.connection()
             && let Some(lines) = session.output.take_lines()
         {
             actions.push(Action::Send(connection, FromNode::Output(lines)));

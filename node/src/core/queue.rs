@@ -156,7 +156,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use pp_protocol::{FunctionId, JobId, Payload};
+    use pp_protocol::{FunctionId, JobId, Payload, ProgramId};
 
     use super::*;
 
@@ -165,7 +165,13 @@ mod tests {
     }
 
     fn attempt(place: u32) -> Attempt {
-        Attempt { id: id(place), function: FunctionId(1), time_limit_ns: 0, args: Payload::default() }
+        Attempt {
+            id: id(place),
+            program: ProgramId::FIRST,
+            function: FunctionId(1),
+            time_limit_ns: 0,
+            args: Payload::default(),
+        }
     }
 
     /// Against a queue that looks at every place each time.

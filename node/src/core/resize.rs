@@ -5,9 +5,9 @@ use std::time::Duration;
 use pp_protocol::Moment;
 use pp_protocol::limits::SLOTS;
 
-use super::session::{Session, SessionProgram};
+use super::session::Session;
 use super::work::{Worker, WorkerState};
-use super::{Action, Core, Draining, Program, WorkerKey};
+use super::{Action, Core, Draining, WorkerKey};
 
 /// How long dispatchers may take to acknowledge the last outcomes of a node that leaves.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -90,11 +90,8 @@ impl Core {
     /// Kills every worker. What they were running goes back to the dispatchers: it is not to blame.
     fn kill_what_runs(&mut self, actions: &mut Vec<Action>) {
         for key in self.workers.keys().copied().collect::<Vec<_>>() {
-            if let Some(worker) = self.workers.get_mut(&key)
-                && let Some(session) = worker.session
-            {
-                let attempts: Vec<_> = worker.attempts_of(session).collect();
-                worker.recall_all(attempts);
+            if let Some(worker) = self.workers.get_mut(&key) {
+                worker.recall_all();
             }
             self.kill_worker(key, actions);
         }
@@ -119,7 +116,7 @@ impl Core {
         for key in idle {
             self.retire(key, actions);
         }
-        self.farewell("it was told to stop", actions);
+        self.farewell(now, "it was told to stop", actions);
         let starting: Vec<_> = self.workers.keys().copied().collect();
         for key in starting {
             self.kill_worker(key, actions);
@@ -129,18 +126,6 @@ impl Core {
         {
             draining.ended = true;
             actions.push(Action::End);
-        }
-    }
-
-    /// Workers of programs that no session runs any more leave.
-    pub(super) fn retire_unused_programs(&mut self, actions: &mut Vec<Action>) {
-        let used = |program: &Program| {
-            self.sessions.values().any(|session| session.program == SessionProgram::Runs(*program))
-        };
-        let unused: Vec<_> =
-            self.workers.iter().filter(|(_, worker)| !used(&worker.program)).map(|(key, _)| *key).collect();
-        for key in unused {
-            self.let_go(key, actions);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Which session gets a worker, and how much work a worker gets at once.
 //!
-//! Sessions share the slots one by one: whoever occupies the fewest is next, equals take turns. Within a slot, work is
-//! given in batches that take about a millisecond, so that tiny jobs stream and long ones are spread.
+//! Sessions share the slots one by one: whoever occupies the fewest is next, equals take turns. In the same way the lanes
+//! of a session, one for each of its programs, share what it has. Within a slot, work is given in batches that take about
+//! a millisecond, so that tiny jobs stream and long ones are spread.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,8 +11,7 @@ use pp_protocol::limits::WORKER_ATTEMPTS;
 use pp_protocol::worker::Work;
 use pp_protocol::{FromNode, Moment};
 
-use super::programs::is_usable;
-use super::session::{Session, SessionProgram};
+use super::lanes::{Lane, LaneKey};
 use super::work::{InWorker, Worker, WorkerState};
 use super::{Action, Core, Program, SessionKey, WorkerKey};
 
@@ -25,80 +25,119 @@ const WORKS_EXPECTED: usize = 256;
 /// once. Where it cannot, that takes as long as is [`WORTH_HIDING`].
 const STUCK: Duration = Duration::from_millis(2);
 
+/// How long a worker is given more and more of its lane while another lane waits for the slot. The next one may have to
+/// start a worker, which takes a few milliseconds.
+const TURN: Duration = Duration::from_millis(200);
+
+/// What came of a try to serve a lane.
+enum Served {
+    /// It got a worker, or one is starting for it.
+    One,
+    /// No more workers are to be started for it now.
+    Enough,
+    /// There is no room for another worker.
+    NoRoom,
+}
+
 impl Core {
     /// Starts whatever can be started.
     pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action>) {
         self.return_what_cannot_run();
         if self.draining.is_none() {
-            let mut hopeless = BTreeSet::new();
-            while let Some((key, program)) = self.next_session(&hopeless) {
-                if !self.serve(now, key, program, actions) {
-                    hopeless.insert(program);
-                }
-            }
+            self.give_out_slots(now, actions);
             self.top_up(now, actions);
         }
         self.take_back_stuck(now, actions);
     }
 
-    /// The session to be given the next worker, leaving out programs that cannot have one now.
-    fn next_session(&self, hopeless: &BTreeSet<Program>) -> Option<(SessionKey, Program)> {
-        self.sessions
-            .iter()
-            .filter_map(|(key, session)| Some((*key, session, session.wants_worker()?)))
-            .filter(|(_, _, program)| !hopeless.contains(program))
-            .min_by_key(|(_, session, _)| (session.slots_used, session.last_turn))
-            .map(|(key, _, program)| (key, program))
+    /// Gives workers to lanes, one by one, until no lane can have one more.
+    fn give_out_slots(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let mut served = BTreeSet::new();
+        let mut has_room = true;
+        while let Some((key, program)) = self.next_lane(&served, has_room) {
+            match self.serve(now, key, program, has_room, actions) {
+                Served::One => {}
+                Served::Enough => drop(served.insert(key)),
+                Served::NoRoom => has_room = false,
+            }
+        }
     }
 
-    /// Gives the session a worker, or starts one. False if there is neither worker nor room for one.
-    fn serve(&mut self, now: Moment, key: SessionKey, program: Program, actions: &mut Vec<Action>) -> bool {
-        let idle = self.idle_workers(program).next();
+    /// The lane to be given the next worker, leaving out those that have enough. Without room for more workers, only
+    /// those are asked that have one waiting.
+    fn next_lane(&self, served: &BTreeSet<LaneKey>, has_room: bool) -> Option<(LaneKey, Program)> {
+        let sessions = self.sessions.iter().flat_map(|(session, it)| {
+            let key = |program| LaneKey { session: *session, program };
+            it.waiting().map(move |(lane, runs)| (key(lane.id), it, lane, runs))
+        });
+        sessions
+            .filter(|(key, ..)| {
+                !served.contains(key) && (has_room || self.idle_workers(*key).next().is_some())
+            })
+            .min_by_key(|(_, session, lane, _)| {
+                (session.slots_used, session.last_turn, lane.slots_used, lane.last_turn)
+            })
+            .map(|(key, _, _, program)| (key, program))
+    }
+
+    /// Gives the lane a worker, or starts one.
+    fn serve(
+        &mut self,
+        now: Moment,
+        key: LaneKey,
+        program: Program,
+        has_room: bool,
+        actions: &mut Vec<Action>,
+    ) -> Served {
+        let idle = self.idle_workers(key).next();
         if let Some(worker) = idle {
             self.turn += 1;
-            let share = self.fair_batch(key, program);
-            if let Some(session) = self.sessions.get_mut(&key) {
+            let share = self.fair_batch(key);
+            if let Some(session) = self.sessions.get_mut(&key.session) {
                 session.last_turn = self.turn;
+                if let Some(lane) = session.lanes.get_mut(key.program) {
+                    lane.last_turn = self.turn;
+                }
             }
             self.assign(now, key, worker, share, actions);
-            return true;
+            return Served::One;
         }
-        if self.can_start(now, program) && self.wants_more_workers(program) && self.make_room(actions) {
-            let worker = WorkerKey(self.next_worker);
-            self.next_worker += 1;
-            self.workers.insert(worker, Worker::starting(program, now));
-            actions.push(Action::Spawn(worker, program));
-            return true;
+        if !self.can_start(now, program) || !self.wants_more_workers(key) {
+            return Served::Enough;
         }
-        false
+        if !has_room || !self.make_room(actions) {
+            return Served::NoRoom;
+        }
+        let worker = WorkerKey(self.next_worker);
+        self.next_worker += 1;
+        self.workers.insert(worker, Worker::starting(key, program, now));
+        actions.push(Action::Spawn(worker, program));
+        Served::One
     }
 
-    fn idle_workers(&self, program: Program) -> impl Iterator<Item = WorkerKey> {
-        let all = (program, WorkerKey(0))..=(program, WorkerKey(u32::MAX));
-        self.idle.range(all).map(|(_, key)| *key)
+    fn idle_workers(&self, lane: LaneKey) -> impl Iterator<Item = WorkerKey> {
+        self.idle.range((lane, WorkerKey(0))..=(lane, WorkerKey(u32::MAX))).map(|(_, key)| *key)
     }
 
-    pub(super) fn starting_workers(&self, program: Program) -> usize {
-        let starting = |worker: &&Worker| worker.state == WorkerState::Starting && worker.program == program;
+    fn starting_workers(&self, lane: LaneKey) -> usize {
+        let starting = |worker: &&Worker| worker.state == WorkerState::Starting && worker.lane == lane;
         self.workers.values().filter(starting).count()
     }
 
-    /// An equal part of the session's queue for every worker that could take one now.
-    fn fair_batch(&self, key: SessionKey, program: Program) -> usize {
-        let takers = self.idle_workers(program).count() + self.starting_workers(program);
-        let queued = self.sessions.get(&key).map_or(0, |session| session.queue.len());
-        queued.div_ceil(takers.max(1))
+    fn queued_in(&self, key: LaneKey) -> usize {
+        let lane = self.sessions.get(&key.session).and_then(|session| session.lanes.get(key.program));
+        lane.map_or(0, Lane::queued)
     }
 
-    /// Whether more attempts wait for the program than workers of it are starting.
-    fn wants_more_workers(&self, program: Program) -> bool {
-        let queued: usize = self
-            .sessions
-            .values()
-            .filter(|session| session.wants_worker() == Some(program))
-            .map(|session| session.queue.len())
-            .sum();
-        queued > self.starting_workers(program)
+    /// An equal part of the lane's queue for every worker that could take one now.
+    fn fair_batch(&self, key: LaneKey) -> usize {
+        let takers = self.idle_workers(key).count() + self.starting_workers(key);
+        self.queued_in(key).div_ceil(takers.max(1))
+    }
+
+    /// Whether more attempts wait in the lane than workers of it are starting.
+    fn wants_more_workers(&self, key: LaneKey) -> bool {
+        self.queued_in(key) > self.starting_workers(key)
     }
 
     /// Makes room for one more worker if there is none, by retiring an idle one. False if that is not possible, or takes
@@ -108,7 +147,9 @@ impl Core {
         let is_short = !self.may_try_more();
         let makes_way = if is_short { alive == self.workers.len() } else { alive == self.slots as usize };
         if makes_way {
-            let Some((_, idle)) = self.idle.first().copied() else { return false };
+            // Nothing waits for most of those that idle.
+            let unneeded = self.idle.iter().find(|(lane, _)| self.queued_in(*lane) == 0);
+            let Some((_, idle)) = unneeded.or(self.idle.first()).copied() else { return false };
             self.retire(idle, actions);
         }
         !is_short && alive <= self.slots as usize
@@ -117,34 +158,29 @@ impl Core {
     /// Lets an idle worker go.
     pub(super) fn retire(&mut self, key: WorkerKey, actions: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&key) {
-            self.idle.remove(&(worker.program, key));
+            self.idle.remove(&(worker.lane, key));
             worker.state = WorkerState::Ending;
             actions.push(Action::Retire(key));
         }
     }
 
-    /// Gives a worker the front of a session's queue: at most `most` attempts, and about [`WORKER_PLAN`] of work.
-    fn assign(
-        &mut self,
-        now: Moment,
-        key: SessionKey,
-        to: WorkerKey,
-        most: usize,
-        actions: &mut Vec<Action>,
-    ) {
-        let (Some(session), Some(worker)) = (self.sessions.get_mut(&key), self.workers.get_mut(&to)) else {
+    /// Gives a worker the front of its lane's queue: at most `most` attempts, and about [`WORKER_PLAN`] of work.
+    fn assign(&mut self, now: Moment, key: LaneKey, to: WorkerKey, most: usize, actions: &mut Vec<Action>) {
+        let (Some(session), Some(worker)) = (self.sessions.get_mut(&key.session), self.workers.get_mut(&to))
+        else {
             return;
         };
-        let singly = session.fresh_workers || session.singly;
+        let Some(lane) = session.lanes.get_mut(key.program) else { return };
+        let singly = session.fresh_workers || lane.singly;
         if singly && worker.is_busy() {
             return;
         }
         let most = if singly { 1 } else { most };
-        let mut works = Vec::with_capacity(most.min(session.queue.len()).min(WORKS_EXPECTED));
+        let mut works = Vec::with_capacity(most.min(lane.queued()).min(WORKS_EXPECTED));
         // Jobs of one function follow each other: what is known of it is looked up once.
         let mut known = None;
         while works.len() < most {
-            let Some(function) = session.queue.front().map(|attempt| attempt.function) else { break };
+            let Some(function) = lane.front().map(|attempt| attempt.function) else { break };
             let estimate = match known {
                 Some((known, estimate)) if known == function => estimate,
                 _ => session.run_times.of(function),
@@ -153,7 +189,7 @@ impl Core {
             if !may_take(estimate, worker) {
                 break;
             }
-            let Some(attempt) = session.queue.pop_front() else { break };
+            let Some(attempt) = lane.pop_front() else { break };
             let estimate_ns = estimate.unwrap_or(WORKER_PLAN.as_nanos() as u64);
             if let Some(limit) = attempt.time_limit() {
                 let ends = now + limit;
@@ -168,36 +204,39 @@ impl Core {
         if works.is_empty() {
             return;
         }
-        if worker.session.replace(key).is_none() {
-            session.slots_used += 1;
+        if worker.busy_since.is_none() {
+            worker.busy_since = Some(now);
             worker.quiet_beats = 0;
+            session.slot_taken(key.program);
         }
         session.in_workers += works.len();
         worker.active_at = now;
-        self.idle.remove(&(worker.program, to));
+        self.idle.remove(&(key, to));
         actions.push(Action::Assign(to, works));
     }
 
-    /// Gives busy workers the next attempts of their session before they run dry, unless another session is due.
+    /// Gives busy workers the next attempts of their lane before they run dry, unless another session is due.
     fn top_up(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let fewest = |sessions: &std::collections::BTreeMap<SessionKey, Session>| {
-            let waiting = sessions.values().filter(|session| session.wants_worker().is_some());
-            waiting.map(|session| session.slots_used).min()
-        };
-        let Some(fewest) = fewest(&self.sessions) else { return };
+        let waiting = self.sessions.values().filter(|session| session.wants_worker());
+        let Some(fewest) = waiting.map(|session| session.slots_used).min() else { return };
         let low = WORKER_PLAN.as_nanos() as u64 / 2;
         let running_dry: Vec<_> = self
             .workers
             .iter()
             .filter(|(_, worker)| worker.takes_work())
             .filter(|(_, worker)| worker.planned_ns <= low || worker.work.len() == 1)
-            .filter_map(|(key, worker)| Some((*key, worker.session?)))
+            .filter_map(|(key, worker)| Some((*key, worker.lane, worker.busy_since?)))
             .collect();
-        for (worker, key) in running_dry {
-            let Some(session) = self.sessions.get(&key) else { continue };
-            let tops_up = !session.fresh_workers && session.wants_worker().is_some();
-            if tops_up && session.slots_used <= fewest + 1 {
-                let most = session.queue.len().div_ceil(session.slots_used.max(1));
+        for (worker, key, busy_since) in running_dry {
+            let Some(session) = self.sessions.get(&key.session) else { continue };
+            let Some(lane) = session.lanes.get(key.program) else { continue };
+            // Where slots cannot be shared evenly, they are taken in turns.
+            let may_have = |used, least| used <= least || used == least + 1 && now.since(busy_since) < TURN;
+            let least_in_lane = session.waiting().map(|(other, _)| other.slots_used).min().unwrap_or(0);
+            let is_its_turn =
+                may_have(session.slots_used, fewest) && may_have(lane.slots_used, least_in_lane);
+            if is_its_turn && !session.fresh_workers && !lane.is_empty() && lane.runs().is_some() {
+                let most = lane.queued().div_ceil(lane.slots_used.max(1));
                 self.assign(now, key, worker, most, actions);
             }
         }
@@ -224,10 +263,10 @@ impl Core {
         let mut next = now + WORTH_HIDING;
         for (key, worker) in self.workers.iter().filter(|(_, worker)| worker.hoards()) {
             let patience = match known {
-                Some((program, patience)) if program == worker.program => patience,
-                _ => self.patience(now, worker.program, free),
+                Some((lane, patience)) if lane == worker.lane => patience,
+                _ => self.patience(now, worker, free),
             };
-            known = Some((worker.program, patience));
+            known = Some((worker.lane, patience));
             let at = worker.active_at + patience;
             if at <= now {
                 stuck.push((worker.active_at, *key));
@@ -251,11 +290,13 @@ impl Core {
         self.rebalance = Some(next);
     }
 
-    /// How long a worker of the program may sit on work beyond the attempt it runs. While workers start nobody could
-    /// take it at once: they are idle soon. Nor is another program's worker sent away for work that may begin any moment.
-    fn patience(&self, now: Moment, program: Program, free: usize) -> Duration {
-        let may_start = || free > 0 && self.can_start(now, program) && self.starting_workers(program) == 0;
-        if self.idle_workers(program).next().is_some() || may_start() { STUCK } else { WORTH_HIDING }
+    /// How long a worker may sit on work beyond the attempt it runs. While workers start nobody could take it at once: they
+    /// are idle soon. Nor is another lane's worker sent away for work that may begin any moment.
+    fn patience(&self, now: Moment, worker: &Worker, free: usize) -> Duration {
+        let lane = worker.lane;
+        let may_start =
+            || free > 0 && self.can_start(now, worker.program) && self.starting_workers(lane) == 0;
+        if self.idle_workers(lane).next().is_some() || may_start() { STUCK } else { WORTH_HIDING }
     }
 
     /// How many slots a session may count on: an equal part, with every session that has work.
@@ -274,15 +315,14 @@ impl Core {
         let (capacity, has_no_room) = (self.capacity(), self.has_no_room());
         for session in self.sessions.values_mut() {
             let sharing = u32::try_from(active + usize::from(!session.is_active())).unwrap_or(u32::MAX);
-            let takes_work =
-                self.draining.is_none() && !has_no_room && is_usable(&self.programs, &session.program);
-            let connection = session.connection.and_then(|key| self.connections.get(&key));
+            let takes_work = self.draining.is_none() && !has_no_room;
+            let connection = session.connection().and_then(|key| self.connections.get(&key));
             let round_trip = connection.map_or(Duration::ZERO, |connection| connection.round_trip);
             let share = capacity.div_ceil(sharing.max(1));
             let window = if takes_work { session.window_for(share, round_trip) } else { 0 };
             let change = window.abs_diff(session.window);
             let notable = change > session.window / 4 || (change > 0 && (window == 0 || window <= 64));
-            if notable && let Some(connection) = session.connection {
+            if notable && let Some(connection) = session.connection() {
                 session.window = window;
                 actions.push(Action::Send(connection, FromNode::Window(window)));
             }
@@ -293,18 +333,15 @@ impl Core {
     fn return_what_cannot_run(&mut self) {
         let stopped = self.draining.is_some() || self.slots == 0;
         for session in self.sessions.values_mut() {
-            if stopped || matches!(session.program, SessionProgram::Refused(_)) {
-                session.return_queue();
-            }
+            session.return_queued(|lane| stopped || lane.runs().is_none());
         }
     }
 
     /// Takes back from every worker what it has not started, for its dispatcher.
     pub(super) fn return_everything(&mut self, actions: &mut Vec<Action>) {
         for (key, worker) in &mut self.workers {
-            if let Some(session) = worker.session {
-                let attempts: Vec<_> = worker.attempts_of(session).collect();
-                worker.recall_all(attempts);
+            if worker.is_busy() {
+                worker.recall_all();
                 worker.revoke(*key, actions);
             }
         }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use pp_protocol::limits::{OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS};
 use pp_protocol::{
-    AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramRefusal, RunTimes, SessionId,
+    Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramId, RunTimes, SessionId,
 };
 
+use super::lanes::{Lane, Lanes};
 use super::output::Output;
-use super::queue::Queue;
 use super::{Action, ConnectionKey, Core, Program};
 
 /// A dispatcher sends so much work ahead that its slots stay busy for this long, and a round trip, without more of it.
@@ -19,13 +19,13 @@ const TOO_LONG_TO_SEND_AHEAD: Duration = Duration::from_millis(500);
 /// Most attempts sent ahead for one slot.
 const AHEAD_ATTEMPTS: u64 = 32_768;
 
-/// What a session may run.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum SessionProgram {
-    /// This program, as far as the node has it.
-    Runs(Program),
-    /// None: nothing that was offered runs here.
-    Refused(ProgramRefusal),
+/// How a session's dispatcher is reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Link {
+    /// Over this connection.
+    Connected(ConnectionKey),
+    /// Not since then: its connection broke off, and it may come back.
+    Silent { since: Moment },
 }
 
 #[derive(Debug)]
@@ -34,25 +34,17 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     /// The dispatcher, for people.
     pub(super) name: String,
-    /// The connection it is on, while it is on one.
-    pub(super) connection: Option<ConnectionKey>,
-    /// The youngest one it has been on.
+    pub(super) link: Link,
+    /// The youngest connection it has been on.
     pub(super) youngest_connection: ConnectionKey,
-    /// Since when it is on none.
-    pub(super) silent_since: Option<Moment>,
     /// Whether each of its attempts has a worker of its own.
     pub(super) fresh_workers: bool,
-    /// What its workers run.
-    pub(super) program: SessionProgram,
-    /// Attempts waiting for a worker, in order.
-    pub(super) queue: Queue,
+    /// Its programs, and what waits for each.
+    pub(super) lanes: Lanes,
     /// Attempts in workers, started or not.
     pub(super) in_workers: usize,
     /// Workers holding its attempts.
     pub(super) slots_used: usize,
-    /// Whether a worker gets one attempt only, which is never taken back, since one gave back even its first: it had not
-    /// arrived, or the worker had not come to it. Until something ends.
-    pub(super) singly: bool,
     /// When it was last given a worker, in turns of the node.
     pub(super) last_turn: u64,
     /// The window last announced.
@@ -95,24 +87,16 @@ pub struct SessionStatistics {
 }
 
 impl Session {
-    pub(super) fn new(
-        id: SessionId,
-        name: String,
-        connection: ConnectionKey,
-        program: SessionProgram,
-    ) -> Self {
+    pub(super) fn new(id: SessionId, name: String, connection: ConnectionKey) -> Self {
         Self {
             id,
             name,
-            connection: Some(connection),
+            link: Link::Connected(connection),
             youngest_connection: connection,
-            silent_since: None,
             fresh_workers: false,
-            program,
-            queue: Queue::default(),
+            lanes: Lanes::default(),
             in_workers: 0,
             slots_used: 0,
-            singly: false,
             last_turn: 0,
             window: 0,
             run_times: RunTimes::default(),
@@ -125,33 +109,69 @@ impl Session {
         }
     }
 
+    /// The connection it is on, while it is on one.
+    pub(super) fn connection(&self) -> Option<ConnectionKey> {
+        match self.link {
+            Link::Connected(connection) => Some(connection),
+            Link::Silent { .. } => None,
+        }
+    }
+
     /// Attempts without outcome.
     pub(super) fn held(&self) -> usize {
-        self.queue.len() + self.in_workers
+        self.lanes.queued() + self.in_workers
     }
 
     /// Whether it takes part in the sharing of slots.
     pub(super) fn is_active(&self) -> bool {
-        self.held() > 0
+        self.in_workers > 0 || self.lanes.any_waits()
     }
 
-    /// Whether its next attempt may be started, as far as the session goes.
-    pub(super) fn wants_worker(&self) -> Option<Program> {
-        match self.program {
-            SessionProgram::Runs(program)
-                if !self.queue.is_empty()
-                    && self.outcomes.len() < OUTCOMES_KEPT
-                    && self.outcome_bytes < OUTCOME_BYTES_KEPT =>
-            {
-                Some(program)
-            }
-            _ => None,
+    /// Whether attempts wait that may be started, as far as outcomes that are not acknowledged go.
+    fn may_start(&self) -> bool {
+        self.lanes.any_waits()
+            && self.outcomes.len() < OUTCOMES_KEPT
+            && self.outcome_bytes < OUTCOME_BYTES_KEPT
+    }
+
+    /// The lanes whose next attempt may be started, as far as the session goes, and what they run.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&Lane, Program)> {
+        let lanes = if self.may_start() { Some(&self.lanes) } else { None };
+        let lanes = lanes.into_iter().flat_map(|lanes| lanes.iter()).filter(|lane| !lane.is_empty());
+        lanes.filter_map(|lane| Some((lane, lane.runs()?)))
+    }
+
+    /// Whether any of its attempts may be started, as far as the session goes.
+    pub(super) fn wants_worker(&self) -> bool {
+        self.waiting().next().is_some()
+    }
+
+    /// Attempts for their lanes. Those of programs that were never offered go back.
+    pub(super) fn take_in(&mut self, attempts: Vec<Attempt>) {
+        let Some(first) = attempts.first().map(|attempt| attempt.program) else { return };
+        // Nearly always, all are of one program.
+        if attempts.iter().all(|attempt| attempt.program == first) {
+            return self.take_in_run(first, attempts);
+        }
+        let mut attempts = attempts.into_iter().peekable();
+        while let Some(program) = attempts.peek().map(|attempt| attempt.program) {
+            let run = std::iter::from_fn(|| attempts.next_if(|attempt| attempt.program == program));
+            self.take_in_run(program, run.collect());
+        }
+    }
+
+    fn take_in_run(&mut self, program: ProgramId, attempts: Vec<Attempt>) {
+        if let Err(attempts) = self.lanes.extend(program, attempts) {
+            attempts.into_iter().for_each(|attempt| self.ended(attempt.id, 0, Ended::Returned));
         }
     }
 
     /// When it is to be forgotten, unless it comes back.
     pub(super) fn forget_at(&self, grace: Duration) -> Option<Moment> {
-        self.silent_since.map(|since| since + grace)
+        match self.link {
+            Link::Connected(_) => None,
+            Link::Silent { since } => Some(since + grace),
+        }
     }
 
     /// Learns from one attempt.
@@ -183,9 +203,28 @@ impl Session {
         self.unsent += 1;
     }
 
-    /// Gives back everything that waits.
-    pub(super) fn return_queue(&mut self) {
-        for attempt in self.queue.take_all() {
+    /// A worker of this program holds attempts.
+    pub(super) fn slot_taken(&mut self, program: ProgramId) {
+        self.slots_used += 1;
+        if let Some(lane) = self.lanes.get_mut(program) {
+            lane.slots_used += 1;
+        }
+    }
+
+    /// It does not any more.
+    pub(super) fn slot_freed(&mut self, program: ProgramId) {
+        self.slots_used -= 1;
+        if let Some(lane) = self.lanes.get_mut(program) {
+            lane.slots_used -= 1;
+        }
+    }
+
+    /// Gives back everything that waits in the lanes of which this holds.
+    pub(super) fn return_queued(&mut self, which: impl Fn(&Lane) -> bool) {
+        if !self.lanes.any_waits() {
+            return;
+        }
+        for attempt in self.lanes.take_all(which) {
             self.ended(attempt.id, 0, Ended::Returned);
         }
     }
@@ -219,7 +258,7 @@ impl Session {
     }
 
     fn flush(&mut self, actions: &mut Vec<Action>) {
-        let Some(connection) = self.connection else { return };
+        let Link::Connected(connection) = self.link else { return };
         if let Some(lines) = self.output.take_lines() {
             actions.push(Action::Send(connection, FromNode::Output(lines)));
         }
@@ -234,10 +273,10 @@ impl Session {
     pub(super) fn statistics(&self) -> SessionStatistics {
         SessionStatistics {
             name: self.name.clone(),
-            connected: self.connection.is_some(),
+            connected: self.connection().is_some(),
             ended: self.outcomes_made,
             run_time: Duration::from_nanos(self.run_time_ns),
-            queued: self.queue.len(),
+            queued: self.lanes.queued(),
             slots_used: self.slots_used,
             kept: self.outcomes.len(),
             window: self.window,

@@ -80,7 +80,7 @@ impl Core {
         let retry_at = Some(now + wait_after(failures));
         self.shortage = Some(Shortage { room: self.workers.len(), reason, failures, retry_at });
         if self.has_no_room() {
-            self.sessions.values_mut().for_each(Session::return_queue);
+            self.sessions.values_mut().for_each(|session| session.return_queued(|_| true));
         }
     }
 
@@ -118,7 +118,7 @@ impl Core {
     }
 
     fn is_worker_wanted(&self) -> bool {
-        self.sessions.values().any(|session| session.wants_worker().is_some())
+        self.sessions.values().any(Session::wants_worker)
     }
 
     /// Tells everybody what is short, once it is known how much, and that it is no more.

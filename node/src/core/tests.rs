@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use pp_protocol::limits::{OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT};
+use pp_protocol::limits::{OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT, PROGRAM_BUILDS, PROGRAMS};
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
-    Attempt, AttemptId, Death, Ended, FromNode, FunctionId, Hello, JobId, Moment, NodeId, Outcome, Payload,
-    ProgramOffer, ProgramRefusal, Refusal, Resume, Role, SessionId, Stream, Target, ToNode, Version,
-    WorkerDeath,
+    Attempt, AttemptId, Death, Digest, Ended, FromNode, FunctionId, Hello, JobId, Moment, NodeId, Outcome,
+    Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus, Refusal, Resume, Role,
+    SessionId, Stream, Target, ToNode, Version, WorkerDeath,
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
 
 const FUNCTION: FunctionId = FunctionId(7);
 const MILLISECOND: u64 = 1_000_000;
+const DIGEST: Digest = Digest([3; 32]);
 
 /// A node core with a clock and a record of what it wants done.
 struct Node {
@@ -65,6 +66,16 @@ impl Node {
     fn connect(&mut self, connection: u32) {
         assert_eq!(self.on(connected(ConnectionKey(connection))), []);
         assert_eq!(self.tell(connection, ToNode::Hello(Box::new(hello(connection)))), []);
+        let ready = status(connection, ProgramStatus::Ready);
+        assert_eq!(self.tell(connection, offer(ProgramId::FIRST, Vec::new())), [ready]);
+    }
+
+    /// A dispatcher that runs a program of its own.
+    fn connect_with(&mut self, connection: u32, target: Target) -> Vec<Action> {
+        self.on(connected(ConnectionKey(connection)));
+        let told = self.tell(connection, ToNode::Hello(Box::new(hello(connection))));
+        let build = ProgramBuild { digest: DIGEST, target, bytes: 100, name: "fib".into() };
+        [told, self.tell(connection, offer(ProgramId::FIRST, vec![build]))].concat()
     }
 
     /// A connected dispatcher, and workers 0 to `workers` that wait for work.
@@ -97,6 +108,25 @@ fn target() -> Target {
     Target { os: "linux".into(), arch: "x86_64".into() }
 }
 
+fn offer(program: ProgramId, builds: Vec<ProgramBuild>) -> ToNode {
+    ToNode::Offer(ProgramOffer { program, builds })
+}
+
+/// The same of the node's own functions, which its own program has.
+fn of_built_in(told: &Action) -> Action {
+    match told {
+        Action::Send(key, FromNode::Program(_, status)) => {
+            Action::Send(*key, FromNode::Program(ProgramId::BUILT_IN, status.clone()))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What has become of the first program.
+fn status(connection: u32, status: ProgramStatus) -> Action {
+    Action::Send(ConnectionKey(connection), FromNode::Program(ProgramId::FIRST, status))
+}
+
 fn connected(connection: ConnectionKey) -> Event {
     Event::Connected(connection, Role::Dispatcher, Version::V1)
 }
@@ -105,7 +135,6 @@ fn hello(session: u32) -> Hello {
     Hello {
         session: SessionId(session.into()),
         name: format!("dispatcher {session}"),
-        programs: Vec::new(),
         resume: None,
         fresh_workers: false,
     }
@@ -114,6 +143,7 @@ fn hello(session: u32) -> Hello {
 fn attempt(job: u32) -> Attempt {
     Attempt {
         id: AttemptId { job: JobId::new(job, 0), number: 1 },
+        program: ProgramId::FIRST,
         function: FUNCTION,
         time_limit_ns: 0,
         args: Payload::from(vec![job as u8]),
@@ -364,11 +394,121 @@ fn dispatchers_share_the_slots_one_by_one() {
             .map(|number| Finished { number, run_time_ns: MILLISECOND, result: WorkResult::UnknownFunction })
             .collect(),
     ));
-    let given = actions.iter().find_map(|action| match action {
-        Action::Assign(WorkerKey(0), works) => Some(works[0].args[0]),
+    let replaced = [Action::Retire(WorkerKey(0)), Action::Spawn(WorkerKey(2), Program::Own)];
+    assert!(actions.starts_with(&replaced), "workers are not shared: {actions:?}");
+    let given = node.on(Event::WorkerReady(WorkerKey(2)));
+    assert!(
+        matches!(&given[..], [Action::Assign(WorkerKey(2), works)] if works[0].args[0] == 30),
+        "{given:?}"
+    );
+}
+
+/// The number of the worker that is started, if one is.
+fn spawned(actions: &[Action]) -> Option<u32> {
+    actions.iter().find_map(|action| match action {
+        Action::Spawn(worker, _) => Some(worker.0),
         _ => None,
+    })
+}
+
+impl Node {
+    /// Worker 0 runs one job after the other of its lane, whose jobs take a tenth of a millisecond each, until it makes
+    /// way for another worker. Yields when, and which.
+    fn run_until_another_spawns(&mut self) -> (Duration, u32) {
+        let begun = self.now;
+        for number in 1..u32::MAX {
+            self.now = self.now + Duration::from_micros(100);
+            if let Some(other) = spawned(&self.finish(0, number, MILLISECOND / 10)) {
+                return (self.now.since(begun), other);
+            }
+            assert!(self.now.since(begun) < Duration::from_secs(1), "nobody else has a turn");
+        }
+        unreachable!()
+    }
+}
+
+#[test]
+fn a_slot_that_cannot_be_shared_is_taken_in_turns() {
+    let mut node = Node::ready(1);
+    node.connect(2);
+    node.tell(1, ToNode::Run((10..10_010).map(attempt).collect()));
+    node.tell(2, ToNode::Run(vec![attempt(30)]));
+    let (waited, worker) = node.run_until_another_spawns();
+    assert!(waited >= Duration::from_millis(200) && waited < Duration::from_millis(300), "{waited:?}");
+    let given = node.on(Event::WorkerReady(WorkerKey(worker)));
+    assert_eq!(given, [Action::Assign(WorkerKey(worker), vec![work(0, 30)])]);
+}
+
+/// An attempt that calls a function of another program.
+fn attempt_of(program: ProgramId, job: u32) -> Attempt {
+    Attempt { program, ..attempt(job) }
+}
+
+#[test]
+fn a_slot_is_taken_in_turns_by_the_programs_of_one_dispatcher() {
+    let mut node = Node::ready(1);
+    node.tell(1, ToNode::Run((10..10_010).map(attempt).collect()));
+    node.tell(1, ToNode::Run(vec![attempt_of(ProgramId::BUILT_IN, 30)]));
+    let (waited, worker) = node.run_until_another_spawns();
+    assert!(waited >= Duration::from_millis(200) && waited < Duration::from_millis(300), "{waited:?}");
+    let given = node.on(Event::WorkerReady(WorkerKey(worker)));
+    assert_eq!(given, [Action::Assign(WorkerKey(worker), vec![work(0, 30)])]);
+}
+
+#[test]
+fn what_a_node_cannot_run_of_a_dispatchers_programs_does_not_keep_it_from_running_the_others() {
+    let mut node = Node::with_slots(3);
+    node.connect(1);
+    let second = ProgramId(2);
+    let other = Target { os: "linux".into(), arch: "aarch64".into() };
+    let build = ProgramBuild { digest: DIGEST, target: other.clone(), bytes: 100, name: "fib".into() };
+    let refusal = ProgramRefusal::WrongTarget { node: target(), offered: vec![other] };
+    let refused = FromNode::Program(second, ProgramStatus::Refused(refusal));
+    assert_eq!(node.tell(1, offer(second, vec![build])), [Action::Send(ConnectionKey(1), refused)]);
+    let never_offered = ProgramId(9);
+    let all = [second, ProgramId::FIRST, never_offered, ProgramId::BUILT_IN, second];
+    let attempts = (0..).zip(all).map(|(job, program)| attempt_of(program, job)).collect();
+    let returned = [2, 0, 4].map(|job| outcome(job, 0, Ended::Returned));
+    assert_eq!(
+        node.tell(1, ToNode::Run(attempts)),
+        [
+            Action::Spawn(WorkerKey(0), Program::Own),
+            Action::Spawn(WorkerKey(1), Program::Own),
+            outcomes(1, 0, returned.to_vec())
+        ]
+    );
+    let given = [0, 1].map(|worker| node.on(Event::WorkerReady(WorkerKey(worker))));
+    assert_eq!(
+        given.concat(),
+        [Action::Assign(WorkerKey(0), vec![work(0, 3)]), Action::Assign(WorkerKey(1), vec![work(0, 1)])]
+    );
+    let cancelled = node.tell(1, ToNode::Cancel(vec![attempt(1).id]));
+    assert_eq!(cancelled, [Action::Revoke(WorkerKey(1))], "an attempt is found whatever it is of");
+}
+
+#[test]
+fn offers_that_make_no_sense_end_the_session() {
+    let build = || ProgramBuild { digest: DIGEST, target: target(), bytes: 100, name: "fib".into() };
+    let many = PROGRAM_BUILDS + 1;
+    let nonsense = [
+        offer(ProgramId::BUILT_IN, Vec::new()),
+        offer(ProgramId(2), (0..many).map(|_| build()).collect()),
+        // In use for the node's own program.
+        offer(ProgramId::FIRST, vec![build()]),
+    ];
+    for message in nonsense {
+        let mut node = Node::ready(1);
+        node.tell(1, ToNode::Run(vec![attempt(1)]));
+        let actions = node.tell(1, message);
+        assert!(actions.contains(&Action::Close(ConnectionKey(1))), "{actions:?}");
+        assert!(actions.contains(&Action::Kill(WorkerKey(0))), "{actions:?}");
+    }
+    let mut node = Node::ready(1);
+    let taken = (2..).take_while(|number| {
+        let actions = node.tell(1, offer(ProgramId(*number), Vec::new()));
+        !actions.contains(&Action::Close(ConnectionKey(1)))
     });
-    assert_eq!(given, Some(30), "{actions:?}");
+    assert_eq!(taken.count(), PROGRAMS - 1, "beside the first one");
 }
 
 #[test]
@@ -534,12 +674,9 @@ fn a_second_connection_of_the_same_dispatcher_is_refused_and_changes_nothing() {
 #[test]
 fn a_program_that_is_missing_is_asked_for_stored_and_run() {
     let mut node = Node::with_slots(1);
-    let digest = pp_protocol::Digest([3; 32]);
-    let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
-    let key = ConnectionKey(1);
-    node.on(connected(key));
-    let greeting = Hello { programs: vec![offer], ..hello(1) };
-    assert_eq!(node.tell(1, ToNode::Hello(Box::new(greeting))), [Action::LocateProgram(digest)]);
+    let (digest, key) = (DIGEST, ConnectionKey(1));
+    let told = [Action::LocateProgram(digest), status(1, ProgramStatus::Preparing)];
+    assert_eq!(node.connect_with(1, target()), told);
     assert_eq!(node.tell(1, ToNode::Run(vec![attempt(1)])), []);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [Action::Send(key, FromNode::ProgramNeeded(digest))]);
     let piece = Payload::from(vec![9; 10]);
@@ -547,47 +684,47 @@ fn a_program_that_is_missing_is_asked_for_stored_and_run() {
         node.tell(1, ToNode::ProgramChunk { digest, bytes: piece.clone(), last: true }),
         [Action::StoreProgram { digest, size: 100, piece, last: true }]
     );
-    assert_eq!(node.on(Event::ProgramStored(digest)), [Action::Spawn(WorkerKey(0), Program::Sent(digest))]);
+    assert_eq!(
+        node.on(Event::ProgramStored(digest)),
+        [status(1, ProgramStatus::Ready), Action::Spawn(WorkerKey(0), Program::Sent(digest))]
+    );
 }
 
 #[test]
 fn a_program_whose_connection_broke_off_is_asked_for_again_on_the_next_one() {
-    let digest = pp_protocol::Digest([3; 32]);
-    let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
-    let greeting = Hello { programs: vec![offer], ..hello(1) };
+    let digest = DIGEST;
     let resume = Resume { node: NodeId(1), outcomes_received: 0, held: Vec::new() };
-    let again = Hello { resume: Some(resume), ..greeting.clone() };
+    let again = Hello { resume: Some(resume), ..hello(1) };
     let [first, second, third] = [1, 2, 3].map(ConnectionKey);
     let needed = |key| Action::Send(key, FromNode::ProgramNeeded(digest));
+    let build = ProgramBuild { digest, target: target(), bytes: 100, name: "fib".into() };
+    let offered = || offer(ProgramId::FIRST, vec![build.clone()]);
 
     let mut node = Node::with_slots(1);
-    node.on(connected(first));
-    assert_eq!(node.tell(1, ToNode::Hello(Box::new(greeting))), [Action::LocateProgram(digest)]);
+    let told = [Action::LocateProgram(digest), status(1, ProgramStatus::Preparing)];
+    assert_eq!(node.connect_with(1, target()), told);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(first)]);
     assert_eq!(node.on(Event::Disconnected(first)), [Action::AbandonProgram(digest)]);
     node.on(connected(second));
-    assert_eq!(node.tell(2, ToNode::Hello(Box::new(again.clone()))), [Action::LocateProgram(digest)]);
+    assert_eq!(node.tell(2, ToNode::Hello(Box::new(again.clone()))), []);
+    let told = [Action::LocateProgram(digest), status(2, ProgramStatus::Preparing)];
+    assert_eq!(node.tell(2, offered()), told);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(second)]);
     // The node has not noticed that the second connection is gone, too.
     node.on(connected(third));
     let asked = [Action::Close(second), Action::AbandonProgram(digest), needed(third)];
     assert_eq!(node.tell(3, ToNode::Hello(Box::new(again))), asked);
+    assert_eq!(node.tell(3, offered()), [status(3, ProgramStatus::Preparing)]);
 }
 
 #[test]
 fn a_program_for_another_architecture_is_refused_with_both_named() {
     let mut node = Node::with_slots(1);
     let other = Target { os: "linux".into(), arch: "aarch64".into() };
-    let digest = pp_protocol::Digest([3; 32]);
-    let offer = ProgramOffer { digest, target: other.clone(), bytes: 100, name: "fib".into() };
-    node.on(connected(ConnectionKey(1)));
-    let refusal = ProgramRefusal::WrongTarget { node: target(), offered: vec![other] };
+    let refusal = ProgramRefusal::WrongTarget { node: target(), offered: vec![other.clone()] };
     let text = refusal.to_string();
     assert!(text.contains("linux/x86_64") && text.contains("linux/aarch64"), "{text}");
-    assert_eq!(
-        node.tell(1, ToNode::Hello(Box::new(Hello { programs: vec![offer], ..hello(1) }))),
-        [Action::Send(ConnectionKey(1), FromNode::ProgramRefused(digest, refusal))]
-    );
+    assert_eq!(node.connect_with(1, other), [status(1, ProgramStatus::Refused(refusal))]);
     assert_eq!(
         node.tell(1, ToNode::Run(vec![attempt(1)])),
         [outcomes(1, 0, vec![outcome(1, 0, Ended::Returned)])]
@@ -610,15 +747,17 @@ fn a_program_that_keeps_failing_is_told_as_trouble_and_given_back_what_waits() {
         node.now = node.core.next_deadline().expect("another try");
         node.on(Event::Tick);
     }
-    let reason = "its workers do not start: no memory; trying again";
-    let trouble = FromNode::Trouble(Some(reason.into()));
+    let troubled = |retried| {
+        let reason = "its workers do not start: no memory; trying again".into();
+        status(1, ProgramStatus::Troubled { reason, retried })
+    };
     let returned = outcomes(1, 1, vec![outcome(9, 0, Ended::Returned)]);
-    assert_eq!(told, [Action::Send(ConnectionKey(1), trouble), returned]);
+    assert_eq!(told, [of_built_in(&troubled(false)), troubled(false), returned]);
     node.now = node.now + Duration::from_secs(1);
-    node.on(Event::Tick);
+    assert_eq!(node.on(Event::Tick), [of_built_in(&troubled(true)), troubled(true)]);
     assert_eq!(node.tell(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(4), Program::Own)]);
     let ready = node.on(Event::WorkerReady(WorkerKey(4)));
-    assert!(ready.contains(&Action::Send(ConnectionKey(1), FromNode::Trouble(None))), "{ready:?}");
+    assert!(ready.contains(&status(1, ProgramStatus::Ready)), "{ready:?}");
 }
 
 #[test]
@@ -705,10 +844,8 @@ fn a_shortage_is_forgotten_when_nobody_waits_for_a_worker_any_more() {
 #[test]
 fn while_workers_are_short_one_that_idles_makes_way_for_another_program() {
     let mut node = half_of_four();
-    node.on(connected(ConnectionKey(2)));
-    let digest = pp_protocol::Digest([3; 32]);
-    let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
-    let actions = node.tell(2, ToNode::Hello(Box::new(Hello { programs: vec![offer], ..hello(2) })));
+    let digest = DIGEST;
+    let actions = node.connect_with(2, target());
     let told = Some("it has 2 of 4 slots: too few descriptors; trying again".into());
     assert_eq!(
         actions[0],
@@ -746,13 +883,10 @@ fn a_program_that_never_started_is_refused_and_its_attempts_go_back() {
     node.tell(1, ToNode::Run(vec![attempt(1)]));
     let actions = node.on(Event::WorkerFailed(WorkerKey(0), failure("no init", &["oops"])));
     let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: vec!["oops".into()] };
-    let digest = pp_protocol::Digest([0; 32]);
+    let refused = status(1, ProgramStatus::Refused(refusal));
     assert_eq!(
         actions,
-        [
-            Action::Send(ConnectionKey(1), FromNode::ProgramRefused(digest, refusal)),
-            outcomes(1, 0, vec![outcome(1, 0, Ended::Returned)])
-        ]
+        [of_built_in(&refused), refused, outcomes(1, 0, vec![outcome(1, 0, Ended::Returned)])]
     );
 }
 
@@ -944,10 +1078,8 @@ fn work_that_came_back_unbegun_is_given_in_single_pieces() {
 #[test]
 fn what_comes_back_from_a_worker_of_a_refused_program_is_returned() {
     let mut node = Node::with_slots(1);
-    let digest = pp_protocol::Digest([3; 32]);
-    let offer = ProgramOffer { digest, target: target(), bytes: 100, name: "fib".into() };
-    node.on(connected(ConnectionKey(1)));
-    node.tell(1, ToNode::Hello(Box::new(Hello { programs: vec![offer], ..hello(1) })));
+    let digest = DIGEST;
+    node.connect_with(1, target());
     node.on(Event::ProgramStored(digest));
     node.tell(1, ToNode::Run(vec![attempt(1)]));
     node.on(Event::WorkerReady(WorkerKey(0)));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use pp_protocol::worker::{Finished, WorkResult};
 use pp_protocol::{Attempt, AttemptId, Death, Ended, Moment, WorkerDeath};
 
+use super::lanes::LaneKey;
 use super::{Action, Core, Program, Progress, SessionKey, WorkerKey};
 use crate::wrapping::is_before;
 
@@ -16,9 +17,9 @@ const QUIET_BEATS: u32 = 5;
 
 #[derive(Debug)]
 pub(super) struct Worker {
+    /// Whose attempts it runs.
+    pub(super) lane: LaneKey,
     pub(super) program: Program,
-    /// Whose attempts it holds; `None` exactly if it holds none.
-    pub(super) session: Option<SessionKey>,
     pub(super) state: WorkerState,
     /// What it was given and has not reported, in order.
     pub(super) work: VecDeque<InWorker>,
@@ -30,6 +31,8 @@ pub(super) struct Worker {
     pub(super) watch: Option<Moment>,
     /// When it last reported, was given work, or was asked for the work that is stuck in it.
     pub(super) active_at: Moment,
+    /// Since when it has held attempts without a break: then it takes a slot of its session.
+    pub(super) busy_since: Option<Moment>,
     /// How many heartbeats there were since it last reported, or was seen to run something.
     pub(super) quiet_beats: u32,
     /// Whether it is being killed because it owed an answer and gave none.
@@ -42,7 +45,7 @@ pub(super) struct Worker {
     /// Why it is being killed, if that is for one attempt's sake.
     doomed: Option<(AttemptId, Ended)>,
     /// The attempt it reported last, to which late output belongs.
-    pub(super) last: Option<(SessionKey, AttemptId)>,
+    pub(super) last: Option<AttemptId>,
     /// It gets no more work: it is surplus, or used up.
     pub(super) leaving: bool,
 }
@@ -75,16 +78,17 @@ enum Order {
 }
 
 impl Worker {
-    pub(super) fn starting(program: Program, now: Moment) -> Self {
+    pub(super) fn starting(lane: LaneKey, program: Program, now: Moment) -> Self {
         Self {
+            lane,
             program,
-            session: None,
             state: WorkerState::Starting,
             work: VecDeque::new(),
             planned_ns: 0,
             next_number: 0,
             watch: None,
             active_at: now,
+            busy_since: None,
             quiet_beats: 0,
             is_silent: false,
             revoking: 0,
@@ -142,7 +146,7 @@ impl Worker {
     }
 
     pub(super) fn attempts_of(&self, session: SessionKey) -> impl Iterator<Item = AttemptId> {
-        let attempts = if self.session == Some(session) { Some(&self.work) } else { None };
+        let attempts = if self.lane.session == session { Some(&self.work) } else { None };
         attempts.into_iter().flatten().map(|piece| piece.attempt.id)
     }
 
@@ -162,7 +166,8 @@ impl Worker {
     }
 
     /// Everything that turns out not to have started goes back to the dispatcher, not to the queue here.
-    pub(super) fn recall_all(&mut self, attempts: Vec<AttemptId>) {
+    pub(super) fn recall_all(&mut self) {
+        let attempts = self.work.iter().map(|piece| piece.attempt.id).collect();
         self.orders.add(attempts, Order::Recall);
     }
 
@@ -179,11 +184,8 @@ impl Worker {
     }
 
     pub(super) fn check_invariants(&self) {
-        assert_eq!(
-            self.session.is_some(),
-            !self.work.is_empty(),
-            "a worker is a session's while it holds its work"
-        );
+        let programs = self.work.iter().map(|piece| piece.attempt.program);
+        assert!(programs.eq(std::iter::repeat_n(self.lane.program, self.work.len())), "work is of its lane");
         let planned: u64 = self.work.iter().map(|piece| piece.estimate_ns).sum();
         assert_eq!(self.planned_ns, planned, "a worker's plan is the sum of its work's");
         let numbers: Vec<_> = self.work.iter().map(|piece| piece.number).collect();
@@ -199,7 +201,7 @@ impl Core {
         };
         worker.state = WorkerState::Ready;
         let program = worker.program;
-        self.idle.insert((program, key));
+        self.idle.insert((worker.lane, key));
         self.found_room();
         self.program_starts(program, actions);
     }
@@ -214,7 +216,10 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         worker.active_at = now;
         worker.quiet_beats = 0;
-        let mut session = worker.session.and_then(|session| self.sessions.get_mut(&session));
+        let mut session = self.sessions.get_mut(&worker.lane.session);
+        if let Some(lane) = session.as_mut().and_then(|session| session.lanes.get_mut(worker.lane.program)) {
+            lane.singly = false;
+        }
         for result in finished {
             if worker.work.front().is_none_or(|piece| piece.number != result.number) {
                 // It reports what it was not given: whatever it runs, it is no worker any more.
@@ -222,10 +227,9 @@ impl Core {
                 return;
             }
             let Some(piece) = worker.pop() else { return };
-            worker.last = worker.session.map(|session| (session, piece.attempt.id));
+            worker.last = Some(piece.attempt.id);
             if let Some(session) = &mut session {
                 session.in_workers -= 1;
-                session.singly = false;
                 session.learn(piece.attempt.function, result.run_time_ns);
                 session.ended(piece.attempt.id, result.run_time_ns, ended(result.result));
             }
@@ -246,7 +250,7 @@ impl Core {
     /// except that if finishing is what it could not do, the one that finished last is to blame.
     pub(super) fn worker_exited(&mut self, key: WorkerKey, progress: Progress, mut death: WorkerDeath) {
         let Some(mut worker) = self.workers.remove(&key) else { return };
-        self.idle.remove(&(worker.program, key));
+        self.idle.remove(&(worker.lane, key));
         if worker.is_silent && death.death == KILLED {
             death.death = Death::Silent;
         }
@@ -260,11 +264,11 @@ impl Core {
         // One that died before it could be killed only seemed to run for so long: word of its end was late.
         let is_true = |ended: &Ended| *ended != Ended::TimedOut || death.death == KILLED;
         let mut doomed = worker.doomed.take().filter(|(_, ended)| is_true(ended));
-        let Some(session) = worker.session.and_then(|session| self.sessions.get_mut(&session)) else {
-            return;
-        };
-        session.slots_used -= 1;
+        let Some(session) = self.sessions.get_mut(&worker.lane.session) else { return };
         session.in_workers -= worker.work.len();
+        if worker.busy_since.is_some() {
+            session.slot_freed(worker.lane.program);
+        }
         while let Some(piece) = worker.work.pop_back() {
             let id = piece.attempt.id;
             let is_running = running == Some(piece.number);
@@ -278,7 +282,9 @@ impl Core {
                 (None, Some(order)) => session.ended(id, 0, order.outcome()),
                 // It may have been killed for an attempt that ended just before that: then the one that runs is not to
                 // blame, either.
-                (None, None) if !is_running || doomed.is_some() => session.queue.push_front(piece.attempt),
+                (None, None) if !is_running || doomed.is_some() => {
+                    session.lanes.put_back(piece.attempt, false)
+                }
                 (None, None) => session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone()))),
             }
         }
@@ -289,10 +295,12 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.work.is_empty()) else { return };
         worker.watch = None;
         worker.orders.0.clear();
-        let mut is_used_up = self.config.fresh_worker_per_job;
-        if let Some(session) = worker.session.take().and_then(|session| self.sessions.get_mut(&session)) {
-            session.slots_used -= 1;
-            is_used_up |= session.fresh_workers;
+        let session = self.sessions.get_mut(&worker.lane.session);
+        let is_used_up = session.as_ref().is_some_and(|session| session.fresh_workers);
+        if worker.busy_since.take().is_some()
+            && let Some(session) = session
+        {
+            session.slot_freed(worker.lane.program);
         }
         match worker.state {
             WorkerState::Ready if worker.leaving || is_used_up => {
@@ -300,7 +308,7 @@ impl Core {
                 actions.push(Action::Retire(key));
             }
             WorkerState::Ready if worker.revoking == 0 => {
-                self.idle.insert((worker.program, key));
+                self.idle.insert((worker.lane, key));
             }
             WorkerState::Ready | WorkerState::Starting | WorkerState::Skipping(_) | WorkerState::Ending => {}
         }
@@ -310,18 +318,22 @@ impl Core {
         if let Some(worker) = self.workers.get_mut(&key)
             && worker.state != WorkerState::Ending
         {
-            self.idle.remove(&(worker.program, key));
+            self.idle.remove(&(worker.lane, key));
             worker.state = WorkerState::Ending;
             worker.watch = None;
             actions.push(Action::Kill(key));
         }
     }
 
-    /// Kills whatever runs for a session that is gone.
-    pub(super) fn kill_workers_of(&mut self, session: SessionKey, actions: &mut Vec<Action>) {
-        let its_workers = self.workers.iter().filter(|(_, worker)| worker.session == Some(session));
-        for key in its_workers.map(|(key, _)| *key).collect::<Vec<_>>() {
-            self.kill_worker(key, actions);
+    /// A session is gone: what runs for it is killed, and its other workers leave.
+    pub(super) fn end_workers_of(&mut self, session: SessionKey, actions: &mut Vec<Action>) {
+        let its_workers = self.workers.iter().filter(|(_, worker)| worker.lane.session == session);
+        for (key, is_idle) in its_workers.map(|(key, it)| (*key, it.is_idle())).collect::<Vec<_>>() {
+            if is_idle {
+                self.retire(key, actions);
+            } else {
+                self.kill_worker(key, actions);
+            }
         }
     }
 
@@ -339,7 +351,7 @@ impl Core {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let mut in_workers = BTreeSet::new();
         for id in ids {
-            match session.queue.take_out(*id) {
+            match session.lanes.take_out(*id) {
                 Some(attempt) => session.ended(attempt.id, 0, order.outcome()),
                 None => drop(in_workers.insert(*id)),
             }
@@ -347,8 +359,8 @@ impl Core {
         if in_workers.is_empty() {
             return;
         }
-        for (worker_key, worker) in self.workers.iter_mut().filter(|(_, worker)| worker.session == Some(key))
-        {
+        let its_workers = self.workers.iter_mut().filter(|(_, worker)| worker.lane.session == key);
+        for (worker_key, worker) in its_workers {
             let wanted =
                 worker.work.iter().map(|piece| piece.attempt.id).filter(|id| in_workers.contains(id));
             let wanted: Vec<_> = wanted.collect();
@@ -365,7 +377,7 @@ impl Core {
         worker.revoking -= 1;
         let orders = std::mem::take(&mut worker.orders);
         let running = worker.running(progress).map(|piece| piece.attempt.id);
-        let mut session = worker.session.and_then(|session| self.sessions.get_mut(&session));
+        let mut session = self.sessions.get_mut(&worker.lane.session);
         let mut revoked_any = false;
         while worker.work.back().is_some_and(|piece| !is_before(piece.number, progress.started)) {
             let Some(piece) = worker.work.pop_back() else { break };
@@ -375,10 +387,7 @@ impl Core {
             session.in_workers -= 1;
             match orders.of(piece.attempt.id) {
                 Some(order) => session.ended(piece.attempt.id, 0, order.outcome()),
-                None => {
-                    session.queue.push_front(piece.attempt);
-                    session.singly |= worker.work.is_empty();
-                }
+                None => session.lanes.put_back(piece.attempt, worker.work.is_empty()),
             }
         }
         if revoked_any && worker.state == WorkerState::Ready {
@@ -415,7 +424,7 @@ impl Core {
     /// Asks how far the workers are that have not reported for a while although they owe an answer.
     pub(super) fn watch_quiet_workers(&mut self, actions: &mut Vec<Action>) {
         for (key, worker) in self.workers.iter_mut().filter(|(_, worker)| worker.owes()) {
-            let session = worker.session.and_then(|session| self.sessions.get(&session));
+            let session = self.sessions.get(&worker.lane.session);
             if session.is_some_and(|session| session.output.holds(*key)) {
                 worker.quiet_beats = 0;
                 continue;

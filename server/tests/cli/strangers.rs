@@ -133,7 +133,6 @@ fn without_any_descriptor_left_whoever_comes_is_told_so_at_once_and_it_goes_on_w
         let hello = Hello {
             session: SessionId::random(),
             name: "operator".into(),
-            programs: Vec::new(),
             resume: None,
             fresh_workers: false,
         };

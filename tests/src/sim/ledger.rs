@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use pp_dispatcher::core::{JobOptions, JobOutcome, Resolution};
-use pp_protocol::{AttemptId, FunctionId, JobId, Moment, Payload};
+use pp_protocol::{AttemptId, FunctionId, JobId, Moment, Payload, ProgramId};
 
 use super::site::node_of;
 
@@ -66,6 +66,7 @@ pub(super) enum Fate {
 #[derive(Clone, Debug)]
 pub(super) struct JobSpec {
     pub(super) fate: Fate,
+    pub(super) program: ProgramId,
     pub(super) function: FunctionId,
     pub(super) run_time: Duration,
     pub(super) time_limit: Option<Duration>,

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use pp_dispatcher::core::{DialFailure, Event, NodeKey};
+use pp_node::core::Program;
 use pp_protocol::limits::HANDSHAKE_TIME;
-use pp_protocol::{Digest, FromNode, Hello, Payload, ProgramOffer, Resume, ToNode, VersionRange};
+use pp_protocol::{
+    Digest, FromNode, Hello, Payload, ProgramBuild, ProgramId, ProgramOffer, Resume, ToNode, VersionRange,
+};
 
 use super::World;
 use super::agenda::What;
@@ -15,7 +18,9 @@ use super::site::{node_of, target};
 /// How long a TCP connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
-/// What every program consists of.
+/// The programs of every dispatcher, and what each consists of.
+pub(super) const FIRST: ProgramId = ProgramId::FIRST;
+pub(super) const SECOND: ProgramId = ProgramId(2);
 pub(super) const PROGRAM: &[u8] = b"program";
 
 impl World {
@@ -86,6 +91,9 @@ impl World {
                 self.reach(id, Stage::Greeting);
                 let hello = self.hello(site, id);
                 self.send(id, Message::ToNode(ToNode::Hello(Box::new(hello))));
+                for offer in self.offers(site, id) {
+                    self.send(id, Message::ToNode(offer));
+                }
             }
             (Stage::Greeting, Packet::Batch(batch)) => self.greeted(site, id, batch),
             (Stage::Up, Packet::Batch(batch)) => {
@@ -118,18 +126,46 @@ impl World {
     }
 
     pub(super) fn hello(&self, site: usize, id: ConnectionId) -> Hello {
-        let it = &self.sites[site];
-        let connection = &self.connections[id.0];
-        let offer =
-            ProgramOffer { digest: it.program, target: target(), bytes: 1000, name: "program".into() };
-        let is_local = self.nodes[connection.node].local_to.is_some();
         Hello {
-            session: it.session,
+            session: self.sites[site].session,
             name: format!("dispatcher {site}"),
-            programs: if is_local { Vec::new() } else { vec![offer] },
-            resume: connection.resume.clone(),
+            resume: self.connections[id.0].resume.clone(),
             fresh_workers: false,
         }
+    }
+
+    /// The first program is built for both kinds of machine, the second one for one of them.
+    fn offers(&self, site: usize, id: ConnectionId) -> Vec<ToNode> {
+        let build = |program, kind: usize| ProgramBuild {
+            digest: self.digest(site, program, kind),
+            target: target(kind),
+            bytes: 1000,
+            name: "program".into(),
+        };
+        let is_local = self.nodes[self.connections[id.0].node].local_to.is_some();
+        let first = if is_local { Vec::new() } else { [0, 1].map(|kind| build(FIRST, kind)).to_vec() };
+        let builds = |program| if program == FIRST { first.clone() } else { vec![build(program, 0)] };
+        let programs = self.options.programs().into_iter();
+        programs.map(|program| ToNode::Offer(ProgramOffer { program, builds: builds(program) })).collect()
+    }
+
+    fn digest(&self, site: usize, program: ProgramId, kind: usize) -> Digest {
+        Digest([self.sites[site].program + 4 * (program.0 as u8) + 2 * kind as u8; 32])
+    }
+
+    /// What a node has to start as a worker for a job.
+    pub(super) fn program_of(&self, node: usize, job: JobName) -> Program {
+        let site = job.site as usize;
+        match self.ledger.job(job).spec.program {
+            ProgramId::BUILT_IN => Program::Own,
+            FIRST if self.nodes[node].local_to.is_some() => Program::Own,
+            program => Program::Sent(self.digest(site, program, node % 2)),
+        }
+    }
+
+    /// Whether a node runs every program.
+    pub(super) fn runs_everything(&self, node: usize) -> bool {
+        !self.options.several_programs || node.is_multiple_of(2) && self.nodes[node].local_to.is_none()
     }
 
     pub(super) fn greeted(&mut self, site: usize, id: ConnectionId, batch: Vec<Message>) {

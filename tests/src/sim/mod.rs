@@ -124,7 +124,7 @@ impl World {
         for site in 0..self.options.sites {
             let program = self.random.within(0..=1) as u8;
             let seed = self.random.next();
-            self.sites.push(Site::new(SessionId(site as u128 + 1), seed, program));
+            self.sites.push(Site::new(SessionId(site as u128 + 1), seed, program, self.options.programs()));
             let last_start = self.options.last_start.min(self.options.heal_after);
             let starts_at = self.now + self.random.time(Duration::ZERO, last_start);
             if self.options.local_nodes {
@@ -172,7 +172,9 @@ impl World {
             return seconds(20) + rest + self.ledger.longest_time();
         }
         // Nothing ever breaks: no slot should be idle for long.
-        let slots = self.nodes.iter().filter(|node| node.local_to.is_none()).map(|node| node.usual_slots);
+        let all = self.nodes.iter().enumerate();
+        let slots = all.filter(|(node, it)| it.local_to.is_none() && self.runs_everything(*node));
+        let slots = slots.map(|(_, it)| it.usual_slots);
         // Work is sent ahead for 20 ms, not for as long as the way to a node and back takes.
         let way = self.options.latency * 4;
         let ahead = Duration::from_millis(20);

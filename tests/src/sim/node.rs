@@ -112,7 +112,7 @@ impl World {
             name: machine.name.clone(),
             slots: machine.usual_slots,
             cpus: machine.usual_slots,
-            target: super::site::target(),
+            target: super::site::target(node),
             fresh_worker_per_job: self.options.fresh_workers,
             stores_programs: machine.local_to.is_none(),
             silence: Duration::from_secs(5),

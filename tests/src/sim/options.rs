@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use pp_protocol::FunctionId;
+use pp_protocol::{FunctionId, ProgramId};
 
 use super::faults::Kind;
 use super::ledger::{Fate, JobSpec, LAST_CANCELLATION, LONGEST_DELAY};
+use super::links::{FIRST, SECOND};
 use crate::random::Random;
 
 /// Arguments of this size count as large.
@@ -29,6 +30,8 @@ pub(super) struct Options {
     pub(super) fresh_workers: bool,
     /// The usual time from one end of a connection to the other.
     pub(super) latency: Duration,
+    /// Whether jobs call functions of several programs, of which not every node runs each.
+    pub(super) several_programs: bool,
     /// From which weight on messages are large.
     pub(super) bulk_from: usize,
     /// Memory of the nodes, in bytes, if they tell: too little for large arguments in all their slots.
@@ -83,6 +86,7 @@ impl Options {
             two_addresses: random.percent(10),
             fresh_workers: random.percent(10),
             latency: random.magnitude(Duration::from_micros(20), ms(60)),
+            several_programs: random.percent(30),
             bulk_from: if random.percent(30) { 1 } else { usize::MAX },
             memory: if random.percent(50) { 10 * LARGE_WEIGHT as u64 } else { 0 },
             faults,
@@ -103,6 +107,11 @@ impl Options {
     /// Whether nodes are frozen at times.
     pub(super) fn freezes(&self) -> bool {
         self.faults.iter().any(|kind| matches!(kind, Kind::FreezeNode | Kind::FreezeSite))
+    }
+
+    /// The programs that each dispatcher offers.
+    pub(super) fn programs(&self) -> Vec<ProgramId> {
+        if self.several_programs { vec![FIRST, SECOND] } else { vec![FIRST] }
     }
 
     pub(super) fn slots(&self, random: &mut Random) -> u32 {
@@ -134,8 +143,14 @@ impl Options {
         let limit = random.magnitude(Duration::from_millis(1), Duration::from_secs(4));
         // A limit near the run time could end either way.
         let is_clear = run_time < limit / 16 || run_time > limit * 2 || fate == Fate::Endless;
+        let program = match random.within(0..=9) {
+            0..=2 if self.several_programs => SECOND,
+            3 | 4 if self.several_programs => ProgramId::BUILT_IN,
+            _ => FIRST,
+        };
         JobSpec {
             fate,
+            program,
             function: FunctionId(u64::from(run_time.as_micros().max(1).ilog10()) + 10 * fate as u64),
             run_time,
             time_limit: (is_clear && random.percent(30)).then_some(limit),

@@ -52,14 +52,16 @@ impl World {
                 let worker = machine.workers.get_mut(&key)?;
                 assert!(worker.counts() || !worker.is_ordered, "no work is given to a worker told to end");
                 worker.raise(works.len() as u32);
+                let program = worker.program;
                 for work in &works {
                     let job = JobName::of(&work.args);
+                    assert_eq!(program, self.program_of(node, job), "{job} runs in its own program");
                     self.story.tell(self.now, Some(job), || {
                         format!("node {node}: {job} goes to worker {} as number {}", key.0, work.number)
                     });
                 }
                 let delay = self.random.time(Duration::ZERO, Duration::from_micros(20));
-                let at = worker.arrival(self.now + delay);
+                let at = self.nodes[node].workers.get_mut(&key)?.arrival(self.now + delay);
                 self.agenda.add(at, What::Worker(node, life, key, Step::Frame(works)));
             }
             Action::Observe(key) => {

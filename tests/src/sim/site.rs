@@ -8,7 +8,7 @@ use std::time::Duration;
 use pp_dispatcher::core::{
     Action, Config, Core, DialFailure, Event, NewJob, NodeKey, NodeKind, Report, Ticket,
 };
-use pp_protocol::{Digest, JobId, SessionId, Target};
+use pp_protocol::{JobId, ProgramId, SessionId, Target};
 
 use super::World;
 use super::agenda::What;
@@ -45,8 +45,8 @@ impl Ticket for SimTicket {
 pub(super) struct Site {
     pub(super) core: Core<SimTicket>,
     pub(super) session: SessionId,
-    /// The program it offers.
-    pub(super) program: Digest,
+    /// Which programs it offers: those of another number are others.
+    pub(super) program: u8,
     /// The connection to each node, being dialled or established.
     pub(super) links: BTreeMap<NodeKey, ConnectionId>,
     /// Whether the process exists.
@@ -69,13 +69,14 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(session: SessionId, seed: u64, program: u8) -> Self {
-        let mut core = Core::new(Config::new(session, seed));
+    pub(super) fn new(session: SessionId, seed: u64, program: u8, offered: Vec<ProgramId>) -> Self {
+        let programs = offered.into_iter().collect();
+        let mut core = Core::new(Config { programs, ..Config::new(session, seed) });
         core.tell_ids(0);
         Self {
             core,
             session,
-            program: Digest([program; 32]),
+            program,
             links: BTreeMap::new(),
             is_alive: true,
             is_off: false,
@@ -114,9 +115,10 @@ impl Site {
     }
 }
 
-/// What every program of the simulation is built for.
-pub(super) fn target() -> Target {
-    Target { os: "linux".into(), arch: "x86_64".into() }
+/// What a node runs, of two kinds of machine. The first node is of the first kind.
+pub(super) fn target(node: usize) -> Target {
+    let arch = if node.is_multiple_of(2) { "x86_64" } else { "riscv64" };
+    Target { os: "linux".into(), arch: arch.into() }
 }
 
 /// Added to the key of a node, this is the key of the same node under another address.
@@ -251,6 +253,7 @@ impl World {
             let options = spec.options(self.now);
             new.push(NewJob {
                 ticket: SimTicket { job, id },
+                program: spec.program,
                 function: spec.function,
                 args: job.args(spec.weight),
                 options: self.spoil_options(options),

@@ -7,7 +7,8 @@ use pp_protocol::connection::{self, Transport};
 use pp_protocol::handshake;
 use pp_protocol::secret::Secret;
 use pp_protocol::{
-    Digest, FromNode, NodeId, NodeStatus, ProgramRefusal, Target, ToNode, VersionRange, Welcome,
+    FromNode, NodeId, NodeStatus, ProgramId, ProgramRefusal, ProgramStatus, Target, ToNode, VersionRange,
+    Welcome,
 };
 use pp_tests::process::SECRET;
 
@@ -61,8 +62,7 @@ async fn answer(stream: std::net::TcpStream, manner: &Manner) {
     let Transport { sender, mut receiver } =
         connection::over::<_, _, FromNode, ToNode>(reader, writer, established.keys);
     let Some(Ok(messages)) = receiver.recv().await else { return };
-    let Some(ToNode::Hello(hello)) = messages.first() else { return };
-    let digest = hello.programs.first().map_or(Digest([0; 32]), |offer| offer.digest);
+    let Some(ToNode::Hello(_)) = messages.first() else { return };
     let welcome = Welcome {
         node: NodeId::random(),
         name: "fake".into(),
@@ -75,7 +75,7 @@ async fn answer(stream: std::net::TcpStream, manner: &Manner) {
     };
     let _ = sender.send(FromNode::Welcome(welcome));
     if let Manner::Refuses(refusal) = manner {
-        let _ = sender.send(FromNode::ProgramRefused(digest, refusal.clone()));
+        let _ = sender.send(FromNode::Program(ProgramId::FIRST, ProgramStatus::Refused(refusal.clone())));
     }
     while receiver.recv().await.is_some_and(|received| received.is_ok()) {}
 }

@@ -145,7 +145,6 @@ pub(crate) fn a_dispatcher_may_neither_resize_nor_drain_a_node() {
             let hello = Hello {
                 session: SessionId::random(),
                 name: "it would like to".into(),
-                programs: Vec::new(),
                 resume: None,
                 fresh_workers: false,
             };
@@ -188,7 +187,6 @@ pub(crate) fn a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_serv
                 let hello = Hello {
                     session: SessionId::random(),
                     name: "stuck".into(),
-                    programs: Vec::new(),
                     resume: None,
                     fresh_workers: false,
                 };

@@ -5,8 +5,8 @@ use pp_protocol::connection::{self, Transport};
 use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::secret::Secret;
 use pp_protocol::{
-    Digest, FromNode, Hello, ProgramOffer, ProgramRefusal, Role, SessionId, Target, ToNode, Version,
-    VersionRange,
+    Digest, FromNode, Hello, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus, Role,
+    SessionId, Target, ToNode, Version, VersionRange,
 };
 use pp_tests::process::{Process, SECRET, Server, command, example};
 use pp_tests::wait::{PATIENCE, wait_within};
@@ -76,15 +76,11 @@ fn with_runtime<T>(future: impl Future<Output = T>) -> T {
 pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
     let daemon = Within::start(1);
     let elsewhere = Target { os: "linux".into(), arch: "riscv64".into() };
-    let offer =
-        ProgramOffer { digest: Digest([7; 32]), target: elsewhere.clone(), bytes: 1, name: "program".into() };
-    let hello = Hello {
-        session: SessionId::random(),
-        name: "a test".into(),
-        programs: vec![offer],
-        resume: None,
-        fresh_workers: false,
-    };
+    let build =
+        ProgramBuild { digest: Digest([7; 32]), target: elsewhere.clone(), bytes: 1, name: "program".into() };
+    let offer = ProgramOffer { program: ProgramId::FIRST, builds: vec![build] };
+    let hello =
+        Hello { session: SessionId::random(), name: "a test".into(), resume: None, fresh_workers: false };
     let refusal = with_runtime(async {
         let mut stream = tokio::net::TcpStream::connect(daemon.address()).await.expect("it listens");
         let secret = Secret::parse(SECRET).expect("it is a secret");
@@ -94,9 +90,10 @@ pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
         let Transport { sender, mut receiver } =
             connection::over::<_, _, ToNode, FromNode>(reader, writer, established.keys);
         sender.send(ToNode::Hello(Box::new(hello))).expect("it is connected");
+        sender.send(ToNode::Offer(offer)).expect("it is connected");
         while let Some(Ok(messages)) = receiver.recv().await {
             for message in messages {
-                if let FromNode::ProgramRefused(_, refusal) = message {
+                if let FromNode::Program(ProgramId::FIRST, ProgramStatus::Refused(refusal)) = message {
                     return Some(refusal);
                 }
             }

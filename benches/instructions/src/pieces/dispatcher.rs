@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use pp_dispatcher::core::{Action, Config, Core, Event, JobOutcome, NewJob, NodeKey, NodeKind, Ticket};
 use pp_protocol::{
-    Attempt, Ended, FromNode, JobId, Moment, NodeId, NodeStatus, Outcome, SessionId, Target, ToNode,
-    VersionRange, Welcome,
+    Attempt, Ended, FromNode, JobId, Moment, NodeId, NodeStatus, Outcome, ProgramId, ProgramStatus,
+    SessionId, Target, ToNode, VersionRange, Welcome,
 };
 
 use super::{FUNCTION, Payloads, RUN_TIME_NS};
@@ -60,7 +60,7 @@ pub(super) fn run(nodes: u32, at_once: u32, jobs: u32) -> anyhow::Result<()> {
 impl Cluster {
     fn new(nodes: u32) -> Self {
         let mut cluster = Self {
-            core: Core::new(Config::new(SessionId(1), 1)),
+            core: Core::new(Config { programs: [ProgramId::FIRST].into(), ..Config::new(SessionId(1), 1) }),
             now: Moment(0),
             actions: Vec::new(),
             sent: vec![0; nodes as usize],
@@ -72,6 +72,8 @@ impl Cluster {
             let (key, kind) = (NodeKey(node), NodeKind::Configured);
             cluster.handle(Event::NodeFound { node: key, name: "node".into(), kind });
             cluster.handle(Event::LinkUp(key, Box::new(welcome(node)), VersionRange::SPOKEN.newest));
+            let ready = FromNode::Program(ProgramId::FIRST, ProgramStatus::Ready);
+            cluster.handle(Event::Received(key, vec![ready]));
         }
         cluster
     }
@@ -79,6 +81,7 @@ impl Cluster {
     fn submit(&mut self, numbers: std::ops::Range<u32>) {
         let new = |number| NewJob {
             ticket: Nobody,
+            program: ProgramId::FIRST,
             function: FUNCTION,
             args: self.payloads.of(number),
             options: None,

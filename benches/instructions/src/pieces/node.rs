@@ -7,7 +7,10 @@ use std::time::Duration;
 use anyhow::ensure;
 use pp_node::core::{Action, Config, ConnectionKey, Core, Event};
 use pp_protocol::worker::{Finished, Work, WorkResult};
-use pp_protocol::{Attempt, FromNode, Hello, Moment, NodeId, Role, SessionId, Target, ToNode, VersionRange};
+use pp_protocol::{
+    Attempt, FromNode, Hello, Moment, NodeId, ProgramId, ProgramOffer, Role, SessionId, Target, ToNode,
+    VersionRange,
+};
 
 use super::{FUNCTION, Payloads, RUN_TIME_NS, first_attempt};
 
@@ -72,20 +75,18 @@ impl Node {
             ended: 0,
         };
         node.handle(Event::Connected(CONNECTION, Role::Dispatcher, VersionRange::SPOKEN.newest));
-        let hello = Hello {
-            session: SessionId(1),
-            name: "dispatcher".into(),
-            programs: Vec::new(),
-            resume: None,
-            fresh_workers: false,
-        };
+        let hello =
+            Hello { session: SessionId(1), name: "dispatcher".into(), resume: None, fresh_workers: false };
         node.handle(Event::Received(CONNECTION, vec![ToNode::Hello(Box::new(hello))]));
+        let own = ProgramOffer { program: ProgramId::FIRST, builds: Vec::new() };
+        node.handle(Event::Received(CONNECTION, vec![ToNode::Offer(own)]));
         node
     }
 
     fn send(&mut self, numbers: std::ops::Range<u32>) {
         let attempt = |number| Attempt {
             id: first_attempt(number),
+            program: ProgramId::FIRST,
             function: FUNCTION,
             time_limit_ns: 0,
             args: self.payloads.of(number),

@@ -8,7 +8,7 @@ use pp_protocol::connection::{Message, Reader, Writer};
 use pp_protocol::handshake::{initiate, respond};
 use pp_protocol::record::Keys;
 use pp_protocol::secret::Secret;
-use pp_protocol::{Attempt, Ended, FromNode, Outcome, ToNode};
+use pp_protocol::{Attempt, Ended, FromNode, Outcome, ProgramId, ToNode};
 use tokio::io::DuplexStream;
 
 use super::{FUNCTION, Payloads, RUN_TIME_NS, first_attempt};
@@ -73,6 +73,7 @@ impl Round {
         let payloads = Payloads::new();
         let attempt = |number| Attempt {
             id: first_attempt(number),
+            program: ProgramId::FIRST,
             function: FUNCTION,
             time_limit_ns: 0,
             args: payloads.of(number),

@@ -111,7 +111,7 @@ impl Actor {
             let [here, there] = self.links.elsewhere(view.key)?;
             Some(format!("{here} is the same node as {there}, which is in use"))
         };
-        let said = || view.reason.map(Into::into);
+        let said = || view.reason.as_deref().map(Into::into);
         match view.state {
             NodeState::Refused => elsewhere().or_else(said),
             NodeState::Connecting => said().or_else(|| self.links.waits_for(view.key).map(Into::into)),

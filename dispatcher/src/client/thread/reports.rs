@@ -25,6 +25,9 @@ impl Actor {
             Report::NodeSuspected(node) => Event::NodeSuspected { node: name(node) },
             Report::NodeLost(node, reason, jobs) => Event::NodeLost { node: name(node), reason, jobs },
             Report::NodeRefused(node, reason) => Event::NodeRefused { node: name(node), reason },
+            Report::ProgramRefused(node, _, refusal) => {
+                Event::NodeRefused { node: name(node), reason: refusal.to_string() }
+            }
             Report::NodeTroubled(node, reason) => Event::NodeTroubled { node: name(node), reason },
             Report::NodeResized(node, slots) => {
                 Event::NodeResized { node: name(node), slots: slots as usize }
