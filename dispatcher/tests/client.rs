@@ -28,7 +28,8 @@ impl Ticket {
     }
 
     fn tell(&self, what: &'static str, outcome: Outcome) {
-        self.tell.lock().unwrap().send((what, outcome)).unwrap();
+        let tell = self.tell.lock().expect("nobody panicked with it");
+        tell.send((what, outcome)).expect("somebody listens");
     }
 }
 
@@ -67,12 +68,13 @@ fn client() -> Client {
 
 fn call(function: FunctionId, n: u64) -> Call {
     let mut args = Vec::new();
-    encode_arguments(&(n,), &mut args).unwrap();
+    encode_arguments(&(n,), &mut args).expect("a number");
     Call { program: ProgramId::FIRST, function, args: Payload::from(bytes::Bytes::from(args)), options: None }
 }
 
 fn number_of<F: Any>(_: &F) -> FunctionId {
-    Registry::of_this_program().unwrap().item(TypeId::of::<F>()).unwrap()
+    let registry = Registry::of_this_program().expect("names differ");
+    registry.item(TypeId::of::<F>()).expect("it is registered")
 }
 
 #[test]

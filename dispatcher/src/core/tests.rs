@@ -773,7 +773,8 @@ fn trouble_of_a_node_is_reported_when_it_begins_and_shown_while_it_lasts() {
     dispatcher.connect(A, 1, 1);
     let mut tell = |trouble: Option<&str>| {
         let actions = dispatcher.on(Event::Received(A, vec![FromNode::Trouble(trouble.map(Into::into))]));
-        let reason = dispatcher.core.nodes().next().and_then(|view| view.reason.map(str::to_owned));
+        let reason =
+            dispatcher.core.nodes().next().and_then(|view| view.reason.map(|reason| reason.into_owned()));
         (actions, reason)
     };
     let report = |reason: &str| vec![Action::Report(Report::NodeTroubled(A, reason.into()))];
