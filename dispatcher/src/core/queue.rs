@@ -71,6 +71,14 @@ impl Queue {
     /// What waits of a program.
     #[inline]
     pub(super) fn line(&mut self, program: ProgramId) -> &mut Line {
+        // In most dispatchers there is one.
+        if self.lines.first().is_some_and(|(first, _)| *first == program) {
+            return &mut self.lines[0].1;
+        }
+        self.other_line(program)
+    }
+
+    fn other_line(&mut self, program: ProgramId) -> &mut Line {
         let known = self.lines.iter().position(|(known, _)| *known == program);
         let place = known.unwrap_or_else(|| {
             self.lines.push((program, Line::default()));
@@ -90,10 +98,8 @@ impl Queue {
         &self,
         mut taker: impl FnMut(ProgramId) -> Option<K>,
     ) -> Option<(ProgramId, K)> {
-        let mut waiting = self.lines.iter().filter(|(_, line)| line.waiting > 0);
-        let (program, _) = waiting.next()?;
-        if waiting.next().is_none() {
-            return Some((*program, taker(*program)?));
+        if let [(program, line)] = &self.lines[..] {
+            return if line.waiting > 0 { Some((*program, taker(*program)?)) } else { None };
         }
         let waiting = self.lines.iter().filter(|(_, line)| line.waiting > 0);
         let taken = waiting.filter_map(|(program, line)| Some((line, *program, taker(*program)?)));

@@ -56,7 +56,8 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) -> bool {
         let will_run = |node: &Node| node.will_take_work() && self.takers.runs(node.class, program);
-        let elsewhere = self.nodes.iter().any(|(other, node)| *other != key && will_run(node));
+        let elsewhere =
+            self.nodes.len() > 1 && self.nodes.iter().any(|(other, node)| *other != key && will_run(node));
         let most = self.share(key, program);
         let mut attempts = Vec::with_capacity(most.min(self.queue.len_of(program)));
         let Some(Node { state: State::InSession(session), status, .. }) = self.nodes.get_mut(&key) else {

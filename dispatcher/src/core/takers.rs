@@ -93,11 +93,19 @@ impl Takers {
     /// The least loaded node that takes work of this program, but for those that are passed over.
     #[inline]
     pub(super) fn first(&self, program: ProgramId, passed_over: &[NodeKey]) -> Option<NodeKey> {
-        let of_class = |it: &NodesOfClass| match passed_over {
-            [] => it.takers.first().copied(),
-            _ => it.takers.iter().find(|(_, key)| !passed_over.contains(key)).copied(),
-        };
-        self.that_run(program).filter_map(of_class).min().map(|(_, key)| key)
+        let mut least: Option<Taker> = None;
+        for it in self.that_run(program) {
+            let first = match passed_over {
+                [] => it.takers.first(),
+                _ => it.takers.iter().find(|(_, key)| !passed_over.contains(key)),
+            };
+            if let Some(first) = first
+                && least.is_none_or(|least| *first < least)
+            {
+                least = Some(*first);
+            }
+        }
+        least.map(|(_, key)| key)
     }
 
     /// Nodes with a slot that has nothing to do, and what programs they run: those of each class in the order of their load.

@@ -12,6 +12,7 @@ use pp_protocol::worker::Work;
 use pp_protocol::{FromNode, Moment};
 
 use super::lanes::{Lane, LaneKey};
+use super::session::Session;
 use super::work::{InWorker, Worker, WorkerState};
 use super::{Action, Core, Program, SessionKey, WorkerKey};
 
@@ -52,6 +53,9 @@ impl Core {
 
     /// Gives workers to lanes, one by one, until no lane can have one more.
     fn give_out_slots(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if !self.sessions.values().any(Session::wants_worker) {
+            return;
+        }
         let mut served = BTreeSet::new();
         let mut has_room = true;
         while let Some((key, program)) = self.next_lane(&served, has_room) {
@@ -66,18 +70,21 @@ impl Core {
     /// The lane to be given the next worker, leaving out those that have enough. Without room for more workers, only
     /// those are asked that have one waiting.
     fn next_lane(&self, served: &BTreeSet<LaneKey>, has_room: bool) -> Option<(LaneKey, Program)> {
-        let sessions = self.sessions.iter().flat_map(|(session, it)| {
-            let key = |program| LaneKey { session: *session, program };
-            it.waiting().map(move |(lane, runs)| (key(lane.id), it, lane, runs))
-        });
-        sessions
-            .filter(|(key, ..)| {
-                !served.contains(key) && (has_room || self.idle_workers(*key).next().is_some())
-            })
-            .min_by_key(|(_, session, lane, _)| {
-                (session.slots_used, session.last_turn, lane.slots_used, lane.last_turn)
-            })
-            .map(|(key, _, _, program)| (key, program))
+        let mut next: Option<((usize, u64, usize, u64), LaneKey, Program)> = None;
+        for (session, it) in &self.sessions {
+            for (lane, runs) in it.waiting() {
+                let key = LaneKey { session: *session, program: lane.id };
+                let may_have = has_room || self.idle_workers(key).next().is_some();
+                if !may_have || served.contains(&key) {
+                    continue;
+                }
+                let turn = (it.slots_used, it.last_turn, lane.slots_used, lane.last_turn);
+                if next.is_none_or(|(first, ..)| turn < first) {
+                    next = Some((turn, key, runs));
+                }
+            }
+        }
+        next.map(|(_, key, runs)| (key, runs))
     }
 
     /// Gives the lane a worker, or starts one.

@@ -143,7 +143,7 @@ impl Session {
 
     /// Whether any of its attempts may be started, as far as the session goes.
     pub(super) fn wants_worker(&self) -> bool {
-        self.waiting().next().is_some()
+        self.lanes.any_waits() && self.waiting().next().is_some()
     }
 
     /// Attempts for their lanes. Those of programs that were never offered go back.
@@ -221,7 +221,7 @@ impl Session {
 
     /// Gives back everything that waits in the lanes of which this holds.
     pub(super) fn return_queued(&mut self, which: impl Fn(&Lane) -> bool) {
-        if !self.lanes.any_waits() {
+        if !self.lanes.iter().any(|lane| !lane.is_empty() && which(lane)) {
             return;
         }
         for attempt in self.lanes.take_all(which) {
