@@ -54,6 +54,8 @@ mod public {
     // The example is here, since with it the macro's own package would need the library built a second time, for the
     // compiler.
     pub use pp_macros::job;
+    /// Functions that every node has, also one that does not run this program: to be submitted as any other.
+    pub use pp_node::built_in;
     pub use pp_protocol::{JobId, Panic, Stream};
 
     pub use crate::api::builder::Builder;

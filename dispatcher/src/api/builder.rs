@@ -14,7 +14,7 @@ use super::dispatcher::Dispatcher;
 use super::error::StartError;
 use super::init;
 use crate::client::{Client, Output, PendingLimits, Settings};
-use crate::links::Address;
+use crate::links::{Address, ProgramFiles};
 
 /// Jobs that may be pending before submitting waits, unless set otherwise.
 const PENDING_JOBS: usize = 10_000_000;
@@ -65,6 +65,7 @@ pub struct Builder {
     observer: bool,
     fresh_workers: bool,
     programs: Vec<PathBuf>,
+    only_built_in: bool,
     max_attempts: Option<u32>,
     suspect_after: Option<Duration>,
     lost_after: Option<Duration>,
@@ -143,6 +144,24 @@ impl Builder {
     /// long, when the node has no more use for it, or when this dispatcher ends. Starting a worker takes some milliseconds.
     pub fn fresh_workers(mut self, fresh_workers: bool) -> Self {
         self.fresh_workers = fresh_workers;
+        self
+    }
+
+    /// Whether only functions of [`built_in`](crate::built_in) are called, which every node has: then this program is sent
+    /// to none.
+    ///
+    /// ```
+    /// use pp_dispatcher::{Dispatcher, built_in};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # pp_dispatcher::init();
+    /// let dispatcher = Dispatcher::builder().in_process(true).only_built_in(true).start()?;
+    /// assert_eq!(dispatcher.submit(built_in::echo, (vec![1, 2, 3],)).wait()?, [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn only_built_in(mut self, only_built_in: bool) -> Self {
+        self.only_built_in = only_built_in;
         self
     }
 
@@ -279,7 +298,7 @@ impl Builder {
             nodes,
             discover,
             secret: if is_remote { self.find_secret()? } else { None },
-            programs: self.programs.clone(),
+            programs: self.programs(),
             max_attempts: self.max_attempts.unwrap_or(MAX_ATTEMPTS),
             suspect_after,
             lost_after,
@@ -290,6 +309,14 @@ impl Builder {
             },
             callback_threads,
         })
+    }
+
+    /// An observer, and one that calls only what nodes have themselves, has no use for any.
+    fn programs(&self) -> Vec<ProgramFiles> {
+        if self.observer || self.only_built_in {
+            return Vec::new();
+        }
+        vec![ProgramFiles { own: true, builds: self.programs.clone() }]
     }
 
     /// How long a node may be silent before it gets no new jobs, and before it is lost.

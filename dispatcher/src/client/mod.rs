@@ -54,7 +54,7 @@ pub use self::settle::{Failed, Identified, JobTicket, Outcome, Settle, Waiter, W
 pub use self::stats::{JobStatus, NodeInfo, ResizeError, Stats};
 pub use crate::core::JobOptions;
 use crate::links::ORDER_TIME;
-pub use crate::links::{Address, AddressError, ProgramError};
+pub use crate::links::{Address, AddressError, ProgramError, ProgramFiles};
 
 /// Longer than anybody waits, and not too long to be added to a time.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);

@@ -1,12 +1,13 @@
 //! What a client is told once.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(doc)]
+use pp_protocol::ProgramId;
 use pp_protocol::secret::Secret;
 
 use super::counts::PendingLimits;
-use crate::links::{Address, ProgramError};
+use crate::links::{Address, ProgramError, ProgramFiles};
 
 /// How a client is set up. Everything is said: defaults and the environment are the business of whoever makes this.
 #[derive(Debug)]
@@ -25,8 +26,9 @@ pub struct Settings {
     pub discover: bool,
     /// What is shared with nodes, if there may be any.
     pub secret: Option<Secret>,
-    /// Builds of this program for other targets.
-    pub programs: Vec<PathBuf>,
+    /// The programs whose functions may be called, numbered in this order from [`ProgramId::FIRST`] on, at most
+    /// [`PROGRAMS`](pp_protocol::limits::PROGRAMS). Without any there are the nodes' own functions.
+    pub programs: Vec<ProgramFiles>,
     /// How often a job may be the one that was running as its worker or node died.
     pub max_attempts: u32,
     /// How long a node may be silent before it gets no new jobs.

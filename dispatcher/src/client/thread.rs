@@ -13,7 +13,7 @@ use std::time::Duration;
 use pp_node::page::monotonic_ns;
 use pp_node::{Node, NodeConfig, Workers};
 use pp_protocol::room;
-use pp_protocol::{Moment, ProgramId, SessionId};
+use pp_protocol::{Moment, SessionId};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -130,7 +130,7 @@ impl Actor {
         config.lost_after = settings.lost_after;
         config.observer = settings.observer;
         if !settings.observer {
-            config.programs.insert(ProgramId::FIRST);
+            config.programs.extend(programs.ids());
         }
         let (events, link_events) = mpsc::unbounded_channel();
         let (found_sender, found) = mpsc::channel(discovery::WORDS_WAITING);

@@ -20,8 +20,8 @@ use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
 use pp_protocol::socket;
 use pp_protocol::{
-    Digest, FromNode, Hello, NodeId, OutputLine, Payload, ProgramId, ProgramOffer, Refusal, Resume, Role,
-    SessionId, ToNode, Version, VersionRange, Welcome,
+    Digest, FromNode, Hello, NodeId, OutputLine, Payload, ProgramOffer, Refusal, Resume, Role, SessionId,
+    ToNode, Version, VersionRange, Welcome,
 };
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -30,8 +30,8 @@ use tokio::time::timeout;
 
 pub use self::address::{Address, AddressError};
 use self::discovery::Addresses;
-pub use self::programs::ProgramError;
 use self::programs::Programs;
+pub use self::programs::{ProgramError, ProgramFiles};
 use crate::core::{DialFailure, Event, NodeKey};
 
 /// How long a TCP connection may take to be made.
@@ -377,9 +377,7 @@ impl Dialler {
                 let (transport, nodes) = connection::in_memory();
                 let version = VersionRange::SPOKEN.newest;
                 self.local.serve(nodes, "this program".into(), role, version);
-                // It runs in this very program.
-                let own = ProgramOffer { program: ProgramId::FIRST, builds: Vec::new() };
-                let offers = if role == Role::Dispatcher { vec![own] } else { Vec::new() };
+                let offers = if role == Role::Dispatcher { self.programs.offers_here() } else { Vec::new() };
                 (Dialled { transport, version, address: None }, offers)
             }
             Addresses::Named(address) => {
@@ -442,9 +440,8 @@ impl Dialler {
         let offers = if role == Role::Operator {
             Vec::new()
         } else {
-            let builds = tokio::task::spawn_blocking(move || programs.builds()).await.map_err(unreachable)?;
-            let builds = builds.map_err(DialFailure::Refused)?;
-            vec![ProgramOffer { program: ProgramId::FIRST, builds }]
+            let offers = tokio::task::spawn_blocking(move || programs.offers()).await.map_err(unreachable)?;
+            offers.map_err(DialFailure::Refused)?
         };
         let mut dials = JoinSet::new();
         Stage::Connection.is_reached(stage);

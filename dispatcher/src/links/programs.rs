@@ -1,4 +1,4 @@
-//! The builds of this program: hashed when a node is first dialled, compressed when one first needs them.
+//! The programs that nodes are offered: hashed when a node is first dialled, compressed when one first needs them.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -6,18 +6,34 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use lz4_flex::frame::FrameEncoder;
-use pp_protocol::limits::{PROGRAM_BYTES, PROGRAM_CHUNK_BYTES};
-use pp_protocol::{Digest, ProgramBuild, Target};
+use pp_protocol::limits::{PROGRAM_BYTES, PROGRAM_CHUNK_BYTES, PROGRAMS};
+use pp_protocol::{Digest, ProgramBuild, ProgramId, ProgramOffer, Target};
 
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
 
-/// Builds of this program that can be sent to nodes: its own executable, and those the user added.
+/// Programs, each with its builds.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    files: Vec<(PathBuf, Target)>,
-    offered: OnceLock<Result<Vec<ProgramBuild>, String>>,
+    programs: Vec<Builds>,
+    offers: OnceLock<Result<Vec<ProgramOffer>, String>>,
     compressed: Mutex<Vec<(Digest, Chunks)>>,
+}
+
+#[derive(Debug)]
+struct Builds {
+    /// Whether the first one is what this process runs.
+    own: bool,
+    files: Vec<(PathBuf, Target)>,
+}
+
+/// The executable files of a program: each of its builds for another target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramFiles {
+    /// Whether this process's own executable is one of them. The local node runs no other program.
+    pub own: bool,
+    /// The others.
+    pub builds: Vec<PathBuf>,
 }
 
 /// A build of the program cannot be used.
@@ -35,26 +51,44 @@ pub struct ProgramError {
 pub(crate) type Chunks = Arc<[Bytes]>;
 
 impl Programs {
-    pub(crate) fn open(added: &[PathBuf]) -> Result<Self, ProgramError> {
-        let own = own_executable()
-            .map_err(|error| ProgramError { path: "/proc/self/exe".into(), reason: error.to_string() })?;
-        let mut builds = vec![(own, Target::here())];
-        for path in added {
-            let failed = |reason: String| ProgramError { path: path.clone(), reason };
-            let mut start = [0; 20];
-            let mut file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
-            file.read_exact(&mut start).map_err(|error| failed(error.to_string()))?;
-            let target =
-                target_of(&start).ok_or_else(|| failed("it is not a Linux executable (ELF)".into()))?;
-            builds.push((path.clone(), target));
+    pub(crate) fn open(programs: &[ProgramFiles]) -> Result<Self, ProgramError> {
+        if programs.len() > PROGRAMS {
+            let reason = format!("it is one of {} programs, and {PROGRAMS} are the limit", programs.len());
+            let path = programs.iter().flat_map(|program| &program.builds).next_back().cloned();
+            return Err(ProgramError { path: path.unwrap_or_default(), reason });
         }
-        Ok(Self { files: builds, offered: OnceLock::new(), compressed: Mutex::default() })
+        let programs = programs.iter().map(Builds::open).collect::<Result<_, _>>()?;
+        Ok(Self { programs, offers: OnceLock::new(), compressed: Mutex::default() })
     }
 
-    /// What is offered to nodes. Reads and hashes the files the first time: not for the dispatcher's thread.
-    pub(crate) fn builds(&self) -> Result<Vec<ProgramBuild>, String> {
-        let make = || self.files.iter().map(|(path, target)| build(path, target)).collect();
-        self.offered.get_or_init(make).clone()
+    /// Their numbers, in order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ProgramId> {
+        (ProgramId::FIRST.0..).map(ProgramId).take(self.programs.len())
+    }
+
+    /// Offers for other nodes. Reads and hashes the files the first time: not for the dispatcher's thread.
+    pub(crate) fn offers(&self) -> Result<Vec<ProgramOffer>, String> {
+        let offer = |(program, it): (_, &Builds)| {
+            let builds =
+                it.files.iter().map(|(path, target)| build(path, target)).collect::<Result<_, _>>()?;
+            Ok(ProgramOffer { program, builds })
+        };
+        self.offers.get_or_init(|| self.ids().zip(&self.programs).map(offer).collect()).clone()
+    }
+
+    /// Offers for the local node, which runs in this very program and no other: no file is read.
+    pub(crate) fn offers_here(&self) -> Vec<ProgramOffer> {
+        let offer = |(program, it): (_, &Builds)| {
+            let unread = |target: &Target| ProgramBuild {
+                digest: Digest([0; 32]),
+                target: target.clone(),
+                bytes: 0,
+                name: String::new(),
+            };
+            let builds = it.files.iter().map(|(_, target)| unread(target));
+            ProgramOffer { program, builds: if it.own { Vec::new() } else { builds.collect() } }
+        };
+        self.ids().zip(&self.programs).map(offer).collect()
     }
 
     /// A program, compressed. Takes a while the first time: not for the dispatcher's thread.
@@ -63,13 +97,35 @@ impl Programs {
         if let Some((_, chunks)) = compressed.iter().find(|(known, _)| *known == digest) {
             return Ok(Arc::clone(chunks));
         }
-        let builds = self.builds()?;
-        let index = builds.iter().position(|build| build.digest == digest);
-        let index = index.ok_or_else(|| format!("it was never offered ({})", digest.short()))?;
-        let (path, _) = &self.files[index];
+        let offers = self.offers()?;
+        let builds = offers.iter().flat_map(|offer| &offer.builds);
+        let files = self.programs.iter().flat_map(|program| &program.files);
+        let found = builds.zip(files).find(|(build, _)| build.digest == digest);
+        let (_, (path, _)) = found.ok_or_else(|| format!("it was never offered ({})", digest.short()))?;
         let chunks = compress(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         compressed.push((digest, Arc::clone(&chunks)));
         Ok(chunks)
+    }
+}
+
+impl Builds {
+    fn open(program: &ProgramFiles) -> Result<Self, ProgramError> {
+        let mut files = Vec::new();
+        if program.own {
+            let own = own_executable()
+                .map_err(|error| ProgramError { path: "/proc/self/exe".into(), reason: error.to_string() })?;
+            files.push((own, Target::here()));
+        }
+        for path in &program.builds {
+            let failed = |reason: String| ProgramError { path: path.clone(), reason };
+            let mut start = [0; 20];
+            let mut file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+            file.read_exact(&mut start).map_err(|error| failed(error.to_string()))?;
+            let target =
+                target_of(&start).ok_or_else(|| failed("it is not a Linux executable (ELF)".into()))?;
+            files.push((path.clone(), target));
+        }
+        Ok(Self { own: program.own, files })
     }
 }
 

@@ -4,6 +4,7 @@ mod failing;
 mod fake;
 mod hostile;
 mod jobs;
+mod programs;
 mod refusing;
 mod running;
 mod scarce;
@@ -65,6 +66,8 @@ fn main() {
         scarce::a_node_that_may_write_no_large_files_refuses_the_program_and_lives_on,
         scarce::where_not_even_a_page_may_be_written_jobs_say_so,
         scarce::processor_time_that_is_used_up_is_told_before_the_end,
+        programs::a_node_that_refuses_one_of_several_programs_runs_the_others,
+        programs::a_node_has_functions_of_its_own_and_is_sent_no_program_for_them,
         refusing::another_secret_is_refused_and_says_what_to_do,
         refusing::another_protocol_version_is_refused_by_either_side,
         refusing::a_program_for_another_architecture_is_refused_by_a_node,
