@@ -1,8 +1,10 @@
 //! `ppctl`: looks after the nodes of a cluster.
 //!
-//! It is a dispatcher that sends no jobs: what it sees of the nodes is what every dispatcher sees.
+//! It is a dispatcher that sends no jobs of its own: what it sees of the nodes is what every dispatcher sees.
 
+mod find;
 mod nodes;
+mod ping;
 mod resize;
 
 use std::io::{self, Write};
@@ -24,7 +26,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3_600);
     version,
     after_help = "Nodes are found on the local network (mDNS; PP_DISCOVER=0 turns that off), in PP_NODES and in --node.\n\
         The secret is looked for in --secret-file, PP_SECRET, PP_SECRET_FILE and ~/.config/ppserver/secret.\n\n\
-        Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8"
+        Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8\n  ppctl ping render1"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -59,6 +61,17 @@ enum Command {
         /// How many; 0 stops it from taking jobs
         slots: usize,
     },
+    /// Measure how long a job takes to a node and back that does nothing there
+    Ping {
+        /// Look for it here too: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
+        #[arg(long = "node", value_name = "ADDRESS")]
+        nodes: Vec<String>,
+        /// Its name as `ppctl nodes` shows it, or its address: HOST or HOST:PORT
+        node: String,
+        /// How many jobs, one at a time
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        count: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,6 +84,7 @@ fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         Command::Nodes { nodes, time } => nodes::run(&arguments, nodes, *time),
+        Command::Ping { nodes, node, count } => ping::run(&arguments, nodes, node, *count),
         Command::Resize { nodes, node, slots } => resize::run(&arguments, nodes, node.as_deref(), *slots),
     };
     match done {

@@ -216,6 +216,24 @@ fn of_a_node_named_twice_the_second_row_says_which_is_the_first() {
 }
 
 #[test]
+fn ping_measures_jobs_there_and_back() {
+    let server = server("render1", 1);
+    let address = server.address();
+    let pinged = ppctl(&["ping", &address, "--count", "3"]);
+    assert_eq!(pinged.code, Some(0), "{}", pinged.stderr);
+    let expected = format!("render1 ({address}): 3 jobs there and back, one at a time: median ");
+    assert!(pinged.stdout.starts_with(&expected), "{}", pinged.stdout);
+    let measured = ppctl(&["ping", &address, "--json"]).json();
+    let [least, median, most] = ["least_ms", "median_ms", "most_ms"].map(|name| measured[name].as_f64());
+    assert!(least > Some(0.0) && least <= median && median <= most, "{measured}");
+    assert_eq!((&measured["node"], &measured["jobs"]), (&"render1".into(), &10.into()));
+    assert!(!server.log().contains("asking for its program"), "ppctl runs nothing of its own there");
+    ppctl(&["resize", &address, "0"]);
+    ppctl(&["ping", &address]).failed_saying(&["render1", "no slots"]);
+    ppctl(&["ping", "127.0.0.1:1"]).failed_saying(&["127.0.0.1:1", "no ppserver listens there"]);
+}
+
+#[test]
 fn resize_by_address_changes_the_slots_now_down_to_none_and_back() {
     let server = server("render1", 2);
     let address = server.address();

@@ -1,0 +1,73 @@
+//! `ppctl ping`.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+use pp_dispatcher::{Dispatcher, built_in};
+use serde_json::json;
+
+use crate::find::find;
+use crate::{Arguments, print};
+
+/// How long the node may take to be connected to, and for each job.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes that go there and come back.
+const BYTES: usize = 56;
+
+/// Sends the node one job after the other, each of which gives back what it is given.
+pub(crate) fn run(
+    arguments: &Arguments,
+    nodes: &[String],
+    name: &str,
+    count: u32,
+) -> anyhow::Result<ExitCode> {
+    let (looking, node) = find(arguments, nodes, name)?;
+    drop(looking);
+    let label = node.label();
+    if node.slots == 0 {
+        bail!("{label} has no slots, so that it runs no job; `ppctl resize` gives it some");
+    }
+    let builder = Dispatcher::builder().local_workers(0).discover(false).only_built_in(true);
+    let builder = match &arguments.secret_file {
+        Some(path) => builder.secret_file(path),
+        None => builder,
+    };
+    let dispatcher = builder.nodes([&node.address]).start()?;
+    if dispatcher.wait_for_nodes(1, PATIENCE) == 0 {
+        let node = dispatcher.nodes().pop().ok_or_else(|| anyhow!("{label} is gone"))?;
+        bail!("{node}");
+    }
+    // The first one starts a worker.
+    let mut times = Vec::new();
+    for number in 0..=count {
+        let sent = Instant::now();
+        let echo = dispatcher.submit(built_in::echo, (vec![number as u8; BYTES],));
+        let Ok(echoed) = echo.wait_timeout(PATIENCE) else {
+            bail!(
+                "{label} did not run a job within {} s; is it busy? `ppctl nodes` shows how many wait there",
+                PATIENCE.as_secs()
+            );
+        };
+        echoed?;
+        times.push(sent.elapsed());
+    }
+    let first = times.remove(0);
+    times.sort_unstable();
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let [least, median, most] = [times[0], times[times.len() / 2], times[times.len() - 1]].map(milliseconds);
+    if arguments.json {
+        let measured = json!({
+            "node": node.name, "address": node.address, "jobs": count, "first_ms": milliseconds(first),
+            "least_ms": least, "median_ms": median, "most_ms": most,
+        });
+        print(&format!("{measured}\n"))?;
+    } else {
+        print(&format!(
+            "{label}: {count} jobs there and back, one at a time: median {median:.3} ms, least {least:.3}, most \
+             {most:.3}; the first one, with a worker to start: {:.1} ms\n",
+            milliseconds(first)
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
