@@ -56,18 +56,18 @@ mod public {
     pub use pp_macros::job;
     /// Functions that every node has, also one that does not run this program: to be submitted as any other.
     pub use pp_node::built_in;
-    pub use pp_protocol::{JobId, Panic, Stream};
+    pub use pp_protocol::{Death, JobId, Panic, ProgramRefusal, Stream as OutputStream, Target, WorkerDeath};
 
     pub use crate::api::builder::Builder;
     pub use crate::api::completions::{AsCompleted, as_completed};
     pub use crate::api::dispatcher::Dispatcher;
-    pub use crate::api::error::{JobError, StartError};
+    pub use crate::api::error::{JobError, StartError, ValueFault};
     pub use crate::api::function::JobFunction;
     pub use crate::api::job::Job;
     pub use crate::api::map::{Map, Unordered};
     pub use crate::api::submit::JobBuilder;
-    pub use crate::client::{Event, Events, JobStatus, NodeInfo, Output, ResizeError, Stats};
-    pub use crate::core::{Failure, NodeKind, NodeState};
+    pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, Output, ResizeError, Stats};
+    pub use crate::core::{Failure, FailureCause, NodeKind, NodeLoss, NodeRefusal, NodeState};
     pub use crate::links::AddressError;
 
     pub use crate::api::init::{Init, init};

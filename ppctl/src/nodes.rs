@@ -58,8 +58,8 @@ impl From<NodeInfo> for Line {
             dispatchers: node.dispatchers,
             cpus: node.cpus,
             load: node.load,
-            memory_used: node.memory.0,
-            memory_total: node.memory.1,
+            memory_used: node.memory_used,
+            memory_total: node.memory_total,
             name: node.name,
             address: node.address,
         }

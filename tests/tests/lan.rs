@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pp_dispatcher::{Dispatcher, Event, Job, JobError, job};
+use pp_dispatcher::{ClusterEvent, Dispatcher, Job, JobError, job};
 use pp_protocol::advert;
 use pp_tests::network::{Host, Network};
 use pp_tests::process::{Process, SECRET, Server, ServerOptions, binary, command};
@@ -83,7 +83,7 @@ struct Plan {
 #[serde(rename_all = "lowercase")]
 enum Line {
     /// The dispatcher was told by an event.
-    Event { text: String, after_ms: u64 },
+    ClusterEvent { text: String, after_ms: u64 },
     /// A callback fired. The worker is the how-maniest that was heard of on its host.
     Called { host: String, worker: usize, job: u64, value: u64, at_ms: u64 },
     /// A callback fired with an error.
@@ -111,8 +111,11 @@ fn dispatch(plan: &Plan) {
     let dispatcher = Dispatcher::builder().discover(true).local_workers(0).start().expect("it starts");
     let events = dispatcher.events();
     let telling = std::thread::spawn(move || {
-        for event in events.filter(|event| !matches!(event, Event::Printed { .. })) {
-            tell(&Line::Event { text: event.to_string(), after_ms: started.elapsed().as_millis() as u64 });
+        for event in events.filter(|event| !matches!(event, ClusterEvent::Printed { .. })) {
+            tell(&Line::ClusterEvent {
+                text: event.to_string(),
+                after_ms: started.elapsed().as_millis() as u64,
+            });
         }
     });
 
@@ -223,7 +226,7 @@ impl Story {
     /// Waits for an event, and yields how long after its start the dispatcher knew.
     fn wait_for_event(&self, text: &str) -> Duration {
         match self.wait_for(&format!(r#"{{"event":{{"text":"{text}"#)) {
-            Line::Event { after_ms, .. } => Duration::from_millis(after_ms),
+            Line::ClusterEvent { after_ms, .. } => Duration::from_millis(after_ms),
             other => panic!("{other:?}"),
         }
     }
@@ -271,7 +274,7 @@ impl Ended {
                 }
                 Line::Failed { job, error } => panic!("job {job} failed: {error}"),
                 Line::End { submitted, .. } => end = Some(*submitted),
-                Line::Event { .. } | Line::Long {} => {}
+                Line::ClusterEvent { .. } | Line::Long {} => {}
             }
         }
         let submitted = end.expect("the story was told to its end");
@@ -295,7 +298,7 @@ impl Ended {
     fn events(&self) -> Vec<&str> {
         let mut events = Vec::new();
         for line in &self.0 {
-            if let Line::Event { text, .. } = line {
+            if let Line::ClusterEvent { text, .. } = line {
                 events.push(text.as_str());
             }
         }

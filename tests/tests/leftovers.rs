@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{Builder, Dispatcher, Event, Events, JobError, Output, job};
+use pp_dispatcher::{Builder, ClusterEvent, Dispatcher, Events, JobError, Output, job};
 use pp_tests::process::Process;
 use pp_tests::wait::{PATIENCE, wait_until};
 
@@ -98,7 +98,7 @@ fn a_leftover_that_ends_the_worker_before_the_outcome_is_told_costs_so_many_atte
 /// That the outcome is the one of the first attempt.
 fn assert_not_run_again(events: &Events) {
     while let Some(event) = events.try_next() {
-        assert!(!matches!(event, Event::JobRetried { .. }), "{event}");
+        assert!(!matches!(event, ClusterEvent::JobRetried { .. }), "{event}");
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{Builder, Dispatcher, Event, Job, JobError, JobId, JobStatus, Output, as_completed, job};
+use pp_dispatcher::{
+    Builder, ClusterEvent, Dispatcher, Job, JobError, JobId, JobStatus, Output, as_completed, job,
+};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 use serde::{Deserialize, Serialize};
 
@@ -192,7 +194,7 @@ fn a_worker_killed_mid_job_is_replaced_and_the_job_retried() {
         assert_eq!(job.wait(), Ok(n * n));
     }
     wait_within(PATIENCE, "word of the retry", || {
-        events.try_next().filter(|event| matches!(event, Event::JobRetried { .. }))
+        events.try_next().filter(|event| matches!(event, ClusterEvent::JobRetried { .. }))
     });
 }
 
@@ -210,8 +212,8 @@ fn a_job_that_always_kills_its_worker_is_lost_after_three_attempts_and_the_other
         let JobError::Lost(history) = &error else { panic!("{error}") };
         assert_eq!(history.iter().map(|failure| failure.attempt).collect::<Vec<_>>(), [1, 2, 3], "{error}");
         for failure in history {
-            assert!(failure.reason.contains(expected), "{}", failure.reason);
-            assert!(failure.reason.contains(&format!("about to {how}")), "last words: {}", failure.reason);
+            assert!(failure.cause.to_string().contains(expected), "{failure}");
+            assert!(failure.cause.to_string().contains(&format!("about to {how}")), "last words: {failure}");
         }
         for (n, job) in (0..100).chain(0..100).zip(others.into_iter().chain(more)) {
             assert_eq!(job.wait(), Ok(n * n));
@@ -427,7 +429,7 @@ fn complain(text: String) {
 fn a_result_whose_deserialize_panics_is_an_error_of_that_job_alone() {
     let dispatcher = dispatcher(1);
     let error = dispatcher.submit(unwelcome, ()).wait().err().expect("it panics");
-    assert!(matches!(error, JobError::Serialisation(_)) && error.to_string().contains("panicked"), "{error}");
+    assert!(matches!(error, JobError::Result { .. }) && error.to_string().contains("panicked"), "{error}");
     let (told, heard) = std::sync::mpsc::channel();
     let tell = move |result: Result<Unwelcome, _>| told.send(result.is_err()).expect("somebody listens");
     dispatcher.job(unwelcome, ()).callback(tell).submit();
@@ -464,7 +466,7 @@ fn what_jobs_print_arrives_line_by_line() {
     let mut lines = Vec::new();
     wait_until("all lines", || {
         while let Some(event) = events.try_next() {
-            if let Event::Printed { job, line, .. } = event {
+            if let ClusterEvent::Printed { job, line, .. } = event {
                 assert_eq!(job, id);
                 lines.push(line);
             }

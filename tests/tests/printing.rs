@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{Dispatcher, Event, Output, job};
+use pp_dispatcher::{ClusterEvent, Dispatcher, Output, job};
 use pp_tests::process::{Process, SECRET, Server, resident};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 
@@ -114,7 +114,7 @@ fn what_a_job_printed_is_told_before_its_outcome() {
             dispatcher.submit(print_steps, (job,)).wait().expect("it prints");
             let mut lines = Vec::new();
             while let Some(event) = events.try_next() {
-                if let Event::Printed { line, .. } = event {
+                if let ClusterEvent::Printed { line, .. } = event {
                     lines.push(line);
                 }
             }
@@ -177,7 +177,7 @@ fn a_progress_line_is_shown_as_it_comes() {
     let events = dispatcher.events();
     let next_line = || {
         wait_within(PATIENCE, "a line", || match events.try_next() {
-            Some(Event::Printed { line, .. }) => Some(line),
+            Some(ClusterEvent::Printed { line, .. }) => Some(line),
             _ => None,
         })
     };

@@ -272,7 +272,7 @@ impl Builder {
         at_least_one("pending_bytes", self.pending_bytes)?;
         let callback_threads = self.callback_threads.unwrap_or(1);
         if !(1..=CALLBACK_THREADS).contains(&callback_threads) {
-            return Err(StartError::CallbackThreads(callback_threads, CALLBACK_THREADS));
+            return Err(StartError::CallbackThreads { threads: callback_threads, most: CALLBACK_THREADS });
         }
         let named = match &self.nodes {
             Some(nodes) => nodes.clone(),

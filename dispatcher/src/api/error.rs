@@ -12,6 +12,7 @@ use crate::links::{AddressError, ProgramError};
 
 /// How a job ended, other than with a result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum JobError {
     /// The function panicked on the node: message, place and (with `RUST_BACKTRACE` set there) backtrace.
     #[error("the job panicked: {0}")]
@@ -61,9 +62,32 @@ pub enum JobError {
          was that build, added with Builder::program, made from the same source?"
     )]
     UnknownFunction(&'static str),
-    /// Arguments or result cannot be serialised or deserialised; says which and why.
-    #[error("{0}")]
-    Serialisation(String),
+    /// The arguments cannot be serialised, in which case the job was not submitted; or not deserialised where it runs.
+    #[error("the arguments of {function} {fault}: {reason}{remedy}", remedy = fault.remedy())]
+    Arguments {
+        /// The function.
+        function: &'static str,
+        /// What cannot be done with them.
+        fault: ValueFault,
+        /// Why, and where in the value, for people.
+        reason: String,
+    },
+    /// The result cannot be serialised where the job ran, or not deserialised here.
+    #[error(
+        "the result{of}, a {type_name}, {fault}: {reason}{remedy}",
+        of = function.map(|name| format!(" of {name}")).unwrap_or_default(),
+        remedy = fault.remedy()
+    )]
+    Result {
+        /// The function, as far as known.
+        function: Option<&'static str>,
+        /// The type of the result.
+        type_name: &'static str,
+        /// What cannot be done with it.
+        fault: ValueFault,
+        /// Why, and where in the value, for people.
+        reason: String,
+    },
     /// An option of the job makes no sense; the job was not submitted.
     #[error("{option} is {value}; it has to be {expected}")]
     Option {
@@ -95,9 +119,38 @@ pub enum JobError {
     Forked,
 }
 
+/// What cannot be done with arguments or a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ValueFault {
+    /// They cannot be turned into bytes.
+    NotSerialised,
+    /// The bytes cannot be turned into a value again.
+    NotDeserialised,
+}
+
+impl ValueFault {
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::NotSerialised => "",
+            Self::NotDeserialised => "; it must deserialise from what it serialises to",
+        }
+    }
+}
+
+impl fmt::Display for ValueFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSerialised => "cannot be serialised",
+            Self::NotDeserialised => "cannot be deserialised",
+        })
+    }
+}
+
 impl JobError {
-    /// Why a job has no result, in the words of whoever called a function. `refused` is what was wrong with the call.
-    pub(super) fn of(failed: Failed, refused: Option<&Self>) -> Self {
+    /// Why a job has no result of this type, in the words of whoever called a function. `refused` is what was wrong with the
+    /// call.
+    pub(super) fn of<R>(failed: Failed, refused: Option<&Self>) -> Self {
         match failed {
             Failed::Panicked(panic) => Self::Panicked(*panic),
             Failed::TimedOut(limit) => Self::TimedOut(limit),
@@ -105,15 +158,15 @@ impl JobError {
             Failed::Lost(history) => Self::Lost(history),
             Failed::TooLarge { size, limit } => Self::TooLarge { size, limit },
             Failed::UnknownFunction(function) => Self::UnknownFunction(name_of(function)),
-            Failed::BadArguments(function, reason) => Self::Serialisation(format!(
-                "the arguments of {} could not be decoded on the node: {reason}; \
-                 they must deserialise from what they serialise to",
-                name_of(function)
-            )),
-            Failed::BadResult(function, reason) => Self::Serialisation(format!(
-                "the result of {} could not be serialised: {reason}",
-                name_of(function)
-            )),
+            Failed::BadArguments(function, reason) => {
+                Self::Arguments { function: name_of(function), fault: ValueFault::NotDeserialised, reason }
+            }
+            Failed::BadResult(function, reason) => Self::Result {
+                function: Some(name_of(function)),
+                type_name: std::any::type_name::<R>(),
+                fault: ValueFault::NotSerialised,
+                reason,
+            },
             Failed::ShutDown => Self::ShutDown,
             Failed::Forked => Self::Forked,
             // Only calls that were found to be wrong here are refused.
@@ -130,10 +183,7 @@ impl fmt::Display for History<'_> {
             if index > 0 {
                 f.write_str("; ")?;
             }
-            match failure.attempt {
-                0 => write!(f, "on {}: {}", failure.node, failure.reason)?,
-                attempt => write!(f, "attempt {attempt} on {}: {}", failure.node, failure.reason)?,
-            }
+            failure.fmt(f)?;
         }
         Ok(())
     }
@@ -141,6 +191,7 @@ impl fmt::Display for History<'_> {
 
 /// A dispatcher could not be started.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// `init()` was not called first in `main`, and this process is a worker.
     #[error(
@@ -193,8 +244,13 @@ pub enum StartError {
     #[error("a node has at most {limit} workers; ask for fewer", limit = pp_protocol::limits::SLOTS)]
     TooManyWorkers,
     /// No threads for callbacks, or more than there may be.
-    #[error("{0} threads cannot run callbacks; ask Builder::callback_threads for 1 to {1}")]
-    CallbackThreads(usize, usize),
+    #[error("{threads} threads cannot run callbacks; ask Builder::callback_threads for 1 to {most}")]
+    CallbackThreads {
+        /// What was asked for.
+        threads: usize,
+        /// The limit.
+        most: usize,
+    },
     /// A node's address does not have the form it should.
     #[error(transparent)]
     Address(#[from] AddressError),

@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 /// Pointers to such functions (`fn(u64) -> u64`, which is also what `if large { f } else { g }` yields) are told by where
 /// they lead. Where that says too little, since the compiler has merged functions that do the same or copied one, the
 /// job's outcome is an error that says so: pass the function itself.
-pub trait JobFunction<Args>: Copy + 'static {
+///
+/// It is implemented here only.
+pub trait JobFunction<Args>: Copy + sealed::Sealed<Args> + 'static {
     /// What it returns.
     type Output: DeserializeOwned + Send + 'static;
 
@@ -25,8 +27,15 @@ pub trait JobFunction<Args>: Copy + 'static {
     fn pointer(&self) -> Option<Pointer>;
 }
 
+mod sealed {
+    /// Keeps [`JobFunction`](super::JobFunction) from being implemented elsewhere.
+    pub trait Sealed<Args> {}
+}
+
 macro_rules! job_function {
     ($($argument:ident),*) => {
+        impl<F, R, $($argument),*> sealed::Sealed<($($argument,)*)> for F where F: Fn($($argument),*) -> R {}
+
         impl<F, R, $($argument),*> JobFunction<($($argument,)*)> for F
         where
             F: Fn($($argument),*) -> R + Copy + 'static,

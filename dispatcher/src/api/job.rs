@@ -15,7 +15,7 @@ use pp_node::processes::is_forked;
 use pp_protocol::{JobId, Payload, values::Source};
 use serde::de::DeserializeOwned;
 
-use super::error::JobError;
+use super::error::{JobError, ValueFault};
 use crate::client::{
     Completions, Handle, Identified, JobStatus, Outcome, Settle, Waiter, Wakes, cannot_wait,
 };
@@ -112,10 +112,8 @@ pub(crate) fn decode<R: DeserializeOwned + 'static>(mut source: Source<'_>) -> R
         Ok(Err(error)) => error.to_string(),
         Err(_) => "its Deserialize panicked".into(),
     };
-    Err(JobError::Serialisation(format!(
-        "the result does not fit the type {}: {reason}; it must serialise to what it deserialises from",
-        std::any::type_name::<R>()
-    )))
+    let type_name = std::any::type_name::<R>();
+    Err(JobError::Result { function: None, type_name, fault: ValueFault::NotDeserialised, reason })
 }
 
 impl<R> JobCell<R> {
@@ -177,7 +175,7 @@ impl<R: DeserializeOwned + Send + 'static> Settle for JobCell<R> {
     }
 
     fn settle(&self, outcome: Outcome, wakes: &mut Wakes) -> Option<Outcome> {
-        wakes.add(self.end(outcome.map_err(|failed| JobError::of(*failed, None))));
+        wakes.add(self.end(outcome.map_err(|failed| JobError::of::<R>(*failed, None))));
         None
     }
 }

@@ -12,7 +12,7 @@ use pp_protocol::{FunctionId, JobId, Payload, ProgramId, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::JobError;
+use super::error::{JobError, ValueFault};
 use super::function::{JobFunction, KnownFunction, find};
 use super::job::{Job, JobCell, decode};
 use crate::client::{Call, Count, Handle, Outcome, Settle, Wakes};
@@ -168,7 +168,7 @@ struct Observed<R> {
 
 impl<R> Observed<R> {
     fn result(&self, outcome: Outcome) -> Result<Payload, JobError> {
-        outcome.map_err(|failed| JobError::of(*failed, self.refused.as_ref()))
+        outcome.map_err(|failed| JobError::of::<R>(*failed, self.refused.as_ref()))
     }
 
     fn take_callback(&self) -> Option<Callback<R>> {
@@ -227,13 +227,14 @@ fn too_large(size: u64) -> JobError {
 
 #[cold]
 fn not_encoded(function: &KnownFunction, error: &ValueError) -> JobError {
-    error.too_large().map_or_else(
-        || {
-            let name = function.name;
-            JobError::Serialisation(format!("the arguments of {name} cannot be serialised: {error}"))
+    match error.too_large() {
+        Some(size) => too_large(size),
+        None => JobError::Arguments {
+            function: function.name,
+            fault: ValueFault::NotSerialised,
+            reason: error.to_string(),
         },
-        too_large,
-    )
+    }
 }
 
 /// Serialises arguments; small ones share memory, so that a job costs no allocation for them.

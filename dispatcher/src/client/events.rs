@@ -8,7 +8,7 @@ use std::time::Duration;
 use pp_protocol::{JobId, Stream, shown};
 
 use super::here::cannot_wait;
-use crate::core::Failure;
+use crate::core::{Failure, NodeLoss, NodeRefusal};
 
 /// Events kept for a listener that does not take them; more are dropped.
 const EVENTS_KEPT: usize = 10_000;
@@ -16,7 +16,7 @@ const EVENTS_KEPT: usize = 10_000;
 /// Something that happened to a node or a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum ClusterEvent {
     /// A node can be used.
     NodeConnected {
         /// Its name.
@@ -33,8 +33,8 @@ pub enum Event {
     NodeLost {
         /// Its name.
         node: String,
-        /// How that was noticed.
-        reason: String,
+        /// Cause.
+        cause: NodeLoss,
         /// How many jobs are queued again.
         jobs: usize,
     },
@@ -42,8 +42,8 @@ pub enum Event {
     NodeRefused {
         /// Its name.
         node: String,
-        /// Why, and what to do.
-        reason: String,
+        /// Cause; its text says what to do.
+        cause: NodeRefusal,
     },
     /// A node cannot start workers just now, or not as many as it has slots; it tries again.
     NodeTroubled {
@@ -86,23 +86,19 @@ pub enum Event {
     },
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for ClusterEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NodeConnected { node, slots } => write!(f, "{node} connected with {slots} slots"),
             Self::NodeSuspected { node } => write!(f, "{node} is silent, it gets no new jobs"),
-            Self::NodeLost { node, reason, jobs } => {
-                write!(f, "{node} is lost ({reason}), {jobs} jobs queued again")
+            Self::NodeLost { node, cause, jobs } => {
+                write!(f, "{node} is lost ({cause}), {jobs} jobs queued again")
             }
-            Self::NodeRefused { node, reason } => write!(f, "{node} is not used: {reason}"),
+            Self::NodeRefused { node, cause } => write!(f, "{node} is not used: {cause}"),
             Self::NodeTroubled { node, reason } => write!(f, "{node} is in trouble: {reason}"),
             Self::NodeResized { node, slots } => write!(f, "{node} has {slots} slots now"),
             Self::JobRetried { job, failure } => {
-                write!(
-                    f,
-                    "job {job} is tried again: attempt {} on {}: {}",
-                    failure.attempt, failure.node, failure.reason
-                )
+                write!(f, "job {job} is tried again: {failure}")
             }
             Self::Printed { node, job, line, .. } => f.write_str(&printed(node, *job, &shown(line))),
             Self::Stalled { jobs: 1, reason } => write!(f, "a job waits and no node can run it: {reason}"),
@@ -125,31 +121,31 @@ pub(crate) fn printed(node: &str, job: Option<JobId>, line: &str) -> String {
 /// the dispatcher. A listener that falls 10,000 events behind misses some. In a waker or a `tracing` subscriber that the
 /// dispatcher's thread calls, and in a child made by `fork()`, only what is there is yielded.
 #[derive(Debug)]
-pub struct Events(mpsc::Receiver<Event>);
+pub struct Events(mpsc::Receiver<ClusterEvent>);
 
 impl Events {
     /// Waits for the next event for at most `timeout`.
-    pub fn next_timeout(&self, timeout: Duration) -> Option<Event> {
+    pub fn next_timeout(&self, timeout: Duration) -> Option<ClusterEvent> {
         if cannot_wait().is_some() { self.try_next() } else { self.0.recv_timeout(timeout).ok() }
     }
 
     /// The next event, if it is there.
-    pub fn try_next(&self) -> Option<Event> {
+    pub fn try_next(&self) -> Option<ClusterEvent> {
         self.0.try_recv().ok()
     }
 }
 
 impl Iterator for Events {
-    type Item = Event;
+    type Item = ClusterEvent;
 
-    fn next(&mut self) -> Option<Event> {
+    fn next(&mut self) -> Option<ClusterEvent> {
         if cannot_wait().is_some() { self.try_next() } else { self.0.recv().ok() }
     }
 }
 
 /// Whoever listens to events, and whether there are none any more.
 #[derive(Debug, Default)]
-pub(crate) struct Listeners(Mutex<Vec<mpsc::SyncSender<Event>>>, AtomicBool);
+pub(crate) struct Listeners(Mutex<Vec<mpsc::SyncSender<ClusterEvent>>>, AtomicBool);
 
 impl Listeners {
     pub(crate) fn listen(&self) -> Events {
@@ -163,7 +159,7 @@ impl Listeners {
         Events(receiver)
     }
 
-    pub(crate) fn publish(&self, event: &Event) {
+    pub(crate) fn publish(&self, event: &ClusterEvent) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|listener| {
             !matches!(listener.try_send(event.clone()), Err(mpsc::TrySendError::Disconnected(_)))
         });

@@ -43,7 +43,7 @@ use pp_node::processes::{is_forked, notice_forks};
 pub use self::completions::Completions;
 pub(crate) use self::counts::Counts;
 pub use self::counts::{Count, PendingLimits};
-pub use self::events::{Event, Events};
+pub use self::events::{ClusterEvent, Events};
 pub use self::handle::{Call, Handle};
 pub use self::here::CannotWait;
 pub(crate) use self::here::{Inside, cannot_wait, inside, on_dispatcher_thread, take_part_in};

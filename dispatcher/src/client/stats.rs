@@ -7,6 +7,7 @@ use crate::core::{NodeKind, NodeState};
 
 /// A node, as the dispatcher stands with it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NodeInfo {
     /// Its own name; `local` for the dispatcher's own cores.
     pub name: String,
@@ -36,8 +37,10 @@ pub struct NodeInfo {
     pub run_time: Duration,
     /// Load average over one minute.
     pub load: f32,
-    /// Memory in use and memory of the machine, in bytes.
-    pub memory: (u64, u64),
+    /// Memory in use, in bytes.
+    pub memory_used: u64,
+    /// Memory of the machine, in bytes.
+    pub memory_total: u64,
 }
 
 impl NodeInfo {
@@ -74,6 +77,7 @@ impl fmt::Display for NodeInfo {
 
 /// What was done where: its `Display` is the table that Parallel Python prints.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Stats {
     /// Every node that can be, or was, used.
     pub nodes: Vec<NodeInfo>,
@@ -120,6 +124,7 @@ pub enum JobStatus {
 
 /// A node could not be resized.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResizeError {
     /// No node of that name or address.
     #[error("there is no node {name:?}; the nodes are: {known}")]

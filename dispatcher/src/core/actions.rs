@@ -7,6 +7,7 @@ use pp_protocol::{
 };
 
 use super::NodeKey;
+use super::causes::{Failure, NodeLoss, NodeRefusal};
 
 /// Something that the shell is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,17 +66,6 @@ pub enum JobOutcome {
     BadResult(String),
 }
 
-/// An attempt that came to nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Number of the attempt, from 1; 0 if the job was never tried.
-    pub attempt: u32,
-    /// Name of the node.
-    pub node: String,
-    /// Cause.
-    pub reason: String,
-}
-
 /// News for people.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
@@ -84,9 +74,9 @@ pub enum Report {
     /// A node is silent and gets no new jobs.
     NodeSuspected(NodeKey),
     /// A node is lost, and so many of its attempts are queued again.
-    NodeLost(NodeKey, String, usize),
+    NodeLost(NodeKey, NodeLoss, usize),
     /// A node does not want this dispatcher.
-    NodeRefused(NodeKey, String),
+    NodeRefused(NodeKey, NodeRefusal),
     /// A node cannot run a program.
     ProgramRefused(NodeKey, ProgramId, ProgramRefusal),
     /// A node cannot start workers just now.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use pp_protocol::{AttemptId, JobId, WorkerDeath};
 
 use super::job::Job;
-use super::{Action, Core, Failure, JobOutcome, NodeKey, Report};
+use super::{Action, Core, Failure, FailureCause, JobOutcome, NodeKey, NodeLoss, Report};
 
 /// An attempt that may have been the cause of a death.
 #[derive(Debug)]
@@ -55,14 +55,10 @@ impl<T> Core<T> {
         &mut self,
         id: AttemptId,
         key: NodeKey,
-        death: &WorkerDeath,
+        death: Box<WorkerDeath>,
         actions: &mut Vec<Action<T>>,
     ) {
-        let wrote = match &death.stderr[..] {
-            [] => String::new(),
-            lines => format!("; it last wrote: {}", lines.join(" | ")),
-        };
-        self.charge_and_report(id, key, format!("its worker {}{wrote}", death.death), actions);
+        self.charge_and_report(id, key, FailureCause::WorkerDied(death), actions);
     }
 
     /// Charges an attempt that panicked, if it is to be tried again.
@@ -79,7 +75,7 @@ impl<T> Core<T> {
             may_be && job.charged() + 1 < job.max_attempts(usual)
         });
         if is_to_be_retried {
-            self.charge_and_report(id, key, format!("it panicked: {panic}"), actions);
+            self.charge_and_report(id, key, FailureCause::Panicked(Box::new(panic.clone())), actions);
         }
         is_to_be_retried
     }
@@ -90,7 +86,7 @@ impl<T> Core<T> {
         &mut self,
         key: NodeKey,
         slots: usize,
-        reason: &str,
+        loss: &NodeLoss,
         attempts: &[AttemptId],
         actions: &mut Vec<Action<T>>,
     ) {
@@ -98,26 +94,25 @@ impl<T> Core<T> {
         for id in others.iter().rev() {
             self.queue_again(id.job);
         }
-        let reason = format!("the node was lost while the job may have been running: {reason}");
         for id in maybe_running.iter().rev() {
-            let failure = self.failure(*id, key, reason.clone());
+            let failure = self.failure(*id, key, FailureCause::NodeLost(loss.clone()));
             self.charge(id.job, key, failure, actions);
         }
     }
 
-    fn failure(&self, id: AttemptId, key: NodeKey, reason: String) -> Failure {
+    fn failure(&self, id: AttemptId, key: NodeKey, cause: FailureCause) -> Failure {
         let node = self.nodes.get(&key).map_or_else(String::new, |node| node.name.clone());
-        Failure { attempt: id.number, node, reason }
+        Failure { attempt: id.number, node, cause }
     }
 
     fn charge_and_report(
         &mut self,
         id: AttemptId,
         key: NodeKey,
-        reason: String,
+        cause: FailureCause,
         actions: &mut Vec<Action<T>>,
     ) {
-        let failure = self.failure(id, key, reason);
+        let failure = self.failure(id, key, cause);
         if self.charge(id.job, key, failure.clone(), actions) {
             actions.push(Action::Report(Report::JobRetried(id.job, failure)));
         }

@@ -9,7 +9,7 @@ use super::job::Owner;
 use super::nodes::{FailedDial, Node, State};
 use super::random::Random;
 use super::session::{Link, Session};
-use super::{Action, Core, DialFailure, NodeKey, NodeKind, Report};
+use super::{Action, Core, DialFailure, NodeKey, NodeKind, NodeLoss, NodeRefusal, Report};
 
 /// Time between two questions whether nodes live.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -87,12 +87,11 @@ impl<T> Core<T> {
                     self.queue_what_did_not_arrive(key, &welcome.held);
                     self.cancel_again(key);
                 } else {
-                    let reason = match is_same_life {
-                        true => "it gave up this dispatcher's session",
-                        false => "it restarted",
+                    let loss = match is_same_life {
+                        true => NodeLoss::SessionGivenUp,
+                        false => NodeLoss::Restarted,
                     };
-                    let failed = FailedDial::not_dialled(reason.into());
-                    self.lose(key, failed, now, !is_same_life, actions);
+                    self.lose(key, loss, now, !is_same_life, actions);
                     self.begin(now, key, &welcome, version);
                 }
             }
@@ -120,8 +119,7 @@ impl<T> Core<T> {
         let in_use = |node: &Node| node.session().is_some_and(|session| session.with == life);
         let same = self.nodes.iter().filter(|(other, node)| **other != key && in_use(node));
         for other in same.map(|(other, _)| *other).collect::<Vec<_>>() {
-            let reason = "it is in use under another address now".to_owned();
-            let refused = FailedDial::Refused { reason };
+            let refused = NodeLoss::Refused(NodeRefusal::InUseElsewhere);
             actions.push(Action::Close(other));
             self.lose(other, refused, now + REFUSED_REDIAL, false, actions);
         }
@@ -175,7 +173,10 @@ impl<T> Core<T> {
                         let before =
                             known.as_ref().filter(|known| known.is_refusal()).map(FailedDial::reason);
                         if before != Some(&reason) {
-                            actions.push(Action::Report(Report::NodeRefused(key, reason.clone())));
+                            actions.push(Action::Report(Report::NodeRefused(
+                                key,
+                                NodeRefusal::Session(reason.clone()),
+                            )));
                         }
                         (REFUSED_REDIAL, FailedDial::Refused { reason })
                     }
@@ -193,12 +194,12 @@ impl<T> Core<T> {
             (State::InSession(Session { link: Link::Broken { redial, .. }, .. }), failure) => match failure {
                 DialFailure::Unreachable(_) => *redial = Some(now + RECONNECT_REDIAL),
                 DialFailure::NotListening(reason) => {
-                    self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, true, actions);
+                    self.lose(key, NodeLoss::NotListening(reason), now + FIRST_REDIAL, true, actions);
                 }
                 DialFailure::Refused(reason) => {
-                    let refused = FailedDial::Refused { reason: reason.clone() };
-                    self.lose(key, refused, now + REFUSED_REDIAL, true, actions);
-                    actions.push(Action::Report(Report::NodeRefused(key, reason)));
+                    let refusal = NodeRefusal::Session(reason);
+                    self.lose(key, NodeLoss::Refused(refusal.clone()), now + REFUSED_REDIAL, true, actions);
+                    actions.push(Action::Report(Report::NodeRefused(key, refusal)));
                 }
             },
             (State::Waiting { .. } | State::InSession(_), _) => {}
@@ -219,7 +220,7 @@ impl<T> Core<T> {
             return;
         };
         if kind == NodeKind::Local {
-            return self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, false, actions);
+            return self.lose(key, NodeLoss::Disconnected(reason), now + FIRST_REDIAL, false, actions);
         }
         session.link = Link::Broken { since: now, redial: None };
         self.update_taker(key);
@@ -306,8 +307,7 @@ impl<T> Core<T> {
         }
         for (key, silence) in lost {
             actions.push(Action::Close(key));
-            let reason = format!("it has been silent for {:.0} s", silence.as_secs_f64());
-            self.lose(key, FailedDial::not_dialled(reason), now + FIRST_REDIAL, true, actions);
+            self.lose(key, NodeLoss::Silent(silence), now + FIRST_REDIAL, true, actions);
         }
     }
 
@@ -325,19 +325,18 @@ impl<T> Core<T> {
     pub(super) fn lose(
         &mut self,
         key: NodeKey,
-        failed: FailedDial,
+        loss: NodeLoss,
         redial: Moment,
         charged: bool,
         actions: &mut Vec<Action<T>>,
     ) {
         let attempts = self.attempts_at(key);
         let Some(node) = self.nodes.get_mut(&key) else { return };
-        let reason = failed.reason().to_owned();
-        node.state = State::Waiting { redial: Some(redial), failed };
+        node.state = State::Waiting { redial: Some(redial), failed: FailedDial::after(&loss) };
         let maybe_running = if charged { node.status.slots as usize } else { 0 };
-        self.blame_for_node(key, maybe_running, &reason, &attempts, actions);
+        self.blame_for_node(key, maybe_running, &loss, &attempts, actions);
         self.update_taker(key);
-        actions.push(Action::Report(Report::NodeLost(key, reason, attempts.len())));
+        actions.push(Action::Report(Report::NodeLost(key, loss, attempts.len())));
     }
 
     pub(super) fn send_if_connected(&self, key: NodeKey, message: ToNode, actions: &mut Vec<Action<T>>) {

@@ -22,6 +22,7 @@
 
 mod actions;
 mod blame;
+mod causes;
 mod copies;
 mod delays;
 mod events;
@@ -50,7 +51,8 @@ use std::time::Duration;
 
 use pp_protocol::{AttemptId, JobId, Moment, ProgramId, SessionId};
 
-pub use self::actions::{Action, Failure, JobOutcome, Report, Resolution};
+pub use self::actions::{Action, JobOutcome, Report, Resolution};
+pub use self::causes::{Failure, FailureCause, NodeLoss, NodeRefusal};
 use self::delays::Delays;
 pub use self::events::{DialFailure, Event, JobOptions, NewJob, Ticket};
 use self::jobs::Jobs;

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use pp_protocol::{FunctionId, Moment, NodeStatus, ProgramId, Version, Welcome};
 
+use super::causes::NodeLoss;
 use super::jobs::Jobs;
 use super::lives::Lives;
 use super::session::{Connection, Link, Session};
@@ -66,6 +67,11 @@ pub(super) enum FailedDial {
 
 impl FailedDial {
     /// Something ended the last connection.
+    pub(super) fn after(loss: &NodeLoss) -> Self {
+        let reason = loss.to_string();
+        if loss.is_refusal() { Self::Refused { reason } } else { Self::not_dialled(reason) }
+    }
+
     pub(super) fn not_dialled(reason: String) -> Self {
         Self::Unanswered { reason, dials: 0 }
     }

@@ -8,9 +8,9 @@ use pp_protocol::{AttemptId, Ended, FromNode, JobId, Moment, Outcome, Payload, R
 
 use super::job::{Job, Location, Owner};
 use super::links::REFUSED_REDIAL;
-use super::nodes::{FailedDial, Node, State};
+use super::nodes::{Node, State};
 use super::session::{Link, Session};
-use super::{Action, Core, JobOutcome, NodeKey, Report, Resolution};
+use super::{Action, Core, JobOutcome, NodeKey, NodeLoss, NodeRefusal, Report, Resolution};
 
 /// Waiting time before a node that left by itself is dialled again.
 const GOODBYE_REDIAL: Duration = Duration::from_secs(1);
@@ -47,8 +47,7 @@ impl<T> Core<T> {
         let Session { link: Link::Up(connection), outcomes: received, .. } = session else { return };
         let role = if self.config.observer { Role::Operator } else { Role::Dispatcher };
         if let Err(violation) = message.rule().check(role, true, connection.version) {
-            let reason = format!("it sent what it may not: {violation}; is it of another release?");
-            return self.left_by(now, key, reason, actions);
+            return self.left_by(now, key, NodeRefusal::Violation(violation.to_string()), actions);
         }
         match message {
             FromNode::Outcomes(first, outcomes) => {
@@ -76,8 +75,7 @@ impl<T> Core<T> {
             FromNode::Goodbye(reason) => {
                 actions.push(Action::Close(key));
                 // It is dialled again in case it is started again.
-                let left = FailedDial::not_dialled(format!("the node said goodbye: {reason}"));
-                self.lose(key, left, now + GOODBYE_REDIAL, false, actions);
+                self.lose(key, NodeLoss::Goodbye(reason), now + GOODBYE_REDIAL, false, actions);
             }
             FromNode::Trouble(trouble) => {
                 if let Some(reason) = &trouble
@@ -91,16 +89,18 @@ impl<T> Core<T> {
                 connection.answered(number);
                 self.heard(now, key);
             }
-            FromNode::Refused(refusal) => self.left_by(now, key, refusal.to_string(), actions),
+            FromNode::Refused(refusal) => {
+                self.left_by(now, key, NodeRefusal::Session(refusal.to_string()), actions);
+            }
             FromNode::Welcome(_) => {}
         }
     }
 
     /// The node ended the session, or has to be left: it is dialled again once somebody may have mended that.
-    fn left_by(&mut self, now: Moment, key: NodeKey, reason: String, actions: &mut Vec<Action<T>>) {
+    fn left_by(&mut self, now: Moment, key: NodeKey, refusal: NodeRefusal, actions: &mut Vec<Action<T>>) {
         actions.push(Action::Close(key));
-        self.lose(key, FailedDial::Refused { reason: reason.clone() }, now + REFUSED_REDIAL, false, actions);
-        actions.push(Action::Report(Report::NodeRefused(key, reason)));
+        self.lose(key, NodeLoss::Refused(refusal.clone()), now + REFUSED_REDIAL, false, actions);
+        actions.push(Action::Report(Report::NodeRefused(key, refusal)));
     }
 
     fn outcome(&mut self, key: NodeKey, outcome: Outcome, actions: &mut Vec<Action<T>>) {
@@ -167,7 +167,7 @@ impl<T> Core<T> {
                 self.queue_again(id.job);
                 return;
             }
-            Ended::WorkerDied(death) => return self.blame_for_worker(id, key, &death, actions),
+            Ended::WorkerDied(death) => return self.blame_for_worker(id, key, death, actions),
             Ended::Panicked(panic) => {
                 if self.blame_for_panic(id, key, &panic, actions) {
                     return;

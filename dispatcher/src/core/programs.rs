@@ -6,7 +6,7 @@ use pp_protocol::{ProgramId, ProgramRefusal, ProgramStatus};
 
 use super::nodes::Node;
 use super::queue::Verdict;
-use super::{Action, Core, Failure, JobOutcome, NodeKey, NodeKind, Report};
+use super::{Action, Core, Failure, FailureCause, JobOutcome, NodeKey, NodeKind, Report};
 
 /// Jobs that fail in one turn where none can run.
 const FAILED_AT_ONCE: usize = 8_192;
@@ -25,7 +25,8 @@ impl<T> Core<T> {
         if let ProgramStatus::Refused(refusal @ ProgramRefusal::DoesNotStart { .. }) = &status
             && node.kind == NodeKind::Local
         {
-            let failure = Failure { attempt: 0, node: node.name.clone(), reason: refusal.to_string() };
+            let cause = FailureCause::ProgramRefused(Box::new(refusal.clone()));
+            let failure = Failure { attempt: 0, node: node.name.clone(), cause };
             self.unrunnable.insert(program, failure);
             self.release_all(program);
         }
@@ -82,9 +83,7 @@ impl<T> Core<T> {
         if !self.config.observer {
             return self.unrunnable.get(&program).cloned();
         }
-        let reason =
-            "it only observes nodes and runs no jobs; submit to one that is built without observer(true)";
-        Some(Failure { attempt: 0, node: "this dispatcher".into(), reason: reason.into() })
+        Some(Failure { attempt: 0, node: "this dispatcher".into(), cause: FailureCause::Observer })
     }
 
     /// Once it is known that no node will ever run a program, waiting would be for ever. So many jobs fail at once; the

@@ -14,8 +14,8 @@ use pp_protocol::{
 };
 
 use super::{
-    Action, Config, Core, DialFailure, Event, Failure, JobOptions, JobOutcome, JobStatus, NewJob, NodeKey,
-    NodeKind, NodeState, Report, Resolution, Ticket,
+    Action, Config, Core, DialFailure, Event, Failure, FailureCause, JobOptions, JobOutcome, JobStatus,
+    NewJob, NodeKey, NodeKind, NodeLoss, NodeRefusal, NodeState, Report, Resolution, Ticket,
 };
 
 const FUNCTION: FunctionId = FunctionId(7);
@@ -405,7 +405,7 @@ fn a_closed_connection_is_redialled_at_once_and_a_refused_dial_is_the_death_of_t
     let failure = DialFailure::NotListening("nothing there".into());
     assert_eq!(
         dispatcher.on(Event::DialFailed(A, failure)),
-        [Action::Report(Report::NodeLost(A, "nothing there".into(), 3))]
+        [Action::Report(Report::NodeLost(A, NodeLoss::NotListening("nothing there".into()), 3))]
     );
     assert_eq!(
         dispatcher.connect(B, 4, 4),
@@ -439,12 +439,12 @@ fn a_node_in_use_under_one_address_gives_way_when_it_answers_under_another() {
     dispatcher.on(Event::LinkDown(A, "reset".into()));
     // The node saw the connection break, and took the other one for a dispatcher that began anew.
     let same = welcome(A, 1, 1);
-    let reason = "it is in use under another address now";
+    let elsewhere = NodeLoss::Refused(NodeRefusal::InUseElsewhere);
     assert_eq!(
         dispatcher.on(Event::LinkUp(B, Box::new(same), Version::V1)),
         [
             Action::Close(A),
-            Action::Report(Report::NodeLost(A, reason.into(), 1)),
+            Action::Report(Report::NodeLost(A, elsewhere, 1)),
             Action::Report(Report::NodeConnected(B)),
             run(B, &[(0, 2)]),
         ]
@@ -545,7 +545,7 @@ fn a_node_that_restarted_has_lost_its_attempts() {
     assert_eq!(
         dispatcher.on(Event::LinkUp(A, Box::new(restarted), Version::V1)),
         [
-            Action::Report(Report::NodeLost(A, "it restarted".into(), 1)),
+            Action::Report(Report::NodeLost(A, NodeLoss::Restarted, 1)),
             Action::Report(Report::NodeConnected(A)),
             run(A, &[(0, 2)])
         ]
@@ -561,22 +561,21 @@ fn a_node_that_restarted_has_lost_its_attempts() {
 
 #[test]
 fn a_node_that_refuses_in_the_midst_of_a_session_or_sends_what_it_may_not_is_left_with_the_reason() {
-    let left = |message: FromNode, observer: bool, reason: &str| {
+    let left = |message: FromNode, observer: bool, refusal: NodeRefusal| {
         let mut dispatcher = Dispatcher::new();
         let mut config = Config::new(SessionId(1), 1);
         config.observer = observer;
         dispatcher.core = Core::new(config);
         dispatcher.connect(A, 1, 1);
         let actions = dispatcher.on(Event::Received(A, vec![message]));
-        let lost = Action::Report(Report::NodeLost(A, reason.into(), 0));
-        assert_eq!(actions, [Action::Close(A), lost, Action::Report(Report::NodeRefused(A, reason.into()))]);
+        let lost = Action::Report(Report::NodeLost(A, NodeLoss::Refused(refusal.clone()), 0));
+        assert_eq!(actions, [Action::Close(A), lost, Action::Report(Report::NodeRefused(A, refusal))]);
         assert_eq!(dispatcher.state(A), NodeState::Refused);
     };
     let refusal = Refusal::NotPermitted("Drain came too often".into());
-    left(FromNode::Refused(refusal.clone()), false, &refusal.to_string());
-    let reason =
-        "it sent what it may not: Window is not for a connection of an operator; is it of another release?";
-    left(FromNode::Window(1), true, reason);
+    left(FromNode::Refused(refusal.clone()), false, NodeRefusal::Session(refusal.to_string()));
+    let rule = "Window is not for a connection of an operator";
+    left(FromNode::Window(1), true, NodeRefusal::Violation(rule.into()));
 }
 
 #[test]
@@ -587,8 +586,8 @@ fn silence_makes_a_node_suspect_then_lost() {
     assert_eq!(dispatcher.pass(Duration::from_millis(3_500)), [Action::Report(Report::NodeSuspected(A))]);
     assert_eq!(dispatcher.state(A), NodeState::Suspect);
     let lost = dispatcher.pass(Duration::from_millis(1_500));
-    let reason = "it has been silent for 5 s".to_owned();
-    assert_eq!(lost, [Action::Close(A), Action::Report(Report::NodeLost(A, reason, 1))]);
+    let silent = NodeLoss::Silent(Duration::from_secs(5));
+    assert_eq!(lost, [Action::Close(A), Action::Report(Report::NodeLost(A, silent, 1))]);
     assert_eq!(dispatcher.connect(B, 1, 1), [run(B, &[(0, 2)])]);
 }
 
@@ -664,7 +663,10 @@ fn a_refusal_is_shown_and_tried_again_without_haste() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.find(A);
     let refused = dispatcher.on(Event::DialFailed(A, DialFailure::Refused("the secrets differ".into())));
-    assert_eq!(refused, [Action::Report(Report::NodeRefused(A, "the secrets differ".into()))]);
+    assert_eq!(
+        refused,
+        [Action::Report(Report::NodeRefused(A, NodeRefusal::Session("the secrets differ".into())))]
+    );
     let view = dispatcher.core.nodes().next().expect("the node is listed");
     assert_eq!((view.state, view.reason.as_deref()), (NodeState::Refused, Some("the secrets differ")));
     assert_eq!(dispatcher.find(A), [], "further word of it is no reason to dial");
@@ -687,8 +689,13 @@ fn a_job_that_always_kills_its_worker_is_lost_with_its_history() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
     dispatcher.submit(1);
-    let reason = "its worker was killed by signal 11 (SIGSEGV); it last wrote: last words";
-    let failure = |attempt| Failure { attempt, node: "host 1".into(), reason: reason.into() };
+    let death = WorkerDeath { death: Death::Signal(11), stderr: vec!["last words".into()] };
+    let cause = FailureCause::WorkerDied(Box::new(death));
+    let failure = |attempt| Failure { attempt, node: "host 1".into(), cause: cause.clone() };
+    assert_eq!(
+        failure(1).to_string(),
+        "attempt 1 on host 1: its worker was killed by signal 11 (SIGSEGV); it last wrote: last words"
+    );
     for number in 1..=2 {
         let retried = Action::Report(Report::JobRetried(JobId::new(0, 0), failure(number)));
         let first = u64::from(number) - 1;
@@ -760,7 +767,7 @@ fn a_node_that_only_gave_up_the_session_charges_nobody() {
     for number in 2..7 {
         dispatcher.on(Event::LinkDown(A, "reset".into()));
         let actions = dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 1, 1)), Version::V1));
-        let lost = Report::NodeLost(A, "it gave up this dispatcher's session".into(), 1);
+        let lost = Report::NodeLost(A, NodeLoss::SessionGivenUp, 1);
         let connected = Action::Report(Report::NodeConnected(A));
         assert_eq!(actions, [Action::Report(lost), connected, run(A, &[(0, number)])]);
     }
@@ -946,9 +953,9 @@ fn a_program_that_does_not_start_at_home_starts_nowhere() {
     dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 1, 1)), Version::V1));
     dispatcher.submit(1);
     let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: Vec::new() };
-    let reason = refusal.to_string();
+    let cause = FailureCause::ProgramRefused(Box::new(refusal.clone()));
     dispatcher.on(Event::Received(A, vec![FromNode::Program(PROGRAM, ProgramStatus::Refused(refusal))]));
-    let failure = Failure { attempt: 0, node: "local".into(), reason };
+    let failure = Failure { attempt: 0, node: "local".into(), cause };
     assert_eq!(
         dispatcher.outcomes(A, 0, vec![ended(0, 1, Ended::Returned)]),
         [resolve(0, None, 0, JobOutcome::Lost(vec![failure.clone()]))]

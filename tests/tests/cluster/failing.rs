@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{Dispatcher, Event, NodeState};
+use pp_dispatcher::{ClusterEvent, Dispatcher, NodeState};
 use pp_tests::process::{Process, SECRET, Server, command, is_alive};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 use rustix::process::Signal;
@@ -55,7 +55,7 @@ pub(crate) fn a_killed_node_costs_nothing_and_is_used_again_when_it_is_back() {
     });
     servers[0].process().kill();
     let lost = wait_within(PATIENCE, "word of the loss", || {
-        events.try_next().filter(|event| matches!(event, Event::NodeLost { .. }))
+        events.try_next().filter(|event| matches!(event, ClusterEvent::NodeLost { .. }))
     });
     assert!(lost.to_string().contains("jobs queued again"), "{lost}");
     wait_until("the node to be seen to be gone", || {
@@ -149,7 +149,7 @@ pub(crate) fn a_drained_node_finishes_what_runs_and_the_rest_goes_elsewhere() {
     assert!(servers[0].process().wait().success(), "{}", servers[0].log());
     jobs.check(&dispatcher);
     while let Some(event) = events.try_next() {
-        assert!(!matches!(event, Event::JobRetried { .. }), "a drain ends no job: {event}");
+        assert!(!matches!(event, ClusterEvent::JobRetried { .. }), "a drain ends no job: {event}");
     }
 }
 

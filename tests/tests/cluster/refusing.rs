@@ -1,6 +1,6 @@
 //! Nodes that cannot be used: each says why, and what to do; nothing hangs.
 
-use pp_dispatcher::{Dispatcher, Event, NodeInfo, NodeState};
+use pp_dispatcher::{ClusterEvent, Dispatcher, NodeInfo, NodeState};
 use pp_protocol::connection::{self, Transport};
 use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::secret::Secret;
@@ -42,7 +42,7 @@ pub(crate) fn another_secret_is_refused_and_says_what_to_do() {
     assert!(reason(&node).contains("secrets differ") && reason(&node).contains("PP_SECRET"), "{node}");
     server.process().wait_for_stderr("secrets differ");
     let stalled = wait_within(PATIENCE, "word that jobs wait", || {
-        events.try_next().filter(|event| matches!(event, Event::Stalled { .. }))
+        events.try_next().filter(|event| matches!(event, ClusterEvent::Stalled { .. }))
     });
     assert!(stalled.to_string().contains("secrets differ"), "{stalled}");
     assert!(!job.has_ended(), "a node may still come");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{Dispatcher, Event, JobError};
+use pp_dispatcher::{ClusterEvent, Death, Dispatcher, FailureCause, JobError};
 use pp_tests::process::{Process, SECRET, Server, ServerOptions, binary, command, is_alive};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 
@@ -118,7 +118,7 @@ pub(crate) fn what_a_job_prints_on_a_node_arrives_with_its_name() {
     dispatcher.submit(greet, ("world".into(),)).wait().expect("it prints");
     let name = node(&dispatcher, &server).expect("it is known").name;
     wait_within(PATIENCE, "the line", || match events.try_next() {
-        Some(Event::Printed { node, job, line, .. }) if line == "hello world" => {
+        Some(ClusterEvent::Printed { node, job, line, .. }) if line == "hello world" => {
             assert!(node == name && job.is_some());
             Some(())
         }
@@ -176,7 +176,7 @@ pub(crate) fn many_jobs_cancelled_one_after_the_other_freeze_nobody() {
     assert!((0..10).any(|_| cancel_many() > 3_000), "the window stays small");
     assert_eq!(neighbour.submit(square, (3,)).wait(), Ok(9));
     neighbour.shutdown();
-    let trouble: Vec<_> = seen.filter(|event| !matches!(event, Event::NodeConnected { .. })).collect();
+    let trouble: Vec<_> = seen.filter(|event| !matches!(event, ClusterEvent::NodeConnected { .. })).collect();
     assert!(trouble.is_empty(), "{trouble:?}");
 }
 
@@ -201,6 +201,10 @@ pub(crate) fn a_lost_worker_on_a_node_is_told_with_its_last_words() {
     let error = dispatcher.submit(abort, ()).wait().expect_err("it kills its worker");
     let JobError::Lost(history) = &error else { panic!("{error}") };
     assert_eq!(history.iter().map(|failure| failure.attempt).collect::<Vec<_>>(), [1, 2, 3]);
+    for failure in history {
+        let FailureCause::WorkerDied(death) = &failure.cause else { panic!("{failure}") };
+        assert_eq!(death.death, Death::Signal(6), "a program can tell SIGABRT from others: {failure}");
+    }
     let text = error.to_string();
     assert!(text.contains("SIGABRT") && text.contains("I cannot go on"), "{text}");
     for (n, job) in (0..).zip(others) {

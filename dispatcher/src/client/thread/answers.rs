@@ -95,7 +95,8 @@ impl Actor {
             jobs_ended: view.jobs,
             run_time: view.run_time,
             load: view.status.load,
-            memory: (view.status.memory_used, view.status.memory_total),
+            memory_used: view.status.memory_used,
+            memory_total: view.status.memory_total,
         });
         Stats {
             nodes: nodes.collect(),

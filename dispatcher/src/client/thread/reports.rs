@@ -1,9 +1,9 @@
 //! What the core reports, told to people and to whoever listens to events.
 
 use super::Actor;
-use crate::client::events::{Event, printed};
+use crate::client::events::{ClusterEvent, printed};
 use crate::client::settings::Output;
-use crate::core::Report;
+use crate::core::{NodeRefusal, Report};
 
 impl Actor {
     pub(super) fn report(&mut self, report: Report) {
@@ -12,7 +12,7 @@ impl Actor {
             Report::Printed(node, lines) => {
                 let node = name(node);
                 for line in lines {
-                    self.announce(&Event::Printed {
+                    self.announce(&ClusterEvent::Printed {
                         node: node.clone(),
                         job: line.attempt.map(|attempt| attempt.job),
                         stream: line.stream,
@@ -21,32 +21,35 @@ impl Actor {
                 }
                 return;
             }
-            Report::NodeConnected(node) => Event::NodeConnected { node: name(node), slots: self.slots(node) },
-            Report::NodeSuspected(node) => Event::NodeSuspected { node: name(node) },
-            Report::NodeLost(node, reason, jobs) => Event::NodeLost { node: name(node), reason, jobs },
-            Report::NodeRefused(node, reason) => Event::NodeRefused { node: name(node), reason },
             Report::ProgramRefused(node, _, refusal) => {
-                Event::NodeRefused { node: name(node), reason: refusal.to_string() }
+                let cause = NodeRefusal::Program(Box::new(refusal));
+                ClusterEvent::NodeRefused { node: name(node), cause }
             }
-            Report::NodeTroubled(node, reason) => Event::NodeTroubled { node: name(node), reason },
+            Report::NodeConnected(node) => {
+                ClusterEvent::NodeConnected { node: name(node), slots: self.slots(node) }
+            }
+            Report::NodeSuspected(node) => ClusterEvent::NodeSuspected { node: name(node) },
+            Report::NodeLost(node, cause, jobs) => ClusterEvent::NodeLost { node: name(node), cause, jobs },
+            Report::NodeRefused(node, cause) => ClusterEvent::NodeRefused { node: name(node), cause },
+            Report::NodeTroubled(node, reason) => ClusterEvent::NodeTroubled { node: name(node), reason },
             Report::NodeResized(node, slots) => {
-                Event::NodeResized { node: name(node), slots: slots as usize }
+                ClusterEvent::NodeResized { node: name(node), slots: slots as usize }
             }
-            Report::JobRetried(job, failure) => Event::JobRetried { job, failure },
-            Report::Stalled(jobs) => Event::Stalled { jobs, reason: self.why_nothing_runs() },
+            Report::JobRetried(job, failure) => ClusterEvent::JobRetried { job, failure },
+            Report::Stalled(jobs) => ClusterEvent::Stalled { jobs, reason: self.why_nothing_runs() },
         };
         self.announce(&event);
     }
 
-    fn announce(&mut self, event: &Event) {
+    fn announce(&mut self, event: &ClusterEvent) {
         let shown = match event {
-            Event::Printed { .. } => self.settings.output == Output::Shown,
+            ClusterEvent::Printed { .. } => self.settings.output == Output::Shown,
             // Nobody may be listening, and without this the program would seem to hang.
-            Event::Stalled { .. } | Event::NodeTroubled { .. } => true,
+            ClusterEvent::Stalled { .. } | ClusterEvent::NodeTroubled { .. } => true,
             _ => false,
         };
         match event {
-            Event::Printed { node, job, line, .. } if self.settings.output == Output::Raw => {
+            ClusterEvent::Printed { node, job, line, .. } if self.settings.output == Output::Raw => {
                 self.printer.print(printed(node, *job, line));
             }
             event if shown => self.printer.print(event.to_string()),
