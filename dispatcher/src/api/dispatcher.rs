@@ -188,6 +188,21 @@ impl Dispatcher {
     }
 
     /// Ends the dispatcher for all its clones: jobs that have not ended are cancelled, all local workers end.
+    ///
+    /// Waits for callbacks to be called, for at most five seconds: those behind one that is stuck are not called before this
+    /// returns, and not at all if the program ends then.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, JobError, job};
+    /// # #[job]
+    /// # fn double(n: u32) -> u32 { 2 * n }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # pp_dispatcher::init();
+    /// # let dispatcher = Dispatcher::builder().in_process(true).start()?;
+    /// dispatcher.shutdown();
+    /// assert_eq!(dispatcher.submit(double, (1,)).wait(), Err(JobError::ShutDown));
+    /// # Ok(()) }
+    /// ```
     pub fn shutdown(&self) {
         self.client.shutdown();
     }
