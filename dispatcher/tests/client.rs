@@ -4,7 +4,9 @@ use std::any::{Any, TypeId};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use pp_dispatcher::client::{Call, Client, Failed, Outcome, PendingLimits, Settings, Settle, Wakes};
+use pp_dispatcher::client::{
+    Call, Client, Failed, Outcome, PendingLimits, ProgramFiles, Settings, Settle, Wakes,
+};
 use pp_dispatcher::{JobId, Output, job};
 use pp_node::functions::{Registry, function_id};
 use pp_protocol::values::{Source, encode_arguments};
@@ -55,7 +57,7 @@ fn client() -> Client {
         nodes: Vec::new(),
         discover: false,
         secret: None,
-        programs: Vec::new(),
+        programs: vec![ProgramFiles { own: true, builds: Vec::new() }],
         max_attempts: 3,
         suspect_after: Duration::from_secs(3),
         lost_after: Duration::from_secs(5),
