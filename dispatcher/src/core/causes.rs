@@ -53,6 +53,8 @@ pub enum FailureCause {
     ProgramRefused(Box<ProgramRefusal>),
     /// The dispatcher only observes nodes.
     Observer,
+    /// The dispatcher does not offer the program of the function to any node.
+    NotOffered,
 }
 
 impl fmt::Display for FailureCause {
@@ -72,6 +74,10 @@ impl fmt::Display for FailureCause {
             Self::ProgramRefused(refusal) => refusal.fmt(f),
             Self::Observer => f.write_str(
                 "it only observes nodes and runs no jobs; submit to one that is built without observer(true)",
+            ),
+            Self::NotOffered => f.write_str(
+                "it calls only functions that nodes have themselves, and sends no program to any; submit to one that is \
+                 built without only_built_in(true)",
             ),
         }
     }

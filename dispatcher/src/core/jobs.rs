@@ -147,7 +147,13 @@ impl<T> Place<T> {
 
 impl<T: Ticket> Core<T> {
     pub(super) fn submit(&mut self, now: Moment, jobs: Vec<NewJob<T>>) {
+        let mut expected = None;
         for NewJob { ticket, program, function, args, options } in jobs {
+            // Nearly always all are of one program.
+            if expected != Some(program) {
+                self.expect_offered(program);
+                expected = Some(program);
+            }
             let until =
                 options.as_deref().and_then(|options| options.not_before).filter(|until| *until > now);
             let is_usual = options.is_none() && program == ProgramId::FIRST;

@@ -79,6 +79,18 @@ impl<T> Core<T> {
         self.config.observer || self.unrunnable.contains_key(&program)
     }
 
+    /// A job of this program is submitted: no node ever runs one that it is not offered.
+    pub(super) fn expect_offered(&mut self, program: ProgramId) {
+        if program != ProgramId::BUILT_IN && !self.config.programs.contains(&program) {
+            let node = "this dispatcher".into();
+            self.unrunnable.entry(program).or_insert(Failure {
+                attempt: 0,
+                node,
+                cause: FailureCause::NotOffered,
+            });
+        }
+    }
+
     fn why_unrunnable(&self, program: ProgramId) -> Option<Failure> {
         if !self.config.observer {
             return self.unrunnable.get(&program).cloned();

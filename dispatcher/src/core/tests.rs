@@ -50,7 +50,13 @@ struct Dispatcher {
 
 impl Dispatcher {
     fn new() -> Self {
-        Self { core: Core::new(Config::new(SessionId(1), 1)), now: Moment(0), submitted: 0 }
+        Self::offering(&[])
+    }
+
+    fn offering(programs: &[ProgramId]) -> Self {
+        let programs = programs.iter().copied().collect();
+        let config = Config { programs, ..Config::new(SessionId(1), 1) };
+        Self { core: Core::new(config), now: Moment(0), submitted: 0 }
     }
 
     /// Feeds an event, and yields what is to be done, without pings and acknowledgements.
@@ -1027,7 +1033,7 @@ fn refused() -> ProgramStatus {
 
 #[test]
 fn a_node_runs_the_programs_it_can_and_others_run_the_rest() {
-    let mut dispatcher = Dispatcher::new();
+    let mut dispatcher = Dispatcher::offering(&[FIRST, SECOND]);
     for node in [A, B] {
         dispatcher.connect(node, 2, 8);
         dispatcher.told(node, FIRST, ProgramStatus::Ready);
@@ -1047,7 +1053,7 @@ fn a_node_runs_the_programs_it_can_and_others_run_the_rest() {
 
 #[test]
 fn programs_take_turns_however_many_jobs_of_one_of_them_wait() {
-    let mut dispatcher = Dispatcher::new();
+    let mut dispatcher = Dispatcher::offering(&[FIRST, SECOND]);
     dispatcher.submit_of(&[FIRST; 100]);
     dispatcher.submit_of(&[SECOND; 2]);
     dispatcher.connect(A, 2, 2);
@@ -1063,7 +1069,7 @@ fn programs_take_turns_however_many_jobs_of_one_of_them_wait() {
 
 #[test]
 fn a_program_in_trouble_is_sent_elsewhere_until_its_time_comes() {
-    let mut dispatcher = Dispatcher::new();
+    let mut dispatcher = Dispatcher::offering(&[FIRST, SECOND]);
     dispatcher.connect(A, 2, 8);
     dispatcher.told(A, FIRST, ProgramStatus::Ready);
     let troubled = |retried| ProgramStatus::Troubled { reason: "no memory".into(), retried };
@@ -1077,7 +1083,7 @@ fn a_program_in_trouble_is_sent_elsewhere_until_its_time_comes() {
 
 #[test]
 fn what_waits_at_a_busy_node_is_asked_back_only_for_one_that_runs_it() {
-    let mut dispatcher = Dispatcher::new();
+    let mut dispatcher = Dispatcher::offering(&[FIRST, SECOND]);
     dispatcher.connect(A, 1, 64);
     dispatcher.told(A, FIRST, ProgramStatus::Ready);
     dispatcher.submit_of(&[FIRST; 8]);
@@ -1090,7 +1096,7 @@ fn what_waits_at_a_busy_node_is_asked_back_only_for_one_that_runs_it() {
 
 #[test]
 fn jobs_of_a_program_that_no_node_runs_are_told_as_stalled_whatever_else_runs() {
-    let mut dispatcher = Dispatcher::new();
+    let mut dispatcher = Dispatcher::offering(&[FIRST, SECOND]);
     dispatcher.connect(A, 1, 1);
     dispatcher.told(A, FIRST, ProgramStatus::Ready);
     dispatcher.told(A, SECOND, refused());
@@ -1102,4 +1108,19 @@ fn jobs_of_a_program_that_no_node_runs_are_told_as_stalled_whatever_else_runs() 
     }
     let stalled = |action: &Action<Number>| matches!(action, Action::Report(Report::Stalled(2)));
     assert_eq!(told.iter().filter(|action| stalled(action)).count(), 1, "{told:?}");
+}
+
+#[test]
+fn jobs_of_a_program_that_is_offered_to_nobody_fail_at_once_and_say_so() {
+    let mut dispatcher = Dispatcher::offering(&[SECOND]);
+    dispatcher.connect(A, 2, 8);
+    dispatcher.told(A, SECOND, ProgramStatus::Ready);
+    let told = dispatcher.submit_of(&[FIRST, SECOND, FIRST]);
+    let lost = |action: &&Action<Number>| match action {
+        Action::Resolve(_, Resolution { outcome: JobOutcome::Lost(failures), .. }) => {
+            failures.iter().all(|failure| failure.cause == FailureCause::NotOffered)
+        }
+        _ => false,
+    };
+    assert_eq!((told.iter().filter(lost).count(), sent_to(A, &told)), (2, vec![SECOND]), "{told:?}");
 }
