@@ -91,7 +91,8 @@ pub(crate) fn ppctl_resizes_a_node_during_a_run_without_losing_a_job() {
 pub(crate) fn a_dispatcher_resizes_a_node_down_to_none_and_back() {
     let server = Server::start(2);
     let dispatcher = dispatcher([&server]);
-    let jobs: Vec<_> = (0..600).map(|n| dispatcher.submit(slow_square, (n, 20))).collect();
+    // A node says once a second how busy it is: so many last until it has said so each time.
+    let jobs: Vec<_> = (0..1_200).map(|n| dispatcher.submit(slow_square, (n, 20))).collect();
     for slots in [4, 1, 0, 8] {
         dispatcher.resize(&server.address(), slots).expect("the node is connected");
         busy_becomes(&dispatcher, &server, slots);
