@@ -39,7 +39,7 @@ enum Pattern {
 }
 
 impl Pattern {
-    /// What this build speaks.
+    /// The pattern that this build speaks.
     const SPOKEN: Self = Self::SharedSecret;
 
     /// Its name in the Noise Protocol Framework.
@@ -53,7 +53,7 @@ impl Pattern {
 /// A finished handshake.
 #[derive(Debug)]
 pub struct Established {
-    /// What seals and opens the records that follow.
+    /// Keys that seal and open the records that follow.
     pub keys: Keys,
     /// The protocol version both sides speak from now on.
     pub version: Version,
@@ -84,9 +84,9 @@ pub enum HandshakeError {
         "it speaks protocol version {theirs}, this side speaks {ours}; install the same release on both machines"
     )]
     VersionMismatch {
-        /// What this side speaks.
+        /// Versions that this side speaks.
         ours: VersionRange,
-        /// What the other side speaks.
+        /// Versions that the other side speaks.
         theirs: VersionRange,
     },
     /// The two sides prove different things.
@@ -274,7 +274,7 @@ fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
     Ok(nonce)
 }
 
-/// What every greeting begins with, in every release: this is never changed.
+/// First bytes of every greeting, in every release: these are never changed.
 struct Greeting {
     pattern: u8,
     /// The role of an initiator, the status of a responder.

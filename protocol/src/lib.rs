@@ -1,4 +1,4 @@
-//! What crosses a wire between a dispatcher, a node and the node's workers.
+//! Everything that crosses a wire between a dispatcher, a node and the node's workers.
 //!
 //! This crate owns every byte that two processes of a cluster exchange: identifiers, messages, the range of
 //! protocol versions, the codec, the handshake that proves both sides know the secret, the mDNS advert, and the

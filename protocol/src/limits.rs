@@ -36,7 +36,7 @@ pub const LIST_ITEMS: usize = 4_096;
 /// such message tells of all attempts that a session may have at a node.
 pub const CODEC_BYTES: usize = 16 << 20;
 
-/// What a message may need beyond its payload.
+/// Bytes a message may need beyond its payload.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// Largest executable file that is sent to a node.

@@ -64,11 +64,11 @@ pub enum FromNode {
     Window(u32),
     /// Outcomes; the first one's sequence number, the others follow without gap.
     Outcomes(u64, Vec<Outcome>),
-    /// What jobs printed.
+    /// Lines that jobs printed.
     Output(Vec<OutputLine>),
     /// The node lacks this program: send it.
     ProgramNeeded(Digest),
-    /// What has become of a program that the dispatcher offered.
+    /// Status of a program that the dispatcher offered.
     Program(ProgramId, ProgramStatus),
     /// The state of the node changed, or a heartbeat's time has come.
     Status(NodeStatus),
@@ -82,7 +82,7 @@ pub enum FromNode {
     Trouble(Option<String>),
 }
 
-/// Who speaks to a node.
+/// Greeting of a dispatcher or an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The same for as long as the dispatcher lives, over all its connections.
@@ -96,7 +96,7 @@ pub struct Hello {
     pub fresh_workers: bool,
 }
 
-/// What a dispatcher holds of a session whose connection broke off.
+/// State of a session whose connection broke off, as its dispatcher has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
     /// The life of the node that the session was with.
@@ -121,7 +121,7 @@ pub struct ProgramOffer {
 pub struct ProgramBuild {
     /// BLAKE3 of the executable file.
     pub digest: Digest,
-    /// What it was built for.
+    /// Target it was built for.
     pub target: Target,
     /// Size of the executable file in bytes.
     pub bytes: u64,
@@ -140,7 +140,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// What this program was built for.
+    /// Target this program was built for.
     pub fn here() -> Self {
         Self { os: std::env::consts::OS.into(), arch: std::env::consts::ARCH.into() }
     }
@@ -163,7 +163,7 @@ pub struct Welcome {
     /// The release of the software that serves the node, for people.
     #[serde(deserialize_with = "read_name")]
     pub software: String,
-    /// What programs must be built for.
+    /// Target that programs must be built for.
     pub target: Target,
     /// Whether the session of an earlier connection goes on.
     pub resumed: bool,
@@ -234,7 +234,7 @@ pub struct OutputLine {
 }
 
 impl OutputLine {
-    /// What every line weighs.
+    /// Weight of a line without text.
     const FIXED_BYTES: usize = 32;
 
     /// About how many bytes it takes, on a wire or in memory.
@@ -272,7 +272,7 @@ pub enum Refusal {
     NotPermitted(String),
 }
 
-/// What has become of a program at a node.
+/// Status of a program at a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProgramStatus {
     /// The node does not have it yet.
@@ -299,9 +299,9 @@ pub enum ProgramRefusal {
          Builder::program(path)", .offered.iter().map(Target::to_string).collect::<Vec<_>>().join(", ")
     )]
     WrongTarget {
-        /// What the node runs.
+        /// Target of the node.
         node: Target,
-        /// What was offered.
+        /// Targets of the builds that were offered.
         offered: Vec<Target>,
     },
     /// The program is larger than the node stores.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AttemptId, Payload, shown_lines};
 
-/// What became of one attempt.
+/// Outcome of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The attempt that ended.
@@ -20,7 +20,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What every outcome weighs.
+    /// Weight of an outcome without content.
     pub(crate) const FIXED_BYTES: usize = 32;
 
     /// About how many bytes it takes, on a wire or in memory.
@@ -87,7 +87,7 @@ impl Ended {
     }
 }
 
-/// What a panicking function left behind.
+/// Message, place and backtrace of a panic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Panic {
     /// The panic message.

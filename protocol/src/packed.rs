@@ -46,7 +46,7 @@ const FINISHED_LENT: u8 = 2;
 
 const MOST_ITEMS: u64 = LIST_ITEMS as u64;
 
-/// What has arrived and is being read.
+/// Bytes that have arrived and are being read.
 #[derive(Debug)]
 pub struct Input<'a> {
     frame: &'a [u8],

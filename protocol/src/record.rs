@@ -15,7 +15,7 @@ use crate::limits::{RECORD_BYTES, RECORD_PLAIN_BYTES};
 /// Bytes of the tag that proves a record unaltered.
 const TAG_BYTES: usize = 16;
 const LENGTH_BYTES: usize = 2;
-/// How much longer a record is than what it holds.
+/// Bytes of a record beyond its content.
 pub const SEALED_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
 /// Both directions change their key after so many records: at most 64 GiB are sealed under one key.
 const RECORDS_PER_KEY: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! What every TCP connection between a dispatcher and a node is told.
+//! Options of every TCP connection between a dispatcher and a node.
 
 use std::io;
 #[cfg(target_os = "linux")]

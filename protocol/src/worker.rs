@@ -50,11 +50,11 @@ pub struct Finished {
     pub number: u32,
     /// How long it ran, in nanoseconds.
     pub run_time_ns: u64,
-    /// What came of it.
+    /// Its result.
     pub result: WorkResult,
 }
 
-/// What a call came to.
+/// Result of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkResult {
     /// The serialised result.

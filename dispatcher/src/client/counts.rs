@@ -1,4 +1,4 @@
-//! How much is pending, all together and by group, and waiting until less is.
+//! Counts of what is pending, all together and by group, and waiting until less is.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What the dispatcher's thread is asked to do or to tell, beside running jobs.
+//! Requests to the dispatcher's thread, beside running jobs.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};

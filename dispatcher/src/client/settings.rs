@@ -1,4 +1,4 @@
-//! What a client is told once.
+//! Settings of a client.
 
 use std::time::Duration;
 

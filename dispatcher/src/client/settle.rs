@@ -13,7 +13,7 @@ use super::completions::Completions;
 use super::counts::Count;
 use crate::core::{Failure, JobOutcome, Resolution, Ticket};
 
-/// What came of a job: its serialised result, or why there is none.
+/// Outcome of a job: its serialised result, or why there is none.
 pub type Outcome = Result<Payload, Box<Failed>>;
 
 /// Why a job has no result.

@@ -58,7 +58,7 @@ impl<T> Core<T> {
         self.update_taker(key);
     }
 
-    /// How many jobs wait for a program that no node runs, or may run soon.
+    /// Number of jobs that wait for a program that no node runs, or may run soon.
     pub(super) fn stranded(&self) -> usize {
         if self.queue.is_empty() {
             return 0;

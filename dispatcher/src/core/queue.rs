@@ -21,7 +21,7 @@ pub(super) struct Queue {
     turn: u64,
 }
 
-/// What waits of one program.
+/// Jobs of one program that wait.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     /// Jobs of the usual priority, which is 0.
@@ -68,7 +68,7 @@ impl Queue {
         line.map_or(0, |(_, line)| line.waiting)
     }
 
-    /// What waits of a program.
+    /// Line of a program.
     #[inline]
     pub(super) fn line(&mut self, program: ProgramId) -> &mut Line {
         // In most dispatchers there is one.

@@ -27,7 +27,7 @@ impl Received {
         }
     }
 
-    /// How many outcomes arrived without a gap.
+    /// Number of outcomes that arrived without a gap.
     pub(super) fn without_gap(&self) -> u64 {
         self.next
     }

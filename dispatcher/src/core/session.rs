@@ -43,7 +43,7 @@ pub(super) struct Session {
     window: u32,
     /// Mean run time when it granted that, in nanoseconds, if any attempt had ended.
     granted_for: Option<u64>,
-    /// What the node said of the programs that it was offered.
+    /// Status of the programs that the node was offered.
     programs: BTreeMap<ProgramId, ProgramStatus>,
     /// Places of the jobs with an attempt at the node, in no order.
     attempts: Vec<u32>,

@@ -169,7 +169,7 @@ impl Node {
         }
     }
 
-    /// What the node said of the programs that it was offered.
+    /// Status of the programs that the node was offered.
     fn told_programs(&self) -> impl Iterator<Item = (ProgramId, &ProgramStatus)> {
         let programs = self.session().into_iter().flat_map(|session| session.programs());
         programs.map(|(program, status)| (*program, status))

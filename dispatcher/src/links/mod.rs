@@ -39,7 +39,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 /// How long it may take to give an order.
 pub(crate) const ORDER_TIME: Duration = Duration::from_secs(5);
 
-/// What came of an order; else the reason, for people.
+/// Result of an order; else the reason, for people.
 pub(crate) type OrderResult = Result<(), String>;
 
 /// Something happened to a connection.
@@ -80,7 +80,7 @@ struct Link {
     task: Option<JoinHandle<()>>,
 }
 
-/// What is needed to dial any node.
+/// Everything needed to dial any node.
 pub(crate) struct Dialler {
     session: SessionId,
     name: String,
@@ -301,7 +301,7 @@ struct Dialled {
 struct Greeted {
     dialled: Dialled,
     welcome: Box<Welcome>,
-    /// What arrived with its welcome.
+    /// Messages that arrived with its welcome.
     rest: Vec<FromNode>,
 }
 

@@ -16,7 +16,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// What the peer proved to be, and with it what it may send.
+    /// Role that the peer proved, and with it what it may send.
     role: Role,
     /// Protocol version that is spoken on it.
     version: Version,

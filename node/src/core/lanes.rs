@@ -19,7 +19,7 @@ pub(super) struct Lanes(Vec<Lane>);
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) id: ProgramId,
-    /// What its workers run.
+    /// Program that its workers run.
     pub(super) program: LaneProgram,
     /// Attempts waiting for a worker, in order.
     queue: Queue,
@@ -32,7 +32,7 @@ pub(super) struct Lane {
     pub(super) singly: bool,
 }
 
-/// What a lane may run.
+/// Program of a lane, if it may run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum LaneProgram {
     /// This program, as far as the node has it.
@@ -126,13 +126,13 @@ impl Lane {
         Self { id, program, queue: Queue::default(), slots_used: 0, last_turn: 0, singly: false }
     }
 
-    /// How much of it waits.
+    /// Number of its attempts that wait.
     #[inline]
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
     }
 
-    /// What waits of it, in order.
+    /// Attempts of it that wait, in order.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Attempt> {
         self.queue.iter()
     }

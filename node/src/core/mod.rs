@@ -1,4 +1,4 @@
-//! What a node decides, without any I/O.
+//! The decisions of a node, without any I/O.
 //!
 //! [`Core`] owns every slot, session, attempt and program of the node. The shell tells it what happened
 //! ([`Event`]) with the time at which it happened, and performs what it asks for ([`Action`]). The calling contract:
@@ -54,7 +54,7 @@ pub struct ConnectionKey(pub u32);
 /// Why a worker did not become ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartFailure {
-    /// What happened, in words.
+    /// Reason, in words.
     pub reason: String,
     /// The last lines it wrote to standard error.
     pub stderr: Vec<String>,
@@ -90,7 +90,7 @@ pub enum Program {
     Sent(Digest),
 }
 
-/// What a core is told once.
+/// Settings of a core.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This life of the node.
@@ -101,7 +101,7 @@ pub struct Config {
     pub slots: u32,
     /// Processors the node may use.
     pub cpus: u32,
-    /// What programs must be built for.
+    /// Target that programs must be built for.
     pub target: Target,
     /// Whether a worker runs one attempt only.
     pub fresh_worker_per_job: bool,
@@ -241,7 +241,7 @@ pub struct Core {
     proven: BTreeSet<Program>,
     /// Whether the machine gives fewer workers than there are slots.
     shortage: Option<Shortage>,
-    /// What everybody was told of that.
+    /// Words in which everybody was told of that.
     told_shortage: Option<String>,
     /// Workers that wait for work, by whose they are.
     idle: BTreeSet<(LaneKey, WorkerKey)>,
@@ -403,7 +403,7 @@ impl Core {
         }
     }
 
-    /// What must hold after every event. Called by tests and the simulation.
+    /// Checks the invariants, which hold after every event. Called by tests and the simulation.
     ///
     /// # Panics
     /// When it does not.

@@ -1,4 +1,4 @@
-//! What jobs print, on its way to their dispatcher.
+//! Output of jobs, on its way to their dispatcher.
 //!
 //! It is sent as it comes, before outcomes that come later. The dispatcher says how much of it has arrived; while too much
 //! has not, those workers of the session that print are not read from, so that a job that floods waits as it would for a

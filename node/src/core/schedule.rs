@@ -16,7 +16,7 @@ use super::session::Session;
 use super::work::{InWorker, Worker, WorkerState};
 use super::{Action, Core, Program, SessionKey, WorkerKey};
 
-/// How much work a worker holds, by the time it should take.
+/// Work that a worker holds, by the time it should take.
 const WORKER_PLAN: Duration = Duration::from_millis(1);
 /// A worker that runs an attempt no longer than this gets the next one ahead, to hide the way to it.
 const WORTH_HIDING: Duration = Duration::from_millis(50);
@@ -30,7 +30,7 @@ const STUCK: Duration = Duration::from_millis(2);
 /// start a worker, which takes a few milliseconds.
 const TURN: Duration = Duration::from_millis(200);
 
-/// What came of a try to serve a lane.
+/// Result of a try to serve a lane.
 enum Served {
     /// It got a worker, or one is starting for it.
     One,

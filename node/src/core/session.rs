@@ -55,17 +55,17 @@ pub(super) struct Session {
     outcomes: VecDeque<Outcome>,
     /// How large these are together.
     outcome_bytes: usize,
-    /// How many outcomes there ever were.
+    /// Number of outcomes there ever were.
     outcomes_made: u64,
-    /// How many of the youngest outcomes have not been sent.
+    /// Number of the youngest outcomes that have not been sent.
     unsent: usize,
-    /// What its jobs print, on the way to it.
+    /// Output of its jobs, on the way to it.
     pub(super) output: Output,
     /// How long its attempts ran together.
     run_time_ns: u64,
 }
 
-/// What a session did so far, for people.
+/// Statistics of a session, for people.
 #[derive(Clone, Debug)]
 pub struct SessionStatistics {
     /// The dispatcher.

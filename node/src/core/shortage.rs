@@ -1,4 +1,4 @@
-//! What to do where the machine gives fewer workers than the node has slots: too few descriptors, processes, memory.
+//! Shortage: the machine gives fewer workers than the node has slots, for lack of descriptors, processes or memory.
 //!
 //! ```text
 //! none ──a worker does not start──> short: there is room for as many as there are now
@@ -28,7 +28,7 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Shortage {
-    /// How many workers there can be, as far as known.
+    /// Number of workers there can be, as far as known.
     room: usize,
     /// Why not more.
     reason: String,
@@ -51,7 +51,7 @@ fn wait_after(failures: u32) -> Duration {
 }
 
 impl Core {
-    /// How many workers there can be: as many as slots, unless the machine gives fewer.
+    /// Number of workers there can be: as many as slots, unless the machine gives fewer.
     pub(super) fn capacity(&self) -> u32 {
         let room = self.shortage.as_ref().map_or(usize::MAX, |shortage| shortage.room.max(1));
         self.slots.min(u32::try_from(room).unwrap_or(u32::MAX))

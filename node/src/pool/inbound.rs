@@ -1,4 +1,4 @@
-//! What a worker writes, on its way to the node.
+//! Frames of a worker, on their way to the node.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use crate::worker::frames::{self, FrameError};
 #[derive(Debug)]
 pub(super) struct Inbound {
     reader: OwnedReadHalf,
-    /// What has been read and not been taken.
+    /// Bytes that have been read and not been taken.
     received: BytesMut,
     /// The large frame that is being read: it goes straight to where it will stay.
     large: Option<Large>,

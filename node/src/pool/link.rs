@@ -23,7 +23,7 @@ const BYTES_AT_ONCE: usize = 512 * 1024;
 #[derive(Debug)]
 pub(super) struct Link {
     writer: OwnedWriteHalf,
-    /// What the socket has not taken yet.
+    /// Bytes that the socket has not taken yet.
     queued: Mutex<VecDeque<Bytes>>,
     /// Lends arguments to the worker, where it can read them.
     lender: Option<Lender>,

@@ -46,7 +46,7 @@ use crate::page::Page;
 pub enum WorkerEvent {
     /// It waits for work.
     Ready {
-        /// How many functions its program has.
+        /// Number of functions its program has.
         functions: u32,
     },
     /// Work ended, in order.
@@ -73,7 +73,7 @@ pub enum WorkerEvent {
 /// Where the events of all workers go.
 pub type WorkerEvents = mpsc::UnboundedSender<(WorkerKey, WorkerEvent)>;
 
-/// What a worker runs.
+/// Program of a worker, and where that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WorkerProgram {
     /// This executable file, in a process of its own.

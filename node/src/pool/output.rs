@@ -22,11 +22,11 @@ use tokio::time::Instant;
 use crate::page::Page;
 use crate::worker::printing::{MARK_BYTES, marked};
 
-/// What is read at once.
+/// Bytes read at once.
 const READ_BYTES: usize = 8 * 1024;
 /// After so much, a worker's output is left in its pipe for a while: what floods is slowed down, not the node.
 const BURST_BYTES: usize = 64 * 1024;
-/// What a line costs beyond its bytes.
+/// Bytes a line counts for beyond its own.
 const LINE_COST_BYTES: usize = 64;
 /// How long that while is.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -56,7 +56,7 @@ pub(super) struct OutputReader<R> {
     line: Line,
     /// Whether a line just ended with a carriage return, so that a line feed next is part of its end.
     after_return: bool,
-    /// What was read since the last pause.
+    /// Bytes read since the last pause.
     burst: usize,
     paused_until: Option<Instant>,
 }

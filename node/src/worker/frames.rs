@@ -31,7 +31,7 @@ const WORK_BYTES: usize = 13;
 const FINISHED_BYTES: usize = 7;
 /// Room that is made for outcomes in one frame; there may be more.
 const FINISHED_EXPECTED: usize = 1_024;
-/// What a worker reads at once.
+/// Bytes a worker reads at once.
 const READ_BYTES: usize = 64 * 1024;
 
 /// Kinds of messages from a worker. The first one, with its version, is what every release says first.
@@ -39,7 +39,7 @@ const READY: u8 = 0;
 const SKIPPED: u8 = 1;
 const FINISHED: u8 = 2;
 
-/// What arrived is not a frame.
+/// Bytes arrived that are not a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// It is larger than any message.
@@ -205,7 +205,7 @@ impl Frame<'_> {
 pub(crate) struct FrameReader<'a> {
     socket: &'a UnixStream,
     buffer: Box<[u8]>,
-    /// What has been read and not been taken.
+    /// Bytes that have been read and not been taken.
     unread: std::ops::Range<usize>,
 }
 

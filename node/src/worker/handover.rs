@@ -67,7 +67,7 @@ pub(crate) fn is_pending() -> bool {
         .is_ok_and(|file| file.st_ino == inode && FileType::from_raw_mode(file.st_mode) == FileType::Socket)
 }
 
-/// What a node hands to a worker.
+/// Socket, page and shared memory, as a node hands them to a worker.
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) socket: UnixStream,

@@ -1,4 +1,4 @@
-//! What a worker borrows from its node, and lends to it.
+//! Large payloads that a worker borrows from its node, and lends to it.
 
 use std::io;
 use std::os::fd::AsFd;

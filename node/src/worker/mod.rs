@@ -1,4 +1,4 @@
-//! What runs inside a worker: a program that a node started to run jobs.
+//! The inside of a worker: a program that a node started to run jobs.
 //!
 //! It is synchronous and batched: read many pieces of work, run them in order, write many outcomes. Batches come from
 //! what has piled up, never from waiting: outcomes are written when no more work is at hand, when enough of them or
@@ -120,7 +120,7 @@ impl WorkerError {
     }
 }
 
-/// What a worker does when the node is gone.
+/// Conduct of a worker when the node is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeGone {
     /// A worker process ends at once, with everything that its jobs started in its process group.

@@ -1,4 +1,4 @@
-//! What a panicking job leaves behind: message, place and backtrace, recorded by the panic hook.
+//! Panics of jobs: message, place and backtrace, recorded by the panic hook.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};

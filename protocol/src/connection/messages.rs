@@ -21,7 +21,7 @@ const PROGRAM_CHUNK: u8 = 0xf2;
 /// out, and is the second argument.
 pub type EndPiece<'a> = &'a mut dyn FnMut(&mut Vec<u8>, Option<Bytes>) -> Result<(), SendError>;
 
-/// What can be sent over a [`Transport`](super::Transport).
+/// Messages of one direction, as a [`Transport`](super::Transport) carries them.
 pub trait Message: Sized + Send + 'static {
     /// Appends the message to `out` in pieces that are small, as far as it can be divided.
     ///

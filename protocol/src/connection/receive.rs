@@ -14,7 +14,7 @@ use crate::packed::Input;
 use crate::record::{Keys, Opener};
 use crate::room::{self, Room};
 
-/// How much is asked for in one read.
+/// Bytes asked for in one read.
 const READ_BYTES: usize = 256 * 1024;
 /// Bytes of the length before a large message.
 const LENGTH_BYTES: usize = 8;

@@ -11,7 +11,7 @@ use crate::codec;
 use crate::limits::{BATCH_BYTES, BULK_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
 use crate::record::{Keys, RecordError, SEALED_BYTES, Sealer};
 
-/// How much is sealed before it is written out.
+/// Bytes that are sealed before they are written out.
 const WRITE_BYTES: usize = 256 * 1024;
 
 /// A large message: what was encoded, and the payload that ends it, from where it is.
@@ -45,7 +45,7 @@ pub struct Writer<W> {
     sealed: Sealed,
 }
 
-/// What is sealed and not yet written.
+/// Records that are sealed and not yet written.
 #[derive(Debug, Default)]
 struct Sealed {
     /// Room that is used again, longer than what is in it.

@@ -1,4 +1,4 @@
-//! What the thread answers to those who ask: about nodes, jobs and statistics.
+//! Answers of the thread to those who ask: about nodes, jobs and statistics.
 
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};

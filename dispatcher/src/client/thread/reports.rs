@@ -1,4 +1,4 @@
-//! What the core reports, told to people and to whoever listens to events.
+//! Reports of the core, told to people and to whoever listens to events.
 
 use super::Actor;
 use crate::client::events::{ClusterEvent, printed};
