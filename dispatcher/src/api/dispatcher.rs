@@ -34,7 +34,7 @@ impl Dispatcher {
     /// Submits a call of `function` with the tuple `args`. It may run as soon as there is a node with a free slot.
     ///
     /// What is wrong with the call itself (a function without `#[job]`, arguments that cannot be serialised or are too
-    /// large) is the job's outcome. Waits while as many jobs are pending as [`Builder::pending_jobs`] allows.
+    /// large) is the job's outcome. Waits while as many jobs are pending as [`Builder::pending_jobs`](crate::Builder::pending_jobs) allows.
     #[must_use = "the result is lost unless the job is waited for; with a callback use Dispatcher::job"]
     pub fn submit<F, A>(&self, function: F, args: A) -> Job<F::Output>
     where

@@ -33,7 +33,7 @@ use crate::api::error::JobError;
 use crate::api::job::Job;
 use crate::client::{Client, cannot_wait};
 
-/// The results of [`Dispatcher::map`], in the order of the inputs: an `Iterator` and a `Stream`.
+/// The results of [`Dispatcher::map`](crate::Dispatcher::map), in the order of the inputs: an `Iterator` and a `Stream`.
 ///
 /// Inputs are read on a thread of their own, which starts when the first result is asked for: one that takes its time, or
 /// that waits for a result, holds up no result that is there, and no task. Inputs are read as results are taken, so that a

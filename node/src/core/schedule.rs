@@ -30,6 +30,9 @@ const STUCK: Duration = Duration::from_millis(2);
 /// start a worker, which takes a few milliseconds.
 const TURN: Duration = Duration::from_millis(200);
 
+/// Whose turn it is: the least of them. Slots used and last turn of a session, then those of its lane.
+type Turn = (usize, u64, usize, u64);
+
 /// Result of a try to serve a lane.
 enum Served {
     /// It got a worker, or one is starting for it.
@@ -70,7 +73,7 @@ impl Core {
     /// The lane to be given the next worker, leaving out those that have enough. Without room for more workers, only
     /// those are asked that have one waiting.
     fn next_lane(&self, served: &BTreeSet<LaneKey>, has_room: bool) -> Option<(LaneKey, Program)> {
-        let mut next: Option<((usize, u64, usize, u64), LaneKey, Program)> = None;
+        let mut next: Option<(Turn, LaneKey, Program)> = None;
         for (session, it) in &self.sessions {
             for (lane, runs) in it.waiting() {
                 let key = LaneKey { session: *session, program: lane.id };
