@@ -222,14 +222,14 @@ impl Incoming {
     fn refusal(&self, error: UnpackError) -> ProgramRefusal {
         match error {
             UnpackError::Disk(error) => not_stored(&self.directory, &error),
-            UnpackError::Packed(error) => ProgramRefusal::NotStored(format!("it arrived damaged: {error}")),
+            UnpackError::Packed(error) => ProgramRefusal::Unavailable(format!("it arrived damaged: {error}")),
             UnpackError::Larger => self.larger_than_announced(),
             UnpackError::OtherDigest(found) => ProgramRefusal::WrongDigest { found },
         }
     }
 
     fn larger_than_announced(&self) -> ProgramRefusal {
-        ProgramRefusal::NotStored(format!("it is larger than the {} bytes that were announced", self.bytes))
+        ProgramRefusal::Unavailable(format!("it is larger than the {} bytes that were announced", self.bytes))
     }
 }
 

@@ -128,7 +128,7 @@ pub enum Event {
     ProgramStored(Digest),
     /// The store does not have this program.
     ProgramMissing(Digest),
-    /// The program could not be stored.
+    /// The program could not be stored. That it was [not stored](ProgramRefusal::NotStored) may pass; any other reason stays.
     ProgramFailed(Digest, ProgramRefusal),
     /// The worker waits for work.
     WorkerReady(WorkerKey),
@@ -306,9 +306,7 @@ impl Core {
             Event::Disconnected(key) => self.disconnected(now, key, actions),
             Event::ProgramStored(digest) => self.program_stored(digest, actions),
             Event::ProgramMissing(digest) => self.program_missing(digest, actions),
-            Event::ProgramFailed(digest, refusal) => {
-                self.program_refused(Program::Sent(digest), refusal, actions)
-            }
+            Event::ProgramFailed(digest, refusal) => self.program_failed(now, digest, refusal, actions),
             Event::WorkerReady(key) => self.worker_ready(key, actions),
             Event::WorkerFailed(key, failure) => self.worker_failed(now, key, failure, actions),
             Event::WorkerFinished(key, finished) => self.worker_finished(now, key, finished, actions),
@@ -317,7 +315,9 @@ impl Core {
                 self.worker_output(key, started, stream, lines, actions)
             }
             Event::WorkerMoving(key) => self.worker_is_moving(key),
-            Event::WorkerExited(key, progress, death) => self.worker_exited(key, progress, death),
+            Event::WorkerExited(key, progress, death) => {
+                self.worker_exited(now, key, progress, death, actions)
+            }
             Event::Observed(key, progress) => self.observed(now, key, progress, actions),
             Event::Revoked(key, progress) => self.revoked(key, progress, actions),
             Event::Resize(slots) => self.resize(slots, actions),

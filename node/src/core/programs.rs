@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! offered ──> Locating ──> Usable                       (it was in the store)
-//!                └──> Fetching ──> Storing ──> Usable   (its dispatcher sent it)
-//!                         └───────────┴─────┴──> refused: forgotten, and tried again with the next offer
+//!                ^  └──> Fetching ──> Storing ──> Usable   (its dispatcher sent it)
+//!                │           └───────────┼─────┴──> refused: forgotten, and tried again with the next offer
+//!                └────────── Waiting <───┘                 (it could not be stored, which may pass)
 //! ```
 //! One dispatcher at a time sends a program, however many run it. What has become of a program is told to each session
 //! that offered it, under the number it has there.
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use pp_protocol::limits::{PROGRAM_BUILDS, PROGRAM_BYTES, PROGRAMS};
 use pp_protocol::{
-    Digest, FromNode, Moment, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus,
-    Target,
+    Death, Digest, FromNode, Moment, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal,
+    ProgramStatus, Target,
 };
 
 use super::lanes::{Lane, LaneKey, LaneProgram};
@@ -28,27 +29,64 @@ const PROVEN_KEPT: usize = 1_024;
 /// How long to wait before a program that has started before, and now does not, is started again.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// The same of one that could not be stored: with every try, all of it is sent again.
+const LAST_STORE_RETRY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) enum ProgramState {
     /// The store is being asked.
-    Locating { size: u64 },
+    Locating(Sought),
     /// A session sends it.
-    Fetching { from: SessionKey, size: u64 },
+    Fetching { from: SessionKey, sought: Sought },
     /// Complete, being verified.
-    Storing { size: u64 },
+    Storing(Sought),
+    /// It could not be stored, and is asked for again later; not before all that is still on its way from a session has
+    /// arrived, or it would be taken for a part of what is sent then.
+    Waiting { until: Moment, rest_from: Option<SessionKey>, sought: Sought },
     /// Workers can be started from it.
     Usable(Health),
+}
+
+/// A program that is not here yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sought {
+    /// Size of the executable file in bytes.
+    size: u64,
+    /// How often in a row it could not be stored.
+    failures: u32,
+    /// Why it could not the last time.
+    reason: String,
+}
+
+impl Sought {
+    fn new(size: u64) -> Self {
+        Self { size, ..Self::default() }
+    }
+
+    fn is_troubled(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// What is tried again after it failed is trouble until it is here.
+    fn status(&self) -> ProgramStatus {
+        if self.is_troubled() {
+            ProgramStatus::Troubled { reason: self.reason.clone(), retried: false }
+        } else {
+            ProgramStatus::Preparing
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Health {
     /// Size of the executable file in bytes.
     size: u64,
-    /// Workers in a row that did not become ready.
+    /// Workers in a row that did not become ready, or died before they began anything.
     failures: u32,
-    /// Why the last one did not.
+    /// What happened to the last one.
     reason: String,
+    /// Whether any of them had become ready: then it takes work that is done to end the trouble, not one more of those.
+    began_nothing: bool,
     /// When to try again after that.
     not_before: Option<Moment>,
 }
@@ -76,9 +114,32 @@ impl ProgramState {
     pub(super) fn retry_at(&self) -> Option<Moment> {
         match self {
             Self::Usable(health) => health.not_before,
+            Self::Waiting { until, rest_from: None, .. } => Some(*until),
             _ => None,
         }
     }
+
+    /// Whether what waits for it is better off elsewhere, as it could not be stored.
+    pub(super) fn lacks_storage(&self) -> bool {
+        match self {
+            Self::Locating(sought) | Self::Storing(sought) => sought.is_troubled(),
+            Self::Fetching { sought, .. } | Self::Waiting { sought, .. } => sought.is_troubled(),
+            Self::Usable(_) => false,
+        }
+    }
+
+    fn status(&self) -> ProgramStatus {
+        match self {
+            Self::Locating(sought) | Self::Storing(sought) => sought.status(),
+            Self::Fetching { sought, .. } | Self::Waiting { sought, .. } => sought.status(),
+            Self::Usable(health) => health.status(),
+        }
+    }
+}
+
+/// How long until it is tried again after so many failures in a row.
+fn wait_after(failures: u32, most: Duration) -> Duration {
+    (FIRST_RETRY * 2_u32.saturating_pow(failures.clamp(1, 16) - 1)).min(most)
 }
 
 impl Core {
@@ -105,7 +166,7 @@ impl Core {
             && !self.programs.contains_key(&program)
         {
             let size = builds.iter().find(|build| build.digest == digest).map_or(0, |build| build.bytes);
-            self.programs.insert(program, ProgramState::Locating { size });
+            self.programs.insert(program, ProgramState::Locating(Sought::new(size)));
             actions.push(Action::LocateProgram(digest));
         }
         self.tell_status(LaneKey { session: key, program: id }, actions);
@@ -136,10 +197,9 @@ impl Core {
     fn status_of(&self, program: &LaneProgram) -> ProgramStatus {
         match program {
             LaneProgram::Refused(refusal) => ProgramStatus::Refused(refusal.clone()),
-            LaneProgram::Runs(program) => match self.programs.get(program) {
-                Some(ProgramState::Usable(health)) => health.status(),
-                _ => ProgramStatus::Preparing,
-            },
+            LaneProgram::Runs(program) => {
+                self.programs.get(program).map_or(ProgramStatus::Preparing, ProgramState::status)
+            }
         }
     }
 
@@ -170,7 +230,9 @@ impl Core {
     pub(super) fn program_stored(&mut self, digest: Digest, actions: &mut Vec<Action>) {
         let program = Program::Sent(digest);
         let size = match self.programs.get(&program) {
-            Some(ProgramState::Locating { size } | ProgramState::Storing { size }) => *size,
+            Some(ProgramState::Locating(sought) | ProgramState::Storing(sought)) => sought.size,
+            // Another node of this machine may have stored it.
+            Some(ProgramState::Waiting { sought, .. }) => sought.size,
             // It was only looked whether it is still there.
             _ => return,
         };
@@ -181,10 +243,10 @@ impl Core {
     /// The program is not in the store: the first session that runs it is asked for it.
     pub(super) fn program_missing(&mut self, digest: Digest, actions: &mut Vec<Action>) {
         let program = Program::Sent(digest);
-        let size = match self.programs.get(&program) {
-            Some(ProgramState::Locating { size } | ProgramState::Fetching { size, .. }) => *size,
+        let sought = match self.programs.get(&program) {
+            Some(ProgramState::Locating(sought) | ProgramState::Fetching { sought, .. }) => sought.clone(),
             // Somebody has removed it since.
-            Some(ProgramState::Usable(health)) => health.size,
+            Some(ProgramState::Usable(health)) => Sought::new(health.size),
             _ => return,
         };
         let source = self
@@ -192,7 +254,7 @@ impl Core {
             .find_map(|lane| Some((lane.session, self.sessions.get(&lane.session)?.connection()?)));
         match source {
             Some((from, connection)) => {
-                self.programs.insert(program, ProgramState::Fetching { from, size });
+                self.programs.insert(program, ProgramState::Fetching { from, sought });
                 actions.push(Action::Send(connection, FromNode::ProgramNeeded(digest)));
             }
             None => {
@@ -210,14 +272,15 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let program = Program::Sent(digest);
-        match self.programs.get(&program) {
-            Some(ProgramState::Fetching { from, size }) if *from == key => {
-                let size = *size;
-                actions.push(Action::StoreProgram { digest, size, piece, last });
+        match self.programs.get_mut(&program) {
+            Some(ProgramState::Fetching { from, sought }) if *from == key => {
+                actions.push(Action::StoreProgram { digest, size: sought.size, piece, last });
                 if last {
-                    self.programs.insert(program, ProgramState::Storing { size });
+                    let sought = std::mem::take(sought);
+                    self.programs.insert(program, ProgramState::Storing(sought));
                 }
             }
+            Some(ProgramState::Waiting { rest_from, .. }) if last => drop(rest_from.take_if(|it| *it == key)),
             _ => {}
         }
     }
@@ -230,14 +293,24 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let program = Program::Sent(digest);
-        if matches!(self.programs.get(&program), Some(ProgramState::Fetching { from, .. }) if *from == key) {
-            actions.push(Action::AbandonProgram(digest));
-            self.program_refused(program, ProgramRefusal::Unavailable(reason), actions);
+        match self.programs.get_mut(&program) {
+            Some(ProgramState::Fetching { from, .. }) if *from == key => {
+                actions.push(Action::AbandonProgram(digest));
+                self.program_refused(program, ProgramRefusal::Unavailable(reason), actions);
+            }
+            // What is on its way ends with this.
+            Some(ProgramState::Waiting { rest_from, .. }) => drop(rest_from.take_if(|it| *it == key)),
+            _ => {}
         }
     }
 
     /// A session is gone: what it was sending is asked for again, of another session that runs it.
     pub(super) fn program_source_lost(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
+        for state in self.programs.values_mut() {
+            if let ProgramState::Waiting { rest_from, .. } = state {
+                rest_from.take_if(|it| *it == key);
+            }
+        }
         let interrupted: Vec<_> = self
             .programs
             .iter()
@@ -251,6 +324,32 @@ impl Core {
             actions.push(Action::AbandonProgram(digest));
             self.program_missing(digest, actions);
         }
+    }
+
+    /// What was sent is not in the store.
+    pub(super) fn program_failed(
+        &mut self,
+        now: Moment,
+        digest: Digest,
+        refusal: ProgramRefusal,
+        actions: &mut Vec<Action>,
+    ) {
+        let program = Program::Sent(digest);
+        if !matches!(refusal, ProgramRefusal::NotStored(_)) {
+            return self.program_refused(program, refusal, actions);
+        }
+        // A disk that is full may have room again.
+        let (mut sought, rest_from) = match self.programs.get(&program) {
+            Some(ProgramState::Fetching { from, sought }) => (sought.clone(), Some(*from)),
+            Some(ProgramState::Storing(sought)) => (sought.clone(), None),
+            // This is late news of what a session that is gone had sent.
+            _ => return,
+        };
+        sought.failures += 1;
+        sought.reason = format!("{refusal}; trying again");
+        let until = now + wait_after(sought.failures, LAST_STORE_RETRY);
+        self.programs.insert(program, ProgramState::Waiting { until, rest_from, sought });
+        self.tell_status_of(program, actions);
     }
 
     /// The program does not run here: everybody who wanted to run it is told, and gets its attempts back.
@@ -280,8 +379,9 @@ impl Core {
         let in_use: BTreeSet<_> =
             self.sessions.values().flat_map(|session| session.lanes.iter()).filter_map(Lane::runs).collect();
         let is_unused = |program: &Program| matches!(program, Program::Sent(_)) && !in_use.contains(program);
-        self.programs
-            .retain(|program, state| !(is_unused(program) && matches!(state, ProgramState::Usable(_))));
+        let rests =
+            |state: &ProgramState| matches!(state, ProgramState::Usable(_) | ProgramState::Waiting { .. });
+        self.programs.retain(|program, state| !(is_unused(program) && rests(state)));
         if self.proven.len() > PROVEN_KEPT {
             self.proven.retain(|program| !is_unused(program));
         }
@@ -299,11 +399,21 @@ impl Core {
     pub(super) fn end_waits_for_programs(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let mut tried_again = Vec::new();
         for (program, state) in &mut self.programs {
-            if let ProgramState::Usable(health) = state
-                && health.not_before.take_if(|at| *at <= now).is_some()
-                && health.is_troubled()
-            {
-                tried_again.push(*program);
+            if state.retry_at().is_none_or(|at| at > now) {
+                continue;
+            }
+            match (program, &mut *state) {
+                (Program::Sent(digest), ProgramState::Waiting { sought, .. }) => {
+                    *state = ProgramState::Locating(std::mem::take(sought));
+                    actions.push(Action::LocateProgram(*digest));
+                }
+                (_, ProgramState::Usable(health)) => {
+                    health.not_before = None;
+                    if health.is_troubled() {
+                        tried_again.push(*program);
+                    }
+                }
+                _ => {}
             }
         }
         for program in tried_again {
@@ -311,8 +421,18 @@ impl Core {
         }
     }
 
+    /// A worker of the program has become ready.
     pub(super) fn program_starts(&mut self, program: Program, actions: &mut Vec<Action>) {
         self.proven.insert(program);
+        if let Some(ProgramState::Usable(health)) = self.programs.get(&program)
+            && !health.began_nothing
+        {
+            self.program_does_well(program, actions);
+        }
+    }
+
+    /// A worker of the program has finished its first piece of work, or has become ready where that was all there was to it.
+    pub(super) fn program_does_well(&mut self, program: Program, actions: &mut Vec<Action>) {
         if let Some(ProgramState::Usable(health)) = self.programs.get_mut(&program) {
             let was_in_trouble = health.is_troubled();
             *health = Health { size: health.size, ..Health::default() };
@@ -350,26 +470,49 @@ impl Core {
         if is_shortage || others_run() {
             return self.fell_short(now, reason);
         }
-        match self.programs.get_mut(&program) {
+        if may_pass {
             // It has started before, or others of it may: the machine is short of something, which may pass.
-            Some(ProgramState::Usable(health)) if may_pass => {
-                // What was started together fails together.
-                if health.not_before.is_none() {
-                    let wait = FIRST_RETRY * 2_u32.saturating_pow(health.failures.min(16));
-                    health.failures += 1;
-                    health.not_before = Some(now + wait.min(LAST_RETRY));
-                }
-                health.reason = format!("its workers do not start: {reason}; trying again");
-                if health.is_troubled() {
-                    let sessions = self.sessions.values_mut();
-                    sessions.for_each(|session| session.return_queued(|lane| lane.runs() == Some(program)));
-                    self.tell_status_of(program, actions);
-                }
-            }
-            Some(ProgramState::Usable(_)) => {
-                self.program_refused(program, ProgramRefusal::DoesNotStart { reason, stderr }, actions);
-            }
-            _ => {}
+            self.pause_program(now, program, format!("its workers do not start: {reason}"), actions);
+        } else if matches!(self.programs.get(&program), Some(ProgramState::Usable(_))) {
+            self.program_refused(program, ProgramRefusal::DoesNotStart { reason, stderr }, actions);
+        }
+    }
+
+    /// A worker became ready, and was gone before it began anything. No attempt is to blame, and without a pause that could go
+    /// on for ever.
+    pub(super) fn worker_began_nothing(
+        &mut self,
+        now: Moment,
+        program: Program,
+        death: &Death,
+        actions: &mut Vec<Action>,
+    ) {
+        let reason = format!("its workers die before they begin anything: the last one {death}");
+        // That others have become ready says nothing. Where one has done something, it is not the program that is to blame.
+        let does_well =
+            |other: &Worker| other.program == program && other.is_running() && other.last.is_some();
+        if self.workers.values().any(does_well) {
+            return self.fell_short(now, reason);
+        }
+        if let Some(ProgramState::Usable(health)) = self.programs.get_mut(&program) {
+            health.began_nothing = true;
+        }
+        self.pause_program(now, program, reason, actions);
+    }
+
+    /// Starts no workers of a program for a while. After several in a row in vain, jobs are better off elsewhere.
+    fn pause_program(&mut self, now: Moment, program: Program, reason: String, actions: &mut Vec<Action>) {
+        let Some(ProgramState::Usable(health)) = self.programs.get_mut(&program) else { return };
+        // What was started together fails together.
+        if health.not_before.is_none() {
+            health.failures += 1;
+            health.not_before = Some(now + wait_after(health.failures, LAST_RETRY));
+        }
+        health.reason = format!("{reason}; trying again");
+        if health.is_troubled() {
+            let sessions = self.sessions.values_mut();
+            sessions.for_each(|session| session.return_queued(|lane| lane.runs() == Some(program)));
+            self.tell_status_of(program, actions);
         }
     }
 }

@@ -12,6 +12,7 @@ use pp_protocol::worker::Work;
 use pp_protocol::{FromNode, Moment};
 
 use super::lanes::{Lane, LaneKey};
+use super::programs::ProgramState;
 use super::session::Session;
 use super::work::{InWorker, Worker, WorkerState};
 use super::{Action, Core, Program, SessionKey, WorkerKey};
@@ -342,8 +343,9 @@ impl Core {
     /// Gives back at once what sessions sent, or workers gave back, although nothing of it can run here.
     fn return_what_cannot_run(&mut self) {
         let stopped = self.draining.is_some() || self.slots == 0;
+        let lacks_storage = |program| self.programs.get(&program).is_some_and(ProgramState::lacks_storage);
         for session in self.sessions.values_mut() {
-            session.return_queued(|lane| stopped || lane.runs().is_none());
+            session.return_queued(|lane| stopped || lane.runs().is_none_or(lacks_storage));
         }
     }
 

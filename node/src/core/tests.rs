@@ -915,6 +915,167 @@ fn the_wait_for_a_program_that_nobody_needs_any_more_is_over_once() {
     assert_eq!(node.core.next_deadline(), Some(Moment(1_000 * MILLISECOND)), "the next one is the heartbeat");
 }
 
+/// The only worker becomes ready, and dies at once.
+fn die_early(node: &mut Node, worker: u32) -> Vec<Action> {
+    node.on(Event::WorkerReady(WorkerKey(worker)));
+    node.on(Event::WorkerExited(WorkerKey(worker), Progress::default(), killed()))
+}
+
+fn dies_early(retried: bool) -> ProgramStatus {
+    let reason =
+        "its workers die before they begin anything: the last one was killed by signal 9 (SIGKILL); trying again".into();
+    ProgramStatus::Troubled { reason, retried }
+}
+
+#[test]
+fn workers_that_die_before_they_begin_anything_are_started_ever_more_slowly_and_told_as_trouble() {
+    let mut node = Node::with_slots(1);
+    node.connect(1);
+    node.tell(1, ToNode::Run(vec![attempt(9)]));
+    let mut tries = Vec::new();
+    for worker in 0..2 {
+        assert_eq!(die_early(&mut node, worker), [], "nothing is charged, and no other is started at once");
+        assert_eq!(node.wait_for_deadline(), [Action::Spawn(WorkerKey(worker + 1), Program::Own)]);
+        tries.push(node.now.0 / MILLISECOND);
+    }
+    assert_eq!(tries, [200, 600]);
+    let told = die_early(&mut node, 2);
+    let troubled = |retried| status(1, dies_early(retried));
+    let returned = outcomes(1, 0, vec![outcome(9, 0, Ended::Returned)]);
+    assert_eq!(told, [of_built_in(&troubled(false)), troubled(false), returned]);
+    node.now = Moment(1_400 * MILLISECOND);
+    assert_eq!(node.on(Event::Tick), [of_built_in(&troubled(true)), troubled(true)]);
+    // That one more becomes ready changes nothing; that it does something does.
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(3), Program::Own)]);
+    let ready = node.on(Event::WorkerReady(WorkerKey(3)));
+    assert_eq!(ready, [Action::Assign(WorkerKey(3), vec![work(0, 10)])]);
+    let finished = node.finish(3, 0, MILLISECOND);
+    assert!(finished.contains(&status(1, ProgramStatus::Ready)), "{finished:?}");
+}
+
+#[test]
+fn a_worker_that_dies_before_it_begins_anything_while_others_do_well_is_only_missed() {
+    let mut node = Node::ready(2);
+    node.on(Event::Resize(3));
+    node.tell(1, ToNode::Run((10..13).map(attempt).collect()));
+    node.tell(1, ToNode::Run((13..19).map(attempt).collect()));
+    node.on(Event::WorkerReady(WorkerKey(2)));
+    let told = node.on(Event::WorkerExited(WorkerKey(2), Progress::default(), killed()));
+    let reason = "it has 2 of 3 slots: its workers die before they begin anything: the last one was killed by signal 9 (SIGKILL)";
+    assert_eq!(told, [trouble(Some(&format!("{reason}; trying again")))]);
+}
+
+#[test]
+fn an_idle_worker_that_is_told_to_leave_or_ran_something_is_no_early_death() {
+    let mut node = Node::ready(1);
+    let done = Progress { started: 1, finished: 1, started_at_ns: 0 };
+    assert_eq!(node.on(Event::WorkerExited(WorkerKey(0), done, killed())), []);
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
+    node.on(Event::WorkerReady(WorkerKey(1)));
+    node.tell(1, ToNode::Cancel(vec![attempt(9).id]));
+    node.on(Event::Revoked(WorkerKey(1), Progress::default()));
+    node.on(Event::WorkerSkipped(WorkerKey(1), 1));
+    assert_eq!(node.on(Event::Resize(0)), [Action::Retire(WorkerKey(1))]);
+    node.on(Event::WorkerExited(WorkerKey(1), Progress::default(), killed()));
+    node.on(Event::Resize(1));
+    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(2), Program::Own)]);
+}
+
+fn no_room() -> Event {
+    Event::ProgramFailed(DIGEST, ProgramRefusal::NotStored("the disk is full".into()))
+}
+
+fn not_stored() -> ProgramStatus {
+    let reason = "the node could not store the program: the disk is full; trying again".into();
+    ProgramStatus::Troubled { reason, retried: false }
+}
+
+fn chunk(last: bool) -> ToNode {
+    ToNode::ProgramChunk { digest: DIGEST, bytes: Payload::from(vec![9; 10]), last }
+}
+
+/// A node that was sent a program, and is verifying it.
+fn storing() -> Node {
+    let mut node = Node::with_slots(1);
+    node.connect_with(1, target());
+    node.on(Event::ProgramMissing(DIGEST));
+    node.tell(1, chunk(true));
+    node
+}
+
+#[test]
+fn a_program_that_could_not_be_stored_is_asked_for_again_until_it_could() {
+    let mut node = storing();
+    node.tell(1, ToNode::Run(vec![attempt(1)]));
+    let first = outcomes(1, 0, vec![outcome(1, 0, Ended::Returned)]);
+    assert_eq!(node.on(no_room()), [status(1, not_stored()), first], "its attempts go elsewhere");
+    let mut tries = Vec::new();
+    for number in 1..4 {
+        let late = outcome(number + 1, 0, Ended::Returned);
+        assert_eq!(
+            node.tell(1, ToNode::Run(vec![attempt(number + 1)])),
+            [outcomes(1, number.into(), vec![late])],
+            "what comes late, too"
+        );
+        while node.wait_for_deadline() != [Action::LocateProgram(DIGEST)] {
+            node.tell(1, ToNode::Ping(1));
+        }
+        tries.push(node.now.0 / MILLISECOND);
+        let needed = Action::Send(ConnectionKey(1), FromNode::ProgramNeeded(DIGEST));
+        assert_eq!(node.on(Event::ProgramMissing(DIGEST)), [needed]);
+        node.tell(1, chunk(true));
+        if number < 3 {
+            assert_eq!(node.on(no_room()), [status(1, not_stored())]);
+        }
+    }
+    assert_eq!(tries, [200, 600, 1_400]);
+    assert_eq!(node.on(Event::ProgramStored(DIGEST)), [status(1, ProgramStatus::Ready)]);
+    assert_eq!(
+        node.tell(1, ToNode::Run(vec![attempt(9)])),
+        [Action::Spawn(WorkerKey(0), Program::Sent(DIGEST))]
+    );
+}
+
+#[test]
+fn a_program_is_not_asked_for_again_while_the_rest_of_what_could_not_be_stored_arrives() {
+    for end in [chunk(true), ToNode::ProgramUnavailable(DIGEST, "it is gone".into())] {
+        let mut node = Node::with_slots(1);
+        node.connect_with(1, target());
+        node.on(Event::ProgramMissing(DIGEST));
+        node.tell(1, chunk(false));
+        assert_eq!(node.on(no_room()), [status(1, not_stored())]);
+        for _ in 0..3 {
+            assert_eq!(node.tell(1, chunk(false)), [], "this is for nobody");
+            assert_eq!(node.wait_for_deadline(), []);
+        }
+        assert_eq!(node.tell(1, end), []);
+        assert_eq!(node.wait_for_deadline(), [Action::LocateProgram(DIGEST)]);
+    }
+}
+
+#[test]
+fn who_offers_a_program_that_could_not_be_stored_is_told_and_sends_it_if_the_other_is_gone() {
+    let mut node = Node::with_slots(1);
+    node.connect_with(1, target());
+    node.on(Event::ProgramMissing(DIGEST));
+    node.tell(1, chunk(false));
+    node.on(no_room());
+    assert_eq!(node.connect_with(2, target()), [status(2, not_stored())]);
+    assert_eq!(node.on(Event::Disconnected(ConnectionKey(1))), []);
+    assert_eq!(node.wait_for_deadline(), [Action::LocateProgram(DIGEST)]);
+    let needed = Action::Send(ConnectionKey(2), FromNode::ProgramNeeded(DIGEST));
+    assert_eq!(node.on(Event::ProgramMissing(DIGEST)), [needed]);
+}
+
+#[test]
+fn nobody_waits_for_a_program_that_could_not_be_stored_once_no_session_runs_it() {
+    let mut node = storing();
+    node.on(no_room());
+    assert_eq!(node.tell(1, ToNode::Goodbye), [Action::Close(ConnectionKey(1))]);
+    node.now = node.now + Duration::from_secs(60);
+    assert_eq!(node.on(Event::Tick), []);
+}
+
 #[test]
 fn draining_gives_back_what_waits_finishes_what_runs_and_ends() {
     let mut node = Node::ready(1);

@@ -216,6 +216,7 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         worker.active_at = now;
         worker.quiet_beats = 0;
+        let (program, is_first) = (worker.program, worker.last.is_none());
         let mut session = self.sessions.get_mut(&worker.lane.session);
         if let Some(lane) = session.as_mut().and_then(|session| session.lanes.get_mut(worker.lane.program)) {
             lane.singly = false;
@@ -234,6 +235,9 @@ impl Core {
                 session.ended(piece.attempt.id, result.run_time_ns, ended(result.result));
             }
         }
+        if is_first {
+            self.program_does_well(program, actions);
+        }
         self.settle(key, actions);
     }
 
@@ -248,7 +252,14 @@ impl Core {
 
     /// Only what was running is to blame. What had finished unreported, and what had not started, goes back in front;
     /// except that if finishing is what it could not do, the one that finished last is to blame.
-    pub(super) fn worker_exited(&mut self, key: WorkerKey, progress: Progress, mut death: WorkerDeath) {
+    pub(super) fn worker_exited(
+        &mut self,
+        now: Moment,
+        key: WorkerKey,
+        progress: Progress,
+        mut death: WorkerDeath,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(mut worker) = self.workers.remove(&key) else { return };
         self.idle.remove(&(worker.lane, key));
         if worker.is_silent && death.death == KILLED {
@@ -264,6 +275,8 @@ impl Core {
         // One that died before it could be killed only seemed to run for so long: word of its end was late.
         let is_true = |ended: &Ended| *ended != Ended::TimedOut || death.death == KILLED;
         let mut doomed = worker.doomed.take().filter(|(_, ended)| is_true(ended));
+        // Counts wrap around: one that has reported anything had begun something.
+        let began_nothing = (progress.started, progress.finished) == (0, 0) && worker.last.is_none();
         let Some(session) = self.sessions.get_mut(&worker.lane.session) else { return };
         session.in_workers -= worker.work.len();
         if worker.busy_since.is_some() {
@@ -287,6 +300,9 @@ impl Core {
                 }
                 (None, None) => session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone()))),
             }
+        }
+        if began_nothing && !worker.is_ending() {
+            self.worker_began_nothing(now, worker.program, &death.death, actions);
         }
     }
 

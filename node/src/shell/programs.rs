@@ -106,6 +106,7 @@ impl Programs {
                 }
                 Ok(None) => {}
                 Err(refusal) => {
+                    tracing::warn!(program = digest.short(), %refusal, "program not stored");
                     let _ = events.send(Event::ProgramFailed(digest, refusal));
                 }
             });

@@ -243,7 +243,7 @@ impl Drop for Tight {
     }
 }
 
-pub(crate) fn a_node_whose_disk_is_full_says_so_and_the_jobs_run_elsewhere() {
+pub(crate) fn a_node_whose_disk_is_full_says_so_and_takes_part_once_there_is_room() {
     let Some(tight) = Tight::new("1m") else {
         return eprintln!("skipped: a file system cannot be mounted here (needs root)");
     };
@@ -254,14 +254,21 @@ pub(crate) fn a_node_whose_disk_is_full_says_so_and_the_jobs_run_elsewhere() {
     });
     let dispatcher = builder([&full]).local_workers(1).start().expect("it starts");
     assert_eq!(dispatcher.submit(square, (8,)).wait(), Ok(64), "the other cores do the work");
-    let node = wait_within(Duration::from_secs(20), "the node to refuse", || {
-        Some(only_node(&dispatcher)).filter(|node| node.state == NodeState::Refused)
+    let node = wait_within(Duration::from_secs(20), "the node to say what is in the way", || {
+        Some(only_node(&dispatcher)).filter(|node| node.reason.is_some())
     });
     let reason = node.reason.as_deref().unwrap_or_default();
     assert!(reason.contains(&store) && reason.contains("make room"), "{node}");
-    full.process().wait_for_stderr("does not run here");
-    let left: Vec<_> = std::fs::read_dir(tight.0.path()).expect("it is there").collect();
-    assert!(left.is_empty(), "nothing half is left: {left:?}");
+    assert_eq!(node.state, NodeState::Preparing, "it tries again");
+    full.process().wait_for_stderr("program not stored");
+    let is_empty = || std::fs::read_dir(tight.0.path()).expect("it is there").next().is_none();
+    wait_until("nothing half to be left", is_empty);
+    let mut mount = Command::new("mount");
+    mount.args(["-o", "remount,size=1g"]).arg(tight.0.path());
+    assert!(mount.status().is_ok_and(|status| status.success()), "there is room");
+    wait_within(Duration::from_secs(40), "the node to take part", || {
+        Some(only_node(&dispatcher)).filter(|node| node.state == NodeState::Connected)
+    });
 }
 
 pub(crate) fn a_worker_killed_for_lack_of_memory_is_told_as_that() {

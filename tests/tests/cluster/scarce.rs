@@ -165,13 +165,13 @@ pub(crate) fn a_node_that_may_have_no_more_threads_says_so_and_lives_on() {
     assert!(server.process().wait().success() && !server.log().contains("panicked"), "{}", server.log());
 }
 
-pub(crate) fn a_node_that_may_write_no_large_files_refuses_the_program_and_lives_on() {
+pub(crate) fn a_node_that_may_write_no_large_files_says_so_and_lives_on() {
     let server = limited(&["--fsize=65536"], 1);
     let dispatcher = builder([&server]).local_workers(1).start().expect("it starts");
     assert_eq!(dispatcher.submit(square, (8,)).wait(), Ok(64), "the other cores do the work");
-    wait_within(PATIENCE, "the node to refuse", || {
+    wait_within(PATIENCE, "the node to say what is in the way", || {
         let node = only_node(&dispatcher);
-        let reason = node.reason.filter(|_| node.state == NodeState::Refused)?;
+        let reason = node.reason.filter(|_| node.state == NodeState::Preparing)?;
         assert!(reason.contains("ulimit -f"), "{reason}");
         Some(())
     });
