@@ -83,7 +83,7 @@ struct Plan {
 #[serde(rename_all = "lowercase")]
 enum Line {
     /// The dispatcher was told by an event.
-    ClusterEvent { text: String, after_ms: u64 },
+    Event { text: String, after_ms: u64 },
     /// A callback fired. The worker is the how-maniest that was heard of on its host.
     Called { host: String, worker: usize, job: u64, value: u64, at_ms: u64 },
     /// A callback fired with an error.
@@ -112,10 +112,7 @@ fn dispatch(plan: &Plan) {
     let events = dispatcher.events();
     let telling = std::thread::spawn(move || {
         for event in events.filter(|event| !matches!(event, ClusterEvent::Printed { .. })) {
-            tell(&Line::ClusterEvent {
-                text: event.to_string(),
-                after_ms: started.elapsed().as_millis() as u64,
-            });
+            tell(&Line::Event { text: event.to_string(), after_ms: started.elapsed().as_millis() as u64 });
         }
     });
 
@@ -226,7 +223,7 @@ impl Story {
     /// Waits for an event, and yields how long after its start the dispatcher knew.
     fn wait_for_event(&self, text: &str) -> Duration {
         match self.wait_for(&format!(r#"{{"event":{{"text":"{text}"#)) {
-            Line::ClusterEvent { after_ms, .. } => Duration::from_millis(after_ms),
+            Line::Event { after_ms, .. } => Duration::from_millis(after_ms),
             other => panic!("{other:?}"),
         }
     }
@@ -274,7 +271,7 @@ impl Ended {
                 }
                 Line::Failed { job, error } => panic!("job {job} failed: {error}"),
                 Line::End { submitted, .. } => end = Some(*submitted),
-                Line::ClusterEvent { .. } | Line::Long {} => {}
+                Line::Event { .. } | Line::Long {} => {}
             }
         }
         let submitted = end.expect("the story was told to its end");
@@ -298,7 +295,7 @@ impl Ended {
     fn events(&self) -> Vec<&str> {
         let mut events = Vec::new();
         for line in &self.0 {
-            if let Line::ClusterEvent { text, .. } = line {
+            if let Line::Event { text, .. } = line {
                 events.push(text.as_str());
             }
         }
