@@ -386,7 +386,7 @@ fn a_cable_pulled_for_eight_seconds_has_jobs_run_elsewhere_and_the_node_is_used_
     story.wait_for_event("one is lost");
     let lost = unplugged.elapsed();
     println!("    the unplugged node was given up after {lost:?}");
-    wait_until("its jobs to run elsewhere", || story.runs().values().map(Vec::len).sum::<usize>() == 6);
+    wait_until("its jobs to run elsewhere", || story.runs().values().map(Vec::len).sum::<usize>() >= 6);
     let rerun = unplugged.elapsed();
     hold(Duration::from_secs(8).saturating_sub(rerun));
     assert!(rerun < Duration::from_secs(8), "they ran elsewhere only after {rerun:?}");
@@ -417,7 +417,7 @@ fn a_node_that_hears_nothing_gets_no_new_jobs_and_its_own_run_elsewhere() {
     // What it says still arrives, and so it is not silent; but it answers nothing.
     story.wait_for_event("one is silent");
     story.wait_for_event("one is lost");
-    wait_until("its jobs to run elsewhere", || story.runs().values().map(Vec::len).sum::<usize>() == 6);
+    wait_until("its jobs to run elsewhere", || story.runs().values().map(Vec::len).sum::<usize>() >= 6);
     one.undeafen();
     story.wait_for(r#""long""#);
     story.wait_for_worker("one", 1);
