@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use pp_protocol::limits::{NAME_BYTES, SESSIONS, WINDOW_ATTEMPTS, cut};
-use pp_protocol::{AttemptId, FromNode, Hello, Moment, Refusal, Resume, Role, ToNode, Version, Welcome};
+use pp_protocol::{
+    AttemptId, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Version, Welcome,
+};
 
-use super::lanes::Lane;
+use super::lanes::{Lane, LaneKey};
 use super::session::{Link, Session};
-use super::{Action, ConnectionKey, Core, SessionKey};
+use super::{Action, ConnectionKey, Core, Program, SessionKey};
 
 /// No more than this is made up for by sending work ahead.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
@@ -169,7 +171,10 @@ impl Core {
             }
             (Some(session), Some(resume)) if self.is_about(session, &resume) => {
                 self.resume_session(now, session, key, &resume, actions);
-                // A program may have been under way on the connection that broke off.
+                // Word of the node's own functions may have been lost with the connection that broke off; programs are
+                // offered again, and told of then.
+                self.tell_status(LaneKey { session, program: ProgramId::BUILT_IN }, actions);
+                // A program may have been under way on it.
                 self.program_source_lost(session, actions);
             }
             _ if self.draining.is_some() => self.refuse(key, Refusal::Draining, actions),
@@ -210,6 +215,10 @@ impl Core {
         self.sessions.insert(key, session);
         self.set_peer(connection, Peer::Session(key));
         self.welcome(connection, false, Vec::new(), window, actions);
+        // A dispatcher takes the node's own functions to be ready unless it is told.
+        if !self.is_ready(Program::Own) {
+            self.tell_status(LaneKey { session: key, program: ProgramId::BUILT_IN }, actions);
+        }
     }
 
     /// A dispatcher does what none does: its session is over.

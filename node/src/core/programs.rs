@@ -203,7 +203,11 @@ impl Core {
         }
     }
 
-    fn tell_status(&self, key: LaneKey, actions: &mut Vec<Action>) {
+    pub(super) fn is_ready(&self, program: Program) -> bool {
+        self.status_of(&LaneProgram::Runs(program)) == ProgramStatus::Ready
+    }
+
+    pub(super) fn tell_status(&self, key: LaneKey, actions: &mut Vec<Action>) {
         let Some(session) = self.sessions.get(&key.session) else { return };
         if let Some(lane) = session.lanes.get(key.program)
             && let Some(connection) = session.connection()

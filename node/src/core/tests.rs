@@ -51,7 +51,11 @@ impl Node {
                 action,
                 Action::Send(
                     _,
-                    FromNode::Window(_) | FromNode::Status(_) | FromNode::Welcome(_) | FromNode::Ping(_)
+                    FromNode::Window(_)
+                        | FromNode::Status(_)
+                        | FromNode::Welcome(_)
+                        | FromNode::Ping(_)
+                        | FromNode::Program(ProgramId::BUILT_IN, ProgramStatus::Ready)
                 )
             )
         };
@@ -1458,4 +1462,28 @@ fn work_stuck_behind_a_long_attempt_is_taken_back_when_a_slot_has_no_worker_yet(
     assert_eq!(revoked, [Action::Spawn(WorkerKey(1), Program::Own)]);
     let ready = node.on(Event::WorkerReady(WorkerKey(1)));
     assert_eq!(ready, [Action::Assign(WorkerKey(1), vec![work(0, 11)])]);
+}
+
+#[test]
+fn whoever_comes_or_comes_back_is_told_what_has_become_of_the_nodes_own_functions() {
+    let mut node = Node::ready(1);
+    node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
+    node.tell(1, ToNode::Run(vec![attempt(9)]));
+    for worker in 1..4 {
+        node.on(Event::WorkerFailed(WorkerKey(worker), failure("no memory", &[])));
+        node.now = node.core.next_deadline().expect("another try");
+        node.on(Event::Tick);
+    }
+    let is_trouble = |action: &Action| {
+        let Action::Send(_, FromNode::Program(ProgramId::BUILT_IN, status)) = action else { return false };
+        matches!(status, ProgramStatus::Troubled { .. })
+    };
+    node.on(Event::Disconnected(ConnectionKey(1)));
+    node.on(connected(ConnectionKey(2)));
+    let resume = Resume { node: NodeId(1), outcomes_received: 0, held: vec![attempt(9).id] };
+    let back = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
+    assert!(back.iter().any(is_trouble), "{back:?}");
+    node.on(connected(ConnectionKey(3)));
+    let new = node.tell(3, ToNode::Hello(Box::new(hello(3))));
+    assert!(new.iter().any(is_trouble), "{new:?}");
 }
