@@ -249,6 +249,8 @@ pub struct Core {
     heartbeat: Option<Moment>,
     /// When to look for workers that sit on work, if any may.
     rebalance: Option<Moment>,
+    /// When an idle worker may make way for a lane that waits, if one may.
+    room_due: Option<Moment>,
     /// Outcomes that nobody acknowledged before their session was over.
     late_outcomes: u64,
     /// Counts the heartbeats that ask peers for an answer.
@@ -287,6 +289,7 @@ impl Core {
             idle: BTreeSet::new(),
             heartbeat: None,
             rebalance: None,
+            room_due: None,
             late_outcomes: 0,
             questions: 0,
             next_worker: 0,
@@ -349,6 +352,7 @@ impl Core {
             .chain(room)
             .chain(self.heartbeat)
             .chain(self.rebalance)
+            .chain(self.room_due)
             .chain(drain)
             .min()
     }

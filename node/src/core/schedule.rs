@@ -27,6 +27,8 @@ const WORKS_EXPECTED: usize = 256;
 /// once. Where it cannot, that takes as long as is [`WORTH_HIDING`].
 const STUCK: Duration = Duration::from_millis(2);
 
+/// How long a worker that idles is kept from making way for another lane: to start one takes as long.
+const WORTH_WAITING: Duration = Duration::from_millis(5);
 /// How long a worker is given more and more of its lane while another lane waits for the slot. The next one may have to
 /// start a worker, which takes a few milliseconds.
 const TURN: Duration = Duration::from_millis(200);
@@ -47,6 +49,7 @@ enum Served {
 impl Core {
     /// Starts whatever can be started.
     pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.room_due = None;
         self.return_what_cannot_run();
         if self.draining.is_none() {
             self.give_out_slots(now, actions);
@@ -116,7 +119,7 @@ impl Core {
         if !self.can_start(now, program) || !self.wants_more_workers(key) {
             return Served::Enough;
         }
-        if !has_room || !self.make_room(actions) {
+        if !has_room || !self.make_room(now, actions) {
             return Served::NoRoom;
         }
         let worker = WorkerKey(self.next_worker);
@@ -153,17 +156,34 @@ impl Core {
 
     /// Makes room for one more worker if there is none, by retiring an idle one. False if that is not possible, or takes
     /// until that one is gone.
-    fn make_room(&mut self, actions: &mut Vec<Action>) -> bool {
+    fn make_room(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
         let alive = self.workers.values().filter(|worker| !worker.is_ending()).count();
         let is_short = !self.may_try_more();
         let makes_way = if is_short { alive == self.workers.len() } else { alive == self.slots as usize };
         if makes_way {
-            // Nothing waits for most of those that idle.
-            let unneeded = self.idle.iter().find(|(lane, _)| self.queued_in(*lane) == 0);
-            let Some((_, idle)) = unneeded.or(self.idle.first()).copied() else { return false };
+            let Some(idle) = self.one_to_make_way(now) else { return false };
             self.retire(idle, actions);
         }
         !is_short && alive <= self.slots as usize
+    }
+
+    /// An idle worker to be retired for another lane. One that was busy a moment ago has more to do in a moment: it stays
+    /// for a while, until its turn is over.
+    fn one_to_make_way(&mut self, now: Moment) -> Option<WorkerKey> {
+        let stays_until = |key: &WorkerKey| {
+            let worker = self.workers.get(key)?;
+            Some((worker.active_at + WORTH_WAITING).min(worker.started_at + TURN))
+        };
+        let idle: Vec<_> =
+            self.idle.iter().filter_map(|(lane, key)| Some((*lane, *key, stays_until(key)?))).collect();
+        let may_go = || idle.iter().filter(|(.., until)| *until <= now);
+        // Nothing waits for most of those that idle.
+        let unneeded = may_go().find(|(lane, ..)| self.queued_in(*lane) == 0);
+        let chosen = unneeded.or(may_go().next()).map(|(_, key, _)| *key);
+        if chosen.is_none() {
+            self.room_due = idle.iter().map(|(.., until)| *until).min();
+        }
+        chosen
     }
 
     /// Lets an idle worker go.

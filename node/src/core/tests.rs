@@ -391,6 +391,7 @@ fn dispatchers_share_the_slots_one_by_one() {
     node.connect(2);
     node.tell(1, ToNode::Run((10..20).map(attempt).collect()));
     node.tell(2, ToNode::Run((30..40).map(attempt).collect()));
+    node.now = node.now + Duration::from_secs(1);
     // Both workers are the first dispatcher's; the one that falls free goes to the second.
     let actions = node.on(Event::WorkerFinished(
         WorkerKey(0),
@@ -859,6 +860,7 @@ fn while_workers_are_short_one_that_idles_makes_way_for_another_program() {
     node.on(Event::ProgramStored(digest));
     node.tell(1, ToNode::Cancel((2..6).map(|job| attempt(job).id).collect()));
     node.tell(2, ToNode::Run(vec![attempt(9)]));
+    node.now = node.now + Duration::from_secs(1);
     let retired = node.finish(0, 0, MILLISECOND);
     assert!(retired.contains(&Action::Retire(WorkerKey(0))), "{retired:?}");
     // Its descriptors are free once it is gone.
@@ -1486,4 +1488,32 @@ fn whoever_comes_or_comes_back_is_told_what_has_become_of_the_nodes_own_function
     node.on(connected(ConnectionKey(3)));
     let new = node.tell(3, ToNode::Hello(Box::new(hello(3))));
     assert!(new.iter().any(is_trouble), "{new:?}");
+}
+
+#[test]
+fn a_worker_that_idles_for_moments_does_not_make_way_before_its_turn_is_over() {
+    let mut node = Node::ready(1);
+    node.connect(2);
+    node.now = Moment(100 * MILLISECOND);
+    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    assert_eq!(node.tell(2, ToNode::Run(vec![attempt(30)])), []);
+    assert_eq!(
+        spawned(&node.finish(0, 1, MILLISECOND)),
+        None,
+        "to start another one takes as long as it may idle"
+    );
+    node.now = node.now + Duration::from_millis(1);
+    assert_eq!(
+        node.tell(1, ToNode::Run(vec![attempt(11)])),
+        [Action::Assign(WorkerKey(0), vec![work(2, 11)])]
+    );
+    assert_eq!(spawned(&node.finish(0, 2, MILLISECOND)), None);
+    let finished = node.now;
+    let due = node.core.next_deadline().expect("the other one waits");
+    assert_eq!(due.since(finished), Duration::from_millis(5));
+    node.now = due;
+    assert_eq!(
+        node.on(Event::Tick),
+        [Action::Retire(WorkerKey(0)), Action::Spawn(WorkerKey(1), Program::Own)]
+    );
 }

@@ -31,6 +31,8 @@ pub(super) struct Worker {
     pub(super) watch: Option<Moment>,
     /// When it last reported, was given work, or was asked for the work that is stuck in it.
     pub(super) active_at: Moment,
+    /// When it was started.
+    pub(super) started_at: Moment,
     /// Since when it has held attempts without a break: then it takes a slot of its session.
     pub(super) busy_since: Option<Moment>,
     /// How many heartbeats there were since it last reported, or was seen to run something.
@@ -88,6 +90,7 @@ impl Worker {
             next_number: 0,
             watch: None,
             active_at: now,
+            started_at: now,
             busy_since: None,
             quiet_beats: 0,
             is_silent: false,
