@@ -223,10 +223,11 @@ impl Core {
 
     /// A dispatcher does what none does: its session is over.
     pub(super) fn protocol_broken(&mut self, key: SessionKey, how: &str, actions: &mut Vec<Action>) {
-        let connection = self.sessions.get(&key).and_then(Session::connection);
-        self.end_session(key, actions);
-        if let Some(connection) = connection {
-            self.refuse(connection, Refusal::BadHello(how.into()), actions);
+        match self.sessions.get(&key).and_then(Session::connection) {
+            Some(connection) => {
+                self.cut_off(connection, Peer::Session(key), Refusal::NotPermitted(how.into()), actions);
+            }
+            None => self.end_session(key, actions),
         }
     }
 
