@@ -70,7 +70,6 @@ job_function!(A, B, C, D, E, G, H, I, J, K, L, M);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KnownFunction {
     pub(crate) id: FunctionId,
-    pub(crate) name: &'static str,
     /// Which of the session's programs has it.
     pub(crate) program: ProgramId,
 }
@@ -107,10 +106,8 @@ pub(crate) fn find<F: JobFunction<A>, A>(function: F) -> Result<KnownFunction, N
     }
     let not_registered = || NotFound::NotRegistered(std::any::type_name::<F>());
     let registry = Registry::of_this_program().map_err(|_| not_registered())?;
-    let known = |id| {
-        let named = registry.name(id).zip(registry.program(id));
-        named.map(|(name, program)| KnownFunction { id, name, program }).ok_or_else(not_registered)
-    };
+    let known =
+        |id| registry.program(id).map(|program| KnownFunction { id, program }).ok_or_else(not_registered);
     if let Some(pointer) = function.pointer() {
         return match registry.pointer(pointer) {
             [] => Err(not_registered()),

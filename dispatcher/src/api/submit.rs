@@ -1,6 +1,6 @@
 //! From a call to a job in the inbox.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use pp_protocol::limits::PAYLOAD_BYTES;
 use pp_protocol::values::{self, ValueError};
-use pp_protocol::{FunctionId, JobId, Payload, ProgramId, room};
+use pp_protocol::{FunctionId, JobId, Payload, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{JobError, ValueFault};
-use super::function::{JobFunction, KnownFunction, find};
+use super::function::{JobFunction, KnownFunction, find, name_of};
 use super::job::{Job, JobCell, decode};
 use crate::client::{Call, Count, Handle, Outcome, Settle, Wakes};
 use crate::core::JobOptions;
@@ -29,8 +29,8 @@ type Callback<R> = Box<dyn FnOnce(Result<R, JobError>) + Send>;
 #[must_use = "nothing happens before submit() is called"]
 pub struct JobBuilder<R> {
     handle: Arc<Handle>,
-    call: Result<(ProgramId, FunctionId, Payload), JobError>,
-    options: JobOptions,
+    /// Most calls have no options, and are right: what they would cost to be moved is boxed.
+    call: Result<Call, Box<JobError>>,
     callback: Option<Callback<R>>,
     group: Option<Arc<Count>>,
 }
@@ -43,14 +43,24 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     {
         // One step after the other: what is moved between closures here costs each job its copies.
         let call = match find(function) {
-            Ok(function) => match encode(args) {
-                Ok(args) if args.len() <= PAYLOAD_BYTES => Ok((function.program, function.id, args)),
+            Ok(KnownFunction { program, id: function }) => match encode(args) {
+                Ok(args) if args.len() <= PAYLOAD_BYTES => {
+                    Ok(Call { program, function, args, options: None })
+                }
                 Ok(args) => Err(too_large(args.len() as u64)),
-                Err(error) => Err(not_encoded(&function, &error)),
+                Err(error) => Err(not_encoded(function, &error)),
             },
-            Err(reason) => Err(reason.into()),
+            Err(reason) => Err(Box::new(reason.into())),
         };
-        Self { handle, call, options: JobOptions::default(), callback: None, group: None }
+        Self { handle, call, callback: None, group: None }
+    }
+
+    /// Sets an option. A call that is wrong has none.
+    fn with(mut self, set: impl FnOnce(&mut JobOptions)) -> Self {
+        if let Ok(call) = &mut self.call {
+            set(call.options.get_or_insert_default());
+        }
+        self
     }
 
     /// Calls `callback` with the outcome, on a thread of the dispatcher that runs one callback after the other: one that
@@ -72,46 +82,43 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     }
 
     /// Kills the job when it has run for so long, which is more than no time at all. Waiting for its turn does not count.
-    pub fn timeout(mut self, limit: Duration) -> Self {
+    pub fn timeout(self, limit: Duration) -> Self {
         if limit.is_zero() {
             return self.refuse("timeout", "0 s", "longer: leave it out for no limit");
         }
-        self.options.time_limit = Some(limit);
-        self
+        self.with(|options| options.time_limit = Some(limit))
     }
 
     /// How often the job may be the one that was running as its worker or node died (default 3), at least once.
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
+    pub fn max_attempts(self, attempts: u32) -> Self {
         if attempts == 0 {
             return self.refuse("max_attempts", "0", "1 or more");
         }
-        self.options.max_attempts = Some(attempts);
-        self
+        self.with(|options| options.max_attempts = Some(attempts))
     }
 
     /// What makes no sense is the job's outcome.
     fn refuse(mut self, option: &'static str, value: &str, expected: &'static str) -> Self {
-        self.call = self.call.and(Err(JobError::Option { option, value: value.into(), expected }));
+        if self.call.is_ok() {
+            self.call = Err(Box::new(JobError::Option { option, value: value.into(), expected }));
+        }
         self
     }
 
     /// Whether the job is tried again when it panics, as if its worker had died.
-    pub fn retry_panics(mut self, retry: bool) -> Self {
-        self.options.retry_panics = retry;
-        self
+    pub fn retry_panics(self, retry: bool) -> Self {
+        self.with(|options| options.retry_panics = retry)
     }
 
     /// Whether it does no harm to run the job twice. If so, and slots idle while it takes longer than usual, a copy of it
     /// runs elsewhere, and the first result counts.
-    pub fn idempotent(mut self, idempotent: bool) -> Self {
-        self.options.idempotent = idempotent;
-        self
+    pub fn idempotent(self, idempotent: bool) -> Self {
+        self.with(|options| options.idempotent = idempotent)
     }
 
     /// Jobs of higher priority go first; the usual one is 0.
-    pub fn priority(mut self, priority: i32) -> Self {
-        self.options.priority = priority;
-        self
+    pub fn priority(self, priority: i32) -> Self {
+        self.with(|options| options.priority = priority)
     }
 
     /// Submits the job unless the dispatcher has as many pending as [`Builder::pending_jobs`](crate::Builder::pending_jobs)
@@ -141,17 +148,14 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
             let callback = Mutex::new(self.callback);
             Arc::new(Observed { cell: Arc::clone(&job.cell), callback, group: self.group.clone(), refused })
         };
-        let (program, function, args) = match self.call {
+        let call = match self.call {
             Ok(call) => call,
             Err(error) => {
                 job.handle.refuse(observed(Some(error)), group);
                 return (job, 0);
             }
         };
-        let args_bytes = args.len();
-        let usual = self.options == JobOptions::default();
-        let options = (!usual).then(|| Box::new(self.options));
-        let call = Call { program, function, args, options };
+        let args_bytes = call.args.len();
         let settle: Arc<dyn Settle> = if is_observed { observed(None) } else { cell };
         job.handle.submit(call, settle, group);
         (job, args_bytes)
@@ -163,12 +167,12 @@ struct Observed<R> {
     cell: Arc<JobCell<R>>,
     callback: Mutex<Option<Callback<R>>>,
     group: Option<Arc<Count>>,
-    refused: Option<JobError>,
+    refused: Option<Box<JobError>>,
 }
 
 impl<R> Observed<R> {
     fn result(&self, outcome: Outcome) -> Result<Payload, JobError> {
-        outcome.map_err(|failed| JobError::of::<R>(*failed, self.refused.as_ref()))
+        outcome.map_err(|failed| JobError::of::<R>(*failed, self.refused.as_deref()))
     }
 
     fn take_callback(&self) -> Option<Callback<R>> {
@@ -221,51 +225,58 @@ impl Drop for Leave<'_> {
     }
 }
 
-fn too_large(size: u64) -> JobError {
-    JobError::ArgumentsTooLarge { size, limit: PAYLOAD_BYTES as u64 }
+fn too_large(size: u64) -> Box<JobError> {
+    Box::new(JobError::ArgumentsTooLarge { size, limit: PAYLOAD_BYTES as u64 })
 }
 
 #[cold]
-fn not_encoded(function: &KnownFunction, error: &ValueError) -> JobError {
+fn not_encoded(function: FunctionId, error: &ValueError) -> Box<JobError> {
     match error.too_large() {
         Some(size) => too_large(size),
-        None => JobError::Arguments {
-            function: function.name,
+        None => Box::new(JobError::Arguments {
+            function: name_of(function),
             fault: ValueFault::NotSerialised,
             reason: error.to_string(),
-        },
+        }),
     }
 }
 
 /// Serialises arguments; small ones share memory, so that a job costs no allocation for them.
 fn encode<A: Serialize>(args: &A) -> Result<Payload, ValueError> {
+    #[derive(Default)]
+    struct Scratch {
+        /// Where arguments are serialised.
+        writer: room::Writer,
+        /// Where small ones stay.
+        arena: BytesMut,
+    }
     thread_local! {
-        /// Where arguments are serialised, and where small ones stay.
-        static SCRATCH: RefCell<(room::Writer, BytesMut)> = RefCell::default();
+        static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
     }
     // Taken out while it is used, since serialising runs the user's code, which may submit jobs itself.
-    let (mut scratch, mut arena) = SCRATCH.take();
-    scratch.clear();
-    values::encode_arguments(args, &mut scratch)?;
-    let args = match scratch.few() {
-        None => scratch.take_many().unwrap_or_default().into(),
+    let mut scratch = SCRATCH.take().unwrap_or_default();
+    let Scratch { writer, arena } = &mut *scratch;
+    writer.clear();
+    values::encode_arguments(args, writer)?;
+    let args = match writer.few() {
+        None => writer.take_many().unwrap_or_default().into(),
         Some(few) => Payload::inline(few).unwrap_or_else(|| {
             if few.len() > LARGE_BYTES {
                 return few.into();
             }
             if arena.capacity() < few.len() {
-                arena = BytesMut::with_capacity(ARENA_BYTES);
+                *arena = BytesMut::with_capacity(ARENA_BYTES);
             }
             arena.extend_from_slice(few);
             arena.split().freeze().into()
         }),
     };
-    SCRATCH.replace((scratch, arena));
+    SCRATCH.set(Some(scratch));
     Ok(args)
 }
 
 impl<R> fmt::Debug for JobBuilder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobBuilder").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("JobBuilder").field("call", &self.call).finish_non_exhaustive()
     }
 }
