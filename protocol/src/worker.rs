@@ -29,7 +29,12 @@ pub enum FromWorker {
     /// Work before this number that was not claimed has been thrown away, as the node asked through the page.
     Skipped(u32),
     /// Work that ended, in order.
-    Finished(Vec<Finished>),
+    Finished {
+        /// How each piece ended.
+        outcomes: Vec<Finished>,
+        /// Whether all that was printed until then has been told: the node need not look.
+        is_quiet: bool,
+    },
 }
 
 /// One attempt as a worker sees it.

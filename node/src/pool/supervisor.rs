@@ -224,11 +224,13 @@ impl Supervisor {
             // It may have become ready just before it was told to end, which nobody is interested in any more.
             (FromWorker::Ready { .. }, Life::Retiring { .. } | Life::Killed { .. }) => {}
             (FromWorker::Ready { .. }, Life::Serving | Life::CutOff { .. }) => self.break_off(),
-            (FromWorker::Finished(_) | FromWorker::Skipped(_), Life::Starting { .. }) => self.break_off(),
-            (FromWorker::Finished(finished), _) => {
+            (FromWorker::Finished { .. } | FromWorker::Skipped(_), Life::Starting { .. }) => self.break_off(),
+            (FromWorker::Finished { outcomes, is_quiet }, _) => {
                 self.link.take_back();
-                self.print_before_outcome(output);
-                self.tell(WorkerEvent::Finished(finished));
+                if !is_quiet {
+                    self.print_before_outcome(output);
+                }
+                self.tell(WorkerEvent::Finished(outcomes));
             }
             (FromWorker::Skipped(number), _) => {
                 self.link.take_back();

@@ -38,6 +38,8 @@ const READ_BYTES: usize = 64 * 1024;
 const READY: u8 = 0;
 const SKIPPED: u8 = 1;
 const FINISHED: u8 = 2;
+/// As [`FINISHED`], where nothing was printed that has not been told.
+const FINISHED_QUIETLY: u8 = 3;
 
 /// Bytes arrived that are not a frame.
 #[derive(Debug, thiserror::Error)]
@@ -121,8 +123,8 @@ fn encode_frame<T: Serialize>(kind: u8, message: &T) -> Vec<u8> {
 }
 
 /// Worker: what comes before outcomes that have `bytes` bytes together.
-pub(crate) fn finished_head(bytes: usize) -> [u8; LENGTH_BYTES + 1] {
-    let mut head = [FINISHED; LENGTH_BYTES + 1];
+pub(crate) fn finished_head(bytes: usize, is_quiet: bool) -> [u8; LENGTH_BYTES + 1] {
+    let mut head = [if is_quiet { FINISHED_QUIETLY } else { FINISHED }; LENGTH_BYTES + 1];
     head[..LENGTH_BYTES].copy_from_slice(&length_prefix(1 + bytes));
     head
 }
@@ -141,13 +143,13 @@ pub(crate) fn decode(
             Ok(FromWorker::Ready { version, functions, borrows })
         }
         SKIPPED => Ok(FromWorker::Skipped(input.value()?)),
-        FINISHED => {
+        kind @ (FINISHED | FINISHED_QUIETLY) => {
             // Large results make a frame long, not the list in it.
-            let mut all = Vec::with_capacity((frame.len() / FINISHED_BYTES).min(FINISHED_EXPECTED));
+            let mut outcomes = Vec::with_capacity((frame.len() / FINISHED_BYTES).min(FINISHED_EXPECTED));
             while !input.is_empty() {
-                all.push(packed::finished(&mut input, &mut borrow)?);
+                outcomes.push(packed::finished(&mut input, &mut borrow)?);
             }
-            Ok(FromWorker::Finished(all))
+            Ok(FromWorker::Finished { outcomes, is_quiet: kind == FINISHED_QUIETLY })
         }
         kind => Err(DecodeError::UnknownKind(kind).into()),
     }
@@ -319,7 +321,8 @@ mod tests {
     fn frames_are_byte_by_byte_what_they_were() {
         assert_eq!(encode_ready(0x0102, 300, true), b"\x08\0\0\0\0\xfb\x02\x01\xfb\x2c\x01\x01");
         assert_eq!(encode_skipped(7), b"\x02\0\0\0\x01\x07");
-        assert_eq!(finished_head(300), *b"\x2d\x01\0\0\x02");
+        assert_eq!(finished_head(300, false), *b"\x2d\x01\0\0\x02");
+        assert_eq!(finished_head(300, true), *b"\x2d\x01\0\0\x03");
         let frames = encode_work(&[work(1, 2)], |_| None).concat();
         assert_eq!(frames, b"\x0f\0\0\0\x01\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff\x02\x01\x01");
     }
@@ -357,8 +360,10 @@ mod tests {
         let all: Vec<_> = (0..3).map(finished).collect();
         let mut body = Vec::new();
         all.iter().for_each(|one| packed::put_finished(one, &mut body).unwrap());
-        let frame = [&finished_head(body.len())[..], &body].concat();
-        assert_eq!(said(&frame), FromWorker::Finished(all));
+        for is_quiet in [false, true] {
+            let frame = [&finished_head(body.len(), is_quiet)[..], &body].concat();
+            assert_eq!(said(&frame), FromWorker::Finished { outcomes: all.clone(), is_quiet });
+        }
     }
 
     #[test]
@@ -366,10 +371,10 @@ mod tests {
         let mut frame = vec![FINISHED];
         packed::put_succeeded(0, 1, 1 << 20, &mut frame);
         frame.extend(vec![7; 1 << 20]);
-        let FromWorker::Finished(all) = decode(&Bytes::from(frame), |_| None).unwrap() else {
+        let FromWorker::Finished { outcomes, .. } = decode(&Bytes::from(frame), |_| None).unwrap() else {
             panic!("it is an outcome")
         };
-        assert!(all.len() == 1 && all.capacity() <= FINISHED_EXPECTED, "{}", all.capacity());
+        assert!(outcomes.len() == 1 && outcomes.capacity() <= FINISHED_EXPECTED, "{}", outcomes.capacity());
     }
 
     #[test]

@@ -151,10 +151,10 @@ impl Outbox {
     /// Writes what is pending, then the outcome of a call with a large result, which is not copied.
     pub(super) fn send_large(&self, number: u32, run_time_ns: u64, result: &[u8]) -> io::Result<()> {
         let mut pending = self.lock();
-        self.write(&mut pending, &[])?;
+        self.write(&mut pending, &[], false)?;
         packed::put_succeeded(number, run_time_ns, result.len(), &mut pending.outcomes);
         pending.count = 1;
-        self.write(&mut pending, result)
+        self.write(&mut pending, result, false)
     }
 
     /// Adds the outcome of a call whose result was lent to the node. The caller must flush.
@@ -209,9 +209,9 @@ impl Outbox {
         }
     }
 
-    /// Writes what is pending.
-    pub(super) fn flush(&self) -> io::Result<()> {
-        self.write(&mut self.lock(), &[])
+    /// Writes what is pending. `is_quiet` tells that the node has told all that was printed.
+    pub(super) fn flush(&self, is_quiet: bool) -> io::Result<()> {
+        self.write(&mut self.lock(), &[], is_quiet)
     }
 
     /// Writes a frame that holds no outcomes. Whatever is pending must have been flushed.
@@ -227,7 +227,7 @@ impl Outbox {
             return Ok(NextLook::Never);
         }
         if pending.is_left_to_watcher {
-            let _ = self.write(&mut pending, &[]);
+            let _ = self.write(&mut pending, &[], false);
             return Ok(NextLook::CutOff);
         }
         let printing_since = self.printing_since.load(Ordering::Acquire);
@@ -237,7 +237,7 @@ impl Outbox {
                 let rest = PRINT_NS.saturating_sub(waited).max(LATE_NS);
                 return Ok(NextLook::After(Duration::from_nanos(rest)));
             }
-            self.write(&mut pending, &[])?;
+            self.write(&mut pending, &[], false)?;
             return Ok(NextLook::HeldUp);
         }
         if pending.count > 0 {
@@ -254,7 +254,7 @@ impl Outbox {
             if pending.is_closed || seen != (pending.count, pending.oldest_ns) {
                 return Ok(NextLook::After(Duration::from_nanos(LATE_NS)));
             }
-            self.write(&mut pending, &[])?;
+            self.write(&mut pending, &[], false)?;
         }
         pending.is_watched = false;
         Ok(NextLook::WhenWoken)
@@ -281,12 +281,12 @@ impl Outbox {
     }
 
     /// Writes what is pending as one frame, with `tail` as the end of its last outcome.
-    fn write(&self, pending: &mut Pending, tail: &[u8]) -> io::Result<()> {
+    fn write(&self, pending: &mut Pending, tail: &[u8], is_quiet: bool) -> io::Result<()> {
         if pending.count == 0 {
             return Ok(());
         }
         let Pending { outcomes, count, .. } = pending;
-        let head = frames::finished_head(outcomes.len() + tail.len());
+        let head = frames::finished_head(outcomes.len() + tail.len(), is_quiet);
         let mut pieces = [IoSlice::new(&head), IoSlice::new(outcomes), IoSlice::new(tail)];
         let written = write_all(&self.socket, &mut pieces);
         // What could not even be begun is left to the watcher.
@@ -339,7 +339,7 @@ mod tests {
     fn outcomes_in(received: &mut BytesMut) -> Vec<Finished> {
         let frame = frames::split_frame(received).unwrap().unwrap();
         match frames::decode(&frame, |_| None).unwrap() {
-            FromWorker::Finished(outcomes) => outcomes,
+            FromWorker::Finished { outcomes, .. } => outcomes,
             other => panic!("{other:?}"),
         }
     }
@@ -352,7 +352,7 @@ mod tests {
             assert!(!outbox.add_succeeded(number, 1, &[], 1_000, true));
         }
         assert!(outbox.add_succeeded(PENDING_OUTCOMES, 1, &[], 1_000, true));
-        outbox.flush().unwrap();
+        outbox.flush(false).unwrap();
         assert!(!outbox.add_succeeded(0, 1, &[], 1_000, true));
         assert!(outbox.add_succeeded(1, 1, &[], 1_000 + PENDING_NS, true));
     }

@@ -3,7 +3,8 @@
 //! Output goes through pipes, in which nothing tells whose it is. A line that has its end is told as soon as it is read. For
 //! one that has none the worker puts a *mark* into the pipe, behind what the jobs that have ended printed, before the next
 //! one begins: the node ends the line there, and tells it as theirs. There is a mark only where something is in the pipe, or
-//! where the node says on the [page](crate::page) that it has read part of a line: jobs that print nothing cost a look.
+//! where the node says on the [page](crate::page) that it has read part of a line: jobs that print nothing cost a look, and
+//! the node, which is told with the outcomes, not even that.
 //!
 //! The watcher, which writes outcomes because the next job takes long, cannot flush by itself: jobs may hold the lock for
 //! ever, and its descriptors are its own, not those where jobs have led their output. The main thread does it, which has
@@ -59,16 +60,17 @@ impl Pipes {
         ])
     }
 
-    /// No job printed anything that the node has not told, or what did ends with a mark. Tells whether there was something.
+    /// No job printed anything that the node has not told, or what did ends with a mark. Tells whether there was something,
+    /// or that cannot be seen.
     pub(super) fn mark(&self, number: u32, page: &Page) -> bool {
-        let mut any = false;
+        let mut any = self.0.iter().any(Option::is_none);
         for (stream, pipe, identity) in self.0.iter().flatten() {
             // In this order: the node says so before it takes something out.
             let pipe: &OwnedFd = pipe;
-            let is_there = ioctl_fionread(pipe).is_ok_and(|bytes| bytes > 0) || page.is_untold(*stream);
+            let is_there = ioctl_fionread(pipe).map_or(true, |bytes| bytes > 0) || page.is_untold(*stream);
+            any |= is_there;
             // A job may have closed it.
             if is_there && identity.is_of(pipe) {
-                any = true;
                 let _ = rustix::io::write(pipe, &mark(number));
             }
         }

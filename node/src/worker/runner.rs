@@ -193,8 +193,8 @@ impl<'a> Runner<'a> {
         match many.as_ref().and_then(|result| self.lending.lend(result)) {
             Some(lent) => {
                 self.outbox.add_lent(number, run_time_ns, &lent, self.now);
-                self.end_output();
-                self.outbox.flush()?;
+                let is_quiet = !self.end_output();
+                self.outbox.flush(is_quiet)?;
             }
             None => {
                 self.end_output();
@@ -217,8 +217,8 @@ impl<'a> Runner<'a> {
 
     fn flush(&mut self) -> io::Result<()> {
         if self.has_pending {
-            self.end_output();
-            self.outbox.flush()?;
+            let is_quiet = !self.end_output();
+            self.outbox.flush(is_quiet)?;
             self.has_pending = false;
             self.now = monotonic_ns();
         }
@@ -227,7 +227,7 @@ impl<'a> Runner<'a> {
 
     /// Whatever jobs have printed so far leaves this process, and is told as theirs. A job's `print!` without a line end would
     /// otherwise stay here. A thread that a job left behind may hold the lock for ever: then the watcher writes the outcomes,
-    /// and ends the process. Tells whether there was something to be told.
+    /// and ends the process. Tells whether there may be something to be told.
     fn end_output(&self) -> bool {
         let Some(pipes) = &self.pipes else { return false };
         self.outbox.begin_printing(self.now);
