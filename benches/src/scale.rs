@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::core::{Action, Config, Core, Event, JobOutcome, NewJob, NodeKey, NodeKind, Ticket};
+use pp_dispatcher::core::{
+    Action, Core, DispatcherConfig, Event, JobOutcome, NewJob, NodeKey, NodeKind, Ticket,
+};
 use pp_protocol::{
     Attempt, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus, Outcome, Payload, ProgramId,
     ProgramStatus, SessionId, Target, ToNode, VersionRange, Welcome,
@@ -70,7 +72,10 @@ struct Cluster {
 impl Cluster {
     fn new(nodes: u32) -> Self {
         let mut cluster = Self {
-            core: Core::new(Config { programs: [ProgramId::FIRST].into(), ..Config::new(SessionId(1), 1) }),
+            core: Core::new(DispatcherConfig {
+                programs: [ProgramId::FIRST].into(),
+                ..DispatcherConfig::new(SessionId(1), 1)
+            }),
             now: Moment(0),
             actions: Vec::new(),
             sent: vec![0; nodes as usize],

@@ -19,19 +19,19 @@ fn double(n: u64) -> u64 {
 
 /// Sends what it is told, and takes a callback if asked to.
 struct Ticket {
-    tell: Mutex<mpsc::Sender<(&'static str, Outcome)>>,
+    sender: Mutex<mpsc::Sender<(&'static str, Outcome)>>,
     with_callback: bool,
 }
 
 impl Ticket {
     fn new(with_callback: bool) -> (Arc<Self>, mpsc::Receiver<(&'static str, Outcome)>) {
-        let (tell, told) = mpsc::channel();
-        (Arc::new(Self { tell: Mutex::new(tell), with_callback }), told)
+        let (sender, told) = mpsc::channel();
+        (Arc::new(Self { sender: Mutex::new(sender), with_callback }), told)
     }
 
-    fn tell(&self, what: &'static str, outcome: Outcome) {
-        let tell = self.tell.lock().expect("nobody panicked with it");
-        tell.send((what, outcome)).expect("somebody listens");
+    fn record(&self, what: &'static str, outcome: Outcome) {
+        let sender = self.sender.lock().expect("nobody panicked with it");
+        sender.send((what, outcome)).expect("somebody listens");
     }
 }
 
@@ -39,12 +39,12 @@ impl Settle for Ticket {
     fn accepted(&self, _: JobId) {}
 
     fn settle(&self, outcome: Outcome, _: &mut Wakes) -> Option<Outcome> {
-        self.tell("settled", outcome.clone());
+        self.record("settled", outcome.clone());
         self.with_callback.then_some(outcome)
     }
 
     fn call_back(&self, outcome: Outcome) {
-        self.tell("called back", outcome);
+        self.record("called back", outcome);
     }
 }
 

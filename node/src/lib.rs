@@ -38,6 +38,6 @@ pub use crate::core::{SessionStatistics, Statistics, SystemLoad};
 #[cfg(feature = "shell")]
 pub use descriptors::{TooFewDescriptors, ensure_descriptors};
 #[cfg(feature = "shell")]
-pub use shell::{Node, NodeConfig, StartError, StoreConfig, Workers, processors};
+pub use shell::{Node, NodeConfig, StartError, StoreConfig, Workers, own_executable, processors};
 #[cfg(feature = "shell")]
 pub use stack::on_enough_stack;

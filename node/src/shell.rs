@@ -16,8 +16,11 @@ use pp_protocol::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use self::programs::Programs;
-use crate::core::{Action, Config, ConnectionKey, Core, Event, Program, Statistics, SystemLoad, WorkerKey};
+use self::programs::StoredPrograms;
+pub use self::programs::own_executable;
+use crate::core::{
+    Action, ConnectionKey, Core, CoreConfig, Event, Program, Statistics, SystemLoad, WorkerKey,
+};
 use crate::descriptors::TooFewDescriptors;
 use crate::page::monotonic_ns;
 use crate::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
@@ -125,7 +128,7 @@ pub struct Node {
 #[derive(Debug)]
 enum Command {
     Serve(Transport<FromNode, ToNode>, String, Role, Version),
-    Tell(Event),
+    Event(Event),
     Statistics(oneshot::Sender<Statistics>),
 }
 
@@ -139,9 +142,9 @@ impl Node {
         if config.workers == Workers::Processes {
             crate::descriptors::ensure_descriptors()?;
         }
-        let programs = Programs::open(&config)?;
+        let programs = StoredPrograms::open(&config)?;
         let id = NodeId::random();
-        let core = Core::new(Config {
+        let core = Core::new(CoreConfig {
             id,
             name: config.name,
             slots: config.slots,
@@ -177,26 +180,26 @@ impl Node {
 
     /// Changes the number of slots.
     pub fn resize(&self, slots: u32) {
-        self.tell(Event::Resize(slots));
+        self.send(Event::Resize(slots));
     }
 
     /// Reports load and memory of the machine, to be passed on with the next heartbeat.
     pub fn report_load(&self, load: SystemLoad) {
-        self.tell(Event::Load(load));
+        self.send(Event::Load(load));
     }
 
     /// Takes no more, finishes what runs, then ends.
     pub fn drain(&self) {
-        self.tell(Event::Drain);
+        self.send(Event::Drain);
     }
 
     /// Ends at once.
     pub fn kill(&self) {
-        self.tell(Event::Kill);
+        self.send(Event::Kill);
     }
 
-    fn tell(&self, event: Event) {
-        let _ = self.commands.send(Command::Tell(event));
+    fn send(&self, event: Event) {
+        let _ = self.commands.send(Command::Event(event));
     }
 
     /// Waits until the node has been drained or killed and all its workers are gone.
@@ -258,7 +261,7 @@ type Input = (ConnectionKey, Result<Vec<ToNode>, String>);
 struct Actor {
     core: Core,
     kind: Workers,
-    programs: Programs,
+    programs: StoredPrograms,
     workers: BTreeMap<WorkerKey, WorkerHandle>,
     connections: BTreeMap<ConnectionKey, Peer>,
     next_connection: u32,
@@ -286,7 +289,7 @@ impl Actor {
     fn new(
         core: Core,
         kind: Workers,
-        programs: Programs,
+        programs: StoredPrograms,
         status: watch::Sender<NodeStatus>,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
@@ -352,7 +355,7 @@ impl Actor {
     fn command(&mut self, command: Command) {
         match command {
             Command::Serve(transport, peer, role, version) => self.serve(transport, peer, role, version),
-            Command::Tell(event) => self.handle(event),
+            Command::Event(event) => self.handle(event),
             Command::Statistics(answer) => {
                 let _ = answer.send(self.core.statistics());
             }

@@ -186,16 +186,16 @@ impl Drop for Daemon {
     }
 }
 
-/// Returns when no dispatcher has been connected for as long as `timeout`; never without one.
-async fn idle(node: &Node, timeout: Option<Duration>) {
-    let Some(timeout) = timeout else { return std::future::pending().await };
+/// Returns when no dispatcher has been connected for as long as `limit`; never without one.
+async fn idle(node: &Node, limit: Option<Duration>) {
+    let Some(limit) = limit else { return std::future::pending().await };
     let mut status = node.status();
     loop {
         if status.wait_for(|status| status.sessions == 0).await.is_err() {
             return std::future::pending().await;
         }
         let connected = status.wait_for(|status| status.sessions > 0);
-        if tokio::time::timeout(timeout, connected).await.is_err() {
+        if tokio::time::timeout(limit, connected).await.is_err() {
             return;
         }
     }

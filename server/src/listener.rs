@@ -41,7 +41,7 @@ pub(crate) async fn serve(listener: TcpListener, secret: Secret, node: Node) {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = refusals.is_due() => {
-                refusals.tell_repeated();
+                refusals.log_repeated();
                 continue;
             }
         };

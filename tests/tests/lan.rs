@@ -96,7 +96,7 @@ enum Line {
     End { submitted: u64, late_outcomes: u64 },
 }
 
-fn tell(line: &Line) {
+fn print_line(line: &Line) {
     let text = serde_json::to_string(line).expect("a line can be written as JSON");
     println!("{text}");
 }
@@ -112,7 +112,10 @@ fn dispatch(plan: &Plan) {
     let events = dispatcher.events();
     let telling = std::thread::spawn(move || {
         for event in events.filter(|event| !matches!(event, ClusterEvent::Printed { .. })) {
-            tell(&Line::Event { text: event.to_string(), after_ms: started.elapsed().as_millis() as u64 });
+            print_line(&Line::Event {
+                text: event.to_string(),
+                after_ms: started.elapsed().as_millis() as u64,
+            });
         }
     });
 
@@ -123,7 +126,7 @@ fn dispatch(plan: &Plan) {
     };
     let mut jobs: Vec<Job<Answer>> = (0..plan.long_jobs).map(submit_long).collect();
     dispatcher.wait();
-    tell(&Line::Long {});
+    print_line(&Line::Long {});
 
     for n in plan.long_jobs.. {
         wait_until("small jobs to end", || (n as usize) < calls.fired() + SMALL_AT_ONCE);
@@ -136,12 +139,12 @@ fn dispatch(plan: &Plan) {
     let submitted = jobs.len() as u64;
     for (n, job) in (0..).zip(jobs) {
         let value = job.wait().map(|answer| answer.value).map_err(|error| error.to_string());
-        tell(&Line::Outcome { job: n, value });
+        print_line(&Line::Outcome { job: n, value });
     }
     let late_outcomes = dispatcher.stats().late_outcomes;
     dispatcher.shutdown();
     telling.join().expect("events can be told");
-    tell(&Line::End { submitted, late_outcomes });
+    print_line(&Line::End { submitted, late_outcomes });
 }
 
 /// Counts the callbacks, and tells of each.
@@ -167,9 +170,9 @@ impl Calls {
                 Ok(answer) => {
                     let worker = calls.number_of(&answer);
                     let Answer { host, value, .. } = answer;
-                    tell(&Line::Called { host, worker, job, value, at_ms: now_ms() });
+                    print_line(&Line::Called { host, worker, job, value, at_ms: now_ms() });
                 }
-                Err(error) => tell(&Line::Failed { job, error: error.to_string() }),
+                Err(error) => print_line(&Line::Failed { job, error: error.to_string() }),
             }
             calls.fired.fetch_add(1, Ordering::SeqCst);
         }

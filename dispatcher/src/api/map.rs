@@ -135,20 +135,20 @@ impl<R: Send + 'static> Sink<R> for Arriving<R> {
         if spare.is_empty() {
             std::mem::swap(&mut state.spare, spare);
         }
-        self.tell(state);
+        self.wake(state);
         true
     }
 
     fn end(&self, how: thread::Result<()>) {
         let mut state = self.lock();
         state.end = Some(how);
-        self.tell(state);
+        self.wake(state);
     }
 }
 
 impl<R> Arriving<R> {
-    /// Tells whoever waits for jobs.
-    fn tell(&self, mut state: MutexGuard<'_, State<R>>) {
+    /// Wakes whoever waits for jobs.
+    fn wake(&self, mut state: MutexGuard<'_, State<R>>) {
         let is_waited_for = std::mem::take(&mut state.is_waited_for);
         let waker = state.waker.take();
         drop(state);

@@ -26,9 +26,9 @@ use super::here::become_dispatcher_thread;
 use super::printer::Printer;
 use super::settings::{ClientError, Settings};
 use super::settle::{JobTicket, Wakes, outcome_of};
-use crate::core::{Action, Config, Core, Event, NodeKey, Report};
+use crate::core::{Action, Core, DispatcherConfig, Event, NodeKey, Report};
 use crate::links::discovery::{self, Found};
-use crate::links::programs::Programs;
+use crate::links::programs::OfferedPrograms;
 use crate::links::{Dialler, LinkEvent, Links};
 
 /// Link events taken in before the inbox is looked at again.
@@ -45,7 +45,7 @@ pub(crate) fn start(
     handle: Arc<Handle>,
     printer: Printer,
 ) -> Result<JoinHandle<()>, ClientError> {
-    let programs = Programs::open(&settings.programs)?;
+    let programs = OfferedPrograms::open(&settings.programs)?;
     let (tell, told) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("pp-dispatcher".into()).spawn(move || {
         pp_node::processes::meet_errors_not_signals();
@@ -73,7 +73,7 @@ pub(crate) fn start(
 fn prepare(
     settings: Settings,
     handle: &Arc<Handle>,
-    programs: Programs,
+    programs: OfferedPrograms,
     printer: Printer,
 ) -> Result<(Runtime, Actor), ClientError> {
     if !settings.in_process {
@@ -120,11 +120,11 @@ impl Actor {
         settings: Settings,
         shared: Arc<Handle>,
         local: Node,
-        programs: Programs,
+        programs: OfferedPrograms,
         printer: Printer,
     ) -> Self {
         let session = SessionId::random();
-        let mut config = Config::new(session, session.0 as u64);
+        let mut config = DispatcherConfig::new(session, session.0 as u64);
         config.max_attempts = settings.max_attempts;
         config.suspect_after = settings.suspect_after;
         config.lost_after = settings.lost_after;

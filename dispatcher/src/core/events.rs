@@ -8,7 +8,7 @@ use super::{NodeKey, NodeKind};
 
 /// Address of a job's submitter, for the shell. The core hands it back with the outcome and never looks into it.
 pub trait Ticket {
-    /// The job is known under this identifier. Told of each job once [`Core::tell_ids`](super::Core::tell_ids) was called; perhaps twice.
+    /// The job is known under this identifier. Told of each job once [`Core::announce_ids`](super::Core::announce_ids) was called; perhaps twice.
     fn accepted(&self, job: JobId);
 }
 
@@ -32,7 +32,7 @@ pub struct NewJob<T> {
 pub struct JobOptions {
     /// Run time after which an attempt is killed.
     pub time_limit: Option<Duration>,
-    /// Limit on its attempts, instead of [`Config::max_attempts`](super::Config::max_attempts).
+    /// Limit on its attempts, instead of [`DispatcherConfig::max_attempts`](super::DispatcherConfig::max_attempts).
     pub max_attempts: Option<u32>,
     /// Whether a panic is tried again like a dead worker.
     pub retry_panics: bool,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pp_protocol::{JobId, Moment, ProgramId};
 
 use super::job::{Job, Owner, Rare};
-use super::{Core, NewJob, Telling, Ticket};
+use super::{Announced, Core, NewJob, Ticket};
 
 #[derive(Debug)]
 pub(super) struct Jobs<T> {
@@ -161,10 +161,10 @@ impl<T: Ticket> Core<T> {
             let job = Job::new(Owner::Submitter(ticket), function, args, (!is_usual).then(rare));
             let priority = job.priority();
             let id = self.jobs.insert(job);
-            if self.telling != Telling::Nobody
+            if self.announced != Announced::Nobody
                 && let Some(job) = self.jobs.find(id)
             {
-                tell_id(id, job);
+                announce_id(id, job);
             }
             match until.filter(|_| !self.is_unrunnable(program)) {
                 None => self.queue.line(program).push(priority, id),
@@ -178,20 +178,21 @@ impl<T: Ticket> Core<T> {
     ///
     /// Few programs ever need one, and a ticket is memory that was last written to on another core: to write to it for
     /// each job is a tenth of what a job costs.
-    pub fn tell_ids(&mut self, at_once: u32) -> bool {
-        let from = match self.telling {
-            Telling::Nobody => 0,
-            Telling::Until(place) => place,
-            Telling::Everybody => return true,
+    pub fn announce_ids(&mut self, at_once: u32) -> bool {
+        let from = match self.announced {
+            Announced::Nobody => 0,
+            Announced::Until(place) => place,
+            Announced::Everybody => return true,
         };
         let until = from.saturating_add(at_once).min(self.jobs.places);
-        self.jobs.between(from..until).for_each(|(id, job)| tell_id(id, job));
-        self.telling = if until == self.jobs.places { Telling::Everybody } else { Telling::Until(until) };
-        self.telling == Telling::Everybody
+        self.jobs.between(from..until).for_each(|(id, job)| announce_id(id, job));
+        self.announced =
+            if until == self.jobs.places { Announced::Everybody } else { Announced::Until(until) };
+        self.announced == Announced::Everybody
     }
 }
 
-fn tell_id<T: Ticket>(id: JobId, job: &Job<T>) {
+fn announce_id<T: Ticket>(id: JobId, job: &Job<T>) {
     if let Owner::Submitter(ticket) = &job.owner {
         ticket.accepted(id);
     }

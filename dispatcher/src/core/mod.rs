@@ -69,7 +69,7 @@ pub struct NodeKey(pub u32);
 
 /// Settings of a core.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct DispatcherConfig {
     /// Identifier of this dispatcher.
     pub session: SessionId,
     /// Seed of the jitter in waiting times.
@@ -86,7 +86,7 @@ pub struct Config {
     pub programs: BTreeSet<ProgramId>,
 }
 
-impl Config {
+impl DispatcherConfig {
     /// The defaults: three attempts, suspect after 3 s, lost after 5 s, no programs.
     pub fn new(session: SessionId, seed: u64) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl Config {
 /// State of a dispatcher. The [module documentation](self) says how to drive it.
 #[derive(Debug)]
 pub struct Core<T> {
-    config: Config,
+    config: DispatcherConfig,
     random: Random,
     jobs: Jobs<T>,
     queue: Queue,
@@ -131,7 +131,7 @@ pub struct Core<T> {
     unrunnable: BTreeMap<ProgramId, Failure>,
     /// Number of outcomes of attempts that had been given up before.
     late_outcomes: u64,
-    telling: Telling,
+    announced: Announced,
 }
 
 /// Whether jobs wait without any node to run them.
@@ -145,7 +145,7 @@ enum Stalled {
 
 /// Tickets that are told the identifiers of their jobs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Telling {
+enum Announced {
     Nobody,
     /// Those of new jobs, and of jobs at places before this one.
     Until(u32),
@@ -179,7 +179,7 @@ impl<T: Ticket> Core<T> {
 
 impl<T> Core<T> {
     /// A dispatcher without jobs and nodes.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: DispatcherConfig) -> Self {
         Self {
             random: Random::new(config.seed),
             unrunnable: BTreeMap::new(),
@@ -198,7 +198,7 @@ impl<T> Core<T> {
             heartbeat: None,
             stalled: Stalled::No,
             late_outcomes: 0,
-            telling: Telling::Nobody,
+            announced: Announced::Nobody,
         }
     }
 

@@ -14,8 +14,8 @@ use pp_protocol::{
 };
 
 use super::{
-    Action, Config, Core, DialFailure, Event, Failure, FailureCause, JobOptions, JobOutcome, JobStatus,
-    NewJob, NodeKey, NodeKind, NodeLoss, NodeRefusal, NodeState, Report, Resolution, Ticket,
+    Action, Core, DialFailure, DispatcherConfig, Event, Failure, FailureCause, JobOptions, JobOutcome,
+    JobStatus, NewJob, NodeKey, NodeKind, NodeLoss, NodeRefusal, NodeState, Report, Resolution, Ticket,
 };
 
 const FUNCTION: FunctionId = FunctionId(7);
@@ -55,7 +55,7 @@ impl Dispatcher {
 
     fn offering(programs: &[ProgramId]) -> Self {
         let programs = programs.iter().copied().collect();
-        let config = Config { programs, ..Config::new(SessionId(1), 1) };
+        let config = DispatcherConfig { programs, ..DispatcherConfig::new(SessionId(1), 1) };
         Self { core: Core::new(config), now: Moment(0), submitted: 0 }
     }
 
@@ -533,11 +533,11 @@ fn jobs_cancelled_together_are_cancelled_at_their_node_in_one_message() {
 fn identifiers_are_told_of_so_many_jobs_at_once() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.submit(5);
-    assert!(!dispatcher.core.tell_ids(2));
+    assert!(!dispatcher.core.announce_ids(2));
     dispatcher.submit(1);
-    assert!(!dispatcher.core.tell_ids(2));
-    assert!(dispatcher.core.tell_ids(2));
-    assert!(dispatcher.core.tell_ids(0), "once is enough");
+    assert!(!dispatcher.core.announce_ids(2));
+    assert!(dispatcher.core.announce_ids(2));
+    assert!(dispatcher.core.announce_ids(0), "once is enough");
     assert_eq!(TOLD.take(), BTreeSet::from_iter(0..6));
 }
 
@@ -569,7 +569,7 @@ fn a_node_that_restarted_has_lost_its_attempts() {
 fn a_node_that_refuses_in_the_midst_of_a_session_or_sends_what_it_may_not_is_left_with_the_reason() {
     let left = |message: FromNode, observer: bool, refusal: NodeRefusal| {
         let mut dispatcher = Dispatcher::new();
-        let mut config = Config::new(SessionId(1), 1);
+        let mut config = DispatcherConfig::new(SessionId(1), 1);
         config.observer = observer;
         dispatcher.core = Core::new(config);
         dispatcher.connect(A, 1, 1);
@@ -784,18 +784,18 @@ fn a_node_that_only_gave_up_the_session_charges_nobody() {
 fn trouble_of_a_node_is_reported_when_it_begins_and_shown_while_it_lasts() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
-    let mut tell = |trouble: Option<&str>| {
+    let mut receive = |trouble: Option<&str>| {
         let actions = dispatcher.on(Event::Received(A, vec![FromNode::Trouble(trouble.map(Into::into))]));
         let reason =
             dispatcher.core.nodes().next().and_then(|view| view.reason.map(|reason| reason.into_owned()));
         (actions, reason)
     };
     let report = |reason: &str| vec![Action::Report(Report::NodeTroubled(A, reason.into()))];
-    assert_eq!(tell(Some("no memory")), (report("no memory"), Some("no memory".into())));
-    assert_eq!(tell(Some("no memory")), (vec![], Some("no memory".into())), "that is known");
-    assert_eq!(tell(Some("no processes")), (report("no processes"), Some("no processes".into())));
-    assert_eq!(tell(None), (vec![], None));
-    assert_eq!(tell(Some("no memory")).0, report("no memory"));
+    assert_eq!(receive(Some("no memory")), (report("no memory"), Some("no memory".into())));
+    assert_eq!(receive(Some("no memory")), (vec![], Some("no memory".into())), "that is known");
+    assert_eq!(receive(Some("no processes")), (report("no processes"), Some("no processes".into())));
+    assert_eq!(receive(None), (vec![], None));
+    assert_eq!(receive(Some("no memory")).0, report("no memory"));
 }
 
 #[test]
@@ -868,7 +868,7 @@ fn a_node_that_has_not_answered_a_recall_is_asked_again_after_a_while() {
 
 #[test]
 fn jobs_of_a_dispatcher_that_only_observes_fail_at_once() {
-    let config = Config { observer: true, ..Config::new(SessionId(1), 1) };
+    let config = DispatcherConfig { observer: true, ..DispatcherConfig::new(SessionId(1), 1) };
     let mut dispatcher = Dispatcher { core: Core::new(config), ..Dispatcher::new() };
     let failed = dispatcher.submit(1);
     assert!(

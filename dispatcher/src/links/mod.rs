@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 pub use self::address::{Address, AddressError};
 use self::discovery::Addresses;
-use self::programs::Programs;
+use self::programs::OfferedPrograms;
 pub use self::programs::{ProgramError, ProgramFiles};
 use crate::core::{DialFailure, Event, NodeKey};
 
@@ -86,7 +86,7 @@ pub(crate) struct Dialler {
     name: String,
     secret: Option<Secret>,
     local: Node,
-    programs: Arc<Programs>,
+    programs: Arc<OfferedPrograms>,
     role: Role,
     /// Whether each job has a worker of its own.
     fresh_workers: bool,
@@ -149,19 +149,19 @@ impl Links {
         link.stage = Arc::default();
         let stage = Arc::clone(&link.stage);
         link.task = Some(tokio::spawn(async move {
-            let tell = |what| events.send(LinkEvent { node, generation, what });
+            let report = |what| events.send(LinkEvent { node, generation, what });
             let greeted = match dialler.dial(dialler.role, addresses, resume, &stage).await {
                 Ok(greeted) => greeted,
                 Err(Failed { failure, node }) => {
-                    let _ = tell(What::Failed(failure, node));
+                    let _ = report(What::Failed(failure, node));
                     return;
                 }
             };
             let Greeted { dialled: Dialled { transport, version, address }, welcome, rest } = greeted;
             let Transport { sender, mut receiver } = transport;
-            let _ = tell(What::Up(welcome, version, sender, address));
+            let _ = report(What::Up(welcome, version, sender, address));
             if !rest.is_empty() {
-                let _ = tell(What::Received(rest));
+                let _ = report(What::Received(rest));
             }
             loop {
                 let what = match receiver.recv().await {
@@ -170,7 +170,7 @@ impl Links {
                     None => What::Down("it was closed".into()),
                 };
                 let down = matches!(what, What::Down(_));
-                if tell(what).is_err() || down {
+                if report(what).is_err() || down {
                     return;
                 }
             }
@@ -358,7 +358,7 @@ impl Dialler {
         session: SessionId,
         secret: Option<Secret>,
         local: Node,
-        programs: Programs,
+        programs: OfferedPrograms,
         (observer, fresh_workers): (bool, bool),
     ) -> Self {
         let role = if observer { Role::Operator } else { Role::Dispatcher };

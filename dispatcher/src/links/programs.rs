@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use lz4_flex::frame::FrameEncoder;
+use pp_node::own_executable;
 use pp_protocol::limits::{PROGRAM_BYTES, PROGRAM_CHUNK_BYTES, PROGRAMS};
 use pp_protocol::{Digest, ProgramBuild, ProgramId, ProgramOffer, Target};
 
@@ -14,7 +15,7 @@ const READ_BYTES: usize = 1 << 20;
 
 /// Programs, each with its builds.
 #[derive(Debug)]
-pub(crate) struct Programs {
+pub(crate) struct OfferedPrograms {
     programs: Vec<Builds>,
     offers: OnceLock<Result<Vec<ProgramOffer>, String>>,
     compressed: Mutex<Vec<(Digest, Chunks)>>,
@@ -50,7 +51,7 @@ pub struct ProgramError {
 /// A compressed program, in pieces; shared by all nodes it is sent to.
 pub(crate) type Chunks = Arc<[Bytes]>;
 
-impl Programs {
+impl OfferedPrograms {
     pub(crate) fn open(programs: &[ProgramFiles]) -> Result<Self, ProgramError> {
         if programs.len() > PROGRAMS {
             let reason = format!("it is one of {} programs, and {PROGRAMS} are the limit", programs.len());
@@ -173,12 +174,6 @@ fn compress(path: &Path) -> std::io::Result<Chunks> {
         chunks.push(compressed.split_to(compressed.len().min(PROGRAM_CHUNK_BYTES)));
     }
     Ok(chunks.into())
-}
-
-/// What is running, even if the file has been replaced since.
-fn own_executable() -> std::io::Result<PathBuf> {
-    let itself = PathBuf::from("/proc/self/exe");
-    if itself.exists() { Ok(itself) } else { std::env::current_exe() }
 }
 
 /// What an executable was built for, by the first bytes of its file (ELF specification, "ELF header").

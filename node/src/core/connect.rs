@@ -173,7 +173,7 @@ impl Core {
                 self.resume_session(now, session, key, &resume, actions);
                 // Word of the node's own functions may have been lost with the connection that broke off; programs are
                 // offered again, and told of then.
-                self.tell_status(LaneKey { session, program: ProgramId::BUILT_IN }, actions);
+                self.send_program_status(LaneKey { session, program: ProgramId::BUILT_IN }, actions);
                 // A program may have been under way on it.
                 self.program_source_lost(session, actions);
             }
@@ -217,7 +217,7 @@ impl Core {
         self.welcome(connection, false, Vec::new(), window, actions);
         // A dispatcher takes the node's own functions to be ready unless it is told.
         if !self.is_ready(Program::Own) {
-            self.tell_status(LaneKey { session: key, program: ProgramId::BUILT_IN }, actions);
+            self.send_program_status(LaneKey { session: key, program: ProgramId::BUILT_IN }, actions);
         }
     }
 

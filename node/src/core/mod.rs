@@ -92,7 +92,7 @@ pub enum Program {
 
 /// Settings of a core.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct CoreConfig {
     /// This life of the node.
     pub id: NodeId,
     /// The node's name, for people.
@@ -229,7 +229,7 @@ pub struct Statistics {
 /// The state of a node. See the [module documentation](self) for how to drive it.
 #[derive(Debug)]
 pub struct Core {
-    config: Config,
+    config: CoreConfig,
     slots: u32,
     system: SystemLoad,
     draining: Option<Draining>,
@@ -273,7 +273,7 @@ struct Draining {
 
 impl Core {
     /// A node without sessions and workers.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: CoreConfig) -> Self {
         Self {
             slots: config.slots,
             config,
@@ -331,7 +331,7 @@ impl Core {
         }
         self.schedule(now, actions);
         if self.shortage.is_some() || self.told_shortage.is_some() {
-            self.tell_shortage(now, actions);
+            self.announce_shortage(now, actions);
         }
         self.flush_sessions(actions);
         // After the outcomes: a dispatcher judges by them for what its window is meant.

@@ -169,7 +169,7 @@ impl Core {
             self.programs.insert(program, ProgramState::Locating(Sought::new(size)));
             actions.push(Action::LocateProgram(digest));
         }
-        self.tell_status(LaneKey { session: key, program: id }, actions);
+        self.send_program_status(LaneKey { session: key, program: id }, actions);
     }
 
     /// Which of the builds of a program runs here.
@@ -207,7 +207,7 @@ impl Core {
         self.status_of(&LaneProgram::Runs(program)) == ProgramStatus::Ready
     }
 
-    pub(super) fn tell_status(&self, key: LaneKey, actions: &mut Vec<Action>) {
+    pub(super) fn send_program_status(&self, key: LaneKey, actions: &mut Vec<Action>) {
         let Some(session) = self.sessions.get(&key.session) else { return };
         if let Some(lane) = session.lanes.get(key.program)
             && let Some(connection) = session.connection()
@@ -218,9 +218,9 @@ impl Core {
     }
 
     /// Tells everybody who runs the program what has become of it.
-    fn tell_status_of(&self, program: Program, actions: &mut Vec<Action>) {
+    fn announce_program_status(&self, program: Program, actions: &mut Vec<Action>) {
         for key in self.lanes_that_run(program) {
-            self.tell_status(key, actions);
+            self.send_program_status(key, actions);
         }
     }
 
@@ -241,7 +241,7 @@ impl Core {
             _ => return,
         };
         self.programs.insert(program, ProgramState::Usable(Health { size, ..Health::default() }));
-        self.tell_status_of(program, actions);
+        self.announce_program_status(program, actions);
     }
 
     /// The program is not in the store: the first session that runs it is asked for it.
@@ -353,7 +353,7 @@ impl Core {
         sought.reason = format!("{refusal}; trying again");
         let until = now + wait_after(sought.failures, LAST_STORE_RETRY);
         self.programs.insert(program, ProgramState::Waiting { until, rest_from, sought });
-        self.tell_status_of(program, actions);
+        self.announce_program_status(program, actions);
     }
 
     /// The program does not run here: everybody who wanted to run it is told, and gets its attempts back.
@@ -369,7 +369,7 @@ impl Core {
             {
                 lane.program = LaneProgram::Refused(refusal.clone());
             }
-            self.tell_status(key, actions);
+            self.send_program_status(key, actions);
         }
         // Nothing of it is remembered beyond the sessions that were told.
         match program {
@@ -421,7 +421,7 @@ impl Core {
             }
         }
         for program in tried_again {
-            self.tell_status_of(program, actions);
+            self.announce_program_status(program, actions);
         }
     }
 
@@ -441,7 +441,7 @@ impl Core {
             let was_in_trouble = health.is_troubled();
             *health = Health { size: health.size, ..Health::default() };
             if was_in_trouble {
-                self.tell_status_of(program, actions);
+                self.announce_program_status(program, actions);
             }
         }
     }
@@ -516,7 +516,7 @@ impl Core {
         if health.is_troubled() {
             let sessions = self.sessions.values_mut();
             sessions.for_each(|session| session.return_queued(|lane| lane.runs() == Some(program)));
-            self.tell_status_of(program, actions);
+            self.announce_program_status(program, actions);
         }
     }
 }

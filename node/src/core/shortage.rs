@@ -122,7 +122,7 @@ impl Core {
     }
 
     /// Tells everybody what is short, once it is known how much, and that it is no more.
-    pub(super) fn tell_shortage(&mut self, now: Moment, actions: &mut Vec<Action>) {
+    pub(super) fn announce_shortage(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let is_trying = self.workers.values().any(|worker| worker.state == WorkerState::Starting);
         let is_wanted = self.is_worker_wanted();
         if let Some(shortage) = &mut self.shortage

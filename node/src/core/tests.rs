@@ -11,7 +11,7 @@ use pp_protocol::{
 };
 
 use super::{
-    Action, Config, ConnectionKey, Core, Event, Program, Progress, SessionKey, StartFailure, WorkerKey,
+    Action, ConnectionKey, Core, CoreConfig, Event, Program, Progress, SessionKey, StartFailure, WorkerKey,
 };
 
 const FUNCTION: FunctionId = FunctionId(7);
@@ -27,7 +27,7 @@ struct Node {
 
 impl Node {
     fn with_slots(slots: u32) -> Self {
-        let config = Config {
+        let config = CoreConfig {
             id: NodeId(1),
             name: "node".into(),
             slots,
@@ -62,24 +62,24 @@ impl Node {
         std::mem::take(&mut self.actions).into_iter().filter(|action| !noise(action)).collect()
     }
 
-    fn tell(&mut self, connection: u32, message: ToNode) -> Vec<Action> {
+    fn receive(&mut self, connection: u32, message: ToNode) -> Vec<Action> {
         self.on(Event::Received(ConnectionKey(connection), vec![message]))
     }
 
     /// A dispatcher that runs the node's own program.
     fn connect(&mut self, connection: u32) {
         assert_eq!(self.on(connected(ConnectionKey(connection))), []);
-        assert_eq!(self.tell(connection, ToNode::Hello(Box::new(hello(connection)))), []);
+        assert_eq!(self.receive(connection, ToNode::Hello(Box::new(hello(connection)))), []);
         let ready = status(connection, ProgramStatus::Ready);
-        assert_eq!(self.tell(connection, offer(ProgramId::FIRST, Vec::new())), [ready]);
+        assert_eq!(self.receive(connection, offer(ProgramId::FIRST, Vec::new())), [ready]);
     }
 
     /// A dispatcher that runs a program of its own.
     fn connect_with(&mut self, connection: u32, target: Target) -> Vec<Action> {
         self.on(connected(ConnectionKey(connection)));
-        let told = self.tell(connection, ToNode::Hello(Box::new(hello(connection))));
+        let told = self.receive(connection, ToNode::Hello(Box::new(hello(connection))));
         let build = ProgramBuild { digest: DIGEST, target, bytes: 100, name: "fib".into() };
-        [told, self.tell(connection, offer(ProgramId::FIRST, vec![build]))].concat()
+        [told, self.receive(connection, offer(ProgramId::FIRST, vec![build]))].concat()
     }
 
     /// A connected dispatcher, and workers 0 to `workers` that wait for work.
@@ -87,7 +87,7 @@ impl Node {
         let mut node = Self::with_slots(slots);
         node.connect(1);
         let attempts: Vec<_> = (0..slots).map(attempt).collect();
-        let spawned = node.tell(1, ToNode::Run(attempts.clone()));
+        let spawned = node.receive(1, ToNode::Run(attempts.clone()));
         assert_eq!(
             spawned,
             (0..slots).map(|n| Action::Spawn(WorkerKey(n), Program::Own)).collect::<Vec<_>>()
@@ -98,7 +98,7 @@ impl Node {
         for n in 0..slots {
             node.finish(n, 0, MILLISECOND);
         }
-        node.tell(1, ToNode::Ack(u64::from(slots)));
+        node.receive(1, ToNode::Ack(u64::from(slots)));
         node
     }
 
@@ -174,19 +174,19 @@ fn outcomes(connection: u32, first: u64, all: Vec<Outcome>) -> Action {
 fn an_attempt_starts_a_worker_runs_in_it_and_its_outcome_is_sent() {
     let mut node = Node::with_slots(2);
     node.connect(1);
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(5)])), [Action::Spawn(WorkerKey(0), Program::Own)]);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(5)])), [Action::Spawn(WorkerKey(0), Program::Own)]);
     let assigned = node.on(Event::WorkerReady(WorkerKey(0)));
     assert_eq!(assigned, [Action::Assign(WorkerKey(0), vec![work(0, 5)])]);
     let ended = Ended::Succeeded(Payload::from(vec![1]));
     assert_eq!(node.finish(0, 0, 42), [outcomes(1, 0, vec![outcome(5, 42, ended)])]);
-    assert_eq!(node.tell(1, ToNode::Ack(1)), []);
+    assert_eq!(node.receive(1, ToNode::Ack(1)), []);
 }
 
 #[test]
 fn a_dead_worker_is_counted_against_what_was_running_and_nothing_else() {
     let mut node = Node::ready(1);
     // Jobs of a known millisecond: the second is sent ahead, the third waits at the node.
-    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    node.receive(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     let actions = node.on(Event::WorkerExited(WorkerKey(0), progress, killed()));
     let died = Ended::WorkerDied(Box::new(killed()));
@@ -202,7 +202,7 @@ fn a_dead_worker_is_counted_against_what_was_running_and_nothing_else() {
 /// A worker that has run two attempts and reported neither.
 fn with_two_unreported() -> (Node, Progress) {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11)]));
+    node.receive(1, ToNode::Run(vec![attempt(10), attempt(11)]));
     (node, Progress { started: 3, finished: 3, started_at_ns: 0 })
 }
 
@@ -220,7 +220,7 @@ fn of_what_finished_unreported_in_a_dead_worker_the_last_is_charged_and_the_rest
 fn what_finished_unreported_and_was_cancelled_does_not_run_again() {
     let (mut node, progress) = with_two_unreported();
     let both = vec![attempt(10).id, attempt(11).id];
-    assert_eq!(node.tell(1, ToNode::Cancel(both)), [Action::Revoke(WorkerKey(0))]);
+    assert_eq!(node.receive(1, ToNode::Cancel(both)), [Action::Revoke(WorkerKey(0))]);
     assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), []);
     let cancelled = |job| outcome(job, 0, Ended::Cancelled);
     assert_eq!(
@@ -232,10 +232,10 @@ fn what_finished_unreported_and_was_cancelled_does_not_run_again() {
 #[test]
 fn cancelling_a_queued_attempt_takes_it_out_and_a_running_one_kills_its_worker() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    node.receive(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
     let cancelled = |job| outcome(job, 0, Ended::Cancelled);
-    assert_eq!(node.tell(1, ToNode::Cancel(vec![attempt(12).id])), [outcomes(1, 1, vec![cancelled(12)])]);
-    assert_eq!(node.tell(1, ToNode::Cancel(vec![attempt(10).id])), [Action::Revoke(WorkerKey(0))]);
+    assert_eq!(node.receive(1, ToNode::Cancel(vec![attempt(12).id])), [outcomes(1, 1, vec![cancelled(12)])]);
+    assert_eq!(node.receive(1, ToNode::Cancel(vec![attempt(10).id])), [Action::Revoke(WorkerKey(0))]);
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     let killed_for_it = node.on(Event::Revoked(WorkerKey(0), progress));
     assert_eq!(killed_for_it, [Action::Kill(WorkerKey(0)), Action::Spawn(WorkerKey(1), Program::Own)]);
@@ -251,17 +251,17 @@ fn cancelling_a_queued_attempt_takes_it_out_and_a_running_one_kills_its_worker()
 #[test]
 fn recalling_gives_back_what_has_not_started_and_leaves_what_has() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    node.receive(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
     let ids = vec![attempt(10).id, attempt(11).id, attempt(12).id];
     let returned = |job| outcome(job, 0, Ended::Returned);
     assert_eq!(
-        node.tell(1, ToNode::Recall(ids)),
+        node.receive(1, ToNode::Recall(ids)),
         [Action::Revoke(WorkerKey(0)), outcomes(1, 1, vec![returned(12)])]
     );
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), [outcomes(1, 2, vec![returned(11)])]);
     // While the worker throws away what was revoked it gets nothing new.
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(13)])), []);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(13)])), []);
     node.finish(0, 1, MILLISECOND);
     assert_eq!(
         node.on(Event::WorkerSkipped(WorkerKey(0), 3)),
@@ -272,7 +272,7 @@ fn recalling_gives_back_what_has_not_started_and_leaves_what_has() {
 #[test]
 fn an_attempt_recalled_and_cancelled_at_once_is_cancelled() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     let batch = vec![ToNode::Recall(vec![attempt(10).id]), ToNode::Cancel(vec![attempt(10).id])];
     let revoke = || Action::Revoke(WorkerKey(0));
     assert_eq!(node.on(Event::Received(ConnectionKey(1), batch)), [revoke(), revoke()]);
@@ -289,7 +289,7 @@ fn an_attempt_recalled_and_cancelled_at_once_is_cancelled() {
 fn a_worker_gets_no_work_between_a_revocation_and_the_answer_to_it() {
     let mut node = Node::ready(1);
     assert_eq!(
-        node.tell(1, ToNode::Run(vec![attempt(10)])),
+        node.receive(1, ToNode::Run(vec![attempt(10)])),
         [Action::Assign(WorkerKey(0), vec![work(1, 10)])]
     );
     let batch = vec![ToNode::Cancel(vec![attempt(10).id]), ToNode::Run(vec![attempt(11)])];
@@ -306,7 +306,7 @@ fn a_worker_gets_no_work_between_a_revocation_and_the_answer_to_it() {
 fn an_attempt_beyond_its_time_limit_is_killed_when_it_has_really_run_so_long() {
     let mut node = Node::ready(1);
     let limited = Attempt { time_limit_ns: 100 * MILLISECOND, ..attempt(10) };
-    node.tell(1, ToNode::Run(vec![limited]));
+    node.receive(1, ToNode::Run(vec![limited]));
     node.now = Moment(100 * MILLISECOND);
     assert_eq!(node.core.next_deadline(), Some(node.now));
     assert_eq!(node.on(Event::Tick), [Action::Observe(WorkerKey(0))]);
@@ -326,7 +326,7 @@ fn an_attempt_beyond_its_time_limit_is_killed_when_it_has_really_run_so_long() {
 #[test]
 fn what_runs_as_the_node_is_killed_goes_back_uncharged() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     assert_eq!(node.on(Event::Kill), [Action::Revoke(WorkerKey(0)), Action::Kill(WorkerKey(0))]);
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), []);
@@ -339,7 +339,7 @@ fn what_runs_as_the_node_is_killed_goes_back_uncharged() {
 #[test]
 fn a_worker_that_had_died_by_itself_as_its_node_was_killed_is_charged() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     node.on(Event::Kill);
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     node.on(Event::Revoked(WorkerKey(0), progress));
@@ -354,7 +354,7 @@ fn a_worker_that_had_died_by_itself_as_its_node_was_killed_is_charged() {
 #[test]
 fn a_worker_that_died_before_it_could_be_killed_did_not_time_out() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![Attempt { time_limit_ns: 30 * MILLISECOND, ..attempt(10) }]));
+    node.receive(1, ToNode::Run(vec![Attempt { time_limit_ns: 30 * MILLISECOND, ..attempt(10) }]));
     // The node was frozen, and its deadline comes before the news.
     node.now = Moment(500 * MILLISECOND);
     assert_eq!(node.on(Event::Tick), [Action::Observe(WorkerKey(0))]);
@@ -369,7 +369,7 @@ fn a_worker_that_died_before_it_could_be_killed_did_not_time_out() {
 fn an_attempt_that_started_while_its_worker_was_killed_for_another_one_runs_again_uncharged() {
     let mut node = Node::ready(1);
     let limited = Attempt { time_limit_ns: 30 * MILLISECOND, ..attempt(10) };
-    node.tell(1, ToNode::Run(vec![limited, attempt(11)]));
+    node.receive(1, ToNode::Run(vec![limited, attempt(11)]));
     node.now = Moment(30 * MILLISECOND);
     assert_eq!(node.on(Event::Tick), [Action::Observe(WorkerKey(0))]);
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
@@ -389,8 +389,8 @@ fn an_attempt_that_started_while_its_worker_was_killed_for_another_one_runs_agai
 fn dispatchers_share_the_slots_one_by_one() {
     let mut node = Node::ready(2);
     node.connect(2);
-    node.tell(1, ToNode::Run((10..20).map(attempt).collect()));
-    node.tell(2, ToNode::Run((30..40).map(attempt).collect()));
+    node.receive(1, ToNode::Run((10..20).map(attempt).collect()));
+    node.receive(2, ToNode::Run((30..40).map(attempt).collect()));
     node.now = node.now + Duration::from_secs(1);
     // Both workers are the first dispatcher's; the one that falls free goes to the second.
     let actions = node.on(Event::WorkerFinished(
@@ -436,8 +436,8 @@ impl Node {
 fn a_slot_that_cannot_be_shared_is_taken_in_turns() {
     let mut node = Node::ready(1);
     node.connect(2);
-    node.tell(1, ToNode::Run((10..10_010).map(attempt).collect()));
-    node.tell(2, ToNode::Run(vec![attempt(30)]));
+    node.receive(1, ToNode::Run((10..10_010).map(attempt).collect()));
+    node.receive(2, ToNode::Run(vec![attempt(30)]));
     let (waited, worker) = node.run_until_another_spawns();
     assert!(waited >= Duration::from_millis(200) && waited < Duration::from_millis(300), "{waited:?}");
     let given = node.on(Event::WorkerReady(WorkerKey(worker)));
@@ -452,8 +452,8 @@ fn attempt_of(program: ProgramId, job: u32) -> Attempt {
 #[test]
 fn a_slot_is_taken_in_turns_by_the_programs_of_one_dispatcher() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run((10..10_010).map(attempt).collect()));
-    node.tell(1, ToNode::Run(vec![attempt_of(ProgramId::BUILT_IN, 30)]));
+    node.receive(1, ToNode::Run((10..10_010).map(attempt).collect()));
+    node.receive(1, ToNode::Run(vec![attempt_of(ProgramId::BUILT_IN, 30)]));
     let (waited, worker) = node.run_until_another_spawns();
     assert!(waited >= Duration::from_millis(200) && waited < Duration::from_millis(300), "{waited:?}");
     let given = node.on(Event::WorkerReady(WorkerKey(worker)));
@@ -469,13 +469,13 @@ fn what_a_node_cannot_run_of_a_dispatchers_programs_does_not_keep_it_from_runnin
     let build = ProgramBuild { digest: DIGEST, target: other.clone(), bytes: 100, name: "fib".into() };
     let refusal = ProgramRefusal::WrongTarget { node: target(), offered: vec![other] };
     let refused = FromNode::Program(second, ProgramStatus::Refused(refusal));
-    assert_eq!(node.tell(1, offer(second, vec![build])), [Action::Send(ConnectionKey(1), refused)]);
+    assert_eq!(node.receive(1, offer(second, vec![build])), [Action::Send(ConnectionKey(1), refused)]);
     let never_offered = ProgramId(9);
     let all = [second, ProgramId::FIRST, never_offered, ProgramId::BUILT_IN, second];
     let attempts = (0..).zip(all).map(|(job, program)| attempt_of(program, job)).collect();
     let returned = [2, 0, 4].map(|job| outcome(job, 0, Ended::Returned));
     assert_eq!(
-        node.tell(1, ToNode::Run(attempts)),
+        node.receive(1, ToNode::Run(attempts)),
         [
             Action::Spawn(WorkerKey(0), Program::Own),
             Action::Spawn(WorkerKey(1), Program::Own),
@@ -487,7 +487,7 @@ fn what_a_node_cannot_run_of_a_dispatchers_programs_does_not_keep_it_from_runnin
         given.concat(),
         [Action::Assign(WorkerKey(0), vec![work(0, 3)]), Action::Assign(WorkerKey(1), vec![work(0, 1)])]
     );
-    let cancelled = node.tell(1, ToNode::Cancel(vec![attempt(1).id]));
+    let cancelled = node.receive(1, ToNode::Cancel(vec![attempt(1).id]));
     assert_eq!(cancelled, [Action::Revoke(WorkerKey(1))], "an attempt is found whatever it is of");
 }
 
@@ -503,14 +503,14 @@ fn offers_that_make_no_sense_end_the_session() {
     ];
     for message in nonsense {
         let mut node = Node::ready(1);
-        node.tell(1, ToNode::Run(vec![attempt(1)]));
-        let actions = node.tell(1, message);
+        node.receive(1, ToNode::Run(vec![attempt(1)]));
+        let actions = node.receive(1, message);
         assert!(actions.contains(&Action::Close(ConnectionKey(1))), "{actions:?}");
         assert!(actions.contains(&Action::Kill(WorkerKey(0))), "{actions:?}");
     }
     let mut node = Node::ready(1);
     let taken = (2..).take_while(|number| {
-        let actions = node.tell(1, offer(ProgramId(*number), Vec::new()));
+        let actions = node.receive(1, offer(ProgramId(*number), Vec::new()));
         !actions.contains(&Action::Close(ConnectionKey(1)))
     });
     assert_eq!(taken.count(), PROGRAMS - 1, "beside the first one");
@@ -519,7 +519,7 @@ fn offers_that_make_no_sense_end_the_session() {
 #[test]
 fn growing_starts_workers_at_once_and_shrinking_loses_nothing() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run((10..14).map(attempt).collect()));
+    node.receive(1, ToNode::Run((10..14).map(attempt).collect()));
     let grown = node.on(Event::Resize(3));
     assert_eq!(grown, [1, 2].map(|n| Action::Spawn(WorkerKey(n), Program::Own)));
     node.on(Event::WorkerReady(WorkerKey(1)));
@@ -532,7 +532,7 @@ fn growing_starts_workers_at_once_and_shrinking_loses_nothing() {
 #[test]
 fn a_worker_that_leaves_while_it_throws_work_away_leaves_after_that() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11)]));
+    node.receive(1, ToNode::Run(vec![attempt(10), attempt(11)]));
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     assert_eq!(node.on(Event::Resize(0)), [Action::Revoke(WorkerKey(0)), Action::Revoke(WorkerKey(0))]);
     let returned = outcome(11, 0, Ended::Returned);
@@ -547,24 +547,24 @@ fn without_slots_attempts_go_back_instead_of_waiting() {
     let mut node = Node::ready(1);
     assert_eq!(node.on(Event::Resize(0)), [Action::Retire(WorkerKey(0))]);
     assert_eq!(
-        node.tell(1, ToNode::Run(vec![attempt(10)])),
+        node.receive(1, ToNode::Run(vec![attempt(10)])),
         [outcomes(1, 1, vec![outcome(10, 0, Ended::Returned)])]
     );
     node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
     assert_eq!(node.on(Event::Resize(1)), []);
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(11)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(11)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
 }
 
 #[test]
 fn a_session_that_comes_back_in_time_goes_on_and_one_that_does_not_is_killed() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11)]));
+    node.receive(1, ToNode::Run(vec![attempt(10), attempt(11)]));
     assert_eq!(node.on(Event::Disconnected(ConnectionKey(1))), []);
     let done = outcome(10, 5, Ended::Succeeded(Payload::from(vec![1])));
     assert_eq!(node.finish(0, 1, 5), [], "the outcome is kept");
     node.on(connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
-    let resumed = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
+    let resumed = node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert_eq!(resumed, [outcomes(2, 1, vec![done])], "nothing is run again, what was kept is sent");
 
     assert_eq!(node.on(Event::Disconnected(ConnectionKey(2))), []);
@@ -575,11 +575,11 @@ fn a_session_that_comes_back_in_time_goes_on_and_one_that_does_not_is_killed() {
 #[test]
 fn on_resuming_the_node_gives_up_what_the_dispatcher_has_given_up() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    node.receive(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
-    let resumed = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
+    let resumed = node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert_eq!(resumed, [outcomes(2, 1, vec![outcome(12, 0, Ended::Cancelled)])]);
 }
 
@@ -595,7 +595,7 @@ fn a_dispatcher_that_gives_an_operators_order_is_cut_off_with_its_session() {
         let mut node = Node::ready(1);
         let mut expected = vec![Action::Retire(WorkerKey(0))];
         expected.extend(cut_off(1, &format!("{name} is not for a connection of a dispatcher")));
-        assert_eq!(node.tell(1, order), expected);
+        assert_eq!(node.receive(1, order), expected);
         assert_eq!(node.core.status().slots, 1, "nothing came of it");
         assert_eq!((node.core.status().sessions, node.core.status().draining), (0, false));
     }
@@ -607,24 +607,24 @@ fn an_operator_gives_orders_and_runs_nothing() {
     let operator = |key| Event::Connected(ConnectionKey(key), Role::Operator, Version::V1);
     for key in [1, 2] {
         node.on(operator(key));
-        assert_eq!(node.tell(key, ToNode::Hello(Box::new(hello(key)))), []);
+        assert_eq!(node.receive(key, ToNode::Hello(Box::new(hello(key)))), []);
     }
-    assert_eq!(node.tell(1, ToNode::Resize(3)), []);
+    assert_eq!(node.receive(1, ToNode::Resize(3)), []);
     assert_eq!((node.core.status().slots, node.core.status().sessions), (3, 0));
     assert_eq!(
-        node.tell(1, ToNode::Run(vec![attempt(1)])),
+        node.receive(1, ToNode::Run(vec![attempt(1)])),
         cut_off(1, "Run is not for a connection of an operator")
     );
-    assert_eq!(node.tell(2, ToNode::Goodbye), [Action::Close(ConnectionKey(2))]);
+    assert_eq!(node.receive(2, ToNode::Goodbye), [Action::Close(ConnectionKey(2))]);
 }
 
 #[test]
 fn a_greeting_comes_first_and_once() {
     let mut node = Node::with_slots(1);
     node.on(connected(ConnectionKey(1)));
-    assert_eq!(node.tell(1, ToNode::Ping(1)), cut_off(1, "Ping came before a greeting"));
+    assert_eq!(node.receive(1, ToNode::Ping(1)), cut_off(1, "Ping came before a greeting"));
     node.connect(2);
-    let again = node.tell(2, ToNode::Hello(Box::new(hello(2))));
+    let again = node.receive(2, ToNode::Hello(Box::new(hello(2))));
     assert_eq!(again, cut_off(2, "Hello came a second time"));
 }
 
@@ -636,17 +636,17 @@ fn a_greeting_that_was_overtaken_by_that_of_a_younger_connection_changes_nothing
     node.on(connected(ConnectionKey(3)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: Vec::new() };
     let again = Hello { resume: Some(resume), ..hello(1) };
-    assert_eq!(node.tell(3, ToNode::Hello(Box::new(again.clone()))), []);
+    assert_eq!(node.receive(3, ToNode::Hello(Box::new(again.clone()))), []);
     let second = ConnectionKey(2);
     assert_eq!(
-        node.tell(2, ToNode::Hello(Box::new(again))),
+        node.receive(2, ToNode::Hello(Box::new(again))),
         [
             Action::Send(second, FromNode::Refused(Refusal::AlreadyConnected(NodeId(1)))),
             Action::Close(second)
         ]
     );
     assert_eq!(
-        node.tell(3, ToNode::Run(vec![attempt(10)])),
+        node.receive(3, ToNode::Run(vec![attempt(10)])),
         [Action::Assign(WorkerKey(0), vec![work(1, 10)])]
     );
 }
@@ -654,13 +654,13 @@ fn a_greeting_that_was_overtaken_by_that_of_a_younger_connection_changes_nothing
 #[test]
 fn a_dispatcher_that_means_an_earlier_session_begins_a_new_one() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(connected(ConnectionKey(2)));
     // This session has made one outcome.
     let resume = Resume { node: NodeId(1), outcomes_received: 2, held: vec![attempt(10).id] };
     let greeting = Hello { resume: Some(resume), ..hello(1) };
-    assert_eq!(node.tell(2, ToNode::Hello(Box::new(greeting))), [Action::Kill(WorkerKey(0))]);
+    assert_eq!(node.receive(2, ToNode::Hello(Box::new(greeting))), [Action::Kill(WorkerKey(0))]);
 }
 
 #[test]
@@ -668,7 +668,7 @@ fn a_second_connection_of_the_same_dispatcher_is_refused_and_changes_nothing() {
     let mut node = Node::ready(1);
     node.on(connected(ConnectionKey(2)));
     assert_eq!(
-        node.tell(2, ToNode::Hello(Box::new(hello(1)))),
+        node.receive(2, ToNode::Hello(Box::new(hello(1)))),
         [
             Action::Send(ConnectionKey(2), FromNode::Refused(Refusal::AlreadyConnected(NodeId(1)))),
             Action::Close(ConnectionKey(2))
@@ -682,11 +682,11 @@ fn a_program_that_is_missing_is_asked_for_stored_and_run() {
     let (digest, key) = (DIGEST, ConnectionKey(1));
     let told = [Action::LocateProgram(digest), status(1, ProgramStatus::Preparing)];
     assert_eq!(node.connect_with(1, target()), told);
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(1)])), []);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(1)])), []);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [Action::Send(key, FromNode::ProgramNeeded(digest))]);
     let piece = Payload::from(vec![9; 10]);
     assert_eq!(
-        node.tell(1, ToNode::ProgramChunk { digest, bytes: piece.clone(), last: true }),
+        node.receive(1, ToNode::ProgramChunk { digest, bytes: piece.clone(), last: true }),
         [Action::StoreProgram { digest, size: 100, piece, last: true }]
     );
     assert_eq!(
@@ -711,15 +711,15 @@ fn a_program_whose_connection_broke_off_is_asked_for_again_on_the_next_one() {
     assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(first)]);
     assert_eq!(node.on(Event::Disconnected(first)), [Action::AbandonProgram(digest)]);
     node.on(connected(second));
-    assert_eq!(node.tell(2, ToNode::Hello(Box::new(again.clone()))), []);
+    assert_eq!(node.receive(2, ToNode::Hello(Box::new(again.clone()))), []);
     let told = [Action::LocateProgram(digest), status(2, ProgramStatus::Preparing)];
-    assert_eq!(node.tell(2, offered()), told);
+    assert_eq!(node.receive(2, offered()), told);
     assert_eq!(node.on(Event::ProgramMissing(digest)), [needed(second)]);
     // The node has not noticed that the second connection is gone, too.
     node.on(connected(third));
     let asked = [Action::Close(second), Action::AbandonProgram(digest), needed(third)];
-    assert_eq!(node.tell(3, ToNode::Hello(Box::new(again))), asked);
-    assert_eq!(node.tell(3, offered()), [status(3, ProgramStatus::Preparing)]);
+    assert_eq!(node.receive(3, ToNode::Hello(Box::new(again))), asked);
+    assert_eq!(node.receive(3, offered()), [status(3, ProgramStatus::Preparing)]);
 }
 
 #[test]
@@ -731,7 +731,7 @@ fn a_program_for_another_architecture_is_refused_with_both_named() {
     assert!(text.contains("linux/x86_64") && text.contains("linux/aarch64"), "{text}");
     assert_eq!(node.connect_with(1, other), [status(1, ProgramStatus::Refused(refusal))]);
     assert_eq!(
-        node.tell(1, ToNode::Run(vec![attempt(1)])),
+        node.receive(1, ToNode::Run(vec![attempt(1)])),
         [outcomes(1, 0, vec![outcome(1, 0, Ended::Returned)])]
     );
 }
@@ -745,7 +745,7 @@ fn failure(reason: &str, stderr: &[&str]) -> StartFailure {
 fn a_program_that_keeps_failing_is_told_as_trouble_and_given_back_what_waits() {
     let mut node = Node::ready(1);
     node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
-    node.tell(1, ToNode::Run(vec![attempt(9)]));
+    node.receive(1, ToNode::Run(vec![attempt(9)]));
     let mut told = Vec::new();
     for worker in 1..4 {
         told = node.on(Event::WorkerFailed(WorkerKey(worker), failure("no memory", &[])));
@@ -760,7 +760,7 @@ fn a_program_that_keeps_failing_is_told_as_trouble_and_given_back_what_waits() {
     assert_eq!(told, [of_built_in(&troubled(false)), troubled(false), returned]);
     node.now = node.now + Duration::from_secs(1);
     assert_eq!(node.on(Event::Tick), [of_built_in(&troubled(true)), troubled(true)]);
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(4), Program::Own)]);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(4), Program::Own)]);
     let ready = node.on(Event::WorkerReady(WorkerKey(4)));
     assert!(ready.contains(&status(1, ProgramStatus::Ready)), "{ready:?}");
 }
@@ -769,7 +769,7 @@ fn a_program_that_keeps_failing_is_told_as_trouble_and_given_back_what_waits() {
 fn a_shortage_is_no_reason_to_refuse_a_program() {
     let mut node = Node::with_slots(1);
     node.connect(1);
-    node.tell(1, ToNode::Run(vec![attempt(1)]));
+    node.receive(1, ToNode::Run(vec![attempt(1)]));
     let shortage = StartFailure { is_shortage: true, ..failure("too many open files", &[]) };
     assert_eq!(node.on(Event::WorkerFailed(WorkerKey(0), shortage)), []);
     node.now = node.core.next_deadline().expect("another try");
@@ -795,7 +795,7 @@ impl Node {
 fn half_of_four() -> Node {
     let mut node = Node::with_slots(4);
     node.connect(1);
-    node.tell(1, ToNode::Run((0..6).map(attempt).collect()));
+    node.receive(1, ToNode::Run((0..6).map(attempt).collect()));
     assert_eq!(node.on(Event::WorkerFailed(WorkerKey(2), shortage())), []);
     node.on(Event::WorkerReady(WorkerKey(0)));
     node.on(Event::WorkerReady(WorkerKey(1)));
@@ -838,7 +838,7 @@ fn what_was_short_and_is_there_again_is_used_one_by_one_and_said() {
 #[test]
 fn a_shortage_is_forgotten_when_nobody_waits_for_a_worker_any_more() {
     let mut node = half_of_four();
-    node.tell(1, ToNode::Cancel(vec![attempt(2).id, attempt(3).id, attempt(4).id, attempt(5).id]));
+    node.receive(1, ToNode::Cancel(vec![attempt(2).id, attempt(3).id, attempt(4).id, attempt(5).id]));
     while node.wait_for_deadline() != [trouble(None)] {
         assert_eq!(node.core.status().slots, 2, "it is known for a while");
         node.on(Event::Received(ConnectionKey(1), Vec::new()));
@@ -858,8 +858,8 @@ fn while_workers_are_short_one_that_idles_makes_way_for_another_program() {
         "a newcomer is told, too"
     );
     node.on(Event::ProgramStored(digest));
-    node.tell(1, ToNode::Cancel((2..6).map(|job| attempt(job).id).collect()));
-    node.tell(2, ToNode::Run(vec![attempt(9)]));
+    node.receive(1, ToNode::Cancel((2..6).map(|job| attempt(job).id).collect()));
+    node.receive(2, ToNode::Run(vec![attempt(9)]));
     node.now = node.now + Duration::from_secs(1);
     let retired = node.finish(0, 0, MILLISECOND);
     assert!(retired.contains(&Action::Retire(WorkerKey(0))), "{retired:?}");
@@ -873,7 +873,7 @@ fn while_workers_are_short_one_that_idles_makes_way_for_another_program() {
 fn a_program_is_not_refused_for_some_workers_that_do_not_start_while_others_may() {
     let mut node = Node::with_slots(3);
     node.connect(1);
-    node.tell(1, ToNode::Run((0..3).map(attempt).collect()));
+    node.receive(1, ToNode::Run((0..3).map(attempt).collect()));
     assert_eq!(node.on(Event::WorkerFailed(WorkerKey(0), failure("it could not be loaded", &[]))), []);
     let ready = node.on(Event::WorkerReady(WorkerKey(1)));
     assert!(ready.contains(&Action::Spawn(WorkerKey(3), Program::Own)), "{ready:?}");
@@ -886,7 +886,7 @@ fn a_program_is_not_refused_for_some_workers_that_do_not_start_while_others_may(
 fn a_program_that_never_started_is_refused_and_its_attempts_go_back() {
     let mut node = Node::with_slots(1);
     node.connect(1);
-    node.tell(1, ToNode::Run(vec![attempt(1)]));
+    node.receive(1, ToNode::Run(vec![attempt(1)]));
     let actions = node.on(Event::WorkerFailed(WorkerKey(0), failure("no init", &["oops"])));
     let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: vec!["oops".into()] };
     let refused = status(1, ProgramStatus::Refused(refusal));
@@ -901,7 +901,7 @@ fn a_program_that_started_before_is_started_again_after_a_while() {
     let mut node = Node::ready(2);
     node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
     node.on(Event::WorkerExited(WorkerKey(1), Progress::default(), killed()));
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(2), Program::Own)]);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(2), Program::Own)]);
     assert_eq!(node.on(Event::WorkerFailed(WorkerKey(2), failure("no memory", &[]))), []);
     node.now = Moment(200 * MILLISECOND);
     assert_eq!(node.core.next_deadline(), Some(node.now));
@@ -912,10 +912,10 @@ fn a_program_that_started_before_is_started_again_after_a_while() {
 fn the_wait_for_a_program_that_nobody_needs_any_more_is_over_once() {
     let mut node = Node::ready(1);
     node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
     assert_eq!(node.on(Event::WorkerFailed(WorkerKey(1), failure("no memory", &[]))), []);
     let cancelled = outcomes(1, 1, vec![outcome(9, 0, Ended::Cancelled)]);
-    assert_eq!(node.tell(1, ToNode::Cancel(vec![attempt(9).id])), [cancelled]);
+    assert_eq!(node.receive(1, ToNode::Cancel(vec![attempt(9).id])), [cancelled]);
     node.now = Moment(200 * MILLISECOND);
     assert_eq!(node.on(Event::Tick), []);
     assert_eq!(node.core.next_deadline(), Some(Moment(1_000 * MILLISECOND)), "the next one is the heartbeat");
@@ -937,7 +937,7 @@ fn dies_early(retried: bool) -> ProgramStatus {
 fn workers_that_die_before_they_begin_anything_are_started_ever_more_slowly_and_told_as_trouble() {
     let mut node = Node::with_slots(1);
     node.connect(1);
-    node.tell(1, ToNode::Run(vec![attempt(9)]));
+    node.receive(1, ToNode::Run(vec![attempt(9)]));
     let mut tries = Vec::new();
     for worker in 0..2 {
         assert_eq!(die_early(&mut node, worker), [], "nothing is charged, and no other is started at once");
@@ -952,7 +952,7 @@ fn workers_that_die_before_they_begin_anything_are_started_ever_more_slowly_and_
     node.now = Moment(1_400 * MILLISECOND);
     assert_eq!(node.on(Event::Tick), [of_built_in(&troubled(true)), troubled(true)]);
     // That one more becomes ready changes nothing; that it does something does.
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(3), Program::Own)]);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(3), Program::Own)]);
     let ready = node.on(Event::WorkerReady(WorkerKey(3)));
     assert_eq!(ready, [Action::Assign(WorkerKey(3), vec![work(0, 10)])]);
     let finished = node.finish(3, 0, MILLISECOND);
@@ -963,8 +963,8 @@ fn workers_that_die_before_they_begin_anything_are_started_ever_more_slowly_and_
 fn a_worker_that_dies_before_it_begins_anything_while_others_do_well_is_only_missed() {
     let mut node = Node::ready(2);
     node.on(Event::Resize(3));
-    node.tell(1, ToNode::Run((10..13).map(attempt).collect()));
-    node.tell(1, ToNode::Run((13..19).map(attempt).collect()));
+    node.receive(1, ToNode::Run((10..13).map(attempt).collect()));
+    node.receive(1, ToNode::Run((13..19).map(attempt).collect()));
     node.on(Event::WorkerReady(WorkerKey(2)));
     let told = node.on(Event::WorkerExited(WorkerKey(2), Progress::default(), killed()));
     let reason = "it has 2 of 3 slots: its workers die before they begin anything: the last one was killed by signal 9 (SIGKILL)";
@@ -976,15 +976,15 @@ fn an_idle_worker_that_is_told_to_leave_or_ran_something_is_no_early_death() {
     let mut node = Node::ready(1);
     let done = Progress { started: 1, finished: 1, started_at_ns: 0 };
     assert_eq!(node.on(Event::WorkerExited(WorkerKey(0), done, killed())), []);
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(9)])), [Action::Spawn(WorkerKey(1), Program::Own)]);
     node.on(Event::WorkerReady(WorkerKey(1)));
-    node.tell(1, ToNode::Cancel(vec![attempt(9).id]));
+    node.receive(1, ToNode::Cancel(vec![attempt(9).id]));
     node.on(Event::Revoked(WorkerKey(1), Progress::default()));
     node.on(Event::WorkerSkipped(WorkerKey(1), 1));
     assert_eq!(node.on(Event::Resize(0)), [Action::Retire(WorkerKey(1))]);
     node.on(Event::WorkerExited(WorkerKey(1), Progress::default(), killed()));
     node.on(Event::Resize(1));
-    assert_eq!(node.tell(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(2), Program::Own)]);
+    assert_eq!(node.receive(1, ToNode::Run(vec![attempt(10)])), [Action::Spawn(WorkerKey(2), Program::Own)]);
 }
 
 fn no_room() -> Event {
@@ -1005,31 +1005,31 @@ fn storing() -> Node {
     let mut node = Node::with_slots(1);
     node.connect_with(1, target());
     node.on(Event::ProgramMissing(DIGEST));
-    node.tell(1, chunk(true));
+    node.receive(1, chunk(true));
     node
 }
 
 #[test]
 fn a_program_that_could_not_be_stored_is_asked_for_again_until_it_could() {
     let mut node = storing();
-    node.tell(1, ToNode::Run(vec![attempt(1)]));
+    node.receive(1, ToNode::Run(vec![attempt(1)]));
     let first = outcomes(1, 0, vec![outcome(1, 0, Ended::Returned)]);
     assert_eq!(node.on(no_room()), [status(1, not_stored()), first], "its attempts go elsewhere");
     let mut tries = Vec::new();
     for number in 1..4 {
         let late = outcome(number + 1, 0, Ended::Returned);
         assert_eq!(
-            node.tell(1, ToNode::Run(vec![attempt(number + 1)])),
+            node.receive(1, ToNode::Run(vec![attempt(number + 1)])),
             [outcomes(1, number.into(), vec![late])],
             "what comes late, too"
         );
         while node.wait_for_deadline() != [Action::LocateProgram(DIGEST)] {
-            node.tell(1, ToNode::Ping(1));
+            node.receive(1, ToNode::Ping(1));
         }
         tries.push(node.now.0 / MILLISECOND);
         let needed = Action::Send(ConnectionKey(1), FromNode::ProgramNeeded(DIGEST));
         assert_eq!(node.on(Event::ProgramMissing(DIGEST)), [needed]);
-        node.tell(1, chunk(true));
+        node.receive(1, chunk(true));
         if number < 3 {
             assert_eq!(node.on(no_room()), [status(1, not_stored())]);
         }
@@ -1037,7 +1037,7 @@ fn a_program_that_could_not_be_stored_is_asked_for_again_until_it_could() {
     assert_eq!(tries, [200, 600, 1_400]);
     assert_eq!(node.on(Event::ProgramStored(DIGEST)), [status(1, ProgramStatus::Ready)]);
     assert_eq!(
-        node.tell(1, ToNode::Run(vec![attempt(9)])),
+        node.receive(1, ToNode::Run(vec![attempt(9)])),
         [Action::Spawn(WorkerKey(0), Program::Sent(DIGEST))]
     );
 }
@@ -1048,13 +1048,13 @@ fn a_program_is_not_asked_for_again_while_the_rest_of_what_could_not_be_stored_a
         let mut node = Node::with_slots(1);
         node.connect_with(1, target());
         node.on(Event::ProgramMissing(DIGEST));
-        node.tell(1, chunk(false));
+        node.receive(1, chunk(false));
         assert_eq!(node.on(no_room()), [status(1, not_stored())]);
         for _ in 0..3 {
-            assert_eq!(node.tell(1, chunk(false)), [], "this is for nobody");
+            assert_eq!(node.receive(1, chunk(false)), [], "this is for nobody");
             assert_eq!(node.wait_for_deadline(), []);
         }
-        assert_eq!(node.tell(1, end), []);
+        assert_eq!(node.receive(1, end), []);
         assert_eq!(node.wait_for_deadline(), [Action::LocateProgram(DIGEST)]);
     }
 }
@@ -1064,7 +1064,7 @@ fn who_offers_a_program_that_could_not_be_stored_is_told_and_sends_it_if_the_oth
     let mut node = Node::with_slots(1);
     node.connect_with(1, target());
     node.on(Event::ProgramMissing(DIGEST));
-    node.tell(1, chunk(false));
+    node.receive(1, chunk(false));
     node.on(no_room());
     assert_eq!(node.connect_with(2, target()), [status(2, not_stored())]);
     assert_eq!(node.on(Event::Disconnected(ConnectionKey(1))), []);
@@ -1077,7 +1077,7 @@ fn who_offers_a_program_that_could_not_be_stored_is_told_and_sends_it_if_the_oth
 fn nobody_waits_for_a_program_that_could_not_be_stored_once_no_session_runs_it() {
     let mut node = storing();
     node.on(no_room());
-    assert_eq!(node.tell(1, ToNode::Goodbye), [Action::Close(ConnectionKey(1))]);
+    assert_eq!(node.receive(1, ToNode::Goodbye), [Action::Close(ConnectionKey(1))]);
     node.now = node.now + Duration::from_secs(60);
     assert_eq!(node.on(Event::Tick), []);
 }
@@ -1085,14 +1085,14 @@ fn nobody_waits_for_a_program_that_could_not_be_stored_once_no_session_runs_it()
 #[test]
 fn draining_gives_back_what_waits_finishes_what_runs_and_ends() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
+    node.receive(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
     let returned = |job| outcome(job, 0, Ended::Returned);
     assert_eq!(node.on(Event::Drain), [Action::Revoke(WorkerKey(0)), outcomes(1, 1, vec![returned(12)])]);
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     assert_eq!(node.on(Event::Revoked(WorkerKey(0), progress)), [outcomes(1, 2, vec![returned(11)])]);
     let done = outcome(10, 3, Ended::Succeeded(Payload::from(vec![1])));
     assert_eq!(node.finish(0, 1, 3), [outcomes(1, 3, vec![done])]);
-    let farewell = node.tell(1, ToNode::Ack(4));
+    let farewell = node.receive(1, ToNode::Ack(4));
     let goodbye = FromNode::Goodbye("it was told to stop".into());
     assert_eq!(
         farewell,
@@ -1108,18 +1108,18 @@ fn draining_gives_back_what_waits_finishes_what_runs_and_ends() {
 #[test]
 fn a_draining_node_takes_no_new_session_and_brings_the_ones_it_has_to_their_end() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     assert_eq!(node.on(Event::Drain), [Action::Revoke(WorkerKey(0))]);
     node.on(Event::Revoked(WorkerKey(0), Progress { started: 2, finished: 1, started_at_ns: 0 }));
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id] };
-    assert_eq!(node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) }))), []);
+    assert_eq!(node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) }))), []);
     let done = outcome(10, 3, Ended::Succeeded(Payload::from(vec![1])));
     assert_eq!(node.finish(0, 1, 3), [outcomes(2, 1, vec![done])]);
     node.on(connected(ConnectionKey(3)));
     assert_eq!(
-        node.tell(3, ToNode::Hello(Box::new(hello(3)))),
+        node.receive(3, ToNode::Hello(Box::new(hello(3)))),
         [
             Action::Send(ConnectionKey(3), FromNode::Refused(Refusal::Draining)),
             Action::Close(ConnectionKey(3))
@@ -1130,7 +1130,7 @@ fn a_draining_node_takes_no_new_session_and_brings_the_ones_it_has_to_their_end(
 #[test]
 fn work_stuck_behind_a_long_attempt_is_taken_back_when_another_worker_idles() {
     let mut node = Node::ready(2);
-    node.tell(1, ToNode::Run((10..14).map(attempt).collect()));
+    node.receive(1, ToNode::Run((10..14).map(attempt).collect()));
     node.finish(1, 1, MILLISECOND);
     node.finish(1, 2, MILLISECOND);
     let due = node.core.next_deadline().expect("it looks after the other worker");
@@ -1146,7 +1146,7 @@ fn work_stuck_behind_a_long_attempt_is_taken_back_when_another_worker_idles() {
 /// Worker 0 holds attempts 10 and 11, and has not finished the first; worker 1 has finished its own.
 fn stuck_behind_a_long_attempt() -> Node {
     let mut node = Node::ready(2);
-    node.tell(1, ToNode::Run((10..14).map(attempt).collect()));
+    node.receive(1, ToNode::Run((10..14).map(attempt).collect()));
     node.finish(1, 1, MILLISECOND);
     node.finish(1, 2, MILLISECOND);
     node
@@ -1161,7 +1161,7 @@ fn stuck_work_is_taken_back_by_a_worker_that_idles_for_moments_only() {
     for number in 3..5 {
         node.now = node.now + Duration::from_millis(1);
         let next = 10 + number;
-        let given = node.tell(1, ToNode::Run(vec![attempt(next)]));
+        let given = node.receive(1, ToNode::Run(vec![attempt(next)]));
         assert_eq!(given, [Action::Assign(WorkerKey(1), vec![work(number, next)])]);
         let revokes = node.finish(1, number, MILLISECOND / 2).contains(&Action::Revoke(WorkerKey(0)));
         assert_eq!(revokes, number == 4, "as soon as it is stuck");
@@ -1171,12 +1171,12 @@ fn stuck_work_is_taken_back_by_a_worker_that_idles_for_moments_only() {
 #[test]
 fn stuck_work_is_taken_back_for_whoever_is_done_next() {
     let mut node = stuck_behind_a_long_attempt();
-    node.tell(1, ToNode::Run(vec![attempt(14)]));
+    node.receive(1, ToNode::Run(vec![attempt(14)]));
     let mut number = 3;
     let taken_back = loop {
         node.now = node.now + Duration::from_millis(1);
         // Worker 1 is never without work.
-        let mut actions = node.tell(1, ToNode::Run(vec![attempt(12 + number)]));
+        let mut actions = node.receive(1, ToNode::Run(vec![attempt(12 + number)]));
         actions.extend(node.finish(1, number, MILLISECOND / 2));
         number += 1;
         if actions.contains(&Action::Revoke(WorkerKey(0))) {
@@ -1194,7 +1194,7 @@ fn stuck_work_is_taken_back_for_whoever_is_done_next() {
 #[test]
 fn one_idle_worker_takes_from_one_worker() {
     let mut node = Node::ready(3);
-    node.tell(1, ToNode::Run((10..16).map(attempt).collect()));
+    node.receive(1, ToNode::Run((10..16).map(attempt).collect()));
     node.finish(2, 1, MILLISECOND);
     node.finish(2, 2, MILLISECOND);
     node.now = node.now + Duration::from_millis(2);
@@ -1236,7 +1236,7 @@ fn work_that_came_back_unbegun_is_given_in_single_pieces() {
         node.on(Event::WorkerSkipped(WorkerKey(0), 3)),
         [Action::Assign(WorkerKey(0), vec![work(3, 11)])]
     );
-    node.tell(1, ToNode::Run((14..18).map(attempt).collect()));
+    node.receive(1, ToNode::Run((14..18).map(attempt).collect()));
     let given = node.finish(1, 3, MILLISECOND / 10);
     let is_batch = |action: &Action| matches!(action, Action::Assign(WorkerKey(1), works) if works.len() > 1);
     assert!(given.iter().any(is_batch), "batches again, once something has ended: {given:?}");
@@ -1248,10 +1248,10 @@ fn what_comes_back_from_a_worker_of_a_refused_program_is_returned() {
     let digest = DIGEST;
     node.connect_with(1, target());
     node.on(Event::ProgramStored(digest));
-    node.tell(1, ToNode::Run(vec![attempt(1)]));
+    node.receive(1, ToNode::Run(vec![attempt(1)]));
     node.on(Event::WorkerReady(WorkerKey(0)));
     node.finish(0, 0, MILLISECOND);
-    node.tell(1, ToNode::Run(vec![attempt(2), attempt(3)]));
+    node.receive(1, ToNode::Run(vec![attempt(2), attempt(3)]));
     node.on(Event::ProgramFailed(digest, ProgramRefusal::Unavailable("it was built anew".into())));
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     let died = Ended::WorkerDied(Box::new(killed()));
@@ -1265,7 +1265,7 @@ impl Node {
     /// A second passes, in which the dispatcher says that it lives.
     fn beat(&mut self) -> Vec<Action> {
         self.now = self.now + Duration::from_secs(1);
-        self.tell(1, ToNode::Ping(1));
+        self.receive(1, ToNode::Ping(1));
         self.on(Event::Tick)
     }
 
@@ -1281,7 +1281,7 @@ impl Node {
 #[test]
 fn what_has_finished_is_to_be_reported_within_seconds_and_what_runs_may_run_for_ever() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     let running = Progress { started: 2, finished: 1, started_at_ns: 0 };
     assert!(!node.is_killed_when_seen(running));
     let unreported = Progress { finished: 2, ..running };
@@ -1297,7 +1297,7 @@ fn what_has_finished_is_to_be_reported_within_seconds_and_what_runs_may_run_for_
 #[test]
 fn a_worker_that_does_not_begin_what_it_was_given_is_replaced_and_nothing_charged() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     let idle = Progress { started: 1, finished: 1, started_at_ns: 0 };
     assert!(node.is_killed_when_seen(idle));
     assert_eq!(
@@ -1309,8 +1309,8 @@ fn a_worker_that_does_not_begin_what_it_was_given_is_replaced_and_nothing_charge
 #[test]
 fn a_worker_that_does_not_throw_away_what_was_revoked_is_replaced() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
-    node.tell(1, ToNode::Cancel(vec![attempt(10).id]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Cancel(vec![attempt(10).id]));
     let idle = Progress { started: 1, finished: 1, started_at_ns: 0 };
     let cancelled = outcome(10, 0, Ended::Cancelled);
     assert_eq!(node.on(Event::Revoked(WorkerKey(0), idle)), [outcomes(1, 1, vec![cancelled])]);
@@ -1320,7 +1320,7 @@ fn a_worker_that_does_not_throw_away_what_was_revoked_is_replaced() {
 #[test]
 fn a_worker_that_something_large_is_moving_to_or_from_is_left_alone() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     let unreported = Progress { started: 2, finished: 2, started_at_ns: 0 };
     for _ in 0..20 {
         node.on(Event::WorkerMoving(WorkerKey(0)));
@@ -1334,7 +1334,7 @@ fn a_worker_that_something_large_is_moving_to_or_from_is_left_alone() {
 #[test]
 fn a_worker_that_could_not_report_is_charged_to_what_it_ended_last() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     let cut_off = WorkerDeath { death: Death::CutOff, ..killed() };
     let unreported = Progress { started: 2, finished: 2, started_at_ns: 0 };
     let died = outcome(10, 0, Ended::WorkerDied(Box::new(cut_off.clone())));
@@ -1349,7 +1349,7 @@ fn much() -> Event {
 #[test]
 fn a_worker_that_prints_more_than_its_dispatcher_takes_waits_until_it_has() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     let mut sent = 0;
     loop {
         let actions = node.on(much());
@@ -1365,9 +1365,9 @@ fn a_worker_that_prints_more_than_its_dispatcher_takes_waits_until_it_has() {
     assert!(sent >= OUTPUT_BYTES_SENT, "nothing was dropped");
     let unreported = Progress { started: 2, finished: 2, started_at_ns: 0 };
     assert!(!node.is_killed_when_seen(unreported), "it cannot report meanwhile");
-    assert_eq!(node.tell(1, ToNode::OutputReceived(1_000)), []);
+    assert_eq!(node.receive(1, ToNode::OutputReceived(1_000)), []);
     let release = Action::HoldOutput(WorkerKey(0), false);
-    assert_eq!(node.tell(1, ToNode::OutputReceived(sent as u64)), std::slice::from_ref(&release));
+    assert_eq!(node.receive(1, ToNode::OutputReceived(sent as u64)), std::slice::from_ref(&release));
     while !node.on(much()).contains(&Action::HoldOutput(WorkerKey(0), true)) {}
     assert_eq!(node.on(Event::Disconnected(ConnectionKey(1))), [release], "nobody waits for who is away");
 }
@@ -1375,13 +1375,13 @@ fn a_worker_that_prints_more_than_its_dispatcher_takes_waits_until_it_has() {
 #[test]
 fn what_is_printed_while_the_dispatcher_is_away_is_kept_within_bounds_and_the_rest_is_counted() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     node.on(Event::Disconnected(ConnectionKey(1)));
     let printed = 2 * OUTPUT_BYTES_KEPT / 64_000;
     (0..printed).for_each(|_| assert_eq!(node.on(much()), []));
     node.on(connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id] };
-    let back = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
+    let back = node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     let [Action::Send(_, FromNode::Output(lines))] = &back[..] else { panic!("{back:?}") };
     let bytes: usize = lines.iter().map(pp_protocol::OutputLine::weight).sum();
     assert!(bytes <= OUTPUT_BYTES_KEPT + 200);
@@ -1398,7 +1398,7 @@ fn what_is_printed_while_the_dispatcher_is_away_is_kept_within_bounds_and_the_re
 #[test]
 fn what_is_printed_belongs_to_the_running_attempt() {
     let mut node = Node::ready(1);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
     // Five as it was when work behind the attempt had been revoked, and thrown away by the worker.
     for started in [2, 5] {
         let lines = vec!["hello".into()];
@@ -1454,7 +1454,7 @@ fn work_stuck_behind_a_long_attempt_is_taken_back_when_a_slot_has_no_worker_yet(
     // Nothing waits, so the second slot has no worker, and both attempts seem too short to start one.
     let both = vec![work(1, 10), work(2, 11)];
     assert_eq!(
-        node.tell(1, ToNode::Run(vec![attempt(10), attempt(11)])),
+        node.receive(1, ToNode::Run(vec![attempt(10), attempt(11)])),
         [Action::Assign(WorkerKey(0), both)]
     );
     node.now = node.now + Duration::from_millis(3);
@@ -1470,7 +1470,7 @@ fn work_stuck_behind_a_long_attempt_is_taken_back_when_a_slot_has_no_worker_yet(
 fn whoever_comes_or_comes_back_is_told_what_has_become_of_the_nodes_own_functions() {
     let mut node = Node::ready(1);
     node.on(Event::WorkerExited(WorkerKey(0), Progress::default(), killed()));
-    node.tell(1, ToNode::Run(vec![attempt(9)]));
+    node.receive(1, ToNode::Run(vec![attempt(9)]));
     for worker in 1..4 {
         node.on(Event::WorkerFailed(WorkerKey(worker), failure("no memory", &[])));
         node.now = node.core.next_deadline().expect("another try");
@@ -1483,10 +1483,10 @@ fn whoever_comes_or_comes_back_is_told_what_has_become_of_the_nodes_own_function
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(connected(ConnectionKey(2)));
     let resume = Resume { node: NodeId(1), outcomes_received: 0, held: vec![attempt(9).id] };
-    let back = node.tell(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
+    let back = node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert!(back.iter().any(is_trouble), "{back:?}");
     node.on(connected(ConnectionKey(3)));
-    let new = node.tell(3, ToNode::Hello(Box::new(hello(3))));
+    let new = node.receive(3, ToNode::Hello(Box::new(hello(3))));
     assert!(new.iter().any(is_trouble), "{new:?}");
 }
 
@@ -1495,8 +1495,8 @@ fn a_worker_that_idles_for_moments_does_not_make_way_before_its_turn_is_over() {
     let mut node = Node::ready(1);
     node.connect(2);
     node.now = Moment(100 * MILLISECOND);
-    node.tell(1, ToNode::Run(vec![attempt(10)]));
-    assert_eq!(node.tell(2, ToNode::Run(vec![attempt(30)])), []);
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
+    assert_eq!(node.receive(2, ToNode::Run(vec![attempt(30)])), []);
     assert_eq!(
         spawned(&node.finish(0, 1, MILLISECOND)),
         None,
@@ -1504,7 +1504,7 @@ fn a_worker_that_idles_for_moments_does_not_make_way_before_its_turn_is_over() {
     );
     node.now = node.now + Duration::from_millis(1);
     assert_eq!(
-        node.tell(1, ToNode::Run(vec![attempt(11)])),
+        node.receive(1, ToNode::Run(vec![attempt(11)])),
         [Action::Assign(WorkerKey(0), vec![work(2, 11)])]
     );
     assert_eq!(spawned(&node.finish(0, 2, MILLISECOND)), None);

@@ -104,11 +104,11 @@ impl Supervisor {
     }
 
     /// Tells how it ended: the last event of this worker.
-    pub(super) fn tell_end(&mut self, status: Option<ExitStatus>) {
+    pub(super) fn report_end(&mut self, status: Option<ExitStatus>) {
         let stderr = self.last_words.take();
         let death = self.death(status, stderr.last().map(String::as_str));
         if self.life.ends_as_exit() {
-            return self.tell(WorkerEvent::Exited(WorkerDeath { death, stderr }));
+            return self.report(WorkerEvent::Exited(WorkerDeath { death, stderr }));
         }
         let is_shortage = matches!(death, Death::Exit(SHORTAGE) | Death::OutOfMemory);
         let reason = match (&self.life, stderr.last()) {
@@ -119,7 +119,7 @@ impl Supervisor {
                 "it ended before it was ready ({death}); is pp_dispatcher::init() the first thing in its main function?"
             ),
         };
-        self.tell(WorkerEvent::FailedToStart(StartFailure { reason, stderr, is_shortage }));
+        self.report(WorkerEvent::FailedToStart(StartFailure { reason, stderr, is_shortage }));
     }
 
     fn death(&self, status: Option<ExitStatus>, last_words: Option<&str>) -> Death {

@@ -88,7 +88,7 @@ impl Supervisor {
     pub(super) async fn run(mut self, plan: Plan) {
         let mut body = match plan.start_aside().await {
             Ok(body) => body,
-            Err(failure) => return self.tell(WorkerEvent::FailedToStart(failure)),
+            Err(failure) => return self.report(WorkerEvent::FailedToStart(failure)),
         };
         self.life = Life::starting();
         let mut output = self.attach(&mut body);
@@ -101,7 +101,7 @@ impl Supervisor {
         }
         self.link.forget_lent();
         self.inbound.worker_is_gone();
-        self.tell_end(status);
+        self.report_end(status);
     }
 
     fn attach(&mut self, body: &mut Body) -> Output {
@@ -204,7 +204,7 @@ impl Supervisor {
         let now = Instant::now();
         if self.told_moving.is_none_or(|told| now - told >= MOVING_TOLD) {
             self.told_moving = Some(now);
-            self.tell(WorkerEvent::Moving);
+            self.report(WorkerEvent::Moving);
         }
     }
 
@@ -215,7 +215,7 @@ impl Supervisor {
                 if borrows {
                     self.link.begin_to_lend();
                 }
-                self.tell(WorkerEvent::Ready { functions });
+                self.report(WorkerEvent::Ready { functions });
             }
             (FromWorker::Ready { version, .. }, Life::Starting { .. }) => self.give_up_as_useless(format!(
                 "it was built with a pp_dispatcher whose workers speak version {version}, this node speaks version \
@@ -230,11 +230,11 @@ impl Supervisor {
                 if !is_quiet {
                     self.print_before_outcome(output);
                 }
-                self.tell(WorkerEvent::Finished(outcomes));
+                self.report(WorkerEvent::Finished(outcomes));
             }
             (FromWorker::Skipped(number), _) => {
                 self.link.take_back();
-                self.tell(WorkerEvent::Skipped(number));
+                self.report(WorkerEvent::Skipped(number));
             }
         }
     }
@@ -265,10 +265,10 @@ impl Supervisor {
         if stream == Stream::Stderr {
             self.last_words.add(&lines);
         }
-        self.tell(WorkerEvent::Output { stream, started, lines });
+        self.report(WorkerEvent::Output { stream, started, lines });
     }
 
-    pub(super) fn tell(&self, event: WorkerEvent) {
+    pub(super) fn report(&self, event: WorkerEvent) {
         // If the node's task is gone, so is its interest.
         let _ = self.events.send((self.key, event));
     }

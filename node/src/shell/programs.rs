@@ -18,7 +18,7 @@ use crate::store::ProgramStore;
 const PIECES_WAITING: usize = 16 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Programs {
+pub(super) struct StoredPrograms {
     own: PathBuf,
     store: Option<Arc<Mutex<ProgramStore>>>,
     /// Programs found or received, and where they are.
@@ -30,7 +30,7 @@ pub(super) struct Programs {
 
 type Piece = (Payload, bool);
 
-impl Programs {
+impl StoredPrograms {
     pub(super) fn open(config: &NodeConfig) -> Result<Self, StartError> {
         let store = match &config.store {
             None => None,
@@ -156,8 +156,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// This program's executable, also when the file has been replaced or removed since it was started.
-fn own_executable() -> std::io::Result<PathBuf> {
+/// The executable that this process runs, also when its file has been replaced or removed since.
+///
+/// # Errors
+/// When the system does not say where it is.
+pub fn own_executable() -> io::Result<PathBuf> {
     let itself = PathBuf::from("/proc/self/exe");
     if itself.exists() { Ok(itself) } else { std::env::current_exe() }
 }

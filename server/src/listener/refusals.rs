@@ -98,7 +98,7 @@ impl Refusals {
                 );
             }
         };
-        self.tell(kind, Some(address::shown(peer)), line);
+        self.log_or_count(kind, Some(address::shown(peer)), line);
     }
 
     /// A connection could not be taken in.
@@ -107,7 +107,7 @@ impl Refusals {
             "there is no room for another connection ({error}): those that have not proved that they know the secret \
              give way; if this goes on, raise the limit of open files (ulimit -n)"
         );
-        self.tell(Kind::NoRoom, None, line);
+        self.log_or_count(Kind::NoRoom, None, line);
     }
 
     /// More than `limit` connections have proved nothing yet, and one from this peer is one of them.
@@ -115,10 +115,10 @@ impl Refusals {
         let line = format!(
             "more than {limit} connections have not proved that they know the secret: the oldest give way to others"
         );
-        self.tell(Kind::Crowded, Some(address::shown(peer)), line);
+        self.log_or_count(Kind::Crowded, Some(address::shown(peer)), line);
     }
 
-    fn tell(&self, mut kind: Kind, peer: Option<String>, line: String) {
+    fn log_or_count(&self, mut kind: Kind, peer: Option<String>, line: String) {
         let mut told = self.lock();
         if told.len() >= KINDS && !told.contains_key(&kind) {
             kind = Kind::Many;
@@ -144,7 +144,7 @@ impl Refusals {
     }
 
     /// Logs how many there were of each kind whose time has come, and forgets those of which there was no other.
-    pub(super) fn tell_repeated(&self) {
+    pub(super) fn log_repeated(&self) {
         let now = Instant::now();
         self.lock().retain(|kind, told| {
             if told.next > now {

@@ -22,13 +22,13 @@ impl World {
 
     fn facts(&self, job: JobName) -> Facts {
         let mut facts = Facts::new();
-        let mut tell = |who: String, what: String| facts.insert(who, what);
+        let mut insert = |who: String, what: String| facts.insert(who, what);
         let site = &self.sites[job.site as usize];
         let its_own = site.id_of(job.number);
         for id in self.ledger.ids_of(job).into_iter().chain(its_own) {
             let Some(view) = site.core.job(id) else { continue };
             let who = if Some(id) == its_own { "dispatcher" } else { "its copy" };
-            tell(who.into(), format!("job {id}, {}", job_in_words(&view)));
+            insert(who.into(), format!("job {id}, {}", job_in_words(&view)));
         }
         for (number, node) in self.nodes.iter().enumerate() {
             let parts = node.workers.iter().filter_map(|(key, worker)| {
@@ -36,11 +36,11 @@ impl World {
             });
             let parts: Vec<_> = parts.collect();
             if !parts.is_empty() {
-                tell(format!("node {number}"), parts.join(", "));
+                insert(format!("node {number}"), parts.join(", "));
             }
         }
         if let Some(told) = self.ledger.told(job) {
-            tell("submitter".into(), told);
+            insert("submitter".into(), told);
         }
         facts
     }

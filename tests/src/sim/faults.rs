@@ -138,7 +138,7 @@ impl World {
                 return;
             }
         }
-        self.story.tell(self.now, None, || format!("fault: {kind:?}, node {node}, dispatcher {site}"));
+        self.story.record(self.now, None, || format!("fault: {kind:?}, node {node}, dispatcher {site}"));
         match kind {
             Kind::Cut => self.cut_path(site, node),
             Kind::ShortBlock => {
@@ -218,7 +218,7 @@ impl World {
     }
 
     pub(super) fn mend(&mut self, fault: Fault) {
-        self.story.tell(self.now, None, || format!("mended: {fault:?}"));
+        self.story.record(self.now, None, || format!("mended: {fault:?}"));
         match fault {
             Fault::Blocked(site, node, toward) => self.unblock(site, node, toward),
             Fault::Late(site, node) => {

@@ -36,7 +36,7 @@ impl World {
             for attempt in attempts {
                 let job = JobName::of(&attempt.args);
                 self.ledger.sent(job, attempt.id, self.now);
-                self.story.tell(self.now, Some(job), || {
+                self.story.record(self.now, Some(job), || {
                     format!("dispatcher {site}: {job} attempt {} to node {}", attempt.id.number, key.0)
                 });
             }
@@ -69,7 +69,7 @@ impl World {
 
     pub(super) fn dial_failed(&mut self, site: usize, id: ConnectionId, failure: DialFailure) {
         let key = self.connections[id.0].link;
-        self.story.tell_of_site(self.now, site, || {
+        self.story.record_of_site(self.now, site, || {
             format!("dispatcher {site}: dial of node {}: {failure:?}", key.0)
         });
         self.reset(site, key);
@@ -107,7 +107,7 @@ impl World {
             }
             (Stage::Up, Packet::Fin | Packet::Rst) => {
                 let line = || format!("dispatcher {site}: link to node {} is down", key.0);
-                self.story.tell_of_site(self.now, site, line);
+                self.story.record_of_site(self.now, site, line);
                 self.reset(site, key);
                 self.site_event(site, Event::LinkDown(key, "it was closed".into()));
             }
@@ -174,7 +174,7 @@ impl World {
         match messages.next() {
             Some(FromNode::Welcome(welcome)) => {
                 self.connections[id.0].stage = Stage::Up;
-                self.story.tell_of_site(self.now, site, || {
+                self.story.record_of_site(self.now, site, || {
                     let Welcomed { node, resumed, held } = (&welcome).into();
                     format!(
                         "dispatcher {site}: welcomed by node {} ({node}), resumed {resumed}, held {held}",

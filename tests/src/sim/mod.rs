@@ -109,7 +109,7 @@ impl World {
             spoiler: Spoiler::new(mistake),
             events: 0,
         };
-        world.story.tell(now, None, || format!("{:?}", world.options));
+        world.story.record(now, None, || format!("{:?}", world.options));
         world.populate();
         world.strike_later();
         world
@@ -202,7 +202,7 @@ impl World {
                     rests_at = Some(self.now + REST);
                 } else if self.now.since(self.heals_at) > patience {
                     let first = self.ledger.first_unresolved().unwrap_or_default();
-                    self.tell_of_standing();
+                    self.record_standing();
                     panic!("{patience:?} after everything was mended {first} is not resolved");
                 }
             }
@@ -212,15 +212,15 @@ impl World {
     }
 
     /// How dispatchers stand with nodes, for the end of the story.
-    fn tell_of_standing(&mut self) {
+    fn record_standing(&mut self) {
         for (number, site) in self.sites.iter().enumerate().filter(|(_, site)| site.is_in_use()) {
             for view in site.core.nodes() {
-                self.story.tell_of_site(self.now, number, || format!("dispatcher {number}: {view:?}"));
+                self.story.record_of_site(self.now, number, || format!("dispatcher {number}: {view:?}"));
             }
         }
         for (number, node) in self.nodes.iter().enumerate() {
             let statistics = node.core().map(|core| core.statistics());
-            self.story.tell(self.now, None, || format!("node {number}: {statistics:?}"));
+            self.story.record(self.now, None, || format!("node {number}: {statistics:?}"));
         }
     }
 
@@ -252,7 +252,7 @@ impl World {
     /// From now on nothing breaks. What faults broke is mended by their own plans, which end here at the latest.
     fn heal(&mut self) {
         self.is_healed = true;
-        self.story.tell(self.now, None, || "healed".into());
+        self.story.record(self.now, None, || "healed".into());
         for node in 0..self.nodes.len() {
             self.announce(node);
         }
@@ -275,7 +275,7 @@ impl World {
 
     fn settle(&mut self, ticket: &SimTicket, resolution: &Resolution) {
         let (now, job) = (self.now, ticket.job);
-        self.story.tell(now, Some(job), || format!("{job} is resolved: {:?}", resolution.outcome));
+        self.story.record(now, Some(job), || format!("{job} is resolved: {:?}", resolution.outcome));
         let losses = self.sites[job.site as usize].losses;
         for _ in 0..self.times_to_settle() {
             self.ledger.resolve(job, resolution, losses);

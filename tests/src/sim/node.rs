@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pp_node::core::{Config, ConnectionKey, Core, Event, Program, SystemLoad, WorkerKey};
+use pp_node::core::{ConnectionKey, Core, CoreConfig, Event, Program, SystemLoad, WorkerKey};
 use pp_protocol::{Digest, NodeId, Role, ToNode, VersionRange};
 
 use super::World;
@@ -107,7 +107,7 @@ impl World {
     pub(super) fn start_node(&mut self, node: usize) {
         let id = NodeId(u128::from(self.random.next()) << 64 | u128::from(self.random.next()));
         let machine = &mut self.nodes[node];
-        let mut config = Config {
+        let mut config = CoreConfig {
             id,
             name: machine.name.clone(),
             slots: machine.usual_slots,
@@ -129,13 +129,14 @@ impl World {
         machine.next_connection = 0;
         machine.has_started.clear();
         let life = machine.life;
-        self.story.tell(self.now, None, || format!("node {node}: started, life {life}"));
+        self.story.record(self.now, None, || format!("node {node}: started, life {life}"));
     }
 
     /// The process of a node is gone, and its workers with it.
     pub(super) fn end_node(&mut self, node: usize, power: bool) {
-        self.story
-            .tell(self.now, None, || format!("node {node}: gone{}", if power { ", power off" } else { "" }));
+        self.story.record(self.now, None, || {
+            format!("node {node}: gone{}", if power { ", power off" } else { "" })
+        });
         let machine = &mut self.nodes[node];
         machine.core = None;
         machine.is_off = power;
@@ -179,7 +180,7 @@ impl World {
         if machine.frozen > 0 || !machine.is_up() {
             return;
         }
-        self.story.tell(self.now, None, || format!("node {node}: thawed"));
+        self.story.record(self.now, None, || format!("node {node}: thawed"));
         let held = std::mem::take(&mut self.nodes[node].held);
         for input in self.shuffled(held.into(), NodeInput::source) {
             if self.nodes[node].is_up() {

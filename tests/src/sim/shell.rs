@@ -56,7 +56,7 @@ impl World {
                 for work in &works {
                     let job = JobName::of(&work.args);
                     assert_eq!(program, self.program_of(node, job), "{job} runs in its own program");
-                    self.story.tell(self.now, Some(job), || {
+                    self.story.record(self.now, Some(job), || {
                         format!("node {node}: {job} goes to worker {} as number {}", key.0, work.number)
                     });
                 }
@@ -70,7 +70,7 @@ impl World {
             Action::Revoke(key) => {
                 let revoked = machine.workers.get_mut(&key).map(SimWorker::revoke);
                 self.story
-                    .tell(self.now, None, || format!("node {node}: worker {} revoked: {revoked:?}", key.0));
+                    .record(self.now, None, || format!("node {node}: worker {} revoked: {revoked:?}", key.0));
                 return revoked.map(|progress| Event::Revoked(key, progress));
             }
             // Nothing simulated prints so much.
@@ -90,19 +90,19 @@ impl World {
         let broke_off = matches!(message, FromNode::Refused(Refusal::BadHello(_) | Refusal::NotPermitted(_)));
         assert!(!broke_off, "dispatchers keep to what they were promised");
         if self.story.is_wanted() {
-            self.tell_of_outcomes(id, &message);
+            self.record_outcomes(id, &message);
         }
         let Some(message) = self.spoil_from_node(id, message) else { return };
         self.send(id, Message::FromNode(message));
     }
 
-    fn tell_of_outcomes(&mut self, id: ConnectionId, message: &FromNode) {
+    fn record_outcomes(&mut self, id: ConnectionId, message: &FromNode) {
         let FromNode::Outcomes(first, outcomes) = message else { return };
         let Connection { site, node, .. } = self.connections[id.0];
         for (outcome, number) in outcomes.iter().zip(*first..) {
             let job = self.ledger.job_of(site, outcome.id);
             let (attempt, word) = (outcome.id.number, outcome.ended.word());
-            self.story.tell(self.now, job, || {
+            self.story.record(self.now, job, || {
                 let job = job.map(|job| job.to_string()).unwrap_or_default();
                 format!("node {node}: outcome {number}: {job} attempt {attempt} {word}")
             });
@@ -153,7 +153,8 @@ impl World {
             let late = Duration::from_nanos(ran).saturating_sub(limit);
             assert!(late < Duration::from_millis(10), "a job is killed {late:?} after its time limit");
         }
-        self.story.tell(self.now, job, || format!("node {node}: worker {} is told to end: {step:?}", key.0));
+        self.story
+            .record(self.now, job, || format!("node {node}: worker {} is told to end: {step:?}", key.0));
         // A process may take its time, even to be killed.
         let most = if self.random.percent(3) { Duration::from_secs(5) } else { Duration::from_millis(5) };
         let after = self.random.magnitude(Duration::from_micros(10), most);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pp_dispatcher::core::{
-    Action, Config, Core, DialFailure, Event, NewJob, NodeKey, NodeKind, Report, Ticket,
+    Action, Core, DialFailure, DispatcherConfig, Event, NewJob, NodeKey, NodeKind, Report, Ticket,
 };
 use pp_protocol::{JobId, ProgramId, SessionId, Target};
 
@@ -71,8 +71,8 @@ pub(super) struct Site {
 impl Site {
     pub(super) fn new(session: SessionId, seed: u64, program: u8, offered: Vec<ProgramId>) -> Self {
         let programs = offered.into_iter().collect();
-        let mut core = Core::new(Config { programs, ..Config::new(session, seed) });
-        core.tell_ids(0);
+        let mut core = Core::new(DispatcherConfig { programs, ..DispatcherConfig::new(session, seed) });
+        core.announce_ids(0);
         Self {
             core,
             session,
@@ -161,7 +161,7 @@ impl World {
         if it.frozen > 0 || !it.is_in_use() {
             return;
         }
-        self.story.tell_of_site(self.now, site, || format!("dispatcher {site}: thawed"));
+        self.story.record_of_site(self.now, site, || format!("dispatcher {site}: thawed"));
         let held = std::mem::take(&mut self.sites[site].held);
         for input in self.shuffled(held.into(), SiteInput::source) {
             if self.sites[site].is_in_use() {
@@ -304,8 +304,8 @@ impl World {
         };
         let line = || format!("dispatcher {site}: {report:?}");
         match about {
-            Some(job) => self.story.tell(self.now, Some(job), line),
-            None => self.story.tell_of_site(self.now, site, line),
+            Some(job) => self.story.record(self.now, Some(job), line),
+            None => self.story.record_of_site(self.now, site, line),
         }
         let Report::Printed(_, lines) = report else { return };
         for line in lines {
@@ -316,7 +316,7 @@ impl World {
 
     /// The dispatcher ended in good order: what it sent is still written.
     fn shut_down(&mut self, site: usize) {
-        self.story.tell_of_site(self.now, site, || format!("dispatcher {site}: shut down"));
+        self.story.record_of_site(self.now, site, || format!("dispatcher {site}: shut down"));
         self.sites[site].is_shut_down = true;
         for key in self.sites[site].links.keys().copied().collect::<Vec<_>>() {
             self.reset(site, key);
@@ -325,7 +325,7 @@ impl World {
 
     /// The dispatcher's process is gone.
     pub(super) fn end_site(&mut self, site: usize, power: bool) {
-        self.story.tell_of_site(self.now, site, || {
+        self.story.record_of_site(self.now, site, || {
             format!("dispatcher {site}: gone{}", if power { ", power off" } else { "" })
         });
         self.ledger.site_gone(site, false);

@@ -61,7 +61,7 @@ impl Story {
     }
 
     /// Tells a line. `job` is the one it is about; a line about none concerns everybody.
-    pub(super) fn tell(&mut self, now: Moment, job: Option<JobName>, line: impl FnOnce() -> String) {
+    pub(super) fn record(&mut self, now: Moment, job: Option<JobName>, line: impl FnOnce() -> String) {
         let wanted = match self.verbosity {
             Verbosity::Silent => false,
             Verbosity::Everything => true,
@@ -76,9 +76,9 @@ impl Story {
     }
 
     /// Tells a line about a dispatcher. It concerns nobody who follows a job of another one.
-    pub(super) fn tell_of_site(&mut self, now: Moment, site: usize, line: impl FnOnce() -> String) {
+    pub(super) fn record_of_site(&mut self, now: Moment, site: usize, line: impl FnOnce() -> String) {
         if self.follows().is_none_or(|job| job.site as usize == site) {
-            self.tell(now, None, line);
+            self.record(now, None, line);
         }
     }
 

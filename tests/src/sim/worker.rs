@@ -182,12 +182,12 @@ impl World {
         match step {
             Step::Start => {
                 worker.is_ready = true;
-                self.tell_node(node, key, WorkerEvent::Ready);
+                self.report_to_node(node, key, WorkerEvent::Ready);
                 self.advance(node, key);
             }
             Step::FailToStart(lack) => {
                 worker.is_dead = true;
-                self.tell_node(node, key, WorkerEvent::FailedToStart("no memory".into(), lack));
+                self.report_to_node(node, key, WorkerEvent::FailedToStart("no memory".into(), lack));
             }
             Step::Frame(works) => {
                 worker.frames.push_back(works.into());
@@ -195,7 +195,7 @@ impl World {
             }
             Step::Print(run) if worker.runs == run && worker.running.is_some() => {
                 let text = worker.running.as_ref().map(|running| running.job.to_string());
-                self.tell_node(node, key, WorkerEvent::Output(text.unwrap_or_default()));
+                self.report_to_node(node, key, WorkerEvent::Output(text.unwrap_or_default()));
             }
             Step::EndJob(run) if worker.runs == run => self.end_job(node, key),
             Step::Print(_) | Step::EndJob(_) => {}
@@ -244,12 +244,12 @@ impl World {
             if let Some(worker) = self.nodes[node].workers.get_mut(&key) {
                 worker.skip_to(next);
             }
-            self.tell_node(node, key, WorkerEvent::Skipped(next));
+            self.report_to_node(node, key, WorkerEvent::Skipped(next));
         }
     }
 
     fn start_job(&mut self, node: usize, key: WorkerKey, job: JobName, number: u32) {
-        self.story.tell(self.now, Some(job), || format!("node {node}: worker {} starts {job}", key.0));
+        self.story.record(self.now, Some(job), || format!("node {node}: worker {} starts {job}", key.0));
         let run = self.ledger.started(job, node, self.now);
         let life = self.nodes[node].life;
         let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
@@ -297,7 +297,7 @@ impl World {
         let pending = std::mem::take(&mut worker.pending);
         if !pending.is_empty() {
             let finished = pending.into_iter().map(|(_, finished)| finished).collect();
-            self.tell_node(node, key, WorkerEvent::Finished(finished));
+            self.report_to_node(node, key, WorkerEvent::Finished(finished));
         }
     }
 
@@ -319,14 +319,14 @@ impl World {
                 _ => self.worker_died(job),
             }
             self.story
-                .tell(now, Some(job), || format!("node {node}: worker {} dies in {job}: {death}", key.0));
+                .record(now, Some(job), || format!("node {node}: worker {} dies in {job}: {death}", key.0));
         }
         let event = if is_ready || is_ordered {
             WorkerEvent::Exited(WorkerDeath { death, stderr: Vec::new() })
         } else {
             WorkerEvent::FailedToStart(format!("it ended before it was ready ({death})"), Lack::Unknown)
         };
-        self.tell_node(node, key, event);
+        self.report_to_node(node, key, event);
     }
 
     /// A worker died while it ran the job, and not because the node wanted it.
@@ -336,7 +336,7 @@ impl World {
     }
 
     /// What a worker and its supervisor say arrives in the order it was said.
-    fn tell_node(&mut self, node: usize, key: WorkerKey, event: WorkerEvent) {
+    fn report_to_node(&mut self, node: usize, key: WorkerKey, event: WorkerEvent) {
         let delay = self.random.magnitude(Duration::from_micros(2), Duration::from_micros(500));
         let life = self.nodes[node].life;
         let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };

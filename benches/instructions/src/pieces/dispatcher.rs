@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::ensure;
-use pp_dispatcher::core::{Action, Config, Core, Event, JobOutcome, NewJob, NodeKey, NodeKind, Ticket};
+use pp_dispatcher::core::{
+    Action, Core, DispatcherConfig, Event, JobOutcome, NewJob, NodeKey, NodeKind, Ticket,
+};
 use pp_protocol::{
     Attempt, Ended, FromNode, JobId, Moment, NodeId, NodeStatus, Outcome, ProgramId, ProgramStatus,
     SessionId, Target, ToNode, VersionRange, Welcome,
@@ -60,7 +62,10 @@ pub(super) fn run(nodes: u32, at_once: u32, jobs: u32) -> anyhow::Result<()> {
 impl Cluster {
     fn new(nodes: u32) -> Self {
         let mut cluster = Self {
-            core: Core::new(Config { programs: [ProgramId::FIRST].into(), ..Config::new(SessionId(1), 1) }),
+            core: Core::new(DispatcherConfig {
+                programs: [ProgramId::FIRST].into(),
+                ..DispatcherConfig::new(SessionId(1), 1)
+            }),
             now: Moment(0),
             actions: Vec::new(),
             sent: vec![0; nodes as usize],

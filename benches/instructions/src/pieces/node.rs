@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::ensure;
-use pp_node::core::{Action, Config, ConnectionKey, Core, Event};
+use pp_node::core::{Action, ConnectionKey, Core, CoreConfig, Event};
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
     Attempt, FromNode, Hello, Moment, NodeId, ProgramId, ProgramOffer, Role, SessionId, Target, ToNode,
@@ -54,7 +54,7 @@ pub(super) fn run(at_once: u32, jobs: u32) -> anyhow::Result<()> {
 
 impl Node {
     fn new() -> Self {
-        let config = Config {
+        let config = CoreConfig {
             id: NodeId(1),
             name: "node".into(),
             slots: SLOTS,

@@ -91,7 +91,7 @@ impl Actor {
                 return self.handle(Event::Cancel(cancelled));
             }
             let needs_ids = self.intake.requests.front().is_some_and(Request::needs_ids);
-            if needs_ids && !self.core.tell_ids(TOLD_AT_ONCE) {
+            if needs_ids && !self.core.announce_ids(TOLD_AT_ONCE) {
                 return;
             }
             match self.intake.requests.pop_front() {
@@ -103,7 +103,7 @@ impl Actor {
 
     /// Deals with everything, however much it is. Nothing more will come.
     pub(super) fn take_in_the_rest(&mut self) {
-        self.core.tell_ids(u32::MAX);
+        self.core.announce_ids(u32::MAX);
         // What was taken out before, then what came since.
         for _ in 0..2 {
             self.intake.fill(&self.shared.inbox, true);

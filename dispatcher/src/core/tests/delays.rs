@@ -88,7 +88,7 @@ fn delayed_jobs_end_with_their_dispatcher() {
 
 #[test]
 fn delayed_jobs_that_no_node_will_ever_run_fail_without_waiting_for_their_time() {
-    let config = Config { observer: true, ..Config::new(SessionId(1), 1) };
+    let config = DispatcherConfig { observer: true, ..DispatcherConfig::new(SessionId(1), 1) };
     let mut dispatcher = Dispatcher { core: Core::new(config), ..Dispatcher::new() };
     let jobs = (0..10_000).map(|number| delayed(number, &dispatcher, SECOND * 60)).collect();
     let mut failed = dispatcher.on(Event::Submit(jobs));
