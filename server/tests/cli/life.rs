@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
@@ -255,4 +256,37 @@ fn it_exits_once_it_was_idle_for_as_long_as_told() {
     let mut daemon = Daemon::start(home.path(), &["-t", "1"]);
     assert_eq!(daemon.process.wait().code(), Some(0), "{}", daemon.process.stderr());
     daemon.process.wait_for_stderr("no dispatcher for so long");
+}
+
+#[test]
+fn a_service_manager_is_told_that_it_is_ready_alive_and_stopping() {
+    const PATIENCE: Duration = Duration::from_millis(300);
+    let home = home();
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
+    let next = || {
+        let mut text = [0; 1024];
+        let count = socket.recv(&mut text).expect("something is said in time");
+        String::from_utf8_lossy(&text[..count]).into_owned()
+    };
+    let mut command = ppserver(home.path(), &[]);
+    command.env("PP_SECRET", SECRET).env("NOTIFY_SOCKET", &path);
+    command.env("WATCHDOG_USEC", PATIENCE.as_micros().to_string());
+    let mut daemon = Daemon::start_as(&mut command);
+    let ready = next();
+    assert!(
+        ready.contains("READY=1") && ready.contains(&format!("STATUS=listens on {}", daemon.address)),
+        "{ready}"
+    );
+    assert!((0..3).all(|_| next().contains("WATCHDOG=1")));
+    // One that hangs is not reported to be alive.
+    daemon.process.signal(Signal::STOP);
+    socket.set_read_timeout(Some(2 * PATIENCE)).expect("a limit");
+    let mut text = [0; 1024];
+    wait_until("what was under way to arrive, and then silence", || socket.recv(&mut text).is_err());
+    daemon.process.signal(Signal::CONT);
+    daemon.process.signal(Signal::TERM);
+    wait_until("it to say that it stops", || next().contains("STOPPING=1"));
+    assert_eq!(daemon.process.wait().code(), Some(0));
 }

@@ -2,13 +2,14 @@
 //!
 //! The daemon itself is the library of this package. Here is what belongs to a process of its own: the command line and the
 //! configuration file (`options`), the secret it is to have (`secret`), where it listens (`bind`), its pid file, its log,
-//! its signals.
+//! its signals, the service manager that started it (`service`).
 
 mod bind;
 mod log;
 mod options;
 mod pid_file;
 mod secret;
+mod service;
 mod signals;
 
 use std::process::ExitCode;
@@ -62,8 +63,12 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         tracing::warn!("-b has no effect: nodes are found by mDNS, see -a");
     }
     let daemon = ppserver::Daemon::start(listener, options.settings(secret)?)?;
+    service::ready(daemon.address());
     let node = daemon.node().clone();
-    tokio::join!(signals.obey(&node), daemon.ended());
+    tokio::select! {
+        _ = async { tokio::join!(signals.obey(&node), daemon.ended()) } => {}
+        () = service::keep_watchdog_quiet() => {}
+    }
     tracing::info!("ended");
     Ok(())
 }

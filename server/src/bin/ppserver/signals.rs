@@ -5,6 +5,8 @@ use std::io::Write;
 use pp_node::Node;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::service;
+
 /// The signals that the daemon answers.
 pub(crate) struct Signals {
     terminate: Signal,
@@ -37,6 +39,7 @@ impl Signals {
                         node.kill();
                     } else {
                         tracing::info!("told to stop: finishing what runs; tell again to exit at once");
+                        service::stopping();
                         node.drain();
                         draining = true;
                     }
@@ -46,6 +49,7 @@ impl Signals {
                         "the processor time that this process may use is used up: finishing what runs; raise the limit \
                          (ulimit -t, or LimitCPU= of the service)"
                     );
+                    service::stopping();
                     node.drain();
                     draining = true;
                 }
