@@ -1,33 +1,45 @@
-//! The one place that knows how messages become bytes: bincode 2, variable-length integers, little endian.
+//! The one place that knows how messages become bytes: field after field, whole numbers in as few bytes as they need, the
+//! low ones first.
 //!
-//! bincode is no longer developed; replacing it means rewriting this file (and a new protocol version). What most bytes
-//! on a wire belong to, lists of attempts and outcomes, has a form of its own: [`packed`](crate::packed). Users' values
-//! have another, since bincode carries only what is written for it: [`values`](crate::values).
+//! ```text
+//! whole number      below 251: one byte; else 251, 252, 253 or 254 and it in 2, 4, 8 or 16 bytes. One with a sign is folded
+//!                   (0, -1, 1, -2, ...). Of a single byte: that byte
+//! float             its bytes                    bool, option      0 or 1, and what it holds
+//! text, bytes       length and bytes             list              number of items and the items
+//! variant           its place and its fields     struct, tuple     the fields
+//! ```
+//!
+//! What most bytes on a wire belong to, lists of attempts and outcomes, has a form of its own: [`packed`](crate::packed).
+//! Users' values have another, since this one carries only what is written for it: [`values`](crate::values).
+//!
+//! What a peer says is believed as far as its bytes have arrived: nothing is allocated for a length that is only announced,
+//! and no list is longer than a limit says. Text is cut, and made fit to be shown, where it is decoded, so that no
+//! field of a message can be forgotten; fields that are not one line say so (`fields.rs`).
+
+mod decoder;
+mod encoder;
 
 use std::io::Write;
 
-use bincode::config::{Configuration, Limit, LittleEndian, NoLimit, Varint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::limits::CODEC_BYTES;
-
-const ENCODING: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
-/// What a decoder may claim to hold in memory: lengths that announce more are an error before anything is allocated.
-const DECODING: Configuration<LittleEndian, Varint, Limit<CODEC_BYTES>> =
-    bincode::config::standard().with_limit();
+use self::decoder::Decoder;
+use self::encoder::Encoder;
+#[cfg(test)]
+pub(crate) use self::encoder::encode_with_texts;
 
 /// A value could not be turned into bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serialise: {0}")]
-pub struct EncodeError(bincode::error::EncodeError);
+pub struct EncodeError(Box<str>);
 
 /// Bytes are not the value they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// They do not parse.
+    /// They are not what the type takes.
     #[error("cannot decode: {0}")]
-    Malformed(Box<bincode::error::DecodeError>),
+    Malformed(Box<str>),
     /// They parse, and some are left over.
     #[error("cannot decode: {0} bytes are left over")]
     LeftOver(usize),
@@ -37,6 +49,14 @@ pub enum DecodeError {
     /// A number larger than what it counts can be.
     #[error("cannot decode: a number is out of its range")]
     NotANumber,
+    /// A list longer than one may be.
+    #[error("cannot decode: a list of {items} items, and {limit} is the limit")]
+    TooMany {
+        /// Number of items that were announced.
+        items: u64,
+        /// Number of items that such a list may have.
+        limit: usize,
+    },
     /// A record of a kind this release does not know.
     #[error("cannot decode: a record of unknown kind {0}")]
     UnknownKind(u8),
@@ -45,9 +65,9 @@ pub enum DecodeError {
 /// Appends the bytes of `value` to `out`.
 ///
 /// # Errors
-/// When the value's own `Serialize` fails, or it holds something of unknown length.
+/// When the value's own `Serialize` fails, or it has a type that no message has.
 pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut impl Write) -> Result<(), EncodeError> {
-    bincode::serde::encode_into_std_write(value, out, ENCODING).map(|_| ()).map_err(EncodeError)
+    value.serialize(&mut Encoder::new(out))
 }
 
 /// Decodes all of `bytes` into a value that owns its data.
@@ -62,44 +82,69 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 
 /// Takes the value that `bytes` begin with off them.
 pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
-    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, DECODING)
-        .map_err(|error| DecodeError::Malformed(Box::new(error)))?;
-    *bytes = &bytes[used..];
+    let mut decoder = Decoder::new(bytes);
+    let value = T::deserialize(&mut decoder)?;
+    *bytes = decoder.rest();
     Ok(value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{LIST_ITEMS, WINDOW_ATTEMPTS};
+    use crate::{AttemptId, JobId, NodeId, Resume};
 
-    #[test]
-    fn a_length_beyond_the_input_is_an_error_not_an_allocation() {
+    fn encoded<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode(&(u64::MAX >> 1), &mut bytes).unwrap();
-        assert!(matches!(decode::<Vec<u8>>(&bytes), Err(DecodeError::Malformed(_))));
-        assert!(matches!(decode::<String>(&bytes), Err(DecodeError::Malformed(_))));
+        encode(value, &mut bytes).unwrap();
+        bytes
     }
 
     #[test]
-    fn a_length_that_is_a_lie_is_no_reason_to_ask_for_more_memory_than_an_honest_message_takes() {
-        use bincode::error::DecodeError::LimitExceeded;
-
-        use crate::limits::WINDOW_ATTEMPTS;
-        use crate::{AttemptId, JobId, ToNode};
-
-        for length in [CODEC_BYTES as u64 + 1, 900 << 20] {
-            let mut lie = Vec::new();
-            encode(&length, &mut lie).unwrap();
-            lie.extend([b'x'; 64]);
-            let refused = decode::<String>(&lie);
-            let Err(DecodeError::Malformed(error)) = refused else { panic!("{refused:?}") };
-            assert!(matches!(*error, LimitExceeded), "{error:?}");
+    fn numbers_at_every_edge_come_back_in_as_few_bytes_as_they_need() {
+        for (number, bytes) in [(0, 1), (250, 1), (251, 3), (65_535, 3), (65_536, 5), (u64::MAX, 9)] {
+            assert_eq!(encoded(&number).len(), bytes, "{number}");
+            assert_eq!(decode::<u64>(&encoded(&number)).unwrap(), number);
         }
+        for number in [0, -1, 1, -126, 125, i32::MIN, i32::MAX] {
+            assert_eq!(decode::<i32>(&encoded(&number)).unwrap(), number);
+        }
+        assert_eq!(decode::<u128>(&encoded(&u128::MAX)).unwrap(), u128::MAX);
+        assert_eq!(
+            decode::<(f32, bool, Option<u8>)>(&encoded(&(1.5_f32, true, Some(255_u8)))).unwrap(),
+            (1.5, true, Some(255))
+        );
+        assert!(matches!(decode::<u32>(&encoded(&(1_u64 << 32))), Err(DecodeError::NotANumber)));
+        assert!(matches!(decode::<u64>(&[255]), Err(DecodeError::NotANumber)));
+        assert!(matches!(decode::<bool>(&[2]), Err(DecodeError::NotANumber)));
+    }
+
+    #[test]
+    fn a_length_beyond_the_input_is_an_error_not_an_allocation() {
+        for length in [65_u64, 4_000, 16 << 20, 900 << 20, u64::MAX] {
+            let mut lie = encoded(&length);
+            lie.extend([b'x'; 64]);
+            assert!(matches!(decode::<String>(&lie), Err(DecodeError::TooShort)), "{length}");
+            assert!(matches!(
+                decode::<Vec<u8>>(&lie),
+                Err(DecodeError::TooShort | DecodeError::TooMany { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn no_list_is_longer_than_its_limit() {
         let attempt = |n| AttemptId { job: JobId::new(n, u32::MAX), number: u32::MAX };
-        let longest = ToNode::Cancel((0..WINDOW_ATTEMPTS).map(attempt).collect());
-        let mut bytes = Vec::new();
-        encode(&longest, &mut bytes).unwrap();
-        assert_eq!(decode::<ToNode>(&bytes).unwrap(), longest);
+        let list = |items: usize| (0..items as u32).map(attempt).collect::<Vec<_>>();
+        assert!(decode::<Vec<AttemptId>>(&encoded(&list(LIST_ITEMS))).is_ok());
+        let refused = decode::<Vec<AttemptId>>(&encoded(&list(LIST_ITEMS + 1)));
+        assert!(matches!(refused, Err(DecodeError::TooMany { limit: LIST_ITEMS, .. })), "{refused:?}");
+        // A session that comes back tells all it has.
+        let resume = |items| Resume { node: NodeId(1), outcomes_received: 0, held: list(items) };
+        let longest = resume(WINDOW_ATTEMPTS as usize);
+        assert_eq!(decode::<Resume>(&encoded(&longest)).unwrap(), longest);
+        let refused = decode::<Resume>(&encoded(&resume(WINDOW_ATTEMPTS as usize + 1)));
+        assert!(matches!(refused, Err(DecodeError::TooMany { .. })), "{refused:?}");
     }
 
     #[test]

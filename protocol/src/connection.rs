@@ -68,9 +68,12 @@ pub enum LinkError {
     /// What arrived is not a message.
     #[error("the peer sent something that is not a message ({0}); is it of another release?")]
     Malformed(#[from] DecodeError),
-    /// What arrived is larger than anything may be.
+    /// What arrived is larger than a message of its kind may be.
     #[error("the peer sent a message of more than {0} bytes")]
     TooLarge(usize),
+    /// What arrived holds more messages than a record may.
+    #[error("the peer sent more than {0} messages in one record")]
+    TooMany(usize),
 }
 
 /// A transport within one process: the dispatcher's end and the node's end.

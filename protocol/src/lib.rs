@@ -15,6 +15,7 @@ pub mod address;
 pub mod advert;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod codec;
+mod fields;
 mod ids;
 pub mod limits;
 mod message;
@@ -34,6 +35,8 @@ pub mod values;
 mod version;
 pub mod worker;
 
+#[cfg(all(test, feature = "net"))]
+mod bounded;
 #[cfg(feature = "net")]
 pub mod connection;
 #[cfg(feature = "net")]

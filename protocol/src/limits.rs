@@ -11,6 +11,9 @@ pub const RECORD_PLAIN_BYTES: usize = RECORD_BYTES - 16;
 /// A batch of messages is closed once it holds this much, so that it fits one record.
 pub const BATCH_BYTES: usize = 32 * 1024;
 
+/// Messages in one record, at most.
+pub const BATCH_MESSAGES: usize = 512;
+
 /// A message that grows larger than this travels in segments, between which small messages pass.
 pub const BULK_BYTES: usize = 16 * 1024;
 
@@ -32,9 +35,8 @@ pub const PAYLOAD_BYTES: usize = 1 << 30;
 /// Attempts or outcomes in one message, at most.
 pub const LIST_ITEMS: usize = 4_096;
 
-/// Memory that decoding a message may take, but for what is packed: arguments, results, pieces of programs. The longest
-/// such message tells of all attempts that a session may have at a node.
-pub const CODEC_BYTES: usize = 16 << 20;
+/// Largest message that is no list of attempts or outcomes: one that tells of all attempts a session has at a node.
+pub const MESSAGE_BYTES: usize = 2 << 20;
 
 /// Bytes a message may need beyond its payload.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;

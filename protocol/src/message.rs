@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::shown::read_name;
+use crate::fields::{read_all_attempts, read_last_lines, read_name, read_output};
 use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, ProgramId, SessionId};
 
 /// From a dispatcher (or an operator) to a node.
@@ -104,6 +104,7 @@ pub struct Resume {
     /// Outcomes received so far.
     pub outcomes_received: u64,
     /// Attempts believed to be at the node. The node cancels what it holds beyond these.
+    #[serde(deserialize_with = "read_all_attempts")]
     pub held: Vec<AttemptId>,
 }
 
@@ -134,8 +135,10 @@ pub struct ProgramBuild {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// Such as `linux`.
+    #[serde(deserialize_with = "read_name")]
     pub os: String,
     /// Such as `x86_64`.
+    #[serde(deserialize_with = "read_name")]
     pub arch: String,
 }
 
@@ -168,6 +171,7 @@ pub struct Welcome {
     /// Whether the session of an earlier connection goes on.
     pub resumed: bool,
     /// When resumed: the attempts the node holds; the dispatcher queues again what it believed to be there beyond these.
+    #[serde(deserialize_with = "read_all_attempts")]
     pub held: Vec<AttemptId>,
     /// Attempts without outcome the session may have at the node.
     pub window: u32,
@@ -230,6 +234,7 @@ pub struct OutputLine {
     /// Which of the two streams.
     pub stream: Stream,
     /// The line without its end, at most [`OUTPUT_LINE_BYTES`](crate::limits::OUTPUT_LINE_BYTES), made valid UTF-8.
+    #[serde(deserialize_with = "read_output")]
     pub text: String,
 }
 
@@ -332,6 +337,7 @@ pub enum ProgramRefusal {
         /// What happened.
         reason: String,
         /// The last lines it wrote to standard error.
+        #[serde(deserialize_with = "read_last_lines")]
         stderr: Vec<String>,
     },
 }

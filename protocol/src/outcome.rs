@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fields::{read_last_lines, read_lines, read_lines_if_any};
 use crate::{AttemptId, Payload, shown_lines};
 
 /// Outcome of one attempt.
@@ -91,10 +92,12 @@ impl Ended {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Panic {
     /// The panic message.
+    #[serde(deserialize_with = "read_lines")]
     pub message: String,
     /// `file:line:column`, where the panic hook saw it.
     pub place: Option<String>,
     /// The backtrace, if `RUST_BACKTRACE` asked for one on the node.
+    #[serde(deserialize_with = "read_lines_if_any")]
     pub backtrace: Option<String>,
 }
 
@@ -111,6 +114,7 @@ pub struct WorkerDeath {
     /// Signal or exit code.
     pub death: Death,
     /// The last lines it wrote to standard error.
+    #[serde(deserialize_with = "read_last_lines")]
     pub stderr: Vec<String>,
 }
 

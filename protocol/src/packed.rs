@@ -168,11 +168,12 @@ impl<'a> Input<'a> {
         codec::decode_first(&mut self.rest)
     }
 
-    /// How many items follow, and room for them.
+    /// How many items follow, and room for them if so many can be there: each takes a few bytes.
     fn list<T>(&mut self) -> Result<(Range<u64>, Vec<T>), DecodeError> {
         match self.number()? {
-            count @ 0..=MOST_ITEMS => Ok((0..count, Vec::with_capacity(count as usize))),
-            _ => Err(DecodeError::NotANumber),
+            count if count > self.rest.len() as u64 => Err(DecodeError::TooShort),
+            items if items > MOST_ITEMS => Err(DecodeError::TooMany { items, limit: LIST_ITEMS }),
+            count => Ok((0..count, Vec::with_capacity(count as usize))),
         }
     }
 }
@@ -619,7 +620,7 @@ mod tests {
         put_number(u64::MAX, &mut out);
         out.resize(100, 0xff);
         let frame = Bytes::from(out);
-        assert!(matches!(attempts(&mut Input::new(&frame)), Err(DecodeError::NotANumber)));
+        assert!(matches!(attempts(&mut Input::new(&frame)), Err(DecodeError::TooShort)));
         assert!(matches!(Input::new(&frame).payload(), Err(DecodeError::TooShort)));
         let frame = Bytes::from_static(&[0xff; 20]);
         assert!(matches!(Input::new(&frame).number(), Err(DecodeError::NotANumber)));

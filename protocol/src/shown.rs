@@ -1,10 +1,10 @@
 //! Text that came from elsewhere, as it may be shown on a terminal.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
-use serde::de::{Deserializer, Error, Visitor};
-
+#[cfg(any(feature = "net", feature = "codec"))]
+use crate::limits::TEXT_BYTES;
 use crate::limits::{NAME_BYTES, cut};
 
 /// `text` with everything that a terminal would obey, but for tabs, in the form `\x1b`: colours, cursor movements, bells,
@@ -31,21 +31,14 @@ pub fn shown_name(text: &str) -> String {
     cut(&escape(cut(text, NAME_BYTES), |_| false), NAME_BYTES).to_owned()
 }
 
-/// Reads what a peer calls itself or something of its own: names of peers are clean from there on.
-pub(crate) fn read_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    struct Name;
-    impl Visitor<'_> for Name {
-        type Value = String;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a name")
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
-            Ok(shown_name(text))
-        }
+/// What a peer says of anything, in one line of bounded length: how the codec decodes text, unless its field is read by one
+/// of the functions below.
+#[cfg(any(feature = "net", feature = "codec"))]
+pub(crate) fn shown_text(text: &str) -> Cow<'_, str> {
+    match shown(cut(text, TEXT_BYTES)) {
+        Cow::Borrowed(text) => text.into(),
+        Cow::Owned(text) => cut(&text, TEXT_BYTES).to_owned().into(),
     }
-    deserializer.deserialize_str(Name)
 }
 
 /// Whether nothing in `text` would be shown as something else: [`shown_name`] leaves it as it is.

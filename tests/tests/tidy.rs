@@ -117,18 +117,6 @@ fn check_floors(folder: &str, path: &str, floors: &[&str]) {
     }
 }
 
-/// bincode is not developed any more: replacing it touches one file.
-#[test]
-fn one_module_alone_knows_how_messages_are_encoded() {
-    let users: Vec<_> = files_in(&root(), "rs")
-        .expect("the sources are there")
-        .into_iter()
-        .filter(|file| !file.ends_with("tests/tests/tidy.rs"))
-        .filter(|file| fs::read_to_string(file).expect("it can be read").contains("bincode::"))
-        .collect();
-    assert_eq!(users, [root().join("protocol/src/codec.rs")]);
-}
-
 #[test]
 fn links_between_documents_lead_somewhere() {
     for document in files_in(&root(), "md").expect("the documents are there") {

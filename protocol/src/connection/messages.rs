@@ -8,14 +8,19 @@ use serde::Serialize;
 
 use super::SendError;
 use crate::codec::{self, DecodeError};
-use crate::limits::{BULK_BYTES, LIST_ITEMS};
+use crate::limits::{
+    BULK_BYTES, LIST_ITEMS, MESSAGE_BYTES, MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES, PROGRAM_CHUNK_BYTES,
+};
 use crate::packed::{self, Input};
-use crate::{Attempt, Digest, FromNode, Outcome, OutputLine, ToNode};
+use crate::{Attempt, AttemptId, Digest, FromNode, Outcome, OutputLine, ToNode};
 
 /// First bytes of the lists. No enum here has so many variants.
 const RUN: u8 = 0xf0;
 const OUTCOMES: u8 = 0xf1;
 const PROGRAM_CHUNK: u8 = 0xf2;
+
+/// A list with the largest payload there may be in it.
+const LARGEST_LIST_BYTES: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
 
 /// What happens to a piece of a message that was just appended to `out`; a large payload that belongs at its end was left
 /// out, and is the second argument.
@@ -34,6 +39,9 @@ pub trait Message: Sized + Send + 'static {
     /// # Errors
     /// When what arrived is none.
     fn decode(input: &mut Input<'_>) -> Result<Self, DecodeError>;
+
+    /// Most bytes that a message may have which begins with this byte.
+    fn largest(first: u8) -> usize;
 
     /// Whether this message must not overtake a large one queued before it.
     fn follows_bulk(&self) -> bool;
@@ -67,6 +75,18 @@ fn encode_whole<T: Serialize>(
     end_piece(out, None)
 }
 
+/// In lists as long as one may be.
+fn encode_in_lists<T: Serialize>(
+    attempts: &[AttemptId],
+    message: impl Fn(Vec<AttemptId>) -> T,
+    out: &mut Vec<u8>,
+    end_piece: EndPiece<'_>,
+) -> Result<(), SendError> {
+    attempts
+        .chunks(LIST_ITEMS)
+        .try_for_each(|list| encode_whole(&message(list.to_vec()), out, &mut *end_piece))
+}
+
 /// How many bytes an attempt usually takes on a wire, or a few more, beyond its arguments.
 const ATTEMPT_BYTES: usize = 8;
 /// The same for an outcome.
@@ -90,6 +110,8 @@ impl Message for ToNode {
                 let left_out = packed::put_payload(bytes, BULK_BYTES, out);
                 end_piece(out, left_out)
             }
+            Self::Cancel(attempts) => encode_in_lists(attempts, Self::Cancel, out, end_piece),
+            Self::Recall(attempts) => encode_in_lists(attempts, Self::Recall, out, end_piece),
             other => encode_whole(other, out, end_piece),
         }
     }
@@ -107,6 +129,14 @@ impl Message for ToNode {
                 Ok(Self::ProgramChunk { digest, last, bytes: input.payload()? })
             }
             _ => input.value(),
+        }
+    }
+
+    fn largest(first: u8) -> usize {
+        match first {
+            RUN => LARGEST_LIST_BYTES,
+            PROGRAM_CHUNK => PROGRAM_CHUNK_BYTES + MESSAGE_OVERHEAD_BYTES,
+            _ => MESSAGE_BYTES,
         }
     }
 
@@ -153,6 +183,10 @@ impl Message for FromNode {
         input.byte()?;
         let (first, outcomes) = packed::outcomes(input)?;
         Ok(Self::Outcomes(first, outcomes))
+    }
+
+    fn largest(first: u8) -> usize {
+        if first == OUTCOMES { LARGEST_LIST_BYTES } else { MESSAGE_BYTES }
     }
 
     fn follows_bulk(&self) -> bool {

@@ -9,7 +9,7 @@ use tokio_util::codec::Decoder;
 
 use super::{KIND_BYTES, Kind, LinkError, Message};
 use crate::codec::DecodeError;
-use crate::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
+use crate::limits::{BATCH_MESSAGES, RECORD_BYTES, RECORD_PLAIN_BYTES};
 use crate::packed::Input;
 use crate::record::{Keys, Opener};
 use crate::room::{self, Room};
@@ -18,9 +18,10 @@ use crate::room::{self, Room};
 const READ_BYTES: usize = 256 * 1024;
 /// Bytes of the length before a large message.
 const LENGTH_BYTES: usize = 8;
-/// Room that is taken for a large message because its length was announced, before it arrives; more as it does. What has
-/// not arrived is address space, not memory.
-const BELIEVED_BYTES: usize = 64 << 20;
+/// Room that is taken for a large message because its length was announced, before it arrives; more as it does. As much for
+/// the first one of a connection, up to as much once one of half that length has arrived. What has not arrived is address
+/// space, not memory.
+const BELIEVED_BYTES: [usize; 2] = [1 << 20, 64 << 20];
 
 /// Receives messages.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Reader<R> {
     received: BytesMut,
     /// The large message being put together.
     bulk: Option<Bulk>,
+    /// Most room that is taken for the next one before it arrives.
+    believed: usize,
 }
 
 /// A large message of which a part has arrived.
@@ -43,16 +46,18 @@ struct Bulk {
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads from `io` what was sealed for `keys`.
     pub fn new(io: R, keys: Keys) -> Self {
-        Self { io, opener: Opener::new(keys), received: BytesMut::new(), bulk: None }
+        let [believed, _] = BELIEVED_BYTES;
+        Self { io, opener: Opener::new(keys), received: BytesMut::new(), bulk: None, believed }
     }
 
-    /// Waits for at least one message and appends it, and all that arrived with it, to `messages`.
+    /// Waits for at least one message and appends it, and what arrived with it, to `messages`: at most twice as many as a
+    /// batch may have.
     ///
     /// # Errors
     /// When the connection ended, or what arrives is not what the peer should send. Nothing more can be received then.
     pub async fn receive<M: Message>(&mut self, messages: &mut Vec<M>) -> Result<(), LinkError> {
         loop {
-            while self.take_record(messages)? {}
+            while messages.len() < BATCH_MESSAGES && self.take_record(messages)? {}
             if !messages.is_empty() {
                 return Ok(());
             }
@@ -77,7 +82,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let Some(mut bulk) = self.bulk.take() else {
             let opened = self.opener.decode(&mut self.received).map_err(LinkError::Record)?;
             let Some(opened) = opened else { return Ok(false) };
-            self.bulk = take_plain(self.opener.plain(opened), messages)?;
+            self.bulk = take_plain(self.opener.plain(opened), messages, self.believed)?;
             return Ok(true);
         };
         // Most likely it is the next segment, which is thus opened to where it belongs.
@@ -91,7 +96,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let is_full = opened == RECORD_PLAIN_BYTES;
         if !is_full && record.last() != Some(&(Kind::Segment as u8)) {
             // A large message that begins within another is none.
-            if let Some(second) = take_plain(record, messages)? {
+            if let Some(second) = take_plain(record, messages, 0)? {
                 return Err(DecodeError::LeftOver(second.announced).into());
             }
             self.bulk = Some(bulk);
@@ -100,32 +105,45 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         bulk.arrived += if is_full { opened } else { opened - KIND_BYTES };
         match bulk.arrived.cmp(&bulk.announced) {
             Ordering::Less => self.bulk = Some(bulk),
-            Ordering::Equal => messages.push(bulk.message()?),
+            Ordering::Equal => {
+                let [_, most] = BELIEVED_BYTES;
+                self.believed = self.believed.max(2 * bulk.announced).min(most);
+                messages.push(bulk.message()?);
+            }
             Ordering::Greater => return Err(DecodeError::LeftOver(bulk.arrived - bulk.announced).into()),
         }
         Ok(true)
     }
 }
 
-/// Takes a record that is no further segment, and yields the large message that it begins.
-fn take_plain<M: Message>(record: &[u8], messages: &mut Vec<M>) -> Result<Option<Bulk>, LinkError> {
-    const LARGEST: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
+/// Takes a record that is no further segment, and yields the large message that it begins: so much room is taken for it at
+/// most.
+fn take_plain<M: Message>(
+    record: &[u8],
+    messages: &mut Vec<M>,
+    believed: usize,
+) -> Result<Option<Bulk>, LinkError> {
     let (kind, mut record) = record.split_last().ok_or(DecodeError::TooShort)?;
     match *kind {
         kind if kind == Kind::Batch as u8 => {
             let mut input = Input::new(record);
+            let most = messages.len() + BATCH_MESSAGES;
             while !input.is_empty() {
+                if messages.len() == most {
+                    return Err(LinkError::TooMany(BATCH_MESSAGES));
+                }
                 messages.push(M::decode(&mut input)?);
             }
             Ok(None)
         }
         kind if kind == Kind::FirstSegment as u8 && record.len() > LENGTH_BYTES => {
             let announced = usize::try_from(record.get_u64_le()).unwrap_or(usize::MAX);
-            if announced > LARGEST {
-                return Err(LinkError::TooLarge(LARGEST));
+            let largest = record.first().map_or(0, |kind| M::largest(*kind));
+            if announced > largest {
+                return Err(LinkError::TooLarge(largest));
             }
             match record.len().cmp(&announced) {
-                Ordering::Less => return Ok(Some(Bulk::begin(announced, record))),
+                Ordering::Less => return Ok(Some(Bulk::begin(announced, record, believed))),
                 Ordering::Equal => messages.push(whole_message(Input::new(record))?),
                 Ordering::Greater => return Err(DecodeError::LeftOver(record.len() - announced).into()),
             }
@@ -136,8 +154,8 @@ fn take_plain<M: Message>(record: &[u8], messages: &mut Vec<M>) -> Result<Option
 }
 
 impl Bulk {
-    fn begin(announced: usize, segment: &[u8]) -> Self {
-        let mut room = room::take(announced.min(BELIEVED_BYTES) + RECORD_BYTES);
+    fn begin(announced: usize, segment: &[u8], believed: usize) -> Self {
+        let mut room = room::take(announced.min(believed.max(segment.len())) + RECORD_BYTES);
         room[..segment.len()].copy_from_slice(segment);
         Self { room, arrived: segment.len(), announced }
     }

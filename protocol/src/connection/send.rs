@@ -8,7 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::{KIND_BYTES, Kind, Message};
 use crate::codec;
-use crate::limits::{BATCH_BYTES, BULK_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
+use crate::limits::{BATCH_BYTES, BATCH_MESSAGES, BULK_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
 use crate::record::{Keys, RecordError, SEALED_BYTES, Sealer};
 
 /// Bytes that are sealed before they are written out.
@@ -36,8 +36,9 @@ impl Large {
 pub struct Writer<W> {
     pub(super) io: W,
     sealer: Sealer,
-    /// Small messages not yet sealed.
+    /// Small messages not yet sealed, and how many these are.
     batch: Vec<u8>,
+    batched: usize,
     /// Large messages not yet sealed.
     bulk: VecDeque<Large>,
     /// How many small ones are among them because of a greeting: no small one may overtake these.
@@ -57,7 +58,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes to `io` what is sealed with `keys`.
     pub fn new(io: W, keys: Keys) -> Self {
         let (sealer, sealed) = (Sealer::new(keys), Sealed::default());
-        Self { io, sealer, batch: Vec::new(), bulk: VecDeque::new(), held: 0, sealed }
+        Self { io, sealer, batch: Vec::new(), batched: 0, bulk: VecDeque::new(), held: 0, sealed }
     }
 
     /// Whether anything waits to be written.
@@ -84,8 +85,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 let is_held = is_held && !large;
                 self.held += usize::from(is_held);
                 self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting, is_held });
-            } else if batch.len() > BATCH_BYTES {
-                self.sealed.add_kind(Kind::Batch, batch, &mut self.sealer)?;
+            } else {
+                self.batched += 1;
+                if batch.len() > BATCH_BYTES || self.batched == BATCH_MESSAGES {
+                    self.sealed.add_kind(Kind::Batch, batch, &mut self.sealer)?;
+                    self.batched = 0;
+                }
             }
             start = batch.len();
             Ok(())
@@ -101,6 +106,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     pub async fn write_some(&mut self) -> Result<(), SendError> {
         if !self.batch.is_empty() {
             self.sealed.add_kind(Kind::Batch, &mut self.batch, &mut self.sealer)?;
+            self.batched = 0;
         }
         while self.sealed.length < WRITE_BYTES && self.seal_segment()? {}
         self.io.write_all(&self.sealed.room[..self.sealed.length]).await?;
