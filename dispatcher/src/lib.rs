@@ -56,7 +56,10 @@ mod public {
     pub use pp_macros::job;
     /// Functions that every node has, also one that does not run this program: to be submitted as any other.
     pub use pp_node::built_in;
-    pub use pp_protocol::{Death, JobId, Panic, ProgramRefusal, Stream as OutputStream, Target, WorkerDeath};
+    pub use pp_protocol::{
+        Death, Farewell, HandshakeError, JobId, Panic, ProgramRefusal, Refusal, Stream as OutputStream,
+        SystemError, Target, Violation, WorkerDeath, WorkerShortage,
+    };
 
     pub use crate::api::builder::Builder;
     pub use crate::api::completions::{AsCompleted, as_completed};
@@ -67,7 +70,10 @@ mod public {
     pub use crate::api::map::{Map, Unordered};
     pub use crate::api::submit::JobBuilder;
     pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, Output, ResizeError, Stats};
-    pub use crate::core::{Failure, FailureCause, NodeKind, NodeLoss, NodeRefusal, NodeState};
+    pub use crate::core::{
+        DialStage, Failure, FailureCause, NodeKind, NodeLoss, NodeReason, NodeRefusal, NodeState,
+        NodeTrouble, Unreachable,
+    };
     pub use crate::links::AddressError;
 
     pub use crate::api::init::{Init, init};

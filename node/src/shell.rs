@@ -12,6 +12,7 @@ use pp_protocol::limits::SLOTS;
 use pp_protocol::room;
 use pp_protocol::{
     FromNode, Moment, NodeId, NodeStatus, Outcome, ProgramStatus, Role, Target, ToNode, Version,
+    WorkerShortage,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -272,7 +273,7 @@ struct Actor {
     worker_sender: mpsc::UnboundedSender<(WorkerKey, WorkerEvent)>,
     status: watch::Sender<NodeStatus>,
     /// What was last logged of what the machine is short of.
-    shortage: Option<String>,
+    shortage: Option<WorkerShortage>,
     actions: Vec<Action>,
     ended: bool,
 }
@@ -340,8 +341,8 @@ impl Actor {
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
             }
-            if self.shortage.as_deref() != self.core.shortage() {
-                self.shortage = self.core.shortage().map(Into::into);
+            if self.shortage.as_ref() != self.core.shortage() {
+                self.shortage = self.core.shortage().cloned();
                 match &self.shortage {
                     Some(shortage) => tracing::warn!("{}: {shortage}", self.core.name()),
                     None => tracing::info!("{}: all slots can be used again", self.core.name()),

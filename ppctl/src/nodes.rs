@@ -41,6 +41,7 @@ impl From<NodeInfo> for Line {
                 NodeKind::Local => "local",
                 NodeKind::Configured => "named",
                 NodeKind::Discovered => "network",
+                _ => "otherwise",
             },
             state: match node.state {
                 NodeState::Connecting => "connecting",
@@ -50,8 +51,9 @@ impl From<NodeInfo> for Line {
                 NodeState::Reconnecting => "reconnecting",
                 NodeState::Unreachable => "unreachable",
                 NodeState::Refused => "refused",
+                _ => "other",
             },
-            reason: node.reason,
+            reason: node.reason.map(|reason| reason.to_string()),
             slots: node.slots,
             busy: node.busy,
             queued: node.queued,

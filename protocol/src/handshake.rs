@@ -13,10 +13,11 @@
 //! handshake are limited to 4 KiB, all of it to ten seconds. The bytes are in the README of this crate.
 //! Source: the Noise Protocol Framework, revision 34, sections 7.4 and 9.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+pub use crate::HandshakeError;
 use crate::limits::{HANDSHAKE_FRAME_BYTES, HANDSHAKE_TIME};
 use crate::record::Keys;
 use crate::secret::Secret;
@@ -59,60 +60,6 @@ pub struct Established {
     pub version: Version,
     /// In what capacity the initiator connected.
     pub role: Role,
-}
-
-/// Why two peers did not come together.
-#[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
-    /// The connection broke.
-    #[error("the connection broke during the handshake: {0}")]
-    Io(io::Error),
-    /// The peer closed it.
-    #[error("it closed the connection during the handshake; is it a ppserver? Its log says why, then")]
-    Closed,
-    /// Too slow.
-    #[error(
-        "no answer to the handshake within {} s; is the machine frozen or overloaded, or does something else listen there?",
-        HANDSHAKE_TIME.as_secs()
-    )]
-    Timeout,
-    /// The peer speaks something else.
-    #[error("what listens there is not a ppserver; check host and port")]
-    NotPpserver,
-    /// The two releases have no protocol version in common.
-    #[error(
-        "it speaks protocol version {theirs}, this side speaks {ours}; install the same release on both machines"
-    )]
-    VersionMismatch {
-        /// Versions that this side speaks.
-        ours: VersionRange,
-        /// Versions that the other side speaks.
-        theirs: VersionRange,
-    },
-    /// The two sides prove different things.
-    #[error(
-        "it asks for another kind of proof ({0}) than a shared secret; install the same release on both machines"
-    )]
-    PatternMismatch(u8),
-    /// The two secrets differ.
-    #[error(
-        "the secrets differ; give both machines the same one: copy the node's secret file \
-         (~/.config/ppserver/secret) here, or set PP_SECRET"
-    )]
-    SecretMismatch,
-    /// A frame before the end of the handshake was too long.
-    #[error("the peer sent a handshake frame of {0} bytes, the limit is {HANDSHAKE_FRAME_BYTES}")]
-    TooLong(usize),
-}
-
-impl From<io::Error> for HandshakeError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            // What a peer does with a connection on which it did not read everything resets it (RFC 2525, section 2.17).
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Io(error),
-        }
-    }
 }
 
 /// How the node takes what was said. Not a byte that stands for a role, so that whoever sends every byte back is no node.
@@ -264,7 +211,7 @@ fn noise<'a>(secret: &'a Secret, prologue: &'a [u8]) -> snow::Builder<'a> {
 
 /// Noise can only fail locally for lack of random numbers or for a programming error.
 fn broken(error: snow::Error) -> HandshakeError {
-    HandshakeError::Io(io::Error::other(error))
+    HandshakeError::Io(io::Error::other(error).into())
 }
 
 /// What is another one in each handshake, so that a first message proves that its sender knows the secret now.
@@ -541,13 +488,6 @@ mod tests {
             let result = initiate(&mut near, &secret("secret"), Role::Dispatcher).await;
             assert!(matches!(result, Err(HandshakeError::PatternMismatch(9))), "{status:?}: {result:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_closes_is_told_apart_from_a_network_that_breaks() {
-        let closed = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
-        assert!(closed.iter().all(|kind| matches!(io::Error::from(*kind).into(), HandshakeError::Closed)));
-        assert!(matches!(io::Error::from(ErrorKind::HostUnreachable).into(), HandshakeError::Io(_)));
     }
 
     #[tokio::test]

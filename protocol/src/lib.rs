@@ -16,6 +16,7 @@ pub mod advert;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod codec;
 mod fields;
+mod handshake_error;
 mod ids;
 pub mod limits;
 mod message;
@@ -30,6 +31,7 @@ mod run_times;
 #[cfg(all(test, feature = "net"))]
 mod samples;
 mod shown;
+mod system_error;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod values;
 mod version;
@@ -54,10 +56,11 @@ pub mod secret;
 #[cfg(feature = "net")]
 pub mod socket;
 
+pub use handshake_error::HandshakeError;
 pub use ids::{AttemptId, Digest, FunctionId, JobId, NodeId, ProgramId, SessionId};
 pub use message::{
-    Attempt, FromNode, Hello, NodeStatus, OutputLine, ProgramBuild, ProgramOffer, ProgramRefusal,
-    ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome,
+    Attempt, Farewell, FromNode, Hello, NodeStatus, OutputLine, ProgramBuild, ProgramOffer, ProgramRefusal,
+    ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome, WorkerShortage,
 };
 pub use moment::Moment;
 pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};
@@ -66,6 +69,7 @@ pub use role::Role;
 pub use rules::{Place, Rule, Violation};
 pub use run_times::RunTimes;
 pub use shown::{is_plain_name, shown, shown_lines, shown_name};
+pub use system_error::SystemError;
 pub use version::{Version, VersionRange};
 
 /// The port a `ppserver` listens on unless told otherwise (the port of pp's `ppserver.py`).

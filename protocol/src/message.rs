@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{read_all_attempts, read_last_lines, read_name, read_output};
-use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, ProgramId, SessionId};
+use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, ProgramId, SessionId, shown};
 
 /// From a dispatcher (or an operator) to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,10 +76,10 @@ pub enum FromNode {
     Ping(u64),
     /// The answer to the peer's `Ping`.
     Pong(u64),
-    /// The node leaves: nothing more will be accepted, and why.
-    Goodbye(String),
-    /// Why there are fewer workers than slots, whatever they run; `None` when there is one for each again.
-    Trouble(Option<String>),
+    /// The node leaves, for this reason: nothing more will be accepted.
+    Goodbye(Farewell),
+    /// There are fewer workers than slots, whatever they run; `None` when there is one for each again.
+    Trouble(Option<WorkerShortage>),
 }
 
 /// Greeting of a dispatcher or an operator.
@@ -257,8 +257,48 @@ pub enum Stream {
     Stderr,
 }
 
-/// Why a node takes no session.
+/// Reason why a node leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Farewell {
+    /// Its operator, or a signal, told it to stop.
+    #[error("it was told to stop")]
+    Stopped,
+}
+
+/// Lack of workers: the machine gives fewer than the node has slots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WorkerShortage {
+    /// Workers that there can be.
+    pub room: u32,
+    /// Slots that the node has.
+    pub slots: u32,
+    /// What the machine lacks, and what to do, in the words of the node.
+    pub reason: String,
+}
+
+impl WorkerShortage {
+    /// Room for so many workers where there are so many slots, for this reason.
+    pub fn new(room: u32, slots: u32, reason: impl Into<String>) -> Self {
+        Self { room, slots, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for WorkerShortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { room: 0, reason, .. } => write!(f, "its workers do not start: {reason}; trying again"),
+            Self { room, slots, reason } => {
+                write!(f, "it has {room} of {slots} slots: {reason}; trying again")
+            }
+        }
+    }
+}
+
+/// Reason why a node takes no session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The node finishes what runs and exits.
     #[error("the node is draining: it finishes what runs and then exits; start it again to use it")]
@@ -295,8 +335,9 @@ pub enum ProgramStatus {
     Refused(ProgramRefusal),
 }
 
-/// Why a program cannot run on a node.
+/// Reason why a program cannot run on a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProgramRefusal {
     /// None of the builds offered is for this node.
     #[error(
@@ -343,5 +384,5 @@ pub enum ProgramRefusal {
 }
 
 fn stderr_text(lines: &[String]) -> String {
-    if lines.is_empty() { String::new() } else { format!("; it wrote: {}", lines.join(" | ")) }
+    if lines.is_empty() { String::new() } else { format!("; it wrote: {}", shown(&lines.join(" | "))) }
 }

@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use crate::worker::{Finished, WorkResult};
 use crate::{
-    Attempt, AttemptId, Death, Digest, Ended, FromNode, FunctionId, Hello, JobId, NodeId, NodeStatus,
-    Outcome, OutputLine, Panic, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal,
-    ProgramStatus, Refusal, Resume, SessionId, Stream, Target, ToNode, Welcome, WorkerDeath,
+    Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobId, NodeId,
+    NodeStatus, Outcome, OutputLine, Panic, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal,
+    ProgramStatus, Refusal, Resume, SessionId, Stream, Target, ToNode, Welcome, WorkerDeath, WorkerShortage,
 };
 
 /// Names the variants of an enum, all of which have to be listed, and makes sure that there is a sample of each.
@@ -69,8 +69,8 @@ pub(crate) fn from_node() -> Vec<FromNode> {
         FromNode::Status(status()),
         FromNode::Ping(1),
         FromNode::Pong(250),
-        FromNode::Goodbye("it drains".into()),
-        FromNode::Trouble(Some("no memory".into())),
+        FromNode::Goodbye(Farewell::Stopped),
+        FromNode::Trouble(Some(WorkerShortage::new(1, 4, "no memory"))),
         FromNode::Trouble(None),
     ]);
     variants!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pp_protocol::{JobId, Stream, shown};
 
 use super::here::cannot_wait;
-use crate::core::{Failure, NodeLoss, NodeRefusal};
+use crate::core::{Failure, NodeLoss, NodeRefusal, NodeTrouble};
 
 /// Events kept for a listener that does not take them; more are dropped.
 const EVENTS_KEPT: usize = 10_000;
@@ -49,8 +49,8 @@ pub enum ClusterEvent {
     NodeTroubled {
         /// Its name.
         node: String,
-        /// What happens there.
-        reason: String,
+        /// Cause.
+        cause: NodeTrouble,
     },
     /// A node has another number of slots.
     NodeResized {
@@ -95,7 +95,7 @@ impl fmt::Display for ClusterEvent {
                 write!(f, "{node} is lost ({cause}), {jobs} jobs queued again")
             }
             Self::NodeRefused { node, cause } => write!(f, "{node} is not used: {cause}"),
-            Self::NodeTroubled { node, reason } => write!(f, "{node} is in trouble: {reason}"),
+            Self::NodeTroubled { node, cause } => write!(f, "{node} is in trouble: {cause}"),
             Self::NodeResized { node, slots } => write!(f, "{node} has {slots} slots now"),
             Self::JobRetried { job, failure } => {
                 write!(f, "job {job} is tried again: {failure}")

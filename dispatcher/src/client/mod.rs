@@ -52,6 +52,7 @@ use self::requests::Request;
 pub use self::settings::{ClientError, Output, Settings};
 pub use self::settle::{Failed, Identified, JobTicket, Outcome, Settle, Waiter, Wakes};
 pub use self::stats::{JobStatus, NodeInfo, ResizeError, Stats};
+use crate::core::DialFailure;
 pub use crate::core::JobOptions;
 use crate::links::ORDER_TIME;
 pub use crate::links::{Address, AddressError, ProgramError, ProgramFiles};
@@ -155,7 +156,10 @@ impl Client {
         let no_answer = || ResizeError::NoAnswer(node.into());
         match self.handle.ask(request).ok_or_else(no_answer)??.recv_timeout(2 * ORDER_TIME) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(ResizeError::NotTaken { name: node.into(), reason }),
+            Ok(Err(DialFailure::Unreachable(cause))) => {
+                Err(ResizeError::Unreachable { name: node.into(), cause })
+            }
+            Ok(Err(DialFailure::Refused(cause))) => Err(ResizeError::Refused { name: node.into(), cause }),
             Err(_) => Err(no_answer()),
         }
     }

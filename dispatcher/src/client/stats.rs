@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::core::{NodeKind, NodeState};
+use crate::core::{NodeKind, NodeReason, NodeRefusal, NodeState, Unreachable};
 
 /// A node, as the dispatcher stands with it.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct NodeInfo {
     /// Whether it is used.
     pub state: NodeState,
     /// If it is not: why, and what to do.
-    pub reason: Option<String>,
+    pub reason: Option<NodeReason>,
     /// How many jobs it runs at once.
     pub slots: usize,
     /// How many of its slots run a job now, of any dispatcher.
@@ -145,13 +145,21 @@ pub enum ResizeError {
     /// The node is not connected.
     #[error("the node {0:?} is not connected; see Dispatcher::nodes() for the reason")]
     NotConnected(String),
-    /// The node did not take the order.
-    #[error("the node {name:?} was not resized: {reason}")]
-    NotTaken {
+    /// The node could not be reached by an operator's connection, or did not answer there.
+    #[error("the node {name:?} was not resized: {cause}")]
+    Unreachable {
         /// What was asked for.
         name: String,
-        /// Why, for people.
-        reason: String,
+        /// Cause.
+        cause: Unreachable,
+    },
+    /// The node did not take the order.
+    #[error("the node {name:?} was not resized: {cause}")]
+    Refused {
+        /// What was asked for.
+        name: String,
+        /// Cause.
+        cause: NodeRefusal,
     },
     /// The dispatcher has been shut down, or could not be asked.
     #[error(

@@ -7,7 +7,7 @@ use pp_protocol::{
 };
 
 use super::NodeKey;
-use super::causes::{Failure, NodeLoss, NodeRefusal};
+use super::causes::{Failure, NodeLoss, NodeRefusal, NodeTrouble};
 
 /// Something that the shell is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +80,7 @@ pub enum Report {
     /// A node cannot run a program.
     ProgramRefused(NodeKey, ProgramId, ProgramRefusal),
     /// A node cannot start workers just now.
-    NodeTroubled(NodeKey, String),
+    NodeTroubled(NodeKey, NodeTrouble),
     /// The node's slots changed.
     NodeResized(NodeKey, u32),
     /// A job is tried again after an attempt that failed.

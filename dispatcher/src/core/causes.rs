@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use pp_protocol::{Panic, ProgramRefusal, WorkerDeath};
+use pp_protocol::{
+    Farewell, HandshakeError, Panic, ProgramRefusal, Refusal, SystemError, Violation, WorkerDeath,
+    WorkerShortage, shown,
+};
 
 /// An attempt that came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +67,7 @@ impl fmt::Display for FailureCause {
                 write!(f, "its worker {}", death.death)?;
                 match &death.stderr[..] {
                     [] => Ok(()),
-                    lines => write!(f, "; it last wrote: {}", lines.join(" | ")),
+                    lines => write!(f, "; it last wrote: {}", shown(&lines.join(" | "))),
                 }
             }
             Self::Panicked(panic) => write!(f, "it panicked: {panic}"),
@@ -93,21 +96,17 @@ pub enum NodeLoss {
     Restarted,
     /// It gave up this dispatcher's session, not having heard of it for too long.
     SessionGivenUp,
-    /// Nothing listens at its address any more; what was found there, for people.
-    NotListening(String),
-    /// The connection to the local node broke; how, for people.
-    Disconnected(String),
-    /// It said goodbye; its reason, for people.
-    Goodbye(String),
+    /// Nothing listens at its address any more.
+    NotListening {
+        /// The address.
+        at: String,
+    },
+    /// The connection to the local node broke.
+    Disconnected,
+    /// It said goodbye.
+    Goodbye(Farewell),
     /// It does not want this dispatcher any more, or this dispatcher does not want it.
     Refused(NodeRefusal),
-}
-
-impl NodeLoss {
-    /// Whether it is of no use to dial it again soon.
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_))
-    }
 }
 
 impl fmt::Display for NodeLoss {
@@ -116,21 +115,39 @@ impl fmt::Display for NodeLoss {
             Self::Silent(silence) => write!(f, "it has been silent for {:.0} s", silence.as_secs_f64()),
             Self::Restarted => f.write_str("it restarted"),
             Self::SessionGivenUp => f.write_str("it gave up this dispatcher's session"),
-            Self::NotListening(reason) | Self::Disconnected(reason) => f.write_str(reason),
-            Self::Goodbye(reason) => write!(f, "the node said goodbye: {reason}"),
+            Self::NotListening { at } => not_listening(f, at),
+            Self::Disconnected => f.write_str("the connection to it broke"),
+            Self::Goodbye(farewell) => write!(f, "the node said goodbye: {farewell}"),
             Self::Refused(refusal) => refusal.fmt(f),
         }
     }
+}
+
+fn not_listening(f: &mut fmt::Formatter<'_>, at: &str) -> fmt::Result {
+    write!(f, "no ppserver listens there ({at})")
 }
 
 /// Cause for which a node is not used although it answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeRefusal {
-    /// It, or this side, broke off the greeting or the session; why and what to do, for people.
-    Session(String),
-    /// It sent what it may not; which rule that broke, for people.
-    Violation(String),
+    /// There is no secret here that it could be shown.
+    NoSecret,
+    /// The program that it would be offered cannot be read here; which file, and what the system says.
+    ProgramUnreadable(String),
+    /// The handshake ended with this: the secrets or the releases differ, or it is no `ppserver`.
+    Handshake {
+        /// The error.
+        error: HandshakeError,
+        /// The address.
+        at: String,
+    },
+    /// It takes no session of this dispatcher, or ended it.
+    Session(Refusal),
+    /// Its answer to the greeting is none.
+    NoWelcome,
+    /// It sent what it may not.
+    Violation(Violation),
     /// It is in use under another address.
     InUseElsewhere,
     /// It does not run the program.
@@ -140,10 +157,176 @@ pub enum NodeRefusal {
 impl fmt::Display for NodeRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Session(reason) => f.write_str(reason),
+            Self::NoSecret => f.write_str(
+                "there is no secret here: copy the node's ~/.config/ppserver/secret to this machine, or set PP_SECRET",
+            ),
+            Self::ProgramUnreadable(reason) => f.write_str(reason),
+            Self::Handshake { error, at } => write!(f, "{error} ({at})"),
+            Self::Session(refusal) => refusal.fmt(f),
+            Self::NoWelcome => f.write_str("it did not answer the greeting as a ppserver does"),
             Self::Violation(rule) => write!(f, "it sent what it may not: {rule}; is it of another release?"),
             Self::InUseElsewhere => f.write_str("it is in use under another address now"),
             Self::Program(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+/// Cause for which a node cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unreachable {
+    /// Its name could not be looked up.
+    Name(SystemError),
+    /// Its name has no address.
+    NoAddress,
+    /// The machine answered, and nothing listens there.
+    NotListening {
+        /// The address.
+        at: String,
+    },
+    /// The machine did not answer in time.
+    NoAnswer {
+        /// The address.
+        at: String,
+        /// The time.
+        within: Duration,
+    },
+    /// No connection could be made.
+    NotConnected {
+        /// The error.
+        error: SystemError,
+        /// The address.
+        at: String,
+    },
+    /// The handshake broke off, or was not answered in time.
+    Handshake {
+        /// The error.
+        error: HandshakeError,
+        /// The address.
+        at: String,
+    },
+    /// It knows the secret, and did not answer the greeting or the order in time.
+    NotAnswered,
+    /// The connection broke before the greeting or the order was answered; how, for people.
+    Broken(String),
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::NoAddress => f.write_str("its name has no address"),
+            Self::NotListening { at } => not_listening(f, at),
+            Self::NoAnswer { at, within } => write!(f, "no answer within {} s ({at})", within.as_secs()),
+            Self::NotConnected { error, at } => write!(f, "{error} ({at})"),
+            Self::Handshake { error, at } => write!(f, "{error} ({at})"),
+            Self::NotAnswered => f.write_str("it does not answer; is it frozen?"),
+            Self::Broken(how) => f.write_str(how),
+        }
+    }
+}
+
+/// Trouble of a node that is connected: it starts no workers just now, or fewer than it has slots, and tries again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeTrouble {
+    /// Its machine gives fewer workers than it has slots.
+    Workers(WorkerShortage),
+    /// The program's workers do not start, or it could not be stored; why, in the words of the node.
+    Program(String),
+}
+
+impl fmt::Display for NodeTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workers(shortage) => shortage.fmt(f),
+            Self::Program(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// Stage of a dial that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DialStage {
+    /// Its name is being looked up.
+    Name,
+    /// Its machine has not answered yet.
+    Connection,
+    /// It has not proved yet that it knows the secret.
+    Proof,
+    /// It has not answered the greeting yet.
+    Welcome,
+}
+
+impl fmt::Display for DialStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "its name is being looked up",
+            Self::Connection => {
+                "no answer yet: is the machine on, and is nothing between that drops what is sent?"
+            }
+            Self::Proof => {
+                "it has taken the connection and says nothing yet: is it frozen or overloaded, and is it a ppserver?"
+            }
+            Self::Welcome => "it knows the secret and has not answered the greeting yet: is it overloaded?",
+        })
+    }
+}
+
+/// Reason why a node is not used, or not all of it.
+///
+/// ```
+/// use pp_dispatcher::{Dispatcher, NodeReason, NodeRefusal};
+///
+/// /// Nodes that want another secret, or run another release.
+/// fn to_be_set_up(dispatcher: &Dispatcher) -> Vec<String> {
+///     let refuse = |reason: &NodeReason| matches!(reason, NodeReason::Refused(NodeRefusal::Handshake { .. }));
+///     let nodes = dispatcher.nodes().into_iter();
+///     nodes.filter(|node| node.reason.as_ref().is_some_and(refuse)).map(|node| node.address).collect()
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeReason {
+    /// It is being dialled.
+    Dialling(DialStage),
+    /// It cannot be reached.
+    Unreachable(Unreachable),
+    /// It was lost, and has not answered since.
+    Lost(NodeLoss),
+    /// It is not used although it answers.
+    Refused(NodeRefusal),
+    /// It is the same node as one that is in use.
+    SameNode {
+        /// Its address, as it was named.
+        here: String,
+        /// The address under which it is in use.
+        there: String,
+    },
+    /// It is connected, and cannot start all workers just now.
+    Troubled(NodeTrouble),
+    /// It has come and gone again and again, and rests for a while.
+    Resting,
+    /// The dispatcher has ended.
+    ShutDown,
+}
+
+impl fmt::Display for NodeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dialling(stage) => stage.fmt(f),
+            Self::Unreachable(cause) => cause.fmt(f),
+            Self::Lost(loss) => loss.fmt(f),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::SameNode { here, there } => {
+                write!(f, "{here} is the same node as {there}, which is in use")
+            }
+            Self::Troubled(trouble) => trouble.fmt(f),
+            Self::Resting => f.write_str(
+                "it has come and gone again and again; it gets jobs once it has stayed for a while",
+            ),
+            Self::ShutDown => f.write_str("the dispatcher has ended"),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Events, which a core is told.
 
+use std::fmt;
 use std::time::Duration;
 
 use pp_protocol::{FromNode, FunctionId, JobId, Moment, Payload, ProgramId, Version, Welcome};
 
-use super::{NodeKey, NodeKind};
+use super::{NodeKey, NodeKind, NodeRefusal, Unreachable};
 
 /// Address of a job's submitter, for the shell. The core hands it back with the outcome and never looks into it.
 pub trait Ticket {
@@ -67,7 +68,7 @@ pub enum Event<T> {
     /// A dial came to nothing.
     DialFailed(NodeKey, DialFailure),
     /// An established connection is gone.
-    LinkDown(NodeKey, String),
+    LinkDown(NodeKey),
     /// Messages arrived.
     Received(NodeKey, Vec<FromNode>),
     /// The dispatcher ends: every job is to be resolved, every node to be left.
@@ -79,10 +80,17 @@ pub enum Event<T> {
 /// Reason why a dial came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialFailure {
-    /// The machine answered, and nothing listens there.
-    NotListening(String),
-    /// No answer, or none in time.
-    Unreachable(String),
+    /// Nothing listens there, or there is no answer, or none in time.
+    Unreachable(Unreachable),
     /// It listens, and does not want this dispatcher (or this dispatcher does not want it).
-    Refused(String),
+    Refused(NodeRefusal),
+}
+
+impl fmt::Display for DialFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(cause) => cause.fmt(f),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
 }

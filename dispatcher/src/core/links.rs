@@ -9,7 +9,9 @@ use super::job::Owner;
 use super::nodes::{FailedDial, Node, State};
 use super::random::Random;
 use super::session::{Link, Session};
-use super::{Action, Core, DialFailure, NodeKey, NodeKind, NodeLoss, NodeRefusal, Report};
+use super::{
+    Action, Core, DialFailure, NodeKey, NodeKind, NodeLoss, NodeReason, NodeRefusal, Report, Unreachable,
+};
 
 /// Time between two questions whether nodes live.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -169,35 +171,30 @@ impl<T> Core<T> {
         match (&mut node.state, failure) {
             (State::Dialling { failed: known }, failure) => {
                 let (redial, failed) = match failure {
-                    DialFailure::Refused(reason) => {
-                        let before =
-                            known.as_ref().filter(|known| known.is_refusal()).map(FailedDial::reason);
-                        if before != Some(&reason) {
-                            actions.push(Action::Report(Report::NodeRefused(
-                                key,
-                                NodeRefusal::Session(reason.clone()),
-                            )));
+                    DialFailure::Refused(refusal) => {
+                        if !matches!(known, Some(FailedDial::Refused(before)) if *before == refusal) {
+                            actions.push(Action::Report(Report::NodeRefused(key, refusal.clone())));
                         }
-                        (REFUSED_REDIAL, FailedDial::Refused { reason })
+                        (REFUSED_REDIAL, FailedDial::Refused(refusal))
                     }
-                    DialFailure::NotListening(reason) | DialFailure::Unreachable(reason) => {
+                    DialFailure::Unreachable(cause) => {
                         let before = match known {
                             Some(FailedDial::Unanswered { dials, .. }) => *dials,
-                            Some(FailedDial::Refused { .. }) | None => 0,
+                            Some(FailedDial::Refused(_)) | None => 0,
                         };
                         let wait = unanswered_redial(before, &mut self.random);
+                        let reason = NodeReason::Unreachable(cause);
                         (wait, FailedDial::Unanswered { reason, dials: before.saturating_add(1) })
                     }
                 };
                 node.state = State::Waiting { redial: Some(now + redial), failed };
             }
             (State::InSession(Session { link: Link::Broken { redial, .. }, .. }), failure) => match failure {
-                DialFailure::Unreachable(_) => *redial = Some(now + RECONNECT_REDIAL),
-                DialFailure::NotListening(reason) => {
-                    self.lose(key, NodeLoss::NotListening(reason), now + FIRST_REDIAL, true, actions);
+                DialFailure::Unreachable(Unreachable::NotListening { at }) => {
+                    self.lose(key, NodeLoss::NotListening { at }, now + FIRST_REDIAL, true, actions);
                 }
-                DialFailure::Refused(reason) => {
-                    let refusal = NodeRefusal::Session(reason);
+                DialFailure::Unreachable(_) => *redial = Some(now + RECONNECT_REDIAL),
+                DialFailure::Refused(refusal) => {
                     self.lose(key, NodeLoss::Refused(refusal.clone()), now + REFUSED_REDIAL, true, actions);
                     actions.push(Action::Report(Report::NodeRefused(key, refusal)));
                 }
@@ -207,20 +204,14 @@ impl<T> Core<T> {
     }
 
     /// A closed connection is dialled again at once: the answer tells a blip from a death.
-    pub(super) fn link_down(
-        &mut self,
-        now: Moment,
-        key: NodeKey,
-        reason: String,
-        actions: &mut Vec<Action<T>>,
-    ) {
+    pub(super) fn link_down(&mut self, now: Moment, key: NodeKey, actions: &mut Vec<Action<T>>) {
         let Some(node) = self.nodes.get_mut(&key) else { return };
         let kind = node.kind;
         let Some(session) = node.session_mut().filter(|session| session.connection().is_some()) else {
             return;
         };
         if kind == NodeKind::Local {
-            return self.lose(key, NodeLoss::Disconnected(reason), now + FIRST_REDIAL, false, actions);
+            return self.lose(key, NodeLoss::Disconnected, now + FIRST_REDIAL, false, actions);
         }
         session.link = Link::Broken { since: now, redial: None };
         self.update_taker(key);
@@ -350,7 +341,7 @@ impl<T> Core<T> {
         for (key, node) in &mut self.nodes {
             let connected = node.is_connected();
             actions.push(if connected { Action::Send(*key, ToNode::Goodbye) } else { Action::Close(*key) });
-            let failed = FailedDial::not_dialled("the dispatcher has ended".into());
+            let failed = FailedDial::not_dialled(NodeReason::ShutDown);
             node.state = State::Waiting { redial: None, failed };
         }
         for key in self.nodes.keys().copied().collect::<Vec<_>>() {

@@ -52,7 +52,9 @@ use std::time::Duration;
 use pp_protocol::{AttemptId, JobId, Moment, ProgramId, SessionId};
 
 pub use self::actions::{Action, JobOutcome, Report, Resolution};
-pub use self::causes::{Failure, FailureCause, NodeLoss, NodeRefusal};
+pub use self::causes::{
+    DialStage, Failure, FailureCause, NodeLoss, NodeReason, NodeRefusal, NodeTrouble, Unreachable,
+};
 use self::delays::Delays;
 pub use self::events::{DialFailure, Event, JobOptions, NewJob, Ticket};
 use self::jobs::Jobs;
@@ -165,7 +167,7 @@ impl<T: Ticket> Core<T> {
             Event::NodeGone(node) => self.node_gone(node),
             Event::LinkUp(node, welcome, version) => self.link_up(now, node, *welcome, version, actions),
             Event::DialFailed(node, failure) => self.dial_failed(now, node, failure, actions),
-            Event::LinkDown(node, reason) => self.link_down(now, node, reason, actions),
+            Event::LinkDown(node) => self.link_down(now, node, actions),
             Event::Received(node, messages) => self.received(now, node, messages, actions),
             Event::Shutdown => self.shutdown(actions),
             Event::Tick => self.tick(now, actions),

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use pp_protocol::{FunctionId, Moment, NodeStatus, ProgramId, Version, Welcome};
 
-use super::causes::NodeLoss;
+use super::causes::{NodeLoss, NodeReason, NodeRefusal};
 use super::jobs::Jobs;
 use super::lives::Lives;
 use super::session::{Connection, Link, Session};
@@ -18,6 +18,7 @@ use super::takers::Class;
 
 /// Origin of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NodeKind {
     /// The dispatcher's own cores.
     Local,
@@ -60,30 +61,33 @@ pub(super) enum State {
 #[derive(Clone, Debug)]
 pub(super) enum FailedDial {
     /// It answered, and does not want this dispatcher.
-    Refused { reason: String },
+    Refused(NodeRefusal),
     /// So many dials in a row had no answer; none of them, if the last connection ended otherwise.
-    Unanswered { reason: String, dials: u32 },
+    Unanswered { reason: NodeReason, dials: u32 },
 }
 
 impl FailedDial {
     /// Something ended the last connection.
     pub(super) fn after(loss: &NodeLoss) -> Self {
-        let reason = loss.to_string();
-        if loss.is_refusal() { Self::Refused { reason } } else { Self::not_dialled(reason) }
+        match loss {
+            NodeLoss::Refused(refusal) => Self::Refused(refusal.clone()),
+            loss => Self::not_dialled(NodeReason::Lost(loss.clone())),
+        }
     }
 
-    pub(super) fn not_dialled(reason: String) -> Self {
+    pub(super) fn not_dialled(reason: NodeReason) -> Self {
         Self::Unanswered { reason, dials: 0 }
     }
 
-    pub(super) fn reason(&self) -> &str {
+    pub(super) fn reason(&self) -> NodeReason {
         match self {
-            Self::Refused { reason } | Self::Unanswered { reason, .. } => reason,
+            Self::Refused(refusal) => NodeReason::Refused(refusal.clone()),
+            Self::Unanswered { reason, .. } => reason.clone(),
         }
     }
 
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        matches!(self, Self::Refused(_))
     }
 }
 

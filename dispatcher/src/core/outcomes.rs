@@ -10,7 +10,7 @@ use super::job::{Job, Location, Owner};
 use super::links::REFUSED_REDIAL;
 use super::nodes::{Node, State};
 use super::session::{Link, Session};
-use super::{Action, Core, JobOutcome, NodeKey, NodeLoss, NodeRefusal, Report, Resolution};
+use super::{Action, Core, JobOutcome, NodeKey, NodeLoss, NodeRefusal, NodeTrouble, Report, Resolution};
 
 /// Waiting time before a node that left by itself is dialled again.
 const GOODBYE_REDIAL: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ impl<T> Core<T> {
         let Session { link: Link::Up(connection), outcomes: received, .. } = session else { return };
         let role = if self.config.observer { Role::Operator } else { Role::Dispatcher };
         if let Err(violation) = message.rule().check(role, true, connection.version) {
-            return self.left_by(now, key, NodeRefusal::Violation(violation.to_string()), actions);
+            return self.left_by(now, key, NodeRefusal::Violation(violation), actions);
         }
         match message {
             FromNode::Outcomes(first, outcomes) => {
@@ -72,16 +72,17 @@ impl<T> Core<T> {
             FromNode::ProgramNeeded(digest) => actions.push(Action::SendProgram(key, digest)),
             FromNode::Program(program, status) => self.program_told(key, program, status, actions),
             FromNode::Ping(number) => actions.push(Action::Send(key, ToNode::Pong(number))),
-            FromNode::Goodbye(reason) => {
+            FromNode::Goodbye(farewell) => {
                 actions.push(Action::Close(key));
                 // It is dialled again in case it is started again.
-                self.lose(key, NodeLoss::Goodbye(reason), now + GOODBYE_REDIAL, false, actions);
+                self.lose(key, NodeLoss::Goodbye(farewell), now + GOODBYE_REDIAL, false, actions);
             }
             FromNode::Trouble(trouble) => {
-                if let Some(reason) = &trouble
+                if let Some(shortage) = &trouble
                     && connection.trouble != trouble
                 {
-                    actions.push(Action::Report(Report::NodeTroubled(key, reason.clone())));
+                    let trouble = NodeTrouble::Workers(shortage.clone());
+                    actions.push(Action::Report(Report::NodeTroubled(key, trouble)));
                 }
                 connection.trouble = trouble;
             }
@@ -90,7 +91,7 @@ impl<T> Core<T> {
                 self.heard(now, key);
             }
             FromNode::Refused(refusal) => {
-                self.left_by(now, key, NodeRefusal::Session(refusal.to_string()), actions);
+                self.left_by(now, key, NodeRefusal::Session(refusal), actions);
             }
             FromNode::Welcome(_) => {}
         }

@@ -6,7 +6,7 @@ use pp_protocol::{ProgramId, ProgramRefusal, ProgramStatus};
 
 use super::nodes::Node;
 use super::queue::Verdict;
-use super::{Action, Core, Failure, FailureCause, JobOutcome, NodeKey, NodeKind, Report};
+use super::{Action, Core, Failure, FailureCause, JobOutcome, NodeKey, NodeKind, NodeTrouble, Report};
 
 /// Jobs that fail in one turn where none can run.
 const FAILED_AT_ONCE: usize = 8_192;
@@ -38,7 +38,7 @@ impl<T> Core<T> {
                 actions.push(Action::Report(Report::ProgramRefused(key, program, refusal.clone())));
             }
             ProgramStatus::Troubled { reason, .. } if !is_known => {
-                actions.push(Action::Report(Report::NodeTroubled(key, reason.clone())));
+                actions.push(Action::Report(Report::NodeTroubled(key, NodeTrouble::Program(reason.clone()))));
             }
             _ => {}
         }

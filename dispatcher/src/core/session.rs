@@ -15,7 +15,7 @@ use std::time::Duration;
 use pp_protocol::limits::{OUTPUT_BYTES_TOLD, PROGRAMS};
 use pp_protocol::{
     Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, OutputLine, ProgramId, ProgramStatus,
-    RunTimes, Version, Welcome,
+    RunTimes, Version, Welcome, WorkerShortage,
 };
 
 use super::NodeKey;
@@ -78,7 +78,7 @@ pub(super) struct Connection {
     /// It has been silent, or has not answered, for too long to be given new work.
     pub(super) suspect: bool,
     /// Reason why its workers do not start just now.
-    pub(super) trouble: Option<String>,
+    pub(super) trouble: Option<WorkerShortage>,
     /// When attempts were asked back, if the answer may still come.
     pub(super) recalled_at: Option<Moment>,
     /// Output that has arrived since the node was told of it, in bytes.

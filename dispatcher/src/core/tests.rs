@@ -9,13 +9,14 @@ use std::time::Duration;
 use pp_protocol::limits::OUTPUT_BYTES_TOLD;
 use pp_protocol::{
     Attempt, AttemptId, Death, Ended, FromNode, FunctionId, JobId, Moment, NodeId, NodeStatus, Outcome,
-    OutputLine, Panic, Payload, ProgramId, ProgramRefusal, ProgramStatus, Refusal, Resume, SessionId, Stream,
-    Target, ToNode, Version, Welcome, WorkerDeath,
+    OutputLine, Panic, Payload, ProgramId, ProgramRefusal, ProgramStatus, Refusal, Resume, Role, SessionId,
+    Stream, Target, ToNode, Version, Violation, Welcome, WorkerDeath, WorkerShortage,
 };
 
 use super::{
     Action, Core, DialFailure, DispatcherConfig, Event, Failure, FailureCause, JobOptions, JobOutcome,
-    JobStatus, NewJob, NodeKey, NodeKind, NodeLoss, NodeRefusal, NodeState, Report, Resolution, Ticket,
+    JobStatus, NewJob, NodeKey, NodeKind, NodeLoss, NodeReason, NodeRefusal, NodeState, NodeTrouble, Report,
+    Resolution, Ticket, Unreachable,
 };
 
 const FUNCTION: FunctionId = FunctionId(7);
@@ -109,7 +110,7 @@ impl Dispatcher {
     /// A node with one slot goes, and is back in another life.
     fn restart(&mut self, key: NodeKey, life: u128) {
         self.pass(Duration::from_secs(2));
-        self.on(Event::LinkDown(key, "the peer closed the connection".into()));
+        self.on(Event::LinkDown(key));
         let restarted = Welcome { node: NodeId(1_000 + life), ..welcome(key, 1, 1) };
         self.on(Event::LinkUp(key, Box::new(restarted), Version::V1));
     }
@@ -407,11 +408,12 @@ fn a_closed_connection_is_redialled_at_once_and_a_refused_dial_is_the_death_of_t
     dispatcher.submit(3);
     let held = vec![id(0, 1), id(1, 1), id(2, 1)];
     let resume = Resume { node: NodeId(1), outcomes_received: 0, held };
-    assert_eq!(dispatcher.on(Event::LinkDown(A, "reset".into())), [Action::Dial(A, Some(resume))]);
-    let failure = DialFailure::NotListening("nothing there".into());
+    assert_eq!(dispatcher.on(Event::LinkDown(A)), [Action::Dial(A, Some(resume))]);
+    let at = || "host:60000".to_owned();
+    let failure = DialFailure::Unreachable(Unreachable::NotListening { at: at() });
     assert_eq!(
         dispatcher.on(Event::DialFailed(A, failure)),
-        [Action::Report(Report::NodeLost(A, NodeLoss::NotListening("nothing there".into()), 3))]
+        [Action::Report(Report::NodeLost(A, NodeLoss::NotListening { at: at() }, 3))]
     );
     assert_eq!(
         dispatcher.connect(B, 4, 4),
@@ -425,7 +427,7 @@ fn a_blip_costs_nothing() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 3);
     dispatcher.submit(3);
-    dispatcher.on(Event::LinkDown(A, "reset".into()));
+    dispatcher.on(Event::LinkDown(A));
     // The node has the first two; the third was lost on the way.
     let held = vec![id(0, 1), id(1, 1)];
     let back = Welcome { resumed: true, held, ..welcome(A, 1, 3) };
@@ -442,7 +444,7 @@ fn a_node_in_use_under_one_address_gives_way_when_it_answers_under_another() {
     dispatcher.connect(A, 1, 1);
     dispatcher.submit(1);
     assert_eq!(dispatcher.find(B), [Action::Dial(B, None)]);
-    dispatcher.on(Event::LinkDown(A, "reset".into()));
+    dispatcher.on(Event::LinkDown(A));
     // The node saw the connection break, and took the other one for a dispatcher that began anew.
     let same = welcome(A, 1, 1);
     let elsewhere = NodeLoss::Refused(NodeRefusal::InUseElsewhere);
@@ -474,7 +476,7 @@ fn a_cancellation_that_a_broken_connection_swallowed_is_sent_again() {
     dispatcher.connect(A, 2, 2);
     dispatcher.submit(2);
     dispatcher.on(Event::Cancel(vec![JobId::new(0, 0)]));
-    dispatcher.on(Event::LinkDown(A, "reset".into()));
+    dispatcher.on(Event::LinkDown(A));
     let cancelled = resolve(1, Some(A), 0, JobOutcome::Cancelled);
     assert_eq!(dispatcher.on(Event::Cancel(vec![JobId::new(1, 0)])), [cancelled], "it cannot be sent now");
     let held = vec![id(0, 1), id(1, 1)];
@@ -488,7 +490,7 @@ fn a_cancellation_that_a_broken_connection_swallowed_is_sent_again() {
 #[test]
 fn a_copy_survives_a_connection_that_breaks_for_a_moment() {
     let mut dispatcher = with_a_copy();
-    dispatcher.on(Event::LinkDown(B, "reset".into()));
+    dispatcher.on(Event::LinkDown(B));
     let back = Welcome { resumed: true, held: vec![id(1, 1)], ..welcome(B, 1, 1) };
     let connected = Action::Report(Report::NodeConnected(B));
     assert_eq!(
@@ -503,7 +505,7 @@ fn a_copy_survives_a_connection_that_breaks_for_a_moment() {
 #[test]
 fn a_copy_that_nobody_needs_any_more_is_cancelled_once_its_node_is_back() {
     let mut dispatcher = with_a_copy();
-    dispatcher.on(Event::LinkDown(B, "reset".into()));
+    dispatcher.on(Event::LinkDown(B));
     assert_eq!(dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]), [done(0, A)]);
     let back = Welcome { resumed: true, held: vec![id(1, 1)], ..welcome(B, 1, 1) };
     assert_eq!(
@@ -546,7 +548,7 @@ fn a_node_that_restarted_has_lost_its_attempts() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
     dispatcher.submit(1);
-    dispatcher.on(Event::LinkDown(A, "reset".into()));
+    dispatcher.on(Event::LinkDown(A));
     let restarted = Welcome { node: NodeId(99), ..welcome(A, 1, 1) };
     assert_eq!(
         dispatcher.on(Event::LinkUp(A, Box::new(restarted), Version::V1)),
@@ -579,9 +581,9 @@ fn a_node_that_refuses_in_the_midst_of_a_session_or_sends_what_it_may_not_is_lef
         assert_eq!(dispatcher.state(A), NodeState::Refused);
     };
     let refusal = Refusal::NotPermitted("Drain came too often".into());
-    left(FromNode::Refused(refusal.clone()), false, NodeRefusal::Session(refusal.to_string()));
-    let rule = "Window is not for a connection of an operator";
-    left(FromNode::Window(1), true, NodeRefusal::Violation(rule.into()));
+    left(FromNode::Refused(refusal.clone()), false, NodeRefusal::Session(refusal));
+    let violation = Violation::Role { message: "Window", role: Role::Operator };
+    left(FromNode::Window(1), true, NodeRefusal::Violation(violation));
 }
 
 #[test]
@@ -647,7 +649,7 @@ fn a_configured_node_is_dialled_for_ever_ever_more_slowly() {
     dispatcher.find(A);
     let mut waits = Vec::new();
     for _ in 0..8 {
-        assert_eq!(dispatcher.on(Event::DialFailed(A, DialFailure::Unreachable("no route".into()))), []);
+        assert_eq!(dispatcher.on(Event::DialFailed(A, DialFailure::Unreachable(Unreachable::NoAddress))), []);
         let before = dispatcher.now;
         loop {
             assert_eq!(dispatcher.state(A), NodeState::Unreachable);
@@ -668,13 +670,11 @@ fn a_configured_node_is_dialled_for_ever_ever_more_slowly() {
 fn a_refusal_is_shown_and_tried_again_without_haste() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.find(A);
-    let refused = dispatcher.on(Event::DialFailed(A, DialFailure::Refused("the secrets differ".into())));
-    assert_eq!(
-        refused,
-        [Action::Report(Report::NodeRefused(A, NodeRefusal::Session("the secrets differ".into())))]
-    );
+    let refusal = || NodeRefusal::Session(Refusal::Draining);
+    let refused = dispatcher.on(Event::DialFailed(A, DialFailure::Refused(refusal())));
+    assert_eq!(refused, [Action::Report(Report::NodeRefused(A, refusal()))]);
     let view = dispatcher.core.nodes().next().expect("the node is listed");
-    assert_eq!((view.state, view.reason.as_deref()), (NodeState::Refused, Some("the secrets differ")));
+    assert_eq!((view.state, view.reason), (NodeState::Refused, Some(NodeReason::Refused(refusal()))));
     assert_eq!(dispatcher.find(A), [], "further word of it is no reason to dial");
     assert_eq!(dispatcher.pass(Duration::from_secs(6)), [Action::Dial(A, None)]);
 }
@@ -684,7 +684,7 @@ fn a_discovered_node_that_refused_and_went_is_dialled_when_there_is_word_of_it_a
     let mut dispatcher = Dispatcher::new();
     let found = Event::NodeFound { node: A, name: "node".into(), kind: NodeKind::Discovered };
     assert_eq!(dispatcher.on(found.clone()), [Action::Dial(A, None)]);
-    dispatcher.on(Event::DialFailed(A, DialFailure::Refused("it is draining".into())));
+    dispatcher.on(Event::DialFailed(A, DialFailure::Refused(NodeRefusal::Session(Refusal::Draining))));
     assert_eq!(dispatcher.on(Event::NodeGone(A)), []);
     assert_eq!(dispatcher.pass(Duration::from_secs(60)), []);
     assert_eq!(dispatcher.on(found), [Action::Dial(A, None)]);
@@ -754,8 +754,11 @@ fn only_what_can_have_been_running_is_charged_for_a_lost_node() {
             let again = Welcome { node: NodeId(100 + life), ..welcome(A, 1, 3) };
             dispatcher.on(Event::LinkUp(A, Box::new(again), Version::V1));
         }
-        dispatcher.on(Event::LinkDown(A, "reset".into()));
-        let actions = dispatcher.on(Event::DialFailed(A, DialFailure::NotListening("gone".into())));
+        dispatcher.on(Event::LinkDown(A));
+        let actions = dispatcher.on(Event::DialFailed(
+            A,
+            DialFailure::Unreachable(Unreachable::NotListening { at: "host:60000".into() }),
+        ));
         failures += actions.iter().filter(|action| matches!(action, Action::Resolve(Number(0), _))).count();
         assert!(
             !actions.iter().any(|action| matches!(action, Action::Resolve(Number(1 | 2), _))),
@@ -771,7 +774,7 @@ fn a_node_that_only_gave_up_the_session_charges_nobody() {
     dispatcher.connect(A, 1, 1);
     dispatcher.submit(1);
     for number in 2..7 {
-        dispatcher.on(Event::LinkDown(A, "reset".into()));
+        dispatcher.on(Event::LinkDown(A));
         let actions = dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 1, 1)), Version::V1));
         let lost = Report::NodeLost(A, NodeLoss::SessionGivenUp, 1);
         let connected = Action::Report(Report::NodeConnected(A));
@@ -784,18 +787,20 @@ fn a_node_that_only_gave_up_the_session_charges_nobody() {
 fn trouble_of_a_node_is_reported_when_it_begins_and_shown_while_it_lasts() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
-    let mut receive = |trouble: Option<&str>| {
-        let actions = dispatcher.on(Event::Received(A, vec![FromNode::Trouble(trouble.map(Into::into))]));
-        let reason =
-            dispatcher.core.nodes().next().and_then(|view| view.reason.map(|reason| reason.into_owned()));
+    let short_of = |what: &str| WorkerShortage::new(0, 1, what);
+    let mut receive = |shortage: Option<&str>| {
+        let actions = dispatcher.on(Event::Received(A, vec![FromNode::Trouble(shortage.map(short_of))]));
+        let reason = dispatcher.core.nodes().next().and_then(|view| view.reason);
         (actions, reason)
     };
-    let report = |reason: &str| vec![Action::Report(Report::NodeTroubled(A, reason.into()))];
-    assert_eq!(receive(Some("no memory")), (report("no memory"), Some("no memory".into())));
-    assert_eq!(receive(Some("no memory")), (vec![], Some("no memory".into())), "that is known");
-    assert_eq!(receive(Some("no processes")), (report("no processes"), Some("no processes".into())));
+    let trouble = |what: &str| NodeTrouble::Workers(short_of(what));
+    let report = |what: &str| vec![Action::Report(Report::NodeTroubled(A, trouble(what)))];
+    let shown = |what: &str| Some(NodeReason::Troubled(trouble(what)));
+    assert_eq!(receive(Some("memory")), (report("memory"), shown("memory")));
+    assert_eq!(receive(Some("memory")), (vec![], shown("memory")), "that is known");
+    assert_eq!(receive(Some("processes")), (report("processes"), shown("processes")));
     assert_eq!(receive(None), (vec![], None));
-    assert_eq!(receive(Some("no memory")).0, report("no memory"));
+    assert_eq!(receive(Some("memory")).0, report("memory"));
 }
 
 #[test]
@@ -1074,7 +1079,7 @@ fn a_program_in_trouble_is_sent_elsewhere_until_its_time_comes() {
     dispatcher.told(A, FIRST, ProgramStatus::Ready);
     let troubled = |retried| ProgramStatus::Troubled { reason: "no memory".into(), retried };
     let told = dispatcher.told(A, FIRST, troubled(false));
-    assert_eq!(told, [Action::Report(Report::NodeTroubled(A, "no memory".into()))]);
+    assert_eq!(told, [Action::Report(Report::NodeTroubled(A, NodeTrouble::Program("no memory".into())))]);
     assert_eq!(dispatcher.state(A), NodeState::Preparing);
     assert_eq!(dispatcher.submit_of(&[FIRST]), []);
     let sent = dispatcher.told(A, FIRST, troubled(true));

@@ -1,6 +1,5 @@
 //! Views of nodes and jobs, for people and programs.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use pp_protocol::{JobId, Moment, NodeStatus, ProgramId, ProgramStatus};
@@ -8,7 +7,7 @@ use pp_protocol::{JobId, Moment, NodeStatus, ProgramId, ProgramStatus};
 use super::job::{Copying, Job, Location, Owner};
 use super::nodes::{Node, NodeKind, State};
 use super::session::{Link, Session};
-use super::{Core, Failure, NodeKey};
+use super::{Core, Failure, NodeKey, NodeReason, NodeRefusal, NodeTrouble};
 
 /// View of a node.
 #[derive(Clone, Debug)]
@@ -22,7 +21,7 @@ pub struct NodeView<'a> {
     /// State of the connection to it, and whether it is used.
     pub state: NodeState,
     /// Reason why it is not used, if it is not.
-    pub reason: Option<Cow<'a, str>>,
+    pub reason: Option<NodeReason>,
     /// Its word of the programs that it was offered.
     pub programs: Vec<(ProgramId, &'a ProgramStatus)>,
     /// Its own account of itself, the last one that arrived.
@@ -39,6 +38,7 @@ pub struct NodeView<'a> {
 
 /// State of the connection to a node, and whether it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NodeState {
     /// Being dialled for the first time.
     Connecting,
@@ -175,12 +175,12 @@ impl Node {
         programs.map(|(program, status)| (*program, status))
     }
 
-    fn standing(&self, observed: bool) -> (NodeState, Option<Cow<'_, str>>) {
+    fn standing(&self, observed: bool) -> (NodeState, Option<NodeReason>) {
         let session = match &self.state {
             State::Dialling { failed: None } => return (NodeState::Connecting, None),
             State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => {
                 let state = if failed.is_refusal() { NodeState::Refused } else { NodeState::Unreachable };
-                return (state, Some(Cow::from(failed.reason())));
+                return (state, Some(failed.reason()));
             }
             State::InSession(session) => session,
         };
@@ -188,8 +188,12 @@ impl Node {
         let is_refused = |status: &ProgramStatus| matches!(status, ProgramStatus::Refused(_));
         let is_any_offered = offered().next().is_some();
         let reason = session.programs().values().find_map(|status| match status {
-            ProgramStatus::Refused(refusal) => Some(refusal.to_string().into()),
-            ProgramStatus::Troubled { reason, .. } => Some(Cow::from(reason)),
+            ProgramStatus::Refused(refusal) => {
+                Some(NodeReason::Refused(NodeRefusal::Program(Box::new(refusal.clone()))))
+            }
+            ProgramStatus::Troubled { reason, .. } => {
+                Some(NodeReason::Troubled(NodeTrouble::Program(reason.clone())))
+            }
             ProgramStatus::Preparing | ProgramStatus::Ready => None,
         });
         let Link::Up(connection) = &session.link else { return (NodeState::Reconnecting, reason) };
@@ -205,10 +209,8 @@ impl Node {
         } else {
             NodeState::Connected
         };
-        let rests = self
-            .lives
-            .resting_until()
-            .map(|_| "it has come and gone again and again; it gets jobs once it has stayed for a while");
-        (state, connection.trouble.as_deref().or(rests).map(Cow::from).or(reason))
+        let shortage = connection.trouble.clone().map(NodeTrouble::Workers).map(NodeReason::Troubled);
+        let rests = self.lives.resting_until().map(|_| NodeReason::Resting);
+        (state, shortage.or(rests).or(reason))
     }
 }

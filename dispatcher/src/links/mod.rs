@@ -32,15 +32,15 @@ pub use self::address::{Address, AddressError};
 use self::discovery::Addresses;
 use self::programs::OfferedPrograms;
 pub use self::programs::{ProgramError, ProgramFiles};
-use crate::core::{DialFailure, Event, NodeKey};
+use crate::core::{DialFailure, DialStage, Event, NodeKey, NodeRefusal, Unreachable};
 
 /// How long a TCP connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 /// How long it may take to give an order.
 pub(crate) const ORDER_TIME: Duration = Duration::from_secs(5);
 
-/// Result of an order; else the reason, for people.
-pub(crate) type OrderResult = Result<(), String>;
+/// Result of an order; else the reason.
+pub(crate) type OrderResult = Result<(), DialFailure>;
 
 /// Something happened to a connection.
 pub(crate) struct LinkEvent {
@@ -54,7 +54,7 @@ enum What {
     Up(Box<Welcome>, Version, mpsc::UnboundedSender<ToNode>, SocketLabel),
     Failed(DialFailure, Option<NodeId>),
     Received(Vec<FromNode>),
-    Down(String),
+    Down,
 }
 
 /// The address a connection was made to, for people.
@@ -74,7 +74,7 @@ struct Link {
     /// The life of the node that last answered there.
     node: Option<NodeId>,
     /// How far the last dial has come.
-    stage: Arc<AtomicU8>,
+    stage: Arc<Stage>,
     generation: u32,
     sender: Option<mpsc::UnboundedSender<ToNode>>,
     task: Option<JoinHandle<()>>,
@@ -134,9 +134,9 @@ impl Links {
         }))
     }
 
-    /// What a dial that is under way waits for, and what may be the matter if it does so for long.
-    pub(crate) fn waits_for(&self, node: NodeKey) -> Option<&'static str> {
-        Some(Stage::of(&self.links.get(&node)?.stage).waits_for())
+    /// How far a dial that is under way has come.
+    pub(crate) fn stage(&self, node: NodeKey) -> Option<DialStage> {
+        Some(self.links.get(&node)?.stage.reached())
     }
 
     /// Starts to connect; what comes of it arrives as an event.
@@ -166,11 +166,14 @@ impl Links {
             loop {
                 let what = match receiver.recv().await {
                     Some(Ok(messages)) => What::Received(messages),
-                    Some(Err(reason)) => What::Down(reason.to_string()),
-                    None => What::Down("it was closed".into()),
+                    Some(Err(error)) => {
+                        tracing::debug!(node = node.0, %error, "connection ended");
+                        What::Down
+                    }
+                    None => What::Down,
                 };
-                let down = matches!(what, What::Down(_));
-                if report(what).is_err() || down {
+                let is_down = matches!(what, What::Down);
+                if report(what).is_err() || is_down {
                     return;
                 }
             }
@@ -194,9 +197,9 @@ impl Links {
                 Event::DialFailed(node, failure)
             }
             What::Received(messages) => Event::Received(node, messages),
-            What::Down(reason) => {
+            What::Down => {
                 link.reset();
-                Event::LinkDown(node, reason)
+                Event::LinkDown(node)
             }
         })
     }
@@ -211,8 +214,8 @@ impl Links {
     /// Gives an order to a node, on an operator's connection made for it: what a dispatcher proved to be may not give any.
     /// What comes of it is told once the node has taken it.
     pub(crate) fn order(&self, node: NodeKey, order: ToNode) -> std::sync::mpsc::Receiver<OrderResult> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let Some(link) = self.links.get(&node) else { return told };
+        let (result, results) = std::sync::mpsc::sync_channel(1);
+        let Some(link) = self.links.get(&node) else { return results };
         let dialler = Arc::clone(&self.dialler);
         // Where it answers now: its other addresses may lead to it no more.
         let addresses = match link.connected_to {
@@ -221,11 +224,10 @@ impl Links {
         };
         tokio::spawn(async move {
             let given = timeout(ORDER_TIME, dialler.order(addresses, order)).await;
-            let given = given.unwrap_or_else(|_| Err(unreachable("it does not answer; is it frozen?")));
             // Whoever has stopped waiting needs no word.
-            let _ = tell.try_send(given.map_err(|failure| failure.reason().to_owned()));
+            let _ = result.try_send(given.unwrap_or(Err(DialFailure::Unreachable(Unreachable::NotAnswered))));
         });
-        told
+        results
     }
 
     pub(crate) fn close(&mut self, node: NodeKey) {
@@ -319,37 +321,18 @@ impl From<DialFailure> for Failed {
 }
 
 /// How far a dial has come; of one to several addresses, how far the best has.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-enum Stage {
-    Name,
-    Connection,
-    Proof,
-    Welcome,
-}
+#[derive(Debug, Default)]
+struct Stage(AtomicU8);
 
 impl Stage {
-    fn of(stage: &AtomicU8) -> Self {
-        let reached = stage.load(Ordering::Relaxed);
-        let all = [Self::Welcome, Self::Proof, Self::Connection];
-        all.into_iter().find(|stage| *stage as u8 <= reached).unwrap_or(Self::Name)
+    fn reach(&self, stage: DialStage) {
+        self.0.fetch_max(stage as u8, Ordering::Relaxed);
     }
 
-    fn is_reached(self, stage: &AtomicU8) {
-        stage.fetch_max(self as u8, Ordering::Relaxed);
-    }
-
-    fn waits_for(self) -> &'static str {
-        match self {
-            Self::Name => "its name is being looked up",
-            Self::Connection => {
-                "no answer yet: is the machine on, and is nothing between that drops what is sent?"
-            }
-            Self::Proof => {
-                "it has taken the connection and says nothing yet: is it frozen or overloaded, and is it a ppserver?"
-            }
-            Self::Welcome => "it knows the secret and has not answered the greeting yet: is it overloaded?",
-        }
+    fn reached(&self) -> DialStage {
+        let reached = self.0.load(Ordering::Relaxed);
+        let all = [DialStage::Welcome, DialStage::Proof, DialStage::Connection];
+        all.into_iter().find(|stage| *stage as u8 <= reached).unwrap_or(DialStage::Name)
     }
 }
 
@@ -370,7 +353,7 @@ impl Dialler {
         role: Role,
         addresses: Addresses,
         resume: Option<Resume>,
-        stage: &Arc<AtomicU8>,
+        stage: &Arc<Stage>,
     ) -> Result<Greeted, Failed> {
         let (dialled, offers) = match addresses {
             Addresses::Local => {
@@ -381,7 +364,8 @@ impl Dialler {
                 (Dialled { transport, version, address: None }, offers)
             }
             Addresses::Named(address) => {
-                let all = address.look_up().await.map_err(unreachable)?;
+                let all = address.look_up().await;
+                let all = all.map_err(|error| DialFailure::Unreachable(Unreachable::Name(error.into())))?;
                 self.dial_any(role, all, stage).await?
             }
             Addresses::Announced(all) => self.dial_any(role, all, stage).await?,
@@ -409,15 +393,15 @@ impl Dialler {
             match received {
                 Ok(messages) => {
                     let refused = messages.into_iter().find_map(|message| match message {
-                        FromNode::Refused(refusal) => Some(refusal.to_string()),
+                        FromNode::Refused(refusal) => Some(refusal),
                         _ => None,
                     });
-                    if let Some(reason) = refused {
-                        return Err(DialFailure::Refused(reason));
+                    if let Some(refusal) = refused {
+                        return Err(DialFailure::Refused(NodeRefusal::Session(refusal)));
                     }
                 }
                 Err(LinkError::Closed) => break,
-                Err(error) => return Err(unreachable(error)),
+                Err(error) => return Err(broken(error)),
             }
         }
         Ok(())
@@ -428,33 +412,30 @@ impl Dialler {
         &self,
         role: Role,
         addresses: Vec<SocketAddr>,
-        stage: &Arc<AtomicU8>,
+        stage: &Arc<Stage>,
     ) -> Result<(Dialled, Vec<ProgramOffer>), DialFailure> {
         let Some(secret) = &self.secret else {
-            return Err(DialFailure::Refused(
-                "there is no secret here: copy the node's ~/.config/ppserver/secret to this machine, or set PP_SECRET"
-                    .into(),
-            ));
+            return Err(DialFailure::Refused(NodeRefusal::NoSecret));
         };
         let programs = Arc::clone(&self.programs);
         let offers = if role == Role::Operator {
             Vec::new()
         } else {
-            let offers = tokio::task::spawn_blocking(move || programs.offers()).await.map_err(unreachable)?;
-            offers.map_err(DialFailure::Refused)?
+            let offers = tokio::task::spawn_blocking(move || programs.offers()).await.map_err(broken)?;
+            offers.map_err(|reason| DialFailure::Refused(NodeRefusal::ProgramUnreadable(reason)))?
         };
         let mut dials = JoinSet::new();
-        Stage::Connection.is_reached(stage);
+        stage.reach(DialStage::Connection);
         for address in addresses {
             let (secret, stage) = (secret.clone(), Arc::clone(stage));
-            dials.spawn(async move { (address, dial_one(address, &secret, role, &stage).await) });
+            dials.spawn(async move { dial_one(address, &secret, role, &stage).await });
         }
-        let mut worst = unreachable("its name has no address");
+        let mut worst = DialFailure::Unreachable(Unreachable::NoAddress);
         while let Some(dialled) = dials.join_next().await {
             match dialled {
-                Ok((_, Ok(dialled))) => return Ok((dialled, offers)),
-                Ok((address, Err(failure))) => worst = more_telling(worst, failure.at(address)),
-                Err(error) => worst = more_telling(worst, unreachable(error)),
+                Ok(Ok(dialled)) => return Ok((dialled, offers)),
+                Ok(Err(failure)) => worst = more_telling(worst, failure),
+                Err(error) => worst = more_telling(worst, broken(error)),
             }
         }
         Err(worst)
@@ -465,30 +446,31 @@ async fn dial_one(
     address: SocketAddr,
     secret: &Secret,
     role: Role,
-    stage: &AtomicU8,
+    stage: &Stage,
 ) -> Result<Dialled, DialFailure> {
-    let connecting = timeout(CONNECT_TIME, TcpStream::connect(address)).await;
-    let mut stream = match connecting {
-        Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIME.as_secs()))),
+    let at = || shown(address);
+    let connecting = match timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+        Err(_) => Err(Unreachable::NoAnswer { at: at(), within: CONNECT_TIME }),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return Err(DialFailure::NotListening("no ppserver listens there".into()));
+            Err(Unreachable::NotListening { at: at() })
         }
-        Ok(Err(error)) => return Err(unreachable(error)),
-        Ok(Ok(stream)) => stream,
+        Ok(connected) => connected
+            .and_then(|stream| socket::prepare(&stream).map(|()| stream))
+            .map_err(|error| Unreachable::NotConnected { error: error.into(), at: at() }),
     };
-    socket::prepare(&stream).map_err(unreachable)?;
-    Stage::Proof.is_reached(stage);
+    let mut stream = connecting.map_err(DialFailure::Unreachable)?;
+    stage.reach(DialStage::Proof);
     match handshake::initiate(&mut stream, secret, role).await {
         Ok(established) => {
-            Stage::Welcome.is_reached(stage);
+            stage.reach(DialStage::Welcome);
             let (reader, writer) = stream.into_split();
             let transport = connection::over(reader, writer, established.keys);
             Ok(Dialled { transport, version: established.version, address: Some(address) })
         }
         Err(error @ (HandshakeError::Io(_) | HandshakeError::Closed | HandshakeError::Timeout)) => {
-            Err(unreachable(error))
+            Err(DialFailure::Unreachable(Unreachable::Handshake { error, at: at() }))
         }
-        Err(error) => Err(DialFailure::Refused(error.to_string())),
+        Err(error) => Err(DialFailure::Refused(NodeRefusal::Handshake { error, at: at() })),
     }
 }
 
@@ -499,9 +481,9 @@ async fn greet(mut dialled: Dialled, hello: Hello, offers: Vec<ProgramOffer>) ->
     }
     let answer = timeout(HANDSHAKE_TIME, dialled.transport.receiver.recv()).await;
     let mut messages = match answer {
-        Err(_) => return Err(unreachable("it did not answer the greeting; is it frozen?").into()),
-        Ok(None) => return Err(unreachable("it closed the connection").into()),
-        Ok(Some(Err(error))) => return Err(unreachable(error).into()),
+        Err(_) => return Err(DialFailure::Unreachable(Unreachable::NotAnswered).into()),
+        Ok(None) => return Err(broken(LinkError::Closed).into()),
+        Ok(Some(Err(error))) => return Err(broken(error).into()),
         Ok(Some(Ok(messages))) => messages.into_iter(),
     };
     match messages.next() {
@@ -510,25 +492,9 @@ async fn greet(mut dialled: Dialled, hello: Hello, offers: Vec<ProgramOffer>) ->
         }
         Some(FromNode::Refused(refusal)) => {
             let node = if let Refusal::AlreadyConnected(node) = refusal { Some(node) } else { None };
-            Err(Failed { failure: DialFailure::Refused(refusal.to_string()), node })
+            Err(Failed { failure: DialFailure::Refused(NodeRefusal::Session(refusal)), node })
         }
-        _ => Err(DialFailure::Refused("it did not answer the greeting as a ppserver does".into()).into()),
-    }
-}
-
-impl DialFailure {
-    fn reason(&self) -> &str {
-        let (Self::NotListening(reason) | Self::Unreachable(reason) | Self::Refused(reason)) = self;
-        reason
-    }
-
-    fn at(self, address: SocketAddr) -> Self {
-        let at = |reason| format!("{reason} ({})", shown(address));
-        match self {
-            Self::NotListening(reason) => Self::NotListening(at(reason)),
-            Self::Unreachable(reason) => Self::Unreachable(at(reason)),
-            Self::Refused(reason) => Self::Refused(at(reason)),
-        }
+        _ => Err(DialFailure::Refused(NodeRefusal::NoWelcome).into()),
     }
 }
 
@@ -536,7 +502,7 @@ impl DialFailure {
 fn more_telling(one: DialFailure, other: DialFailure) -> DialFailure {
     let rank = |failure: &DialFailure| match failure {
         DialFailure::Refused(_) => 2,
-        DialFailure::NotListening(_) => 1,
+        DialFailure::Unreachable(Unreachable::NotListening { .. }) => 1,
         DialFailure::Unreachable(_) => 0,
     };
     if rank(&other) >= rank(&one) { other } else { one }
@@ -553,7 +519,6 @@ fn own_name() -> String {
     format!("{user}@{} {} {}", host.trim(), program.unwrap_or_else(|| "?".into()), std::process::id())
 }
 
-/// So that the failure of a dial reads the same whichever of a node's addresses it was.
-fn unreachable(reason: impl ToString) -> DialFailure {
-    DialFailure::Unreachable(reason.to_string())
+fn broken(how: impl ToString) -> DialFailure {
+    DialFailure::Unreachable(Unreachable::Broken(how.to_string()))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pp_protocol::limits::{NAME_BYTES, SESSIONS, WINDOW_ATTEMPTS, cut};
 use pp_protocol::{
-    AttemptId, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Version, Welcome,
+    AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Version, Welcome,
 };
 
 use super::lanes::{Lane, LaneKey};
@@ -311,7 +311,7 @@ impl Core {
         };
         actions.push(Action::Send(connection, FromNode::Welcome(welcome)));
         if let Some(shortage) = self.shortage() {
-            actions.push(Action::Send(connection, FromNode::Trouble(Some(shortage.into()))));
+            actions.push(Action::Send(connection, FromNode::Trouble(Some(shortage.clone()))));
         }
     }
 
@@ -371,9 +371,9 @@ impl Core {
     }
 
     /// Says goodbye to every peer.
-    pub(super) fn farewell(&mut self, now: Moment, reason: &str, actions: &mut Vec<Action>) {
+    pub(super) fn farewell(&mut self, now: Moment, reason: Farewell, actions: &mut Vec<Action>) {
         for key in std::mem::take(&mut self.connections).into_keys() {
-            actions.push(Action::Send(key, FromNode::Goodbye(reason.into())));
+            actions.push(Action::Send(key, FromNode::Goodbye(reason)));
             actions.push(Action::Close(key));
         }
         for session in self.sessions.values_mut().filter(|session| session.connection().is_some()) {

@@ -36,7 +36,7 @@ use std::time::Duration;
 use pp_protocol::worker::{Finished, Work};
 use pp_protocol::{
     Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, Role, Stream, Target, ToNode,
-    Version, WorkerDeath,
+    Version, WorkerDeath, WorkerShortage,
 };
 
 use self::connect::Connection;
@@ -242,7 +242,7 @@ pub struct Core {
     /// Whether the machine gives fewer workers than there are slots.
     shortage: Option<Shortage>,
     /// Words in which everybody was told of that.
-    told_shortage: Option<String>,
+    told_shortage: Option<WorkerShortage>,
     /// Workers that wait for work, by whose they are.
     idle: BTreeSet<(LaneKey, WorkerKey)>,
     /// When the next heartbeat is due.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pp_protocol::Moment;
 use pp_protocol::limits::SLOTS;
+use pp_protocol::{Farewell, Moment};
 
 use super::session::Session;
 use super::work::{Worker, WorkerState};
@@ -116,7 +116,7 @@ impl Core {
         for key in idle {
             self.retire(key, actions);
         }
-        self.farewell(now, "it was told to stop", actions);
+        self.farewell(now, Farewell::Stopped, actions);
         let starting: Vec<_> = self.workers.keys().copied().collect();
         for key in starting {
             self.kill_worker(key, actions);

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{FromNode, Moment};
+use pp_protocol::{FromNode, Moment, WorkerShortage};
 
 use super::connect::Peer;
 use super::session::Session;
@@ -132,28 +132,26 @@ impl Core {
             // One more might be tried, and nobody waits for it.
             shortage.retry_at.get_or_insert(now + FIRST_RETRY);
         }
-        let text = match &self.shortage {
+        let told = match &self.shortage {
             None => None,
             Some(_) if is_trying => return,
             Some(Shortage { room: 0, failures, .. }) if *failures < TROUBLE => return,
-            Some(Shortage { room: 0, reason, .. }) => {
-                Some(format!("its workers do not start: {reason}; trying again"))
-            }
             Some(Shortage { room, reason, .. }) => {
-                Some(format!("it has {room} of {} slots: {reason}; trying again", self.slots))
+                let room = u32::try_from(*room).unwrap_or(u32::MAX);
+                Some(WorkerShortage::new(room, self.slots, reason.as_str()))
             }
         };
-        if self.told_shortage != text {
-            self.told_shortage.clone_from(&text);
+        if self.told_shortage != told {
+            self.told_shortage.clone_from(&told);
             let greeted = self.connections.iter().filter(|(_, connection)| connection.peer != Peer::Unknown);
-            actions.extend(greeted.map(|(key, _)| Action::Send(*key, FromNode::Trouble(text.clone()))));
+            actions.extend(greeted.map(|(key, _)| Action::Send(*key, FromNode::Trouble(told.clone()))));
             self.announce_status(actions);
         }
     }
 
-    /// Why there are fewer workers than slots, as everybody was told; for people.
-    pub fn shortage(&self) -> Option<&str> {
-        self.told_shortage.as_deref()
+    /// Why there are fewer workers than slots, as everybody was told.
+    pub fn shortage(&self) -> Option<&WorkerShortage> {
+        self.told_shortage.as_ref()
     }
 
     /// Whether the machine gives fewer workers than the node has slots, told or not.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use pp_protocol::limits::{OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT, PROGRAM_BUILDS, PROGRAMS};
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
-    Attempt, AttemptId, Death, Digest, Ended, FromNode, FunctionId, Hello, JobId, Moment, NodeId, Outcome,
-    Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus, Refusal, Resume, Role,
-    SessionId, Stream, Target, ToNode, Version, WorkerDeath,
+    Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobId, Moment, NodeId,
+    Outcome, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus, Refusal, Resume,
+    Role, SessionId, Stream, Target, ToNode, Version, WorkerDeath, WorkerShortage,
 };
 
 use super::{
@@ -780,8 +780,9 @@ fn shortage() -> StartFailure {
     StartFailure { is_shortage: true, ..failure("too few descriptors", &[]) }
 }
 
-fn trouble(text: Option<&str>) -> Action {
-    Action::Send(ConnectionKey(1), FromNode::Trouble(text.map(Into::into)))
+fn trouble(told: Option<(u32, u32, &str)>) -> Action {
+    let told = told.map(|(room, slots, reason)| WorkerShortage::new(room, slots, reason));
+    Action::Send(ConnectionKey(1), FromNode::Trouble(told))
 }
 
 impl Node {
@@ -800,7 +801,7 @@ fn half_of_four() -> Node {
     node.on(Event::WorkerReady(WorkerKey(0)));
     node.on(Event::WorkerReady(WorkerKey(1)));
     let told = node.on(Event::WorkerFailed(WorkerKey(3), shortage()));
-    assert_eq!(told, [trouble(Some("it has 2 of 4 slots: too few descriptors; trying again"))]);
+    assert_eq!(told, [trouble(Some((2, 4, "too few descriptors")))]);
     assert_eq!(node.core.status().slots, 2);
     node
 }
@@ -851,7 +852,7 @@ fn while_workers_are_short_one_that_idles_makes_way_for_another_program() {
     let mut node = half_of_four();
     let digest = DIGEST;
     let actions = node.connect_with(2, target());
-    let told = Some("it has 2 of 4 slots: too few descriptors; trying again".into());
+    let told = Some(WorkerShortage::new(2, 4, "too few descriptors"));
     assert_eq!(
         actions[0],
         Action::Send(ConnectionKey(2), FromNode::Trouble(told)),
@@ -879,7 +880,7 @@ fn a_program_is_not_refused_for_some_workers_that_do_not_start_while_others_may(
     assert!(ready.contains(&Action::Spawn(WorkerKey(3), Program::Own)), "{ready:?}");
     assert_eq!(node.on(Event::WorkerFailed(WorkerKey(2), failure("it could not be loaded", &[]))), []);
     let told = node.on(Event::WorkerFailed(WorkerKey(3), failure("it could not be loaded", &[])));
-    assert_eq!(told, [trouble(Some("it has 1 of 3 slots: it could not be loaded; trying again"))]);
+    assert_eq!(told, [trouble(Some((1, 3, "it could not be loaded")))]);
 }
 
 #[test]
@@ -967,8 +968,8 @@ fn a_worker_that_dies_before_it_begins_anything_while_others_do_well_is_only_mis
     node.receive(1, ToNode::Run((13..19).map(attempt).collect()));
     node.on(Event::WorkerReady(WorkerKey(2)));
     let told = node.on(Event::WorkerExited(WorkerKey(2), Progress::default(), killed()));
-    let reason = "it has 2 of 3 slots: its workers die before they begin anything: the last one was killed by signal 9 (SIGKILL)";
-    assert_eq!(told, [trouble(Some(&format!("{reason}; trying again")))]);
+    let reason = "its workers die before they begin anything: the last one was killed by signal 9 (SIGKILL)";
+    assert_eq!(told, [trouble(Some((2, 3, reason)))]);
 }
 
 #[test]
@@ -1093,7 +1094,7 @@ fn draining_gives_back_what_waits_finishes_what_runs_and_ends() {
     let done = outcome(10, 3, Ended::Succeeded(Payload::from(vec![1])));
     assert_eq!(node.finish(0, 1, 3), [outcomes(1, 3, vec![done])]);
     let farewell = node.receive(1, ToNode::Ack(4));
-    let goodbye = FromNode::Goodbye("it was told to stop".into());
+    let goodbye = FromNode::Goodbye(Farewell::Stopped);
     assert_eq!(
         farewell,
         [

@@ -89,7 +89,6 @@ impl Refusals {
                     HANDSHAKE_TIME.as_secs()
                 ),
             ),
-            HandshakeError::Io(_) => (Kind::Broken, format!("refused: {error}")),
             // So do the probes of container platforms, every other second.
             HandshakeError::Closed => {
                 return tracing::debug!(
@@ -97,6 +96,8 @@ impl Refusals {
                     "it closed the connection before it had proved that it knows the secret"
                 );
             }
+            // The connection broke, or it is something yet unknown.
+            _ => (Kind::Broken, format!("refused: {error}")),
         };
         self.log_or_count(kind, Some(address::shown(peer)), line);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_dispatcher::core::{DialFailure, Event, NodeKey};
+use pp_dispatcher::core::{DialFailure, Event, NodeKey, NodeRefusal, Unreachable};
 use pp_node::core::Program;
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::{
@@ -100,16 +100,24 @@ impl World {
                 self.site_receives(site, key, batch.into_iter().filter_map(from_node).collect());
             }
             (Stage::Connecting, Packet::Rst) => {
-                self.dial_failed(site, id, DialFailure::NotListening("nothing listens there".into()));
+                self.dial_failed(
+                    site,
+                    id,
+                    DialFailure::Unreachable(Unreachable::NotListening { at: "there".into() }),
+                );
             }
             (Stage::Shaking | Stage::Greeting, Packet::Fin | Packet::Rst) => {
-                self.dial_failed(site, id, DialFailure::Unreachable("it closed the connection".into()));
+                self.dial_failed(
+                    site,
+                    id,
+                    DialFailure::Unreachable(Unreachable::Broken("it was closed".into())),
+                );
             }
             (Stage::Up, Packet::Fin | Packet::Rst) => {
                 let line = || format!("dispatcher {site}: link to node {} is down", key.0);
                 self.story.record_of_site(self.now, site, line);
                 self.reset(site, key);
-                self.site_event(site, Event::LinkDown(key, "it was closed".into()));
+                self.site_event(site, Event::LinkDown(key));
             }
             _ => {}
         }
@@ -191,9 +199,9 @@ impl World {
                 }
             }
             Some(FromNode::Refused(refusal)) => {
-                self.dial_failed(site, id, DialFailure::Refused(refusal.to_string()));
+                self.dial_failed(site, id, DialFailure::Refused(NodeRefusal::Session(refusal)));
             }
-            _ => self.dial_failed(site, id, DialFailure::Refused("no greeting".into())),
+            _ => self.dial_failed(site, id, DialFailure::Refused(NodeRefusal::NoWelcome)),
         }
     }
 

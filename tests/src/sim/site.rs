@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pp_dispatcher::core::{
     Action, Core, DialFailure, DispatcherConfig, Event, NewJob, NodeKey, NodeKind, Report, Ticket,
+    Unreachable,
 };
 use pp_protocol::{JobId, ProgramId, SessionId, Target};
 
@@ -194,7 +195,7 @@ impl World {
             SiteInput::TimedOut(id, stage) => {
                 let key = self.connections[id.0].link;
                 if self.sites[site].is_current(key, id) && self.connections[id.0].stage == stage {
-                    self.dial_failed(site, id, DialFailure::Unreachable("no answer in time".into()));
+                    self.dial_failed(site, id, DialFailure::Unreachable(Unreachable::NotAnswered));
                 }
             }
             SiteInput::Submit(jobs) => self.submit(site, &jobs),

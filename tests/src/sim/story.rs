@@ -4,7 +4,7 @@
 //! and what is now (`facts.rs` says what that is):
 //!
 //! ```text
-//!    14.210334 s  dispatcher 0 takes in LinkDown(NodeKey(2), "reset")
+//!    14.210334 s  dispatcher 0 takes in LinkDown(NodeKey(2))
 //!                   dispatcher  at node 2, attempt 1  ->  queued, attempt 1, charged 1
 //! ```
 

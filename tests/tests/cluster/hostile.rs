@@ -255,11 +255,11 @@ pub(crate) fn a_node_whose_disk_is_full_says_so_and_takes_part_once_there_is_roo
     let dispatcher = builder([&full]).local_workers(1).start().expect("it starts");
     assert_eq!(dispatcher.submit(square, (8,)).wait(), Ok(64), "the other cores do the work");
     let node = wait_within(Duration::from_secs(20), "the node to say what is in the way", || {
-        Some(only_node(&dispatcher))
-            .filter(|node| node.reason.as_deref().is_some_and(|reason| reason.contains("make room")))
+        Some(only_node(&dispatcher)).filter(|node| {
+            node.reason.as_ref().is_some_and(|reason| reason.to_string().contains("make room"))
+        })
     });
-    let reason = node.reason.as_deref().unwrap_or_default();
-    assert!(reason.contains(&store), "{node}");
+    assert!(node.to_string().contains(&store), "{node}");
     assert_eq!(node.state, NodeState::Preparing, "it tries again");
     full.process().wait_for_stderr("program not stored");
     let is_empty = || std::fs::read_dir(tight.0.path()).expect("it is there").next().is_none();

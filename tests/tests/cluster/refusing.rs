@@ -28,8 +28,8 @@ fn unused(dispatcher: &Dispatcher) -> NodeInfo {
     })
 }
 
-fn reason(node: &NodeInfo) -> &str {
-    node.reason.as_deref().expect("there is a reason")
+fn reason(node: &NodeInfo) -> String {
+    node.reason.as_ref().expect("there is a reason").to_string()
 }
 
 pub(crate) fn another_secret_is_refused_and_says_what_to_do() {

@@ -53,7 +53,7 @@ fn naps(dispatcher: &Dispatcher, jobs: usize) -> Result<usize, pp_dispatcher::Jo
 fn short(dispatcher: &Dispatcher, server: &Server, remedy: &str) -> NodeInfo {
     wait_within(PATIENCE, "the node to say what is short", || {
         let node = node(dispatcher, server)?;
-        let reason = node.reason.as_deref()?;
+        let reason = node.reason.as_ref()?.to_string();
         assert!(reason.contains("slots") && reason.contains(remedy), "{reason}");
         Some(node)
     })
@@ -159,7 +159,7 @@ pub(crate) fn a_node_that_may_have_no_more_threads_says_so_and_lives_on() {
     let dispatcher = builder([&server]).local_workers(1).start().expect("it starts");
     assert_eq!(dispatcher.submit(square, (8,)).wait(), Ok(64), "the other cores do the work");
     wait_within(PATIENCE, "the node to say what is short", || {
-        only_node(&dispatcher).reason.filter(|reason| reason.contains("ulimit -u"))
+        only_node(&dispatcher).reason.filter(|reason| reason.to_string().contains("ulimit -u"))
     });
     server.process().signal(Signal::TERM);
     assert!(server.process().wait().success() && !server.log().contains("panicked"), "{}", server.log());
@@ -171,7 +171,7 @@ pub(crate) fn a_node_that_may_write_no_large_files_says_so_and_lives_on() {
     assert_eq!(dispatcher.submit(square, (8,)).wait(), Ok(64), "the other cores do the work");
     wait_within(PATIENCE, "the node to say what is in the way", || {
         let node = only_node(&dispatcher);
-        let reason = node.reason.filter(|_| node.state == NodeState::Preparing)?;
+        let reason = node.reason.filter(|_| node.state == NodeState::Preparing)?.to_string();
         assert!(reason.contains("ulimit -f"), "{reason}");
         Some(())
     });

@@ -8,7 +8,7 @@ use pp_protocol::ToNode;
 use super::Actor;
 use crate::client::requests::{Answer, Request};
 use crate::client::stats::{JobStatus, NodeInfo, ResizeError, Stats};
-use crate::core::{self, Event, NodeKey, NodeKind, NodeState, NodeView};
+use crate::core::{self, Event, NodeKey, NodeKind, NodeReason, NodeState, NodeView};
 use crate::links::OrderResult;
 
 /// Somebody who waits for so many nodes, until then.
@@ -107,16 +107,15 @@ impl Actor {
     }
 
     /// Why a node is not used.
-    fn reason(&self, view: &NodeView<'_>) -> Option<String> {
-        let elsewhere = || {
-            let [here, there] = self.links.elsewhere(view.key)?;
-            Some(format!("{here} is the same node as {there}, which is in use"))
-        };
-        let said = || view.reason.as_deref().map(Into::into);
+    fn reason(&self, view: &NodeView<'_>) -> Option<NodeReason> {
+        let known = || view.reason.clone();
         match view.state {
-            NodeState::Refused => elsewhere().or_else(said),
-            NodeState::Connecting => said().or_else(|| self.links.waits_for(view.key).map(Into::into)),
-            _ => said(),
+            NodeState::Refused => {
+                let elsewhere = self.links.elsewhere(view.key);
+                elsewhere.map(|[here, there]| NodeReason::SameNode { here, there }).or_else(known)
+            }
+            NodeState::Connecting => known().or_else(|| self.links.stage(view.key).map(NodeReason::Dialling)),
+            _ => known(),
         }
     }
 

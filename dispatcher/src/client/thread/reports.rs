@@ -31,7 +31,7 @@ impl Actor {
             Report::NodeSuspected(node) => ClusterEvent::NodeSuspected { node: name(node) },
             Report::NodeLost(node, cause, jobs) => ClusterEvent::NodeLost { node: name(node), cause, jobs },
             Report::NodeRefused(node, cause) => ClusterEvent::NodeRefused { node: name(node), cause },
-            Report::NodeTroubled(node, reason) => ClusterEvent::NodeTroubled { node: name(node), reason },
+            Report::NodeTroubled(node, cause) => ClusterEvent::NodeTroubled { node: name(node), cause },
             Report::NodeResized(node, slots) => {
                 ClusterEvent::NodeResized { node: name(node), slots: slots as usize }
             }
