@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pp_tests::process::{Process, SECRET, Server, ServerOptions, Signal, command};
+use pp_tests::process::{OTHER_SECRET, Process, SECRET, Server, ServerOptions, Signal, command};
 use serde_json::Value;
 
 /// What is "at once" for a person, on a busy machine.
@@ -133,7 +133,7 @@ fn looking_leaves_no_trace() {
 fn a_node_with_another_secret_is_shown_as_refused_and_why() {
     let server = server("render1", 2);
     let address = server.address();
-    let wrong = [("PP_SECRET", "not the secret of that node")];
+    let wrong = [("PP_SECRET", OTHER_SECRET)];
     let listed = ppctl_with(&wrong, &["nodes", "--node", &address]);
     listed.failed_saying(&[&address, "refused", "the secrets differ", "PP_SECRET"]);
     let nodes = ppctl_with(&wrong, &["nodes", "--json", "--node", &address]).json();
@@ -329,7 +329,7 @@ fn a_secret_file_is_used_and_one_that_others_can_read_is_not() {
     let file = home.path().join("secret");
     std::fs::write(&file, SECRET).expect("a file");
     let path = file.to_str().expect("paths here are text");
-    let other = [("PP_SECRET", "another one")];
+    let other = [("PP_SECRET", OTHER_SECRET)];
     for (mode, code) in [(0o600, 0), (0o644, 1)] {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("its mode is set");
         let listed = ppctl_with(&other, &["nodes", "--node", &server.address(), "--secret-file", path]);

@@ -214,10 +214,10 @@ mod tests {
 
     async fn sealed_pair() -> Ends {
         let (mut near, mut far) = tokio::io::duplex(1 << 20);
-        let secret = Secret::parse("secret").unwrap();
+        let secret = Secret::random();
         let (near_keys, far_keys) = tokio::join!(
             handshake::initiate(&mut near, &secret, Role::Dispatcher),
-            handshake::respond(&mut far, &secret)
+            handshake::respond(&mut far, std::slice::from_ref(&secret))
         );
         let (near_reader, near_writer) = tokio::io::split(near);
         let (far_reader, far_writer) = tokio::io::split(far);
@@ -320,10 +320,10 @@ mod tests {
     #[tokio::test]
     async fn a_connection_is_half_open_until_its_first_sealed_message() {
         let (mut near, mut far) = tokio::io::duplex(1 << 16);
-        let secret = Secret::parse("secret").unwrap();
+        let secret = Secret::random();
         let (near_keys, far_keys) = tokio::join!(
             handshake::initiate(&mut near, &secret, Role::Dispatcher),
-            handshake::respond(&mut far, &secret)
+            handshake::respond(&mut far, std::slice::from_ref(&secret))
         );
         let (reader, writer) = tokio::io::split(far);
         let heard = over_once_heard::<_, _, FromNode, ToNode>(reader, writer, far_keys.unwrap().keys);
@@ -354,10 +354,10 @@ mod tests {
     /// What one ping looks like on the wire, and the keys of whoever may receive it.
     async fn sealed_ping() -> (Vec<u8>, Keys) {
         let (mut near, mut far) = tokio::io::duplex(1 << 16);
-        let secret = Secret::parse("secret").unwrap();
+        let secret = Secret::random();
         let (near_keys, far_keys) = tokio::join!(
             handshake::initiate(&mut near, &secret, Role::Dispatcher),
-            handshake::respond(&mut far, &secret)
+            handshake::respond(&mut far, std::slice::from_ref(&secret))
         );
         let mut sealed = Vec::new();
         let mut writer = Writer::new(&mut sealed, near_keys.unwrap().keys);

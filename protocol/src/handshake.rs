@@ -18,9 +18,9 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub use crate::HandshakeError;
-use crate::limits::{HANDSHAKE_FRAME_BYTES, HANDSHAKE_TIME};
+use crate::limits::{HANDSHAKE_FRAME_BYTES, HANDSHAKE_TIME, SECRETS};
 use crate::record::Keys;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretId};
 use crate::{Role, Version, VersionRange};
 
 const MAGIC: [u8; 4] = *b"ppsv";
@@ -60,6 +60,8 @@ pub struct Established {
     pub version: Version,
     /// In what capacity the initiator connected.
     pub role: Role,
+    /// The secret that both sides know.
+    pub secret: SecretId,
 }
 
 /// How the node takes what was said. Not a byte that stands for a role, so that whoever sends every byte back is no node.
@@ -133,27 +135,27 @@ where
             _ => return Err(HandshakeError::SecretMismatch),
         }
         let keys = Keys::new(noise.into_transport_mode().map_err(broken)?);
-        Ok(Established { keys, version, role })
+        Ok(Established { keys, version, role, secret: secret.id() })
     })
     .await
 }
 
-/// Answers a peer that connected: demands proof that it knows `secret`.
+/// Answers a peer that connected: demands proof that it knows one of the first [`SECRETS`] of `secrets`.
 ///
 /// # Errors
 /// Every variant of [`HandshakeError`], in bounded time. The peer has then been told why, as far as it may know.
-pub async fn respond<S>(stream: &mut S, secret: &Secret) -> Result<Established, HandshakeError>
+pub async fn respond<S>(stream: &mut S, secrets: &[Secret]) -> Result<Established, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    respond_speaking(stream, secret, VersionRange::SPOKEN).await
+    respond_speaking(stream, secrets, VersionRange::SPOKEN).await
 }
 
 /// As [`respond`], speaking a given range of versions: for tests of what happens between releases.
 #[doc(hidden)]
 pub async fn respond_speaking<S>(
     stream: &mut S,
-    secret: &Secret,
+    secrets: &[Secret],
     ours: VersionRange,
 ) -> Result<Established, HandshakeError>
 where
@@ -175,19 +177,23 @@ where
         stream.write_all(&answer).await?;
 
         let prologue = prologue(version, &greeted, &answer);
-        let mut noise = noise(secret, &prologue).build_responder().map_err(broken)?;
         let mut buffer = [0; HANDSHAKE_FRAME_BYTES];
         let frame = read_frame(stream).await?;
-        if noise.read_message(&frame, &mut buffer).is_err() {
+        // A look at the first message costs a hash and one short text to open; nothing of the curve is computed for it.
+        let known = secrets.iter().take(SECRETS).find_map(|secret| {
+            let mut noise = noise(secret, &prologue).build_responder().ok()?;
+            noise.read_message(&frame, &mut buffer).ok().map(|_| (noise, secret.id()))
+        });
+        let Some((mut noise, secret)) = known else {
             write_frame(stream, &[Status::SecretMismatch as u8]).await?;
             stream.shutdown().await?;
             return Err(HandshakeError::SecretMismatch);
-        }
+        };
         buffer[0] = Status::Welcome as u8;
         let length = noise.write_message(&[], &mut buffer[1..]).map_err(broken)?;
         write_frame(stream, &buffer[..=length]).await?;
         let keys = Keys::new(noise.into_transport_mode().map_err(broken)?);
-        Ok(Established { keys, version, role })
+        Ok(Established { keys, version, role, secret })
     })
     .await
 }
@@ -311,7 +317,7 @@ pub(crate) struct Spoken {
 
 #[cfg(test)]
 pub(crate) fn spoken_for_golden(role: Role) -> Spoken {
-    let secret = Secret::parse("golden secret").expect("it is a secret");
+    let secret = Secret::parse(&"5a".repeat(32)).expect("it is a secret");
     let greeting = greeting(Pattern::SPOKEN, role as u8, VersionRange::SPOKEN);
     let answer = answer(Status::Welcome, VersionRange::SPOKEN, [0x5a; NONCE_BYTES]);
     let prologue = prologue(VersionRange::SPOKEN.newest, &greeting, &answer);
@@ -345,8 +351,9 @@ pub(crate) fn spoken_for_golden(role: Role) -> Spoken {
 mod tests {
     use super::*;
 
-    fn secret(text: &str) -> Secret {
-        Secret::parse(text).unwrap()
+    /// A secret of its own for each name.
+    fn secret(name: &str) -> Secret {
+        Secret::parse(blake3::hash(name.as_bytes()).to_hex().as_str()).unwrap()
     }
 
     async fn meet(
@@ -354,10 +361,10 @@ mod tests {
         theirs: (&str, VersionRange),
     ) -> (Result<Established, HandshakeError>, Result<Established, HandshakeError>) {
         let (mut near, mut far) = tokio::io::duplex(64 * 1024);
-        let (ours_secret, theirs_secret) = (secret(ours.0), secret(theirs.0));
+        let (ours_secret, theirs_secrets) = (secret(ours.0), [secret(theirs.0)]);
         tokio::join!(
             initiate_speaking(&mut near, &ours_secret, Role::Dispatcher, ours.1),
-            respond_speaking(&mut far, &theirs_secret, theirs.1),
+            respond_speaking(&mut far, &theirs_secrets, theirs.1),
         )
     }
 
@@ -381,6 +388,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn any_of_several_secrets_is_accepted_and_which_one_it_was_is_known() {
+        let several: Vec<_> = ["a", "b", "c", "d", "e"].map(secret).into();
+        for (place, dialled) in several.iter().enumerate() {
+            let (mut near, mut far) = tokio::io::duplex(64 * 1024);
+            let (near, far) =
+                tokio::join!(initiate(&mut near, dialled, Role::Dispatcher), respond(&mut far, &several));
+            if place < SECRETS {
+                assert_eq!((near.unwrap().secret, far.unwrap().secret), (dialled.id(), dialled.id()));
+            } else {
+                assert!(matches!(far, Err(HandshakeError::SecretMismatch)), "no more are looked at: {far:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn no_common_version_names_both_ranges_on_both_sides() {
         let (near, far) = meet(("secret", versions(1, 1)), ("secret", versions(2, 3))).await;
         let near = near.unwrap_err().to_string();
@@ -392,7 +414,7 @@ mod tests {
     async fn a_web_browser_is_told_apart_from_a_dispatcher() {
         let (mut near, mut far) = tokio::io::duplex(1024);
         near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        let error = respond(&mut far, &secret("secret")).await.unwrap_err();
+        let error = respond(&mut far, &[secret("secret")]).await.unwrap_err();
         assert!(matches!(error, HandshakeError::NotPpserver), "{error}");
     }
 
@@ -456,7 +478,7 @@ mod tests {
         let recorded = first_flight(&secret).await;
         let (mut near, mut far) = tokio::io::duplex(1024);
         near.write_all(&recorded).await.unwrap();
-        let result = respond(&mut far, &secret).await;
+        let result = respond(&mut far, &[secret]).await;
         assert!(matches!(result, Err(HandshakeError::SecretMismatch)), "{result:?}");
         let mut answer = [0; ANSWER_BYTES];
         near.read_exact(&mut answer).await.unwrap();
@@ -474,7 +496,7 @@ mod tests {
         let mut greeting = greeting(Pattern::SPOKEN, Role::Dispatcher as u8, VersionRange::SPOKEN);
         greeting[4] = 9;
         near.write_all(&greeting).await.unwrap();
-        let result = respond(&mut far, &secret("secret")).await;
+        let result = respond(&mut far, &[secret("secret")]).await;
         assert!(matches!(result, Err(HandshakeError::PatternMismatch(9))), "{result:?}");
         let mut answer = [0; ANSWER_BYTES];
         near.read_exact(&mut answer).await.unwrap();
@@ -494,7 +516,7 @@ mod tests {
     async fn a_role_that_nobody_has_is_refused() {
         let (mut near, mut far) = tokio::io::duplex(1024);
         near.write_all(&greeting(Pattern::SPOKEN, 77, VersionRange::SPOKEN)).await.unwrap();
-        let result = respond(&mut far, &secret("secret")).await;
+        let result = respond(&mut far, &[secret("secret")]).await;
         assert!(matches!(result, Err(HandshakeError::NotPpserver)), "{result:?}");
     }
 }

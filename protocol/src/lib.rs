@@ -48,6 +48,8 @@ mod golden;
 #[cfg(feature = "net")]
 pub mod handshake;
 #[cfg(feature = "net")]
+pub mod private;
+#[cfg(feature = "net")]
 pub mod record;
 #[cfg(feature = "net")]
 pub mod room;

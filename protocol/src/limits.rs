@@ -29,6 +29,12 @@ pub const HANDSHAKES_AT_ONCE: usize = 256;
 /// Of the descriptors a node may have, handshakes take at most one in so many.
 pub const HANDSHAKE_DESCRIPTORS_DIVISOR: usize = 2;
 
+/// Secrets that are accepted at once, so that one can take the place of another while both are in use.
+pub const SECRETS: usize = 4;
+
+/// Largest file that holds them.
+pub const SECRET_FILE_BYTES: u64 = 4 * 1024;
+
 /// Largest serialised argument or result of one job.
 pub const PAYLOAD_BYTES: usize = 1 << 30;
 

@@ -1,28 +1,56 @@
-//! The secret a dispatcher and a node must share: where it is looked for, how it is made.
+//! The secret a dispatcher and a node must share: its forms, where it is looked for, how it is made.
+//!
+//! A place that holds a secret may hold several, one a line, so that one can take the place of another while both are in
+//! use: all are accepted, the first is the one that is proved when dialling.
+
+mod passphrase;
+mod written;
 
 use std::fmt;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use crate::environment::{self, VariableError};
+use crate::limits::{SECRET_FILE_BYTES, SECRETS};
+use crate::private::{self, PrivateError};
+
+pub use self::written::Mistyped;
 
 /// Environment variable that holds the secret itself.
 pub const SECRET_VARIABLE: &str = "PP_SECRET";
 /// Environment variable that names a file with the secret in it.
 pub const SECRET_FILE_VARIABLE: &str = "PP_SECRET_FILE";
 
-/// Below so many characters a secret can be guessed.
-const STRONG_CHARACTERS: usize = 16;
-/// A longer secret file is some other file.
-const FILE_BYTES: u64 = 4096;
-
-/// A secret that a dispatcher and a node share. Never shown: its `Debug` form hides it.
+/// A secret that a dispatcher and a node share. Never shown: its `Debug` form hides it. Clones are the same memory, which is
+/// overwritten when the last of them goes.
 #[derive(Clone)]
-pub struct Secret {
-    text: String,
-    key: [u8; 32],
+pub struct Secret(Arc<Held>);
+
+struct Held {
+    text: Zeroizing<String>,
+    key: Zeroizing<[u8; 32]>,
+    weakness: Option<Weakness>,
 }
+
+/// How a secret could be guessed by whoever has recorded a handshake; the worse, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weakness {
+    /// Somebody thought of it: it is as good as it is hard to think of.
+    Passphrase,
+    /// It has few different characters: it is guessed soon.
+    Pattern,
+}
+
+/// Which secret it is, without telling it: for whoever keeps account of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretId(u64);
+
+/// Secrets of which any is accepted, at least one and at most [`SECRETS`]. The first is the one that is proved when dialling.
+#[derive(Clone, Debug)]
+pub struct Secrets(Arc<[Secret]>);
 
 /// Where a secret was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,36 +63,49 @@ pub enum Origin {
     File(PathBuf),
 }
 
+/// A text is no secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WrongSecret {
+    /// It has no characters.
+    #[error("is empty; write one into it, or remove it to have one made")]
+    Empty,
+    /// It is guessed too soon.
+    #[error(
+        "has {0} characters: a passphrase has {least} at least; `ppctl secret new` makes a secret that nobody guesses",
+        least = passphrase::FEWEST_CHARACTERS
+    )]
+    Short(usize),
+    /// It was not copied as it was.
+    #[error(
+        "begins with `pp1-` as those that are made, but was not copied as it was: {0}; copy it once more"
+    )]
+    Mistyped(#[from] Mistyped),
+    /// More are there than are accepted at once.
+    #[error(
+        "has {0} lines, each of them a secret, and no more than {SECRETS} are accepted at once; remove the oldest"
+    )]
+    Many(usize),
+    /// A passphrase takes memory, and there is none.
+    #[error(
+        "is a passphrase, and there are no 64 MiB of memory to make a key of it in; give one made by `ppctl secret new`"
+    )]
+    NoMemory,
+}
+
 /// A secret could not be read, used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// It has no characters.
-    #[error("the secret from {0} is empty; write one into it, or remove it to have one made")]
-    Empty(String),
-    /// The file cannot be read.
-    #[error("cannot read the secret file {}: {source}; check its path and owner", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
+    /// What is there is none.
+    #[error("the secret from {place} {reason}")]
+    Wrong {
+        /// Where it was found.
+        place: String,
+        /// Why it is none.
+        reason: WrongSecret,
     },
-    /// It is no file.
-    #[error("{} is to hold the secret and is no file; name the file that does", .0.display())]
-    NoFile(PathBuf),
-    /// Others may read the file.
-    #[error(
-        "the secret file {} can be read by others (mode {mode:03o}); run: chmod 600 {}", .path.display(), .path.display()
-    )]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file is too large or not text.
-    #[error("the secret file {} does not hold a line of text of at most {FILE_BYTES} bytes", .0.display())]
-    NotText(PathBuf),
+    /// The file cannot be read, or is not private.
+    #[error("cannot use the secret file: {0}")]
+    File(#[from] PrivateError),
     /// The file cannot be written.
     #[error("cannot write a new secret to {}: {source}; give one with --secret-file or PP_SECRET", .path.display())]
     Unwritable {
@@ -86,91 +127,81 @@ pub enum SecretError {
 impl Secret {
     /// The secret in `text`; surrounding white space does not count.
     ///
+    /// A text that begins with `pp1-` is a secret of 256 random bits with a checksum, as [`random`](Self::random) makes it.
+    /// So are 64 hexadecimal digits, without one. Any other is a passphrase, of which a key is made by Argon2id: that takes a
+    /// tenth of a second, to slow down whoever guesses.
+    ///
+    /// ```
+    /// use pp_protocol::secret::{Secret, WrongSecret};
+    ///
+    /// assert!(Secret::parse(Secret::random().text()).is_ok());
+    /// assert_eq!(Secret::parse("swordfish").unwrap_err(), WrongSecret::Short(9));
+    /// ```
+    ///
     /// # Errors
-    /// When nothing is left.
-    pub fn parse(text: &str) -> Result<Self, SecretError> {
-        Self::parse_from(text, "the command line or code")
-    }
-
-    fn parse_from(text: &str, place: &str) -> Result<Self, SecretError> {
+    /// When it is empty, was mistyped, or is too short for a passphrase.
+    pub fn parse(text: &str) -> Result<Self, WrongSecret> {
         let text = text.trim();
-        if text.is_empty() {
-            return Err(SecretError::Empty(place.into()));
+        if let Some(secret) = written::read(text) {
+            return Ok(Self::of_bits(text, &*secret?));
         }
-        let key = blake3::derive_key("ppserver 2026-11 key of dispatchers and nodes", text.as_bytes());
-        Ok(Self { text: text.into(), key })
+        if let Ok(bits) = blake3::Hash::from_hex(text) {
+            return Ok(Self::of_bits(text, bits.as_bytes()));
+        }
+        match text.chars().count() {
+            0 => Err(WrongSecret::Empty),
+            characters if characters < passphrase::FEWEST_CHARACTERS => Err(WrongSecret::Short(characters)),
+            _ => Self::of_passphrase(text),
+        }
     }
 
-    /// A fresh secret of 256 random bits, as 64 hexadecimal digits.
+    /// A fresh secret of 256 random bits.
     ///
     /// # Panics
     /// When the system has no random numbers.
     pub fn random() -> Self {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).expect("the system's random number source works");
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self::parse(&text).expect("it is not empty")
+        let mut bits = Zeroizing::new([0; written::SECRET_BYTES]);
+        getrandom::fill(bits.as_mut()).expect("the system's random number source works");
+        Self::of_bits(&written::write(&bits), &bits)
     }
 
-    /// Reads the secret in a file that nobody else can read.
-    ///
-    /// # Errors
-    /// When the file is missing, unreadable, readable by others, or not a line of text.
-    pub fn read(path: &Path) -> Result<Self, SecretError> {
-        let unreadable = |source| SecretError::Unreadable { path: path.into(), source };
-        let metadata = fs::metadata(path).map_err(unreadable)?;
-        // Reading what is none could wait for ever, and nobody should be told to change the mode of a directory.
-        if !metadata.is_file() {
-            return Err(SecretError::NoFile(path.into()));
-        }
-        let mode = permission_bits(&metadata);
-        if mode & 0o077 != 0 {
-            return Err(SecretError::Exposed { path: path.into(), mode });
-        }
-        if metadata.len() > FILE_BYTES {
-            return Err(SecretError::NotText(path.into()));
-        }
-        let bytes = fs::read(path).map_err(unreadable)?;
-        let text = String::from_utf8(bytes).map_err(|_| SecretError::NotText(path.into()))?;
-        Self::parse_from(&text, &path.display().to_string())
+    fn of_bits(text: &str, bits: &[u8; written::SECRET_BYTES]) -> Self {
+        let weakness = passphrase::is_pattern(text).then_some(Weakness::Pattern);
+        Self::new(text, bits, weakness)
     }
 
-    /// Makes a secret and writes it to a new file that only its owner can read, making the directory too.
-    /// If another process was faster, its secret is read instead.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn create(path: &Path) -> Result<Self, SecretError> {
-        let unwritable = |source| SecretError::Unwritable { path: path.into(), source };
-        let secret = Self::random();
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(unwritable)?;
-        }
-        // Written elsewhere and linked into place, so that nobody ever reads half a secret.
-        let draft = path.with_extension(format!("{}.new", std::process::id()));
-        let written = new_private_file(&draft).and_then(|mut file| writeln!(file, "{}", secret.text));
-        let linked = written.and_then(|()| fs::hard_link(&draft, path));
-        let _ = fs::remove_file(&draft);
-        match linked {
-            Ok(()) => Ok(secret),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::read(path),
-            Err(source) => Err(unwritable(source)),
-        }
+    fn of_passphrase(text: &str) -> Result<Self, WrongSecret> {
+        let bits = passphrase::stretch(text).map_err(|passphrase::NoMemory| WrongSecret::NoMemory)?;
+        let is_pattern = passphrase::is_pattern(text);
+        let weakness = if is_pattern { Weakness::Pattern } else { Weakness::Passphrase };
+        Ok(Self::new(text, &bits, Some(weakness)))
+    }
+
+    fn new(text: &str, bits: &[u8; 32], weakness: Option<Weakness>) -> Self {
+        let key = blake3::derive_key("ppserver 2026-11 key of dispatchers and nodes", bits);
+        Self(Arc::new(Held { text: Zeroizing::new(text.into()), key: Zeroizing::new(key), weakness }))
     }
 
     /// The secret as text, to be written where another machine finds it.
     pub fn text(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
-    /// Whether it is short enough to be guessed by somebody who recorded a handshake.
-    pub fn is_weak(&self) -> bool {
-        self.text.chars().count() < STRONG_CHARACTERS
+    /// How it could be guessed by somebody who recorded a handshake, if it could.
+    pub fn weakness(&self) -> Option<Weakness> {
+        self.0.weakness
     }
 
-    /// The 256-bit key that the handshake proves knowledge of (BLAKE3 key derivation of the text).
+    /// The 256-bit key that the handshake proves knowledge of.
     pub fn key(&self) -> &[u8; 32] {
-        &self.key
+        &self.0.key
+    }
+
+    /// Which one it is.
+    pub fn id(&self) -> SecretId {
+        let digest = blake3::derive_key("ppserver 2026-11 number of a secret", self.key());
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        SecretId(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
     }
 }
 
@@ -180,26 +211,117 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Looks for a secret: `given`, then `file`, then `PP_SECRET`, then the file `PP_SECRET_FILE` names, then
+impl Weakness {
+    /// What to tell people about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Passphrase => {
+                "the secret is a passphrase: whoever records a handshake, or announces a node that dispatchers dial, can \
+                 try guesses on it; `ppctl secret new` makes one that nobody guesses"
+            }
+            Self::Pattern => {
+                "the secret has so few different characters that it is guessed soon; `ppctl secret new` makes one that \
+                 nobody guesses"
+            }
+        }
+    }
+}
+
+impl Secrets {
+    /// The secrets in `text`, one a line; blank lines do not count.
+    ///
+    /// # Errors
+    /// When there is none, there are too many, or one of them is wrong.
+    pub fn parse(text: &str) -> Result<Self, WrongSecret> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let count = lines.clone().count();
+        match count {
+            0 => Err(WrongSecret::Empty),
+            1..=SECRETS => Ok(Self(lines.map(Secret::parse).collect::<Result<_, _>>()?)),
+            _ => Err(WrongSecret::Many(count)),
+        }
+    }
+
+    fn parse_from(text: &str, place: impl fmt::Display) -> Result<Self, SecretError> {
+        Self::parse(text).map_err(|reason| SecretError::Wrong { place: place.to_string(), reason })
+    }
+
+    /// Reads the secrets in a file that nobody else can read ([`private`]).
+    ///
+    /// # Errors
+    /// When it cannot be read, is not private, or what it holds is no secret.
+    pub fn read(path: &Path) -> Result<Self, SecretError> {
+        Self::parse_from(&private::read(path, SECRET_FILE_BYTES)?, path.display())
+    }
+
+    /// Makes a secret and writes it to a new file that only its owner can read, making the directory too.
+    /// If another process was faster, its secret is read instead.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn create(path: &Path) -> Result<Self, SecretError> {
+        let secret = Secret::random();
+        match private::create(path, &Self::from(secret.clone()).lines()) {
+            Ok(true) => Ok(secret.into()),
+            Ok(false) => Self::read(path),
+            Err(source) => Err(SecretError::Unwritable { path: path.into(), source }),
+        }
+    }
+
+    /// The secret to prove when dialling.
+    pub fn first(&self) -> &Secret {
+        &self.0[0]
+    }
+
+    /// All of them, as a file holds them.
+    pub fn lines(&self) -> Zeroizing<String> {
+        let bytes = self.0.iter().map(|secret| secret.text().len() + 1).sum();
+        let mut lines = Zeroizing::new(String::with_capacity(bytes));
+        self.0.iter().for_each(|secret| lines.extend([secret.text(), "\n"]));
+        lines
+    }
+
+    /// Which ones they are.
+    pub fn ids(&self) -> Vec<SecretId> {
+        self.0.iter().map(Secret::id).collect()
+    }
+}
+
+impl From<Secret> for Secrets {
+    fn from(secret: Secret) -> Self {
+        Self([secret].into())
+    }
+}
+
+impl std::ops::Deref for Secrets {
+    type Target = [Secret];
+
+    fn deref(&self) -> &[Secret] {
+        &self.0
+    }
+}
+
+/// Looks for secrets: `given`, then `file`, then `PP_SECRET`, then the file `PP_SECRET_FILE` names, then
 /// [`default_path`]. `None` if none of these is there; a variable that is blank is not.
 ///
 /// # Errors
 /// When one of them is there but cannot be used: the next place is not tried then.
-pub fn find(given: Option<&str>, file: Option<&Path>) -> Result<Option<(Secret, Origin)>, SecretError> {
+pub fn find(given: Option<&str>, file: Option<&Path>) -> Result<Option<(Secrets, Origin)>, SecretError> {
     if let Some(text) = given {
-        return Ok(Some((Secret::parse(text)?, Origin::Given)));
+        return Ok(Some((Secrets::parse_from(text, "the command line or code")?, Origin::Given)));
     }
     if let Some(path) = file {
-        return Ok(Some((Secret::read(path)?, Origin::File(path.into()))));
+        return Ok(Some((Secrets::read(path)?, Origin::File(path.into()))));
     }
     if let Some(text) = environment::text(SECRET_VARIABLE).map_err(hide)? {
-        return Ok(Some((Secret::parse_from(&text, SECRET_VARIABLE)?, Origin::Environment)));
+        let text = Zeroizing::new(text);
+        return Ok(Some((Secrets::parse_from(&text, SECRET_VARIABLE)?, Origin::Environment)));
     }
     if let Some(path) = environment::path(SECRET_FILE_VARIABLE) {
-        return Ok(Some((Secret::read(&path)?, Origin::File(path))));
+        return Ok(Some((Secrets::read(&path)?, Origin::File(path))));
     }
     match default_path() {
-        Ok(path) if path.exists() => Ok(Some((Secret::read(&path)?, Origin::File(path)))),
+        Ok(path) if path.exists() => Ok(Some((Secrets::read(&path)?, Origin::File(path)))),
         Ok(_) | Err(SecretError::NoHome) => Ok(None),
         Err(error) => Err(error),
     }
@@ -227,63 +349,79 @@ pub fn default_path() -> Result<PathBuf, SecretError> {
     Ok(config.ok_or(SecretError::NoHome)?.join("ppserver").join("secret"))
 }
 
-#[cfg(unix)]
-fn permission_bits(metadata: &fs::Metadata) -> u32 {
-    use std::os::unix::fs::PermissionsExt;
-    metadata.permissions().mode() & 0o777
-}
-
-#[cfg(unix)]
-fn new_private_file(path: &Path) -> io::Result<fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
 
     use super::*;
 
+    const PASSPHRASE: &str = "correct horse battery staple";
+
     #[test]
-    fn a_secret_made_is_read_back_and_only_its_owner_can_read_it() {
+    fn a_secret_made_is_read_back_and_a_second_one_does_not_replace_it() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("ppserver/secret");
-        let made = Secret::create(&path).unwrap();
-        assert_eq!(Secret::read(&path).unwrap().text(), made.text());
-        assert_eq!(permission_bits(&fs::metadata(&path).unwrap()), 0o600);
-        assert_eq!(Secret::create(&path).unwrap().text(), made.text(), "a second one does not replace it");
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
+        let made = Secrets::create(&path).unwrap();
+        assert_eq!(Secrets::read(&path).unwrap().ids(), made.ids());
+        assert_eq!(Secrets::create(&path).unwrap().ids(), made.ids());
+        assert_eq!(fs::read_to_string(&path).unwrap(), *made.lines());
     }
 
     #[test]
-    fn a_secret_others_can_read_is_refused_with_the_way_to_mend_it() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("secret");
-        fs::write(&path, "0123456789abcdef").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = Secret::read(&path).unwrap_err().to_string();
-        assert!(error.contains("mode 644") && error.contains("chmod 600"), "{error}");
+    fn a_typing_error_is_told_from_another_secret() {
+        let text = Secret::random().text().to_owned();
+        let last = if text.ends_with('0') { "1" } else { "0" };
+        let mistyped = format!("{}{last}", &text[..text.len() - 1]);
+        assert_eq!(Secret::parse(&mistyped).unwrap_err(), WrongSecret::Mistyped(Mistyped::Checksum));
+        assert_eq!(Secret::parse(&text).unwrap().weakness(), None);
     }
 
     #[test]
-    fn what_is_no_file_is_neither_read_nor_to_be_changed() {
-        for path in ["/", "/dev/zero"] {
-            let error = Secret::read(Path::new(path)).unwrap_err().to_string();
-            assert!(error.contains("is no file") && !error.contains("chmod"), "{error}");
-        }
+    fn passphrases_are_slow_keys_that_are_warned_of_and_short_ones_are_refused() {
+        let secret = Secret::parse(&format!(" {PASSPHRASE}\n")).unwrap();
+        assert_eq!((secret.text(), secret.weakness()), (PASSPHRASE, Some(Weakness::Passphrase)));
+        let stretched = Secret::new("", &passphrase::stretch(PASSPHRASE).unwrap(), None);
+        assert_eq!(secret.key(), stretched.key());
+        assert_eq!(Secret::parse("aaaaaaaaaaaaaaaa").unwrap().weakness(), Some(Weakness::Pattern));
+        assert_eq!(Secret::parse(&"0".repeat(64)).unwrap().weakness(), Some(Weakness::Pattern));
+        assert_eq!(Secret::parse("elevenchars").unwrap_err(), WrongSecret::Short(11));
+        assert_eq!(Secret::parse(" \n").unwrap_err(), WrongSecret::Empty);
+    }
+
+    #[test]
+    fn digits_and_the_written_form_are_the_same_bits() {
+        let bits = [7; 32];
+        let digits = "07".repeat(32);
+        assert_eq!(Secret::parse(&written::write(&bits)).unwrap().id(), Secret::parse(&digits).unwrap().id());
+    }
+
+    #[test]
+    fn several_lines_are_several_secrets_and_the_first_is_dialled_with() {
+        let secrets: Vec<_> = std::iter::repeat_with(Secret::random).take(SECRETS + 1).collect();
+        let text = |secrets: &[Secret]| {
+            secrets.iter().map(|secret| format!(" {}\n\n", secret.text())).collect::<String>()
+        };
+        let parsed = Secrets::parse(&text(&secrets[..SECRETS])).unwrap();
+        assert_eq!(parsed.len(), SECRETS);
+        assert_eq!(parsed.first().id(), secrets[0].id());
+        assert_eq!(Secrets::parse(&parsed.lines()).unwrap().ids(), parsed.ids());
+        assert_eq!(Secrets::parse(&text(&secrets)).unwrap_err(), WrongSecret::Many(SECRETS + 1));
+        assert_eq!(Secrets::parse("\n \n").unwrap_err(), WrongSecret::Empty);
+        let one_wrong = format!("{}hello\n", text(&secrets[..1]));
+        assert_eq!(Secrets::parse(&one_wrong).unwrap_err(), WrongSecret::Short(5));
     }
 
     #[test]
     fn what_is_given_comes_first_and_an_empty_one_is_an_error() {
-        let (secret, origin) = find(Some(" abc \n"), None).unwrap().unwrap();
-        assert_eq!((secret.text(), origin), ("abc", Origin::Given));
-        assert!(secret.is_weak());
-        assert!(matches!(find(Some("  "), None), Err(SecretError::Empty(_))));
+        let given = Secret::random();
+        let (secrets, origin) = find(Some(&format!(" {} \n", given.text())), None).unwrap().unwrap();
+        assert_eq!((secrets.first().text(), origin), (given.text(), Origin::Given));
+        let error = find(Some("  "), None).unwrap_err().to_string();
+        assert!(error.contains("the secret from the command line or code is empty"), "{error}");
     }
 
     #[test]
     fn the_debug_form_hides_the_secret() {
-        assert_eq!(format!("{:?}", Secret::parse("hush").unwrap()), "Secret(..)");
+        assert_eq!(format!("{:?}", Secrets::from(Secret::random())), "Secrets([Secret(..)])");
     }
 }

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use pp_node::{Node, NodeConfig};
 use pp_protocol::address;
-use pp_protocol::secret::Secret;
+use pp_protocol::secret::Secrets;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -52,8 +52,8 @@ use self::advertise::Advertiser;
 /// The settings of a daemon. Those of its node are in [`NodeConfig`], and nowhere else.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The secret that dispatchers have to know.
-    pub secret: Secret,
+    /// The secrets that dispatchers have to know one of.
+    pub secrets: Secrets,
     /// Name, slots, workers, programs, patience.
     pub node: NodeConfig,
     /// Whether the node is announced on the local network (mDNS).
@@ -65,8 +65,9 @@ pub struct Settings {
 impl Settings {
     /// The defaults: a node called `node` with as many slots as there are processors, which nobody is told of and which
     /// stays.
-    pub fn new(secret: Secret) -> Self {
-        Self { secret, node: NodeConfig::new("node", pp_node::processors()), announce: false, idle: None }
+    pub fn new(secrets: impl Into<Secrets>) -> Self {
+        let secrets = secrets.into();
+        Self { secrets, node: NodeConfig::new("node", pp_node::processors()), announce: false, idle: None }
     }
 }
 
@@ -126,7 +127,7 @@ impl Daemon {
     /// # Errors
     /// When the socket does not listen, or the node cannot be started or announced.
     pub fn start(listener: TcpListener, settings: Settings) -> Result<Self, StartError> {
-        let Settings { secret, node, announce, idle } = settings;
+        let Settings { secrets, node, announce, idle } = settings;
         let address = listener.local_addr()?;
         let (name, slots) = (node.name.clone(), node.slots);
         let node = Node::start(node)?;
@@ -141,7 +142,7 @@ impl Daemon {
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(load::report(node.clone()));
-        tasks.spawn(listener::serve(listener, secret, node.clone()));
+        tasks.spawn(listener::serve(listener, secrets, node.clone()));
         Ok(Self { node, address, advertiser, idle, tasks })
     }
 

@@ -14,7 +14,7 @@ use pp_protocol::address;
 use pp_protocol::connection;
 use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::limits::{HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKE_TIME, HANDSHAKES_AT_ONCE};
-use pp_protocol::secret::Secret;
+use pp_protocol::secret::{Secret, Secrets};
 use pp_protocol::socket;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,8 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Strangers, who have not proved that they know it, get a share of the descriptors only, and the oldest of them gives
 /// way to a newcomer: whoever knows the secret is through in milliseconds, so that connections that say nothing keep
 /// nobody out.
-pub(crate) async fn serve(listener: TcpListener, secret: Secret, node: Node) {
-    let secret = Arc::new(secret);
+pub(crate) async fn serve(listener: TcpListener, secrets: Secrets, node: Node) {
     let refusals = Arc::<Refusals>::default();
     let mut strangers = Strangers::new(strangers_at_once());
     let mut spare = Spare::new();
@@ -47,9 +46,9 @@ pub(crate) async fn serve(listener: TcpListener, secret: Secret, node: Node) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (secret, node, told) = (Arc::clone(&secret), node.clone(), Arc::clone(&refusals));
+                let (secrets, node, told) = (secrets.clone(), node.clone(), Arc::clone(&refusals));
                 let handshake = tokio::spawn(async move {
-                    if let Err(error) = welcome(stream, peer, &secret, &node).await {
+                    if let Err(error) = welcome(stream, peer, &secrets, &node).await {
                         told.refused(peer, &error);
                     }
                 });
@@ -110,12 +109,12 @@ impl Spare {
 async fn welcome(
     mut stream: TcpStream,
     peer: SocketAddr,
-    secret: &Secret,
+    secrets: &[Secret],
     node: &Node,
 ) -> Result<(), HandshakeError> {
     socket::prepare(&stream)?;
     let welcome = async {
-        let established = handshake::respond(&mut stream, secret).await?;
+        let established = handshake::respond(&mut stream, secrets).await?;
         let (reader, writer) = stream.into_split();
         match connection::over_once_heard(reader, writer, established.keys).await {
             Ok(transport) => {

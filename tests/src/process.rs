@@ -197,7 +197,9 @@ pub struct ServerOptions {
 }
 
 /// The secret of servers in tests.
-pub const SECRET: &str = "a secret that is known to these tests only";
+pub const SECRET: &str = "pp1-wjrs1s1ky63f5datde0b85s2z9sv5azdxy0eky65es372qt3r606why2";
+/// A secret that none of them knows.
+pub const OTHER_SECRET: &str = "pp1-fwkam6a5nn2eyj91c6rsypkypt3ztqs08jweregp9113gxvzs88d6hb8";
 
 impl Default for ServerOptions {
     fn default() -> Self {

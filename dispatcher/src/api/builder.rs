@@ -338,7 +338,8 @@ impl Builder {
     }
 
     fn find_secret(&self) -> Result<Option<Secret>, SecretError> {
-        Ok(secret::find(self.secret.as_deref(), self.secret_file.as_deref())?.map(|(secret, _)| secret))
+        let found = secret::find(self.secret.as_deref(), self.secret_file.as_deref())?;
+        Ok(found.map(|(secrets, _)| secrets.first().clone()))
     }
 }
 

@@ -189,8 +189,7 @@ fn the_command_line_comes_before_the_environment_and_that_before_the_file() {
 fn a_slip_in_what_is_to_be_logged_silences_nothing() {
     let home = home();
     for slip in ["inof", "info,,", "pp_node"] {
-        let mut command =
-            ppserver(home.path(), &["-i", "127.0.0.1", "-p", "0", "-s", "0123456789abcdef0123"]);
+        let mut command = ppserver(home.path(), &["-i", "127.0.0.1", "-p", "0", "-s", SECRET]);
         let daemon = Daemon::start_as(command.env("PP_LOG", slip));
         assert!(daemon.listens.contains("listens on"), "{}", daemon.listens);
     }

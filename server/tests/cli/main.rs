@@ -1,6 +1,7 @@
 //! The daemon as its operators meet it: what it says, what it refuses, how it starts and ends.
 
 mod arguments;
+mod files;
 mod life;
 mod secret;
 mod strangers;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use pp_protocol::handshake::HandshakeError;
-use pp_tests::process::SECRET;
+use pp_tests::process::{OTHER_SECRET, SECRET};
 
 use crate::{Daemon, Ended, home, ppserver, text};
 
@@ -31,7 +31,10 @@ fn a_secret_file_that_is_missing_is_an_error_and_no_other_secret_is_used_instead
     let home = home();
     let missing = home.path().join("missing");
     let mut command = ppserver(home.path(), &["--secret-file", text(&missing)]);
-    Ended::failing(command.env("PP_SECRET", SECRET), &["cannot read the secret file", text(&missing)]);
+    Ended::failing(
+        command.env("PP_SECRET", SECRET),
+        &["cannot use the secret file", text(&missing), "cannot be read"],
+    );
 }
 
 #[test]
@@ -41,7 +44,7 @@ fn a_secret_file_of_ones_own_is_used() {
     write_with_mode(&file, &format!("{SECRET}\n"), 0o600);
     let daemon = Daemon::start_as(&mut ppserver(home.path(), &["--secret-file", text(&file)]));
     assert!(daemon.authenticate(SECRET).is_ok());
-    assert!(matches!(daemon.authenticate("another secret"), Err(HandshakeError::SecretMismatch)));
+    assert!(matches!(daemon.authenticate(OTHER_SECRET), Err(HandshakeError::SecretMismatch)));
 }
 
 #[test]
@@ -54,10 +57,29 @@ fn a_secret_on_the_command_line_is_used_with_a_warning() {
 }
 
 #[test]
-fn a_secret_that_can_be_guessed_is_warned_of_and_an_empty_one_refused_where_one_was_given() {
+fn passphrases_are_warned_of_and_what_is_guessed_at_once_is_refused() {
     let home = home();
-    let mut weak = ppserver(home.path(), &["-d"]);
-    Daemon::start_as(weak.env("PP_SECRET", "hello")).process.wait_for_stderr("short enough to be guessed");
+    let started = |secret| Daemon::start_as(ppserver(home.path(), &[]).env("PP_SECRET", secret));
+    let words = started("correct horse battery staple");
+    words.process.wait_for_stderr("the secret is a passphrase");
+    words.process.wait_for_stderr("ppctl secret new");
+    assert!(words.authenticate(" correct horse battery staple\n").is_ok());
+    started("aaaaaaaaaaaaaaaa")
+        .process
+        .wait_for_stderr("so few different characters that it is guessed soon");
+    let made = started(SECRET);
+    assert!(!made.process.stderr().contains("WARN"), "{}", made.process.stderr());
+    let short = ["the secret from PP_SECRET has 11 characters", "12 at least", "ppctl secret new"];
+    Ended::failing(ppserver(home.path(), &[]).env("PP_SECRET", "elevenchars"), &short);
+    let (typed, last) = SECRET.split_at(SECRET.len() - 1);
+    let typed = format!("{typed}{}", if last == "0" { "1" } else { "0" });
+    let mistyped = ["the secret from PP_SECRET", "was not copied as it was", "checksum", "copy it once more"];
+    Ended::failing(ppserver(home.path(), &[]).env("PP_SECRET", typed), &mistyped);
+}
+
+#[test]
+fn a_secret_that_is_empty_is_refused_where_one_was_given() {
+    let home = home();
     Ended::failing(
         &mut ppserver(home.path(), &["-s", " "]),
         &["the secret from the command line or code is empty"],
@@ -75,7 +97,8 @@ fn the_first_daemon_makes_a_secret_and_says_how_to_bring_it_and_the_next_ones_fi
     let file = home.path().join(".config/ppserver/secret");
     let secret = std::fs::read_to_string(&file).expect("the secret was written");
     let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
-    assert_eq!((secret.trim().len(), mode & 0o777), (64, 0o600), "256 bits, for its owner alone");
+    assert!(secret.starts_with("pp1-"), "one that tells typing errors");
+    assert_eq!(mode & 0o777, 0o600, "for its owner alone");
 
     let bring = first.process.wait_for_stderr("ssh OTHER");
     assert!(bring.contains("umask 077") && bring.ends_with(&format!("< {}", file.display())), "{bring}");

@@ -9,7 +9,7 @@ use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::secret::Secret;
 use pp_protocol::{FromNode, Hello, Role, SessionId, ToNode};
-use pp_tests::process::{self, SECRET};
+use pp_tests::process::{self, OTHER_SECRET, SECRET};
 use pp_tests::wait::PATIENCE;
 
 use crate::{Daemon, home};
@@ -47,7 +47,7 @@ fn garbage_is_answered_by_closing_the_connection_and_the_daemon_lives_on() {
         assert!(answered < 64, "{answered} bytes were told to somebody unknown");
     }
     assert!(daemon.authenticate(SECRET).is_ok(), "it lives on: {}", daemon.process.stderr());
-    assert!(matches!(daemon.authenticate("wrong"), Err(HandshakeError::SecretMismatch)));
+    assert!(matches!(daemon.authenticate(OTHER_SECRET), Err(HandshakeError::SecretMismatch)));
     let log = daemon.process.wait_for_stderr("secrets differ");
     assert!(log.contains("127.0.0.1") && log.contains("WARN"), "{log}");
     daemon.process.kill();
@@ -109,7 +109,7 @@ fn lines_that_repeat_are_counted_instead_of_written() {
     let home = home();
     let mut daemon = Daemon::start(home.path(), &[]);
     for _ in 0..50 {
-        assert!(matches!(daemon.authenticate("wrong"), Err(HandshakeError::SecretMismatch)));
+        assert!(matches!(daemon.authenticate(OTHER_SECRET), Err(HandshakeError::SecretMismatch)));
     }
     let counted = daemon.process.wait_for_stderr("and 49 more like this");
     assert!(counted.contains("secrets differ") && counted.contains("127.0.0.1"), "{counted}");

@@ -56,8 +56,8 @@ pub(crate) fn node(manner: Manner) -> SocketAddr {
 async fn answer(stream: std::net::TcpStream, manner: &Manner) {
     let mut stream = tokio::net::TcpStream::from_std(stream).expect("a socket");
     let versions = if let Manner::Speaks(versions) = manner { *versions } else { VersionRange::SPOKEN };
-    let secret = Secret::parse(SECRET).expect("it is a secret");
-    let Ok(established) = handshake::respond_speaking(&mut stream, &secret, versions).await else { return };
+    let secrets = [Secret::parse(SECRET).expect("it is a secret")];
+    let Ok(established) = handshake::respond_speaking(&mut stream, &secrets, versions).await else { return };
     let (reader, writer) = stream.into_split();
     let Transport { sender, mut receiver } =
         connection::over::<_, _, FromNode, ToNode>(reader, writer, established.keys);

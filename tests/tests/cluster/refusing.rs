@@ -8,7 +8,7 @@ use pp_protocol::{
     Digest, FromNode, Hello, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus, Role,
     SessionId, Target, ToNode, Version, VersionRange,
 };
-use pp_tests::process::{Process, SECRET, Server, command, example};
+use pp_tests::process::{OTHER_SECRET, Process, SECRET, Server, command, example};
 use pp_tests::wait::{PATIENCE, wait_within};
 
 use crate::fake::{self, Manner};
@@ -34,7 +34,7 @@ fn reason(node: &NodeInfo) -> String {
 
 pub(crate) fn another_secret_is_refused_and_says_what_to_do() {
     let mut server = Server::start(1);
-    let dispatcher = builder([&server]).secret("not what the node knows").start().expect("it starts");
+    let dispatcher = builder([&server]).secret(OTHER_SECRET).start().expect("it starts");
     let events = dispatcher.events();
     let job = dispatcher.submit(square, (2,));
     let node = unused(&dispatcher);

@@ -111,8 +111,10 @@ impl Direction {
 /// The keys of both sides.
 async fn shake_hands() -> anyhow::Result<(Keys, Keys)> {
     let (mut dispatcher, mut node) = tokio::io::duplex(BUFFER_BYTES);
-    let secret = Secret::random();
-    let (near, far) =
-        tokio::try_join!(initiate(&mut dispatcher, &secret, Role::Dispatcher), respond(&mut node, &secret))?;
+    let secrets = [Secret::random()];
+    let (near, far) = tokio::try_join!(
+        initiate(&mut dispatcher, &secrets[0], Role::Dispatcher),
+        respond(&mut node, &secrets)
+    )?;
     Ok((near.keys, far.keys))
 }

@@ -56,13 +56,13 @@ fn run(options: Options) -> anyhow::Result<()> {
 async fn serve(options: Options) -> anyhow::Result<()> {
     // Before anything that tells others that the daemon is there: a signal must not find it unprepared.
     let signals = Signals::catch()?;
-    let secret = secret::find(&options)?;
+    let secrets = secret::find(&options)?;
     let _pid_file = options.pid_file().map(PidFile::create).transpose()?;
     let listener = bind::bind(options.interface(), options.port()).await?;
     if options.has_broadcast() {
         tracing::warn!("-b has no effect: nodes are found by mDNS, see -a");
     }
-    let daemon = ppserver::Daemon::start(listener, options.settings(secret)?)?;
+    let daemon = ppserver::Daemon::start(listener, options.settings(secrets)?)?;
     service::ready(daemon.address());
     let node = daemon.node().clone();
     tokio::select! {

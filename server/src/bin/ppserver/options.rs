@@ -15,8 +15,10 @@ use pp_node::{NodeConfig, StoreConfig};
 use pp_protocol::DEFAULT_PORT;
 use pp_protocol::address::HostIp;
 use pp_protocol::environment::{self, VariableError};
-use pp_protocol::secret::Secret;
+use pp_protocol::private::{self, PrivateError};
+use pp_protocol::secret::Secrets;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use self::values::{IdleSeconds, NodeName, Port, SilentSeconds, Workers, switch, unless_blank};
 use crate::log::{LogFormat, Verbosity};
@@ -143,10 +145,17 @@ pub(crate) enum OptionsError {
     Long(PathBuf),
     #[error("the configuration file {} is wrong: {reason}", .path.display())]
     Wrong { path: PathBuf, reason: String },
+    #[error("the configuration file holds the secret, and {0}")]
+    Exposed(PrivateError),
     #[error("{0} both debug and quiet are set, which contradict each other: leave one out")]
     Contradiction(&'static str),
     #[error("{0}; or say with --store where programs are kept")]
     NoStore(VariableError),
+    #[error(
+        "there is no place for the programs that dispatchers send: neither XDG_CACHE_HOME nor HOME is set; say one with \
+         --store or PP_STORE: a directory that is this user's own"
+    )]
+    NoPlace,
 }
 
 /// All that the daemon was told.
@@ -234,7 +243,7 @@ impl Options {
     }
 
     /// The settings of the daemon.
-    pub(crate) fn settings(self, secret: Secret) -> Result<ppserver::Settings, OptionsError> {
+    pub(crate) fn settings(self, secrets: Secrets) -> Result<ppserver::Settings, OptionsError> {
         let Told { auto, workers, timeout, socket_timeout, restart, name, store, .. } = self.told;
         let slots = workers.map_or_else(pp_node::processors, Workers::get);
         let mut node = NodeConfig::new(name.map_or_else(host_name, NodeName::into_text), slots);
@@ -246,7 +255,7 @@ impl Options {
             node,
             announce: auto.unwrap_or(false),
             idle: timeout.map(|seconds| Duration::from_secs(seconds.get())),
-            ..ppserver::Settings::new(secret)
+            ..ppserver::Settings::new(secrets)
         })
     }
 }
@@ -285,14 +294,36 @@ fn read(path: &Path) -> Result<Told, OptionsError> {
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(OptionsError::NoFile(path.into()));
     }
-    let mut text = String::new();
     let file = fs::File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    // With room for all of it, so that no copy of a part is left anywhere.
+    let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES as usize + 1));
     file.take(FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > FILE_BYTES {
         return Err(OptionsError::Long(path.into()));
     }
-    toml::from_str(&text)
-        .map_err(|error| OptionsError::Wrong { path: path.into(), reason: error.to_string() })
+    let told = toml::from_str::<Told>(&text)
+        .map_err(|error| OptionsError::Wrong { path: path.into(), reason: without_secret(&text, &error) })?;
+    if told.secret.is_some() {
+        private::check_at(path, &metadata).map_err(OptionsError::Exposed)?;
+    }
+    Ok(told)
+}
+
+/// What is wrong with the file. The lines that are wrong are shown, unless it may have a secret in it: quotes that are
+/// missing make any line part of any other.
+fn without_secret(text: &str, error: &toml::de::Error) -> String {
+    let has_secret =
+        text.lines().any(|line| line.trim_start().trim_start_matches(['"', '\'']).starts_with("secret"));
+    if !has_secret {
+        return error.to_string();
+    }
+    let line =
+        error.span().and_then(|span| text.get(..span.start)).map(|before| before.lines().count().max(1));
+    let place = line.map(|line| format!("in line {line}, ")).unwrap_or_default();
+    format!(
+        "{place}which is not shown, since a secret is in this file; is each text in quotes, and each key one of --help?"
+    )
 }
 
 /// The name of this machine, if a node can be called that.
@@ -302,21 +333,20 @@ fn host_name() -> String {
     name.parse().map_or_else(|_| "node".into(), NodeName::into_text)
 }
 
-/// `$XDG_CACHE_HOME/ppserver`, else `~/.cache/ppserver`, else a directory for this user among the temporary ones.
+/// `$XDG_CACHE_HOME/ppserver`, else `~/.cache/ppserver`. Never a place that anybody could have made before.
 fn default_store() -> Result<PathBuf, OptionsError> {
     let home = || Ok(environment::directory("HOME")?.map(|home| home.join(".cache")));
     let cache = match environment::directory("XDG_CACHE_HOME") {
         Ok(None) => home(),
         cache => cache,
     };
-    Ok(match cache.map_err(OptionsError::NoStore)? {
-        Some(cache) => cache.join("ppserver"),
-        None => std::env::temp_dir().join(format!("ppserver-{}", rustix::process::getuid().as_raw())),
-    })
+    Ok(cache.map_err(OptionsError::NoStore)?.ok_or(OptionsError::NoPlace)?.join("ppserver"))
 }
 
 #[cfg(test)]
 mod tests {
+    use pp_protocol::secret::Secret;
+
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Options, OptionsError> {
@@ -335,7 +365,7 @@ mod tests {
         assert_eq!(options.interface().map(ToString::to_string).as_deref(), Some("127.0.0.1"));
         assert_eq!(options.pid_file(), Some(Path::new("/p")));
         assert_eq!(options.secret_told().secret.as_deref(), Some("x"));
-        let settings = options.settings(Secret::random()).expect("there is a place for programs");
+        let settings = options.settings(Secret::random().into()).expect("there is a place for programs");
         assert!(settings.announce && settings.node.fresh_worker_per_job);
         assert_eq!((settings.node.slots, settings.node.silence), (3, Duration::from_secs(8)));
         assert_eq!(settings.idle, Some(Duration::from_secs(9)));
@@ -349,7 +379,7 @@ mod tests {
         let path_text = path.display().to_string();
         let options = parse(&["-c", &path_text, "-p", "2"]).expect("the options are right");
         assert_eq!((options.port(), options.log_format()), (2, LogFormat::Json));
-        let settings = options.settings(Secret::random()).expect("there is a place for programs");
+        let settings = options.settings(Secret::random().into()).expect("there is a place for programs");
         assert_eq!(settings.node.slots, 5);
         std::fs::write(&path, "port = 1\nprot = 2\n").expect("a file");
         let Err(error) = parse(&["-c", &path_text]) else { panic!("there is no such key") };

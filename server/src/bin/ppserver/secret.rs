@@ -2,13 +2,15 @@
 
 use std::io::Write;
 
-use pp_protocol::secret::{self, Origin, SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secret, SecretError};
+use pp_protocol::secret::{
+    self, Origin, SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secret, SecretError, Secrets,
+};
 
 use crate::log::LogFormat;
 use crate::options::Options;
 
-/// The secret of this daemon. One that is made is said how to bring to other machines.
-pub(crate) fn find(options: &Options) -> Result<Secret, SecretError> {
+/// The secrets of this daemon. One that is made is said how to bring to other machines.
+pub(crate) fn find(options: &Options) -> Result<Secrets, SecretError> {
     let told = options.secret_told();
     if told.secret.is_some() {
         tracing::warn!(
@@ -18,7 +20,7 @@ pub(crate) fn find(options: &Options) -> Result<Secret, SecretError> {
     let is_told = told.secret.is_some() || told.file.is_some() || secret::is_in_environment();
     let first = if is_told { told } else { options.secret_in_file() };
     let found = secret::find(first.secret.as_deref(), first.file.as_deref())?;
-    let (secret, origin) = match found {
+    let (secrets, origin) = match found {
         Some(found) => found,
         None => make(options.log_format())?,
     };
@@ -26,18 +28,16 @@ pub(crate) fn find(options: &Options) -> Result<Secret, SecretError> {
         Origin::File(path) => tracing::debug!(file = %path.display(), "secret read"),
         Origin::Given | Origin::Environment => tracing::debug!("secret given"),
     }
-    if secret.is_weak() {
-        tracing::warn!(
-            "the secret is short enough to be guessed; let ppserver make one: start it without any"
-        );
+    if let Some(weakness) = secrets.iter().filter_map(Secret::weakness).max() {
+        tracing::warn!("{}", weakness.advice());
     }
-    Ok(secret)
+    Ok(secrets)
 }
 
 /// Makes a secret, and says how the next machine gets it.
-fn make(log_format: LogFormat) -> Result<(Secret, Origin), SecretError> {
+fn make(log_format: LogFormat) -> Result<(Secrets, Origin), SecretError> {
     let path = secret::default_path()?;
-    let secret = Secret::create(&path)?;
+    let secrets = Secrets::create(&path)?;
     for name in [SECRET_VARIABLE, SECRET_FILE_VARIABLE] {
         if std::env::var_os(name).is_some() {
             tracing::warn!("{name} is blank, which counts as not set");
@@ -61,5 +61,5 @@ fn make(log_format: LogFormat) -> Result<(Secret, Origin), SecretError> {
             );
         }
     }
-    Ok((secret, Origin::File(path)))
+    Ok((secrets, Origin::File(path)))
 }
