@@ -87,7 +87,7 @@ fn an_advert_takes_no_more_memory_than_its_bytes_make_reasonable() {
 }
 
 fn secret() -> Secret {
-    Secret::parse("secret").expect("it is a secret")
+    Secret::random()
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -114,7 +114,7 @@ fn a_handshake_takes_no_more_memory_than_its_bytes_make_reasonable() {
             let secret = secret();
             let mut stream = join(&input[..], sink());
             let (handshake, peak) = if is_node {
-                let handshake = Box::pin(handshake::respond(&mut stream, &secret));
+                let handshake = Box::pin(handshake::respond(&mut stream, std::slice::from_ref(&secret)));
                 peak_of_future(handshake).await
             } else {
                 let handshake = Box::pin(handshake::initiate(&mut stream, &secret, Role::Dispatcher));
@@ -143,7 +143,7 @@ async fn keys() -> (Keys, Keys) {
     let secret = secret();
     let (near, far) = tokio::join!(
         handshake::initiate(&mut near, &secret, Role::Dispatcher),
-        handshake::respond(&mut far, &secret)
+        handshake::respond(&mut far, std::slice::from_ref(&secret))
     );
     (near.expect("it is the same secret").keys, far.expect("it is the same secret").keys)
 }
