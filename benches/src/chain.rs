@@ -1,7 +1,7 @@
 //! The floor: the same work passed along by nothing but sockets.
 //!
 //! `dispatcher -> TCP -> relay -> Unix socket -> worker` and back: three processes, frames of many messages, attempts there
-//! and outcomes back in the form of all other messages; no encryption, no bookkeeping, no recovery. And bare round trips between two
+//! and outcomes back as bincode makes them; no encryption, no bookkeeping, no recovery. And bare round trips between two
 //! processes or threads.
 
 use std::io::{self, Read, Write};

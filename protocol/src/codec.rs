@@ -1,5 +1,5 @@
-//! The one place that knows how messages become bytes: field after field, whole numbers in as few bytes as they need, the
-//! low ones first.
+//! The one place that knows how messages become bytes, and bytes messages: in bincode's standard form, which is field after
+//! field, whole numbers in as few bytes as they need, the low ones first.
 //!
 //! ```text
 //! whole number      below 251: one byte; else 251, 252, 253 or 254 and it in 2, 4, 8 or 16 bytes. One with a sign is folded
@@ -12,11 +12,13 @@
 //! What most bytes on a wire belong to, lists of attempts and outcomes, has a form of its own: [`packed`](crate::packed).
 //! Users' values have another, since this one carries only what is written for it: [`values`](crate::values).
 //!
-//! What a peer says is believed as far as its bytes have arrived: nothing is allocated for a length that is only announced,
-//! and no list is longer than a limit says. Text is cut, and made fit to be shown, where it is decoded, so that no
+//! bincode encodes. What peers say is decoded here: it is believed as far as its bytes have arrived, while bincode believes
+//! a length up to a limit for all types. Nothing is allocated for a length that is only announced, and no list is longer
+//! than a limit says. Text is cut, and made fit to be shown, where it is decoded, so that no
 //! field of a message can be forgotten; fields that are not one line say so (`fields.rs`).
 
 mod decoder;
+#[cfg(test)]
 mod encoder;
 
 use std::io::Write;
@@ -25,14 +27,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::decoder::Decoder;
-use self::encoder::Encoder;
 #[cfg(test)]
 pub(crate) use self::encoder::encode_with_texts;
 
 /// A value could not be turned into bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serialise: {0}")]
-pub struct EncodeError(Box<str>);
+pub struct EncodeError(bincode::error::EncodeError);
 
 /// Bytes are not the value they should be.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +66,11 @@ pub enum DecodeError {
 /// Appends the bytes of `value` to `out`.
 ///
 /// # Errors
-/// When the value's own `Serialize` fails, or it has a type that no message has.
+/// When the value's own `Serialize` fails, or it holds something of unknown length.
 pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut impl Write) -> Result<(), EncodeError> {
-    value.serialize(&mut Encoder::new(out))
+    bincode::serde::encode_into_std_write(value, out, bincode::config::standard())
+        .map(|_| ())
+        .map_err(EncodeError)
 }
 
 /// Decodes all of `bytes` into a value that owns its data.
@@ -92,7 +95,7 @@ pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, 
 mod tests {
     use super::*;
     use crate::limits::{LIST_ITEMS, WINDOW_ATTEMPTS};
-    use crate::{AttemptId, JobId, NodeId, Resume};
+    use crate::{AttemptId, FromNode, JobId, NodeId, Resume};
 
     fn encoded<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -145,6 +148,29 @@ mod tests {
         assert_eq!(decode::<Resume>(&encoded(&longest)).unwrap(), longest);
         let refused = decode::<Resume>(&encoded(&resume(WINDOW_ATTEMPTS as usize + 1)));
         assert!(matches!(refused, Err(DecodeError::TooMany { .. })), "{refused:?}");
+    }
+
+    /// With the values' own texts, the encoder of the tests makes what bincode makes; and bincode decodes what this decodes.
+    #[test]
+    fn this_is_the_form_of_bincode() {
+        fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(values: Vec<T>) {
+            for value in values {
+                let bytes = encoded(&value);
+                assert_eq!(encode_with_texts(&value, &str::to_owned), bytes, "{value:?}");
+                assert_eq!(decode::<T>(&bytes).unwrap(), value);
+                let (theirs, used): (T, _) =
+                    bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
+                assert_eq!((theirs, used), (value, bytes.len()));
+            }
+        }
+        same(crate::samples::to_node());
+        same(
+            crate::samples::from_node()
+                .into_iter()
+                .filter(|message| !matches!(message, FromNode::Outcomes(..)))
+                .collect(),
+        );
+        same(crate::samples::outcomes().into_iter().map(|outcome| outcome.ended).collect());
     }
 
     #[test]

@@ -117,6 +117,20 @@ fn check_floors(folder: &str, path: &str, floors: &[&str]) {
     }
 }
 
+/// bincode is not developed any more: replacing it touches one module.
+#[test]
+fn one_module_alone_knows_how_messages_are_encoded() {
+    let codec = root().join("protocol/src/codec");
+    let users: Vec<_> = files_in(&root(), "rs")
+        .expect("the sources are there")
+        .into_iter()
+        .filter(|file| !file.ends_with("tests/tests/tidy.rs"))
+        .filter(|file| fs::read_to_string(file).expect("it can be read").contains("bincode::"))
+        .filter(|file| *file != codec.with_extension("rs") && !file.starts_with(&codec))
+        .collect();
+    assert!(users.is_empty(), "{users:?}");
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() {
     for document in files_in(&root(), "md").expect("the documents are there") {

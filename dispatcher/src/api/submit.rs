@@ -126,7 +126,6 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     ///
     /// # Errors
     /// The builder itself, to try again with, if there is no room now.
-    #[expect(clippy::result_large_err, reason = "the builder is moved either way")]
     pub fn try_submit(self) -> Result<Job<R>, Self> {
         if self.handle.is_full() { Err(self) } else { Ok(self.submit()) }
     }
