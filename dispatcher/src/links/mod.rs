@@ -149,19 +149,20 @@ impl Links {
         link.stage = Arc::default();
         let stage = Arc::clone(&link.stage);
         link.task = Some(tokio::spawn(async move {
-            let report = |what| events.send(LinkEvent { node, generation, what });
+            // Once the dispatcher has ended, nobody is interested.
+            let report = |what| events.send(LinkEvent { node, generation, what }).is_ok();
             let greeted = match dialler.dial(dialler.role, addresses, resume, &stage).await {
                 Ok(greeted) => greeted,
                 Err(Failed { failure, node }) => {
-                    let _ = report(What::Failed(failure, node));
+                    report(What::Failed(failure, node));
                     return;
                 }
             };
             let Greeted { dialled: Dialled { transport, version, address }, welcome, rest } = greeted;
             let Transport { sender, mut receiver } = transport;
-            let _ = report(What::Up(welcome, version, sender, address));
+            report(What::Up(welcome, version, sender, address));
             if !rest.is_empty() {
-                let _ = report(What::Received(rest));
+                report(What::Received(rest));
             }
             loop {
                 let what = match receiver.recv().await {
@@ -173,7 +174,7 @@ impl Links {
                     None => What::Down,
                 };
                 let is_down = matches!(what, What::Down);
-                if report(what).is_err() || is_down {
+                if !report(what) || is_down {
                     return;
                 }
             }
