@@ -4,10 +4,8 @@ use std::any::{Any, TypeId};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use pp_dispatcher::client::{
-    Call, Client, Failed, Outcome, PendingLimits, ProgramFiles, Settings, Settle, Wakes,
-};
-use pp_dispatcher::{JobId, Output, job};
+use pp_dispatcher::client::{Call, Client, Failed, Outcome, ProgramFiles, Settings, Settle, Wakes};
+use pp_dispatcher::{JobId, job};
 use pp_node::functions::{Registry, function_id};
 use pp_protocol::values::{Source, encode_arguments};
 use pp_protocol::{FunctionId, Payload, ProgramId};
@@ -49,22 +47,8 @@ impl Settle for Ticket {
 }
 
 fn client() -> Client {
-    let settings = Settings {
-        local_workers: 1,
-        in_process: true,
-        observer: false,
-        fresh_workers: false,
-        nodes: Vec::new(),
-        discover: false,
-        secret: None,
-        programs: vec![ProgramFiles { own: true, builds: Vec::new() }],
-        max_attempts: 3,
-        suspect_after: Duration::from_secs(3),
-        lost_after: Duration::from_secs(5),
-        output: Output::EventsOnly,
-        pending: PendingLimits { jobs: 100, bytes: 1 << 20 },
-        callback_threads: 1,
-    };
+    let programs = vec![ProgramFiles { own: true, builds: Vec::new() }];
+    let settings = Settings { in_process: true, ..Settings::new(1, programs) };
     Client::start(settings).expect("it starts")
 }
 

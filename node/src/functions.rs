@@ -108,6 +108,7 @@ inventory::collect!(BuiltIn);
 
 /// A function could not be called, or its result not be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CallError {
     /// The arguments are not what the function takes.
     #[error("the arguments are not what the function takes: {0}")]
@@ -122,6 +123,7 @@ pub enum CallError {
 
 /// The functions of this program cannot be told apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RegistryError {
     /// Two functions have the same full path, in libraries of the same version.
     #[error(

@@ -79,6 +79,7 @@ pub fn processors() -> u32 {
 
 /// What a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Workers {
     /// A process of its own, which can be killed.
     Processes,
@@ -97,6 +98,7 @@ pub struct StoreConfig {
 
 /// A node could not be started.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The program store cannot be used.
     #[error("cannot use {} to keep programs in: {source}; choose another directory", .directory.display())]

@@ -37,6 +37,7 @@ pub struct EncodeError(bincode::error::EncodeError);
 
 /// Bytes are not the value they should be.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// They are not what the type takes.
     #[error("cannot decode: {0}")]

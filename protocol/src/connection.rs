@@ -55,6 +55,7 @@ pub struct Transport<O, I> {
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinkError {
     /// The peer closed it.
     #[error("the peer closed the connection")]

@@ -133,6 +133,7 @@ pub struct ProgramBuild {
 
 /// Operating system and processor architecture, in the words of `std::env::consts`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Target {
     /// Such as `linux`.
     #[serde(deserialize_with = "read_name")]
@@ -143,6 +144,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Target of this operating system and architecture.
+    pub fn new(os: impl Into<String>, arch: impl Into<String>) -> Self {
+        Self { os: os.into(), arch: arch.into() }
+    }
+
     /// Target this program was built for.
     pub fn here() -> Self {
         Self { os: std::env::consts::OS.into(), arch: std::env::consts::ARCH.into() }
@@ -250,6 +256,7 @@ impl OutputLine {
 
 /// A standard stream of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Stream {
     /// Standard output.
     Stdout,

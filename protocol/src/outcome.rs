@@ -90,6 +90,7 @@ impl Ended {
 
 /// Message, place and backtrace of a panic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Panic {
     /// The panic message.
     #[serde(deserialize_with = "read_lines")]
@@ -101,6 +102,13 @@ pub struct Panic {
     pub backtrace: Option<String>,
 }
 
+impl Panic {
+    /// A panic with this message, of which nothing else is known.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), place: None, backtrace: None }
+    }
+}
+
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&shown_lines(&self.message))?;
@@ -110,6 +118,7 @@ impl fmt::Display for Panic {
 
 /// How a worker process died.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WorkerDeath {
     /// Signal or exit code.
     pub death: Death,
@@ -118,8 +127,16 @@ pub struct WorkerDeath {
     pub stderr: Vec<String>,
 }
 
+impl WorkerDeath {
+    /// A death with these last lines.
+    pub fn new(death: Death, stderr: Vec<String>) -> Self {
+        Self { death, stderr }
+    }
+}
+
 /// Signal or exit code of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Death {
     /// Ended by this signal.
     Signal(i32),

@@ -36,6 +36,7 @@ impl Keys {
 
 /// A record could not be sealed or opened. The connection is beyond repair.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecordError {
     /// Reading or writing failed.
     #[error("{0}")]

@@ -31,6 +31,7 @@ pub enum Place {
 
 /// A message that may not be where it is. The connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Violation {
     /// It is for another role.
     #[error("{message} is not for a connection of {}", article(.role))]

@@ -13,18 +13,10 @@ use pp_protocol::secret::{self, Secret, SecretError};
 use super::dispatcher::Dispatcher;
 use super::error::StartError;
 use super::init;
+use crate::client::settings::{LOST_AFTER, SUSPECT_AFTER};
 use crate::client::{Client, Output, PendingLimits, Settings};
 use crate::links::{Address, ProgramFiles};
 
-/// Jobs that may be pending before submitting waits, unless set otherwise.
-const PENDING_JOBS: usize = 10_000_000;
-/// How large the arguments of pending jobs may be together before submitting waits, unless set otherwise.
-const PENDING_BYTES: usize = 4 << 30;
-/// How often a job may be the one that was running as its worker or node died, unless set otherwise.
-const MAX_ATTEMPTS: u32 = 3;
-/// How long a node may be silent before it gets no new jobs, or is lost, if only one of them is said.
-const SUSPECT_AFTER: Duration = Duration::from_secs(3);
-const LOST_AFTER: Duration = Duration::from_secs(5);
 /// What makes sense for these. Either side is heard of at least once a second, so that less would lose nodes all the time.
 const SUSPECT_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_millis(1_500)..=DAY;
 const LOST_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_secs(2)..=DAY;
@@ -290,24 +282,24 @@ impl Builder {
         let local_workers = u32::try_from(local_workers).ok().filter(|workers| *workers <= SLOTS);
         let local_workers = local_workers.ok_or(StartError::TooManyWorkers)?;
         let is_remote = discover || !nodes.is_empty();
+        let defaults = Settings::new(local_workers, self.programs());
         Ok(Settings {
-            local_workers,
             in_process: self.in_process,
             observer: self.observer,
             fresh_workers: self.fresh_workers,
             nodes,
             discover,
             secret: if is_remote { self.find_secret()? } else { None },
-            programs: self.programs(),
-            max_attempts: self.max_attempts.unwrap_or(MAX_ATTEMPTS),
+            max_attempts: self.max_attempts.unwrap_or(defaults.max_attempts),
             suspect_after,
             lost_after,
             output: self.output,
             pending: PendingLimits {
-                jobs: self.pending_jobs.unwrap_or(PENDING_JOBS),
-                bytes: self.pending_bytes.unwrap_or(PENDING_BYTES),
+                jobs: self.pending_jobs.unwrap_or(defaults.pending.jobs),
+                bytes: self.pending_bytes.unwrap_or(defaults.pending.bytes),
             },
             callback_threads,
+            ..defaults
         })
     }
 

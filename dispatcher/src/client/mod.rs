@@ -22,7 +22,7 @@ mod settle;
 mod callbacks;
 mod events;
 mod printer;
-mod settings;
+pub(crate) mod settings;
 mod stats;
 
 mod requests;

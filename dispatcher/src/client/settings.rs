@@ -9,7 +9,17 @@ use pp_protocol::secret::Secret;
 use super::counts::PendingLimits;
 use crate::links::{Address, ProgramError, ProgramFiles};
 
-/// How a client is set up. Everything is said: defaults and the environment are the business of whoever makes this.
+/// Jobs that may be pending before submitting waits, unless set otherwise.
+const PENDING_JOBS: usize = 10_000_000;
+/// Size of the arguments of pending jobs, all together, before submitting waits, unless set otherwise.
+const PENDING_BYTES: usize = 4 << 30;
+/// Deaths of workers and nodes for which a job is held for poison, unless set otherwise.
+const MAX_ATTEMPTS: u32 = 3;
+/// Silence before a node gets no new jobs, or is lost, if only one of them is set.
+pub(crate) const SUSPECT_AFTER: Duration = Duration::from_secs(3);
+pub(crate) const LOST_AFTER: Duration = Duration::from_secs(5);
+
+/// How a client is set up. The environment is the business of whoever makes this.
 #[derive(Debug)]
 pub struct Settings {
     /// Slots of the local node.
@@ -44,6 +54,26 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The defaults: no nodes but the local one, with so many worker processes that run these programs.
+    pub fn new(local_workers: u32, programs: Vec<ProgramFiles>) -> Self {
+        Self {
+            local_workers,
+            in_process: false,
+            observer: false,
+            fresh_workers: false,
+            nodes: Vec::new(),
+            discover: false,
+            secret: None,
+            programs,
+            max_attempts: MAX_ATTEMPTS,
+            suspect_after: SUSPECT_AFTER,
+            lost_after: LOST_AFTER,
+            output: Output::default(),
+            pending: PendingLimits { jobs: PENDING_JOBS, bytes: PENDING_BYTES },
+            callback_threads: 1,
+        }
+    }
+
     /// Whether there may be nodes beside the local one.
     pub fn is_remote(&self) -> bool {
         self.discover || !self.nodes.is_empty()

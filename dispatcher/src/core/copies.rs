@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pp_protocol::{AttemptId, JobId, Moment, ProgramId, ToNode};
+use pp_protocol::{JobId, Moment, ProgramId, ToNode};
 
 use super::job::{Copying, Owner};
-use super::{Action, Core, JobOutcome, NodeKey};
+use super::{Action, Core, NodeKey};
 
 /// Run time before which an attempt is never copied: it would hardly be worth the message.
 const WORTH_COPYING: Duration = Duration::from_millis(20);
@@ -91,30 +91,10 @@ impl<T> Core<T> {
         self.update_taker(idle);
     }
 
-    /// The copy of a job was faster: the job ends with its result, and the attempt under way is cancelled.
-    pub(super) fn resolve_by_copy(
-        &mut self,
-        id: JobId,
-        outcome: JobOutcome,
-        node: NodeKey,
-        run_time: Duration,
-        actions: &mut Vec<Action<T>>,
-    ) {
-        let Some(job) = self.jobs.find(id) else { return };
-        if job.node().is_some() {
-            self.resolve_at_node(id, outcome, node, run_time, actions);
-        } else if let Some(job) = self.take_out(id) {
-            self.resolve(id, job, outcome, Some(node), run_time, actions);
-        }
-    }
-
     /// Nobody needs this copy any more.
     pub(super) fn give_up_copy(&mut self, copy: JobId) {
         let Some(job) = self.jobs.find_mut(copy) else { return };
         let Owner::Original(_) = std::mem::replace(&mut job.owner, Owner::Nobody) else { return };
-        let attempt = AttemptId { job: copy, number: job.attempt };
-        if let Some(at) = job.node() {
-            self.cancelled.entry(at).or_default().push(attempt);
-        }
+        self.cancel_at_node(copy);
     }
 }

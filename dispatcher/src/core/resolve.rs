@@ -30,8 +30,8 @@ impl<T> Core<T> {
                 actions.push(Action::Resolve(ticket, resolution));
             }
             Owner::Original(original) => {
-                if let (JobOutcome::Succeeded(_), Some(node)) = (&outcome, node) {
-                    self.resolve_by_copy(original, outcome, node, run_time, actions);
+                if matches!(outcome, JobOutcome::Succeeded(_)) {
+                    self.end_now(original, outcome, node, run_time, actions);
                 }
             }
             Owner::Nobody => {}
@@ -43,36 +43,43 @@ impl<T> Core<T> {
 
     /// The submitter is answered at once; if the job is at a node, its worker is killed there.
     pub(super) fn cancel(&mut self, id: JobId, actions: &mut Vec<Action<T>>) {
-        let Some(job) = self.jobs.find(id) else { return };
-        if let Some(node) = job.node() {
-            self.resolve_at_node(id, JobOutcome::Cancelled, node, Duration::ZERO, actions);
-        } else if let Some(job) = self.take_out(id) {
-            self.resolve(id, job, JobOutcome::Cancelled, None, Duration::ZERO, actions);
-        }
+        let node = self.jobs.find(id).and_then(Job::node);
+        self.end_now(id, JobOutcome::Cancelled, node, Duration::ZERO, actions);
     }
 
-    /// Tells the submitter of a job that is at a node how it ended, and cancels it there. `node` is where that came from.
-    pub(super) fn resolve_at_node(
+    /// Tells the submitter of a job how it ended, wherever the job is; at a node it is cancelled. `node` is where the outcome
+    /// came from.
+    pub(super) fn end_now(
         &mut self,
         id: JobId,
         outcome: JobOutcome,
-        node: NodeKey,
+        node: Option<NodeKey>,
         run_time: Duration,
         actions: &mut Vec<Action<T>>,
     ) {
-        let Some(ticket) = self.jobs.take_ticket(id) else { return };
         let Some(job) = self.jobs.find(id) else { return };
-        let (function, args_bytes) = (job.function, job.args.len());
-        let attempt = AttemptId { job: id, number: job.attempt };
-        if let Some(at) = job.node() {
-            self.cancelled.entry(at).or_default().push(attempt);
+        if job.node().is_none() {
+            if let Some(job) = self.take_out(id) {
+                self.resolve(id, job, outcome, node, run_time, actions);
+            }
+            return;
         }
-        if let Copying::Copied { copy } = job.copying() {
+        let (function, args_bytes, copying) = (job.function, job.args.len(), job.copying());
+        let Some(ticket) = self.jobs.take_ticket(id) else { return };
+        self.cancel_at_node(id);
+        if let Copying::Copied { copy } = copying {
             self.give_up_copy(copy);
         }
-        let node = Some(node);
         let resolution = Resolution { outcome, job: id, function, node, run_time, args_bytes };
         actions.push(Action::Resolve(ticket, resolution));
+    }
+
+    /// Has the attempt of a job that nobody needs any more cancelled, if it is at a node.
+    pub(super) fn cancel_at_node(&mut self, id: JobId) {
+        let Some(job) = self.jobs.find(id) else { return };
+        if let Some(node) = job.node() {
+            self.cancelled.entry(node).or_default().push(AttemptId { job: id, number: job.attempt });
+        }
     }
 
     /// Tells nodes what the event at hand gave up of what is at them: as few messages for as many as there are.

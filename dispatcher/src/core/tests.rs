@@ -135,7 +135,7 @@ fn welcome(node: NodeKey, slots: u32, window: u32) -> Welcome {
         node: NodeId(node.0.into()),
         name: format!("host {}", node.0),
         software: "test".into(),
-        target: Target { os: "linux".into(), arch: "x86_64".into() },
+        target: Target::new("linux", "x86_64"),
         resumed: false,
         held: Vec::new(),
         window,
@@ -170,7 +170,7 @@ fn ended(job: u32, number: u32, ended: Ended) -> Outcome {
 }
 
 fn died(job: u32, number: u32) -> Outcome {
-    let death = WorkerDeath { death: Death::Signal(11), stderr: vec!["last words".into()] };
+    let death = WorkerDeath::new(Death::Signal(11), vec!["last words".into()]);
     ended(job, number, Ended::WorkerDied(Box::new(death)))
 }
 
@@ -695,7 +695,7 @@ fn a_job_that_always_kills_its_worker_is_lost_with_its_history() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
     dispatcher.submit(1);
-    let death = WorkerDeath { death: Death::Signal(11), stderr: vec!["last words".into()] };
+    let death = WorkerDeath::new(Death::Signal(11), vec!["last words".into()]);
     let cause = FailureCause::WorkerDied(Box::new(death));
     let failure = |attempt| Failure { attempt, node: "host 1".into(), cause: cause.clone() };
     assert_eq!(
@@ -805,7 +805,7 @@ fn trouble_of_a_node_is_reported_when_it_begins_and_shown_while_it_lasts() {
 
 #[test]
 fn panics_are_outcomes_unless_they_are_to_be_retried() {
-    let panic = || Box::new(Panic { message: "oops".into(), place: None, backtrace: None });
+    let panic = || Box::new(Panic::new("oops"));
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);
     dispatcher.submit(1);

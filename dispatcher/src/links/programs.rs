@@ -195,5 +195,5 @@ fn target_of(start: &[u8; 20]) -> Option<Target> {
         (258, _) => "loongarch64",
         _ => return None,
     };
-    Some(Target { os: "linux".into(), arch: arch.into() })
+    Some(Target::new("linux", arch))
 }

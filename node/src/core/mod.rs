@@ -213,6 +213,7 @@ pub enum Action {
 
 /// Statistics of a node, for people.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Statistics {
     /// The node's name.
     pub name: String,

@@ -109,7 +109,7 @@ impl Node {
 }
 
 fn target() -> Target {
-    Target { os: "linux".into(), arch: "x86_64".into() }
+    Target::new("linux", "x86_64")
 }
 
 fn offer(program: ProgramId, builds: Vec<ProgramBuild>) -> ToNode {
@@ -163,7 +163,7 @@ fn outcome(job: u32, run_time_ns: u64, ended: Ended) -> Outcome {
 }
 
 fn killed() -> WorkerDeath {
-    WorkerDeath { death: Death::Signal(9), stderr: vec!["last words".into()] }
+    WorkerDeath::new(Death::Signal(9), vec!["last words".into()])
 }
 
 fn outcomes(connection: u32, first: u64, all: Vec<Outcome>) -> Action {
@@ -343,7 +343,7 @@ fn a_worker_that_had_died_by_itself_as_its_node_was_killed_is_charged() {
     node.on(Event::Kill);
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     node.on(Event::Revoked(WorkerKey(0), progress));
-    let death = WorkerDeath { death: Death::Signal(11), stderr: Vec::new() };
+    let death = WorkerDeath::new(Death::Signal(11), Vec::new());
     let died = Ended::WorkerDied(Box::new(death.clone()));
     assert_eq!(
         node.on(Event::WorkerExited(WorkerKey(0), progress, death)),
@@ -360,7 +360,7 @@ fn a_worker_that_died_before_it_could_be_killed_did_not_time_out() {
     assert_eq!(node.on(Event::Tick), [Action::Observe(WorkerKey(0))]);
     let progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
     assert_eq!(node.on(Event::Observed(WorkerKey(0), progress)), [Action::Kill(WorkerKey(0))]);
-    let death = WorkerDeath { death: Death::Signal(11), stderr: Vec::new() };
+    let death = WorkerDeath::new(Death::Signal(11), Vec::new());
     let died = outcome(10, 0, Ended::WorkerDied(Box::new(death.clone())));
     assert_eq!(node.on(Event::WorkerExited(WorkerKey(0), progress, death)), [outcomes(1, 1, vec![died])]);
 }
@@ -465,7 +465,7 @@ fn what_a_node_cannot_run_of_a_dispatchers_programs_does_not_keep_it_from_runnin
     let mut node = Node::with_slots(3);
     node.connect(1);
     let second = ProgramId(2);
-    let other = Target { os: "linux".into(), arch: "aarch64".into() };
+    let other = Target::new("linux", "aarch64");
     let build = ProgramBuild { digest: DIGEST, target: other.clone(), bytes: 100, name: "fib".into() };
     let refusal = ProgramRefusal::WrongTarget { node: target(), offered: vec![other] };
     let refused = FromNode::Program(second, ProgramStatus::Refused(refusal));
@@ -725,7 +725,7 @@ fn a_program_whose_connection_broke_off_is_asked_for_again_on_the_next_one() {
 #[test]
 fn a_program_for_another_architecture_is_refused_with_both_named() {
     let mut node = Node::with_slots(1);
-    let other = Target { os: "linux".into(), arch: "aarch64".into() };
+    let other = Target::new("linux", "aarch64");
     let refusal = ProgramRefusal::WrongTarget { node: target(), offered: vec![other.clone()] };
     let text = refusal.to_string();
     assert!(text.contains("linux/x86_64") && text.contains("linux/aarch64"), "{text}");
@@ -1287,7 +1287,7 @@ fn what_has_finished_is_to_be_reported_within_seconds_and_what_runs_may_run_for_
     assert!(!node.is_killed_when_seen(running));
     let unreported = Progress { finished: 2, ..running };
     assert!(node.is_killed_when_seen(unreported));
-    let silent = WorkerDeath { death: Death::Silent, ..killed() };
+    let silent = WorkerDeath::new(Death::Silent, killed().stderr);
     let died = outcome(10, 0, Ended::WorkerDied(Box::new(silent)));
     assert_eq!(
         node.on(Event::WorkerExited(WorkerKey(0), unreported, killed())),
@@ -1336,7 +1336,7 @@ fn a_worker_that_something_large_is_moving_to_or_from_is_left_alone() {
 fn a_worker_that_could_not_report_is_charged_to_what_it_ended_last() {
     let mut node = Node::ready(1);
     node.receive(1, ToNode::Run(vec![attempt(10)]));
-    let cut_off = WorkerDeath { death: Death::CutOff, ..killed() };
+    let cut_off = WorkerDeath::new(Death::CutOff, killed().stderr);
     let unreported = Progress { started: 2, finished: 2, started_at_ns: 0 };
     let died = outcome(10, 0, Ended::WorkerDied(Box::new(cut_off.clone())));
     assert_eq!(node.on(Event::WorkerExited(WorkerKey(0), unreported, cut_off)), [outcomes(1, 1, vec![died])]);

@@ -108,7 +108,7 @@ impl Supervisor {
         let stderr = self.last_words.take();
         let death = self.death(status, stderr.last().map(String::as_str));
         if self.life.ends_as_exit() {
-            return self.report(WorkerEvent::Exited(WorkerDeath { death, stderr }));
+            return self.report(WorkerEvent::Exited(WorkerDeath::new(death, stderr)));
         }
         let is_shortage = matches!(death, Death::Exit(SHORTAGE) | Death::OutOfMemory);
         let reason = match (&self.life, stderr.last()) {

@@ -43,11 +43,7 @@ pub(super) fn catch<T>(job: impl FnOnce() -> T) -> Result<T, Panic> {
         let recorded = RECORD.take();
         // A panic that a job caught itself leaves a record too, which is not that of a panic resumed later on.
         let panic = recorded.filter(|panic| panic.message == cut(message, TEXT_BYTES));
-        let panic = panic.unwrap_or_else(|| Panic {
-            message: cut(message, TEXT_BYTES).into(),
-            place: None,
-            backtrace: None,
-        });
+        let panic = panic.unwrap_or_else(|| Panic::new(cut(message, TEXT_BYTES)));
         // Dropping what the job panicked with runs its code once more. What that panics with is never dropped: it could
         // panic again.
         if let Err(another) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -61,12 +57,12 @@ const UNKNOWN_MESSAGE: &str = "a panic with a value that is not text";
 
 fn describe(info: &PanicHookInfo<'_>) -> Panic {
     let backtrace = Backtrace::capture();
-    Panic {
-        message: cut(info.payload_as_str().unwrap_or(UNKNOWN_MESSAGE), TEXT_BYTES).into(),
-        place: info.location().map(ToString::to_string),
-        backtrace: (backtrace.status() == BacktraceStatus::Captured)
-            .then(|| cut(&backtrace.to_string(), TEXT_BYTES).into()),
+    let mut panic = Panic::new(cut(info.payload_as_str().unwrap_or(UNKNOWN_MESSAGE), TEXT_BYTES));
+    panic.place = info.location().map(ToString::to_string);
+    if backtrace.status() == BacktraceStatus::Captured {
+        panic.backtrace = Some(cut(&backtrace.to_string(), TEXT_BYTES).into());
     }
+    panic
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {

@@ -171,7 +171,7 @@ impl World {
             }
             WorkerEvent::Finished(finished) => {
                 if self.frees_slot_twice() {
-                    let death = WorkerDeath { death: Death::Exit(0), stderr: Vec::new() };
+                    let death = WorkerDeath::new(Death::Exit(0), Vec::new());
                     self.node_event(node, Event::WorkerExited(key, progress, death));
                 }
                 Event::WorkerFinished(key, finished)

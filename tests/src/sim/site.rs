@@ -119,7 +119,7 @@ impl Site {
 /// What a node runs, of two kinds of machine. The first node is of the first kind.
 pub(super) fn target(node: usize) -> Target {
     let arch = if node.is_multiple_of(2) { "x86_64" } else { "riscv64" };
-    Target { os: "linux".into(), arch: arch.into() }
+    Target::new("linux", arch)
 }
 
 /// Added to the key of a node, this is the key of the same node under another address.

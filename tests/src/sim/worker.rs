@@ -278,9 +278,7 @@ impl World {
         let Some(Running { number, job, run }) = worker.running.take() else { return };
         worker.finished = number.wrapping_add(1);
         let result = match self.ledger.job(job).spec.fate {
-            Fate::Panics => {
-                WorkResult::Panicked(Panic { message: job.to_string(), place: None, backtrace: None })
-            }
+            Fate::Panics => WorkResult::Panicked(Panic::new(job.to_string())),
             Fate::BadArguments => WorkResult::BadArguments(job.to_string()),
             _ => WorkResult::Succeeded(self.ledger.result(job, run)),
         };
@@ -322,7 +320,7 @@ impl World {
                 .record(now, Some(job), || format!("node {node}: worker {} dies in {job}: {death}", key.0));
         }
         let event = if is_ready || is_ordered {
-            WorkerEvent::Exited(WorkerDeath { death, stderr: Vec::new() })
+            WorkerEvent::Exited(WorkerDeath::new(death, Vec::new()))
         } else {
             WorkerEvent::FailedToStart(format!("it ended before it was ready ({death})"), Lack::Unknown)
         };

@@ -67,7 +67,7 @@ async fn answer(stream: std::net::TcpStream, manner: &Manner) {
         node: NodeId::random(),
         name: "fake".into(),
         software: "fake".into(),
-        target: Target { os: "linux".into(), arch: "riscv64".into() },
+        target: Target::new("linux", "riscv64"),
         resumed: false,
         held: Vec::new(),
         window: 8,

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use pp_dispatcher::client::{
-    Address, Call, Client, Outcome, PendingLimits, ProgramFiles, Settings, Settle, Wakes,
-};
-use pp_dispatcher::{Dispatcher, JobId, NodeState, Output, built_in};
+use pp_dispatcher::client::{Address, Call, Client, Outcome, ProgramFiles, Settings, Settle, Wakes};
+use pp_dispatcher::{Dispatcher, JobId, NodeState, built_in};
 use pp_node::functions::{Registry, function_id};
 use pp_protocol::secret::Secret;
 use pp_protocol::values::{Source, encode_arguments};
@@ -78,20 +76,9 @@ fn built_for_another_machine(program: &Path, directory: &Path) -> PathBuf {
 
 fn client(server: &Server, programs: Vec<ProgramFiles>) -> Client {
     let settings = Settings {
-        local_workers: 0,
-        in_process: false,
-        observer: false,
-        fresh_workers: false,
         nodes: vec![Address::parse(&server.address()).expect("it is an address")],
-        discover: false,
         secret: Some(Secret::parse(SECRET).expect("it is a secret")),
-        programs,
-        max_attempts: 3,
-        suspect_after: Duration::from_secs(3),
-        lost_after: Duration::from_secs(5),
-        output: Output::EventsOnly,
-        pending: PendingLimits { jobs: 100, bytes: 1 << 20 },
-        callback_threads: 1,
+        ..Settings::new(0, programs)
     };
     Client::start(settings).expect("it starts")
 }

@@ -75,7 +75,7 @@ fn with_runtime<T>(future: impl Future<Output = T>) -> T {
 
 pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
     let daemon = Within::start(1);
-    let elsewhere = Target { os: "linux".into(), arch: "riscv64".into() };
+    let elsewhere = Target::new("linux", "riscv64");
     let build =
         ProgramBuild { digest: Digest([7; 32]), target: elsewhere.clone(), bytes: 1, name: "program".into() };
     let offer = ProgramOffer { program: ProgramId::FIRST, builds: vec![build] };
@@ -105,7 +105,7 @@ pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
 }
 
 pub(crate) fn a_dispatcher_says_why_a_node_does_not_run_its_program() {
-    let node = Target { os: "linux".into(), arch: "riscv64".into() };
+    let node = Target::new("linux", "riscv64");
     let refusal = ProgramRefusal::WrongTarget { node, offered: vec![Target::here()] };
     let address = fake::node(Manner::Refuses(refusal));
     let dispatcher = builder([]).node(address.to_string()).local_workers(1).start().expect("it starts");
