@@ -330,3 +330,62 @@ impl fmt::Display for NodeReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pp_protocol::Death;
+
+    use super::*;
+
+    #[test]
+    fn every_cause_is_told_in_words_that_say_what_happened() {
+        let at = || "10.0.0.2:60000".to_owned();
+        let missing = ProgramRefusal::Unavailable("it was removed".into());
+        let silent = NodeLoss::Silent(Duration::from_secs(5));
+        for (loss, words) in [
+            (silent.clone(), "it has been silent for 5 s"),
+            (NodeLoss::Restarted, "it restarted"),
+            (NodeLoss::SessionGivenUp, "it gave up this dispatcher's session"),
+            (NodeLoss::NotListening { at: at() }, "no ppserver listens there (10.0.0.2:60000)"),
+            (NodeLoss::Disconnected, "the connection to it broke"),
+            (NodeLoss::Refused(NodeRefusal::InUseElsewhere), "it is in use under another address now"),
+        ] {
+            assert_eq!(loss.to_string(), words);
+        }
+        for (refusal, words) in [
+            (NodeRefusal::ProgramUnreadable("no such file".into()), "no such file".into()),
+            (NodeRefusal::NoWelcome, "it did not answer the greeting as a ppserver does".into()),
+            (NodeRefusal::Program(Box::new(missing.clone())), missing.to_string()),
+        ] {
+            assert_eq!(refusal.to_string(), words);
+        }
+        let no_answer = Unreachable::NoAnswer { at: at(), within: Duration::from_secs(4) };
+        let shut_down = NodeReason::ShutDown;
+        let same = NodeReason::SameNode { here: "alpha".into(), there: "10.0.0.2".into() };
+        for (reason, words) in [
+            (NodeReason::Dialling(DialStage::Name), "its name is being looked up"),
+            (NodeReason::Unreachable(no_answer), "no answer within 4 s (10.0.0.2:60000)"),
+            (NodeReason::Lost(silent.clone()), "it has been silent for 5 s"),
+            (NodeReason::Refused(NodeRefusal::InUseElsewhere), "it is in use under another address now"),
+            (same, "alpha is the same node as 10.0.0.2, which is in use"),
+            (NodeReason::Troubled(NodeTrouble::Program("the disk is full".into())), "the disk is full"),
+            (shut_down, "the dispatcher has ended"),
+        ] {
+            assert_eq!(reason.to_string(), words);
+        }
+        let death = |stderr: &[&str]| {
+            let stderr = stderr.iter().map(|line| (*line).into()).collect();
+            FailureCause::WorkerDied(Box::new(WorkerDeath { death: Death::Signal(11), stderr }))
+        };
+        let how = Death::Signal(11);
+        let lost = "attempt 3 on host: the node was lost while the job may have been running: it has been silent for 5 s";
+        for (attempt, cause, words) in [
+            (1, death(&[]), format!("attempt 1 on host: its worker {how}")),
+            (2, death(&["a", "b"]), format!("attempt 2 on host: its worker {how}; it last wrote: a | b")),
+            (3, FailureCause::NodeLost(silent), lost.into()),
+            (0, FailureCause::ProgramRefused(Box::new(missing.clone())), format!("on host: {missing}")),
+        ] {
+            assert_eq!(Failure { attempt, node: "host".into(), cause }.to_string(), words);
+        }
+    }
+}

@@ -21,6 +21,9 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         let Some(node) = self.nodes.get(&key) else { return };
+        if !node.session().is_some_and(|session| session.may_tell_of(program)) {
+            return;
+        }
         // What does not start where it came from starts nowhere.
         if let ProgramStatus::Refused(refusal @ ProgramRefusal::DoesNotStart { .. }) = &status
             && node.kind == NodeKind::Local
@@ -60,9 +63,6 @@ impl<T> Core<T> {
 
     /// Number of jobs that wait for a program that no node runs, or may run soon.
     pub(super) fn stranded(&self) -> usize {
-        if self.queue.is_empty() {
-            return 0;
-        }
         let may_run = |program| self.nodes.values().any(|node: &Node| node.may_run(program));
         let stranded = self.queue.programs().filter(|program| !may_run(*program));
         stranded.map(|program| self.queue.len_of(program)).sum()
@@ -111,8 +111,8 @@ impl<T> Core<T> {
             let Some((program, failure)) = doomed else { return };
             let jobs = &self.jobs;
             let first = self.queue.line(program).take(|id| match jobs.find(id) {
-                Some(job) if job.is_queued() => Verdict::Take,
-                _ => Verdict::Drop,
+                Some(_) => Verdict::Take,
+                None => Verdict::Drop,
             });
             if let Some((id, job)) = first.and_then(|id| Some((id, self.jobs.remove(id)?))) {
                 let outcome = JobOutcome::Lost(vec![failure]);

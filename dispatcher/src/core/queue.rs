@@ -58,10 +58,6 @@ impl Queue {
         lanes.flat_map(|lane| lane.again.iter().chain(&lane.fresh)).copied()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.iter().all(|(_, line)| line.waiting == 0)
-    }
-
     /// Number of jobs of a program that wait.
     pub(super) fn len_of(&self, program: ProgramId) -> usize {
         let line = self.lines.iter().find(|(known, _)| *known == program);
@@ -248,9 +244,32 @@ mod tests {
         queue.line(A).push_front(0, job(4));
         let order: Vec<_> = std::iter::from_fn(|| queue.line(A).take(|_| Verdict::Take)).collect();
         assert_eq!(order, [6, 3, 4, 1, 2, 7, 5].map(job));
-        assert_eq!(queue.len(), 0);
+        assert_eq!((queue.len(), queue.next_program(|_| Some(()))), (0, None));
         let line = &queue.lines[0].1;
         assert!(line.urgent.is_empty() && line.patient.is_empty());
+    }
+
+    #[test]
+    fn so_many_jobs_that_should_go_elsewhere_are_passed_over() {
+        for (left, taken) in [(PASSED_OVER - 1, Some(job(0))), (PASSED_OVER, None)] {
+            let mut queue = Queue::default();
+            queue.line(A).push_front(0, job(0));
+            (1..=left as u32).for_each(|place| queue.line(A).push_front(0, job(place)));
+            let only_the_last = |id| if id == job(0) { Verdict::Take } else { Verdict::Leave };
+            assert_eq!(queue.line(A).take(only_the_last), taken);
+        }
+    }
+
+    #[test]
+    fn a_program_has_had_its_turn_even_if_all_that_waited_of_it_was_cancelled() {
+        let mut queue = Queue::default();
+        [A, B].into_iter().for_each(|program| queue.line(program).push(0, job(0)));
+        let next = |queue: &Queue| queue.next_program(|_| Some(())).map(|(program, ())| program);
+        queue.takes_turn(B);
+        queue.takes_turn(A);
+        queue.line(A).forget_one();
+        queue.line(A).push(0, job(1));
+        assert_eq!(next(&queue), Some(B));
     }
 
     #[test]

@@ -19,3 +19,26 @@ impl Random {
         ((u128::from(mixed) * u128::from(bound)) >> 64) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_splitmix64() {
+        // The first ones that its authors' program prints for this seed.
+        let published = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821_u64,
+        ];
+        let (mut random, mut halves) = (Random::new(1_234_567), Random::new(1_234_567));
+        for number in published {
+            assert_eq!(random.below(1 << 32), number >> 32);
+            assert_eq!(halves.below(2), number >> 63);
+        }
+        assert_eq!(random.below(0), 0);
+    }
+}

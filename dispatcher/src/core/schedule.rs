@@ -41,7 +41,7 @@ impl<T> Core<T> {
         }
         (self.recall_due, self.copy_due) = (None, None);
         let is_wanted = |program| self.takers.first(program, &[]).is_some();
-        if self.queue.is_empty() || !self.queue.programs().any(is_wanted) {
+        if !self.queue.programs().any(is_wanted) {
             self.recall(now, actions);
             self.copy_stragglers(now, actions);
         }
@@ -74,7 +74,6 @@ impl<T> Core<T> {
             }
             let (jobs, it, mut other) = (&self.jobs, &*session, None);
             let taken = line.take(|id| match jobs.find(id) {
-                Some(job) if !job.is_queued() => Verdict::Drop,
                 Some(job) if elsewhere && job.avoids(key) => Verdict::Leave,
                 Some(job) if function != Some(job.function) => {
                     other = Some(job.function);

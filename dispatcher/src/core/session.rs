@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pp_protocol::limits::{OUTPUT_BYTES_TOLD, PROGRAMS};
+use pp_protocol::limits::OUTPUT_BYTES_TOLD;
 use pp_protocol::{
     Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, OutputLine, ProgramId, ProgramStatus,
     RunTimes, Version, Welcome, WorkerShortage,
@@ -137,17 +137,14 @@ impl Session {
         &self.programs
     }
 
-    /// The node told what has become of a program. Yields what it told before.
-    pub(super) fn learn_status(
-        &mut self,
-        program: ProgramId,
-        status: ProgramStatus,
-    ) -> Option<ProgramStatus> {
-        // It tells of what it was offered, and of no more.
-        if self.programs.len() > PROGRAMS {
-            return None;
-        }
-        self.programs.insert(program, status)
+    /// Whether the node may tell what has become of this program: it was offered that, or has it itself.
+    pub(super) fn may_tell_of(&self, program: ProgramId) -> bool {
+        program == ProgramId::BUILT_IN || self.programs.contains_key(&program)
+    }
+
+    /// The node told what has become of a program.
+    pub(super) fn learn_status(&mut self, program: ProgramId, status: ProgramStatus) {
+        self.programs.insert(program, status);
     }
 
     /// Whether attempts may name the program now, or may soon.

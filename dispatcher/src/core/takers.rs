@@ -161,4 +161,18 @@ mod tests {
         takers.leave(only_a);
         assert_eq!((takers.classes.len(), takers.runs(both, B)), (1, true));
     }
+
+    #[test]
+    fn a_node_whose_slots_are_all_taken_does_not_idle() {
+        let mut takers = Takers::default();
+        let class = takers.join(BTreeSet::from([A]));
+        let idle = |takers: &Takers| {
+            let (all, first) = (takers.idle().count(), takers.idle_of_each_class().count());
+            (all, first, takers.any_idle())
+        };
+        takers.insert(class, (FULL, NodeKey(1)));
+        assert_eq!(idle(&takers), (0, 0, false));
+        takers.insert(class, (FULL - 1, NodeKey(2)));
+        assert_eq!(idle(&takers), (1, 1, true));
+    }
 }

@@ -1,6 +1,9 @@
 //! Event in, exact actions out, nothing left over.
 
+mod checks;
 mod delays;
+mod sharing;
+mod standing;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -276,17 +279,19 @@ fn work_is_sent_ahead_to_the_node_that_is_least_loaded_for_its_size() {
 
 #[test]
 fn of_many_nodes_that_hold_too_much_one_to_recall_from_is_looked_for_now_and_then() {
-    let mut dispatcher = Dispatcher::new();
-    for node in (10..50).map(NodeKey) {
-        dispatcher.connect(node, 1, 2);
-    }
-    dispatcher.submit(80);
     let is_recall = |action: &Action<Number>| matches!(action, Action::Send(_, ToNode::Recall(_)));
     let recalls = |actions: &[Action<Number>]| actions.iter().filter(|action| is_recall(action)).count();
-    dispatcher.pass(Duration::from_millis(1));
-    assert_eq!(recalls(&dispatcher.connect(A, 1, 1)), 1);
-    assert_eq!(recalls(&dispatcher.connect(B, 1, 1)), 0, "it has only just been done");
-    assert_eq!(recalls(&dispatcher.pass(Duration::from_millis(1))), 1);
+    for (overfull, at_once) in [(32, 1), (33, 0)] {
+        let mut dispatcher = Dispatcher::new();
+        for node in (10..10 + overfull).map(NodeKey) {
+            dispatcher.connect(node, 1, 2);
+        }
+        dispatcher.submit(2 * overfull);
+        dispatcher.pass(Duration::from_millis(1));
+        assert_eq!(recalls(&dispatcher.connect(A, 1, 1)), 1);
+        assert_eq!(recalls(&dispatcher.on(Event::Tick)), at_once, "of too many it has only just been done");
+        assert_eq!(recalls(&dispatcher.pass(Duration::from_millis(1))), 1 - at_once);
+    }
 }
 
 #[test]

@@ -101,6 +101,25 @@ fn delayed_jobs_that_no_node_will_ever_run_fail_without_waiting_for_their_time()
 }
 
 #[test]
+fn delayed_jobs_of_a_program_that_starts_nowhere_do_not_wait_for_their_time() {
+    let mut dispatcher = Dispatcher::offering(&[FIRST, super::SECOND]);
+    dispatcher.on(Event::NodeFound { node: A, name: "local".into(), kind: NodeKind::Local });
+    dispatcher.on(Event::LinkUp(A, Box::new(welcome(A, 1, 1)), Version::V1));
+    let of = |program, number| NewJob { program, ..delayed(number, &dispatcher, SECOND) };
+    let jobs = vec![of(FIRST, 0), of(super::SECOND, 1), of(FIRST, 2)];
+    assert_eq!(dispatcher.on(Event::Submit(jobs)), []);
+    let refusal = ProgramRefusal::DoesNotStart { reason: "no init".into(), stderr: Vec::new() };
+    let told = dispatcher.told(A, FIRST, ProgramStatus::Refused(refusal));
+    let lost = told.iter().filter_map(|action| match action {
+        Action::Resolve(ticket, _) => Some(*ticket),
+        _ => None,
+    });
+    assert_eq!(lost.collect::<Vec<_>>(), [Number(0), Number(2)]);
+    let until = dispatcher.now + SECOND;
+    assert_eq!(dispatcher.core.job_status(JobId::new(1, 0)), Some(JobStatus::Delayed { until }));
+}
+
+#[test]
 fn many_delayed_jobs_join_the_queue_some_at_a_time() {
     let mut dispatcher = Dispatcher::new();
     let jobs = (0..20_000).map(|number| delayed(number, &dispatcher, SECOND)).collect();
