@@ -375,7 +375,7 @@ mod tests {
         }
         let death = |stderr: &[&str]| {
             let stderr = stderr.iter().map(|line| (*line).into()).collect();
-            FailureCause::WorkerDied(Box::new(WorkerDeath { death: Death::Signal(11), stderr }))
+            FailureCause::WorkerDied(Box::new(WorkerDeath::new(Death::Signal(11), stderr)))
         };
         let how = Death::Signal(11);
         let lost = "attempt 3 on host: the node was lost while the job may have been running: it has been silent for 5 s";
