@@ -19,12 +19,12 @@ use crate::report::{Better, Report, median};
 use crate::server::{self, SECRET, Server};
 
 const JOBS: u32 = 1_000_000;
-/// How long each would take.
+/// Time that each would take.
 const JOB_MS: u64 = 30_000;
-/// How often the node is asked for an answer.
+/// Time between two questions to the node.
 const EACH: Duration = Duration::from_millis(1);
 
-/// What one round came to, in milliseconds.
+/// Result of one round, in milliseconds.
 struct Round {
     ended: f64,
     stall: f64,
@@ -89,7 +89,7 @@ fn round(jobs: u32) -> anyhow::Result<Round> {
     Ok(Round { ended, stall, run_through, idle_stall, sent })
 }
 
-/// How long the node took at most to answer anybody else while `work` was done, in milliseconds.
+/// Longest answer of the node to anybody else while `work` was done, in milliseconds.
 fn longest_answer(address: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
     let done = Arc::new(AtomicBool::new(false));
     let (address, is_done) = (address.to_owned(), Arc::clone(&done));

@@ -81,7 +81,7 @@ impl Drop for Part {
     }
 }
 
-/// How long this program takes to be started and to end, in milliseconds.
+/// Time that this program takes to be started and to end, in milliseconds.
 pub(crate) fn start_and_exit() -> io::Result<f64> {
     let started = Instant::now();
     start("exit now", Stdio::null())?.wait()?;

@@ -9,7 +9,7 @@ use crate::jobs::spin;
 use crate::report::{Better, Report, median};
 use crate::server;
 
-/// How long all of it takes on one thread.
+/// Time that all of it takes on one thread.
 const SERIAL_MS: u64 = 2_000;
 
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
@@ -32,7 +32,7 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     })
 }
 
-/// How much `spin` does in so many milliseconds, now.
+/// Steps that `spin` does in so many milliseconds, now.
 fn steps_in(milliseconds: u64) -> u64 {
     const SOME: u64 = 20_000_000;
     let taken = seconds(|| {

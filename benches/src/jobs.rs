@@ -1,4 +1,4 @@
-//! What the benches have computed.
+//! Jobs of the benches.
 
 use std::time::Duration;
 

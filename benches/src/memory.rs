@@ -1,4 +1,4 @@
-//! What a job costs while it waits. There is no floor: the figure itself is the excess over its payload.
+//! Memory of a job while it waits. There is no floor: the figure itself is the excess over its payload.
 
 use std::time::Instant;
 

@@ -10,9 +10,9 @@ use crate::jobs::{monotonic_ns, started_at};
 use crate::report::{Better, Report};
 use crate::server::{self, Server};
 
-/// How long the jobs take that are interrupted.
+/// Run time of the jobs that are interrupted.
 const JOB_MS: u64 = 300;
-/// How often a node is killed.
+/// Number of times a node is killed.
 const KILLS: u32 = 20;
 
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {

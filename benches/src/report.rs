@@ -16,7 +16,7 @@ pub(crate) struct Report {
     pub(crate) way: Option<Way>,
 }
 
-/// Which way a figure is better.
+/// Direction in which a figure is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Better {
@@ -31,7 +31,7 @@ pub(crate) struct Row {
     pub(crate) value: f64,
     pub(crate) unit: String,
     pub(crate) floor: Option<f64>,
-    /// How much of what is possible was reached, or how much more was used.
+    /// Part of what is possible that was reached, or the excess that was used.
     pub(crate) ratio: Option<f64>,
     pub(crate) better: Option<Better>,
 }
@@ -66,7 +66,7 @@ impl Report {
         Self { json, runs, jobs, way }
     }
 
-    /// How many jobs to measure with.
+    /// Number of jobs to measure with.
     pub(crate) fn jobs(&self, best: u32) -> u32 {
         self.jobs.unwrap_or(best)
     }

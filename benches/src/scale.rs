@@ -19,7 +19,7 @@ use crate::memory::resident;
 use crate::report::{Better, Report};
 
 const SLOTS: u32 = 64;
-/// How many attempts a node takes beyond its slots, as often as it has slots.
+/// Attempts that a node takes beyond its slots, for each slot.
 const AHEAD: u32 = 1;
 /// Jobs that pass through, whatever the number of nodes.
 const JOBS: u32 = 10_000_000;
@@ -60,12 +60,12 @@ struct Cluster {
     now: Moment,
     /// Used again and again, as the shell does.
     actions: Vec<Action<Nobody>>,
-    /// How many outcomes each node has sent.
+    /// Number of outcomes that each node has sent.
     sent: Vec<u64>,
-    /// What the nodes are about to say.
+    /// Events that the nodes are about to cause.
     answers: VecDeque<Event<Nobody>>,
     resolved: usize,
-    /// How long the core has been at work.
+    /// Time for which the core has been at work.
     busy: Duration,
 }
 

@@ -11,7 +11,7 @@ use pp_dispatcher::{Builder, Dispatcher};
 use crate::report::Report;
 
 pub(crate) const SECRET: &str = "pp1-fwkam6a5nn2eyj91c6rsypkypt3ztqs08jweregp9113gxvzs88d6hb8";
-/// How long a daemon may take to be ready for jobs, the sending of this program included.
+/// Time that a daemon has to be ready for jobs, the sending of this program included.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Killed when dropped.
@@ -56,7 +56,7 @@ impl Server {
 }
 
 impl Server {
-    /// Where it listens.
+    /// Address at which it listens.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }

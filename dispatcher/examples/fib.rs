@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Which terms to compute. The 94th is the first that 64 bits do not hold.
+/// Terms to compute. The 94th is the first that 64 bits do not hold.
 fn terms(mut arguments: impl Iterator<Item = String>) -> Option<Range<u64>> {
     let Some(range) = arguments.next() else { return Some(20..36) };
     let (from, to) = range.split_once("..")?;

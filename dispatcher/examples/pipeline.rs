@@ -68,7 +68,7 @@ fn compress(picture: Picture) -> Vec<(u32, u8)> {
 struct Frame {
     number: u32,
     dispatcher: Dispatcher,
-    /// Where it is told how many runs the frame has in the end, or why it did not get there.
+    /// Channel for the number of runs that the frame has in the end, or the reason why it did not get there.
     finished: Sender<(u32, Result<usize, JobError>)>,
 }
 

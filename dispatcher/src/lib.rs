@@ -78,7 +78,7 @@ mod public {
 
     pub use crate::api::init::{Init, init};
 
-    /// What the code that `#[job]` writes needs. Not for use by hand.
+    /// Parts for the code that `#[job]` writes. Not for use by hand.
     #[doc(hidden)]
     pub mod __private {
         pub use core::any::type_name_of_val;

@@ -49,7 +49,7 @@ fn fetch(url: String) -> Result<Page, String> {
     Ok(Page { bytes: body.len() as u64, links })
 }
 
-/// Where the `<a href>` of a page lead, each once, without what follows a `#`.
+/// Targets of the `<a href>` of a page, each once, without what follows a `#`.
 fn links(base: &Url, html: &[u8]) -> Vec<String> {
     let mut found = BTreeSet::new();
     for Ok(token) in Tokenizer::new(html) {
@@ -63,7 +63,7 @@ fn links(base: &Url, html: &[u8]) -> Vec<String> {
     found.into_iter().collect()
 }
 
-/// What is known so far. Callbacks run one after the other, so the lock is never waited for long.
+/// State of the crawl so far. Callbacks run one after the other, so the lock is never waited for long.
 struct Crawl {
     host: String,
     levels: u32,

@@ -1,4 +1,4 @@
-//! How many descriptors this process, and its jobs, may have.
+//! Limits on descriptors, of this process and of its jobs.
 
 use std::fmt;
 use std::fs::File;
@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How many have to be free where a node starts: for its runtime and its signals, its sockets and files, and one worker.
+/// Descriptors that have to be free where a node starts: for its runtime and its signals, its sockets and files, and
+/// one worker.
 const LEAST_FREE: usize = 20;
 
 /// Too few descriptors are left for a node. Programs that return it from `main` print its `Debug` form: it is the same text.
@@ -20,7 +21,7 @@ pub enum TooFewDescriptors {
          free; raise the limit (ulimit -n 1024, ulimit -Hn, or LimitNOFILE= of the service)"
     )]
     Process {
-        /// How many it may have.
+        /// Number it may have.
         limit: u64,
     },
     /// The machine has no more.
@@ -71,7 +72,7 @@ pub(crate) fn limit_of_jobs() -> Option<u64> {
     *BEFORE.get()?
 }
 
-/// How many descriptors this process may have now.
+/// Number of descriptors this process may have now.
 pub(crate) fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

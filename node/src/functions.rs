@@ -22,13 +22,13 @@ pub struct Function {
     /// The version of the library or program that it is part of: two versions of one may be linked together. Empty if it
     /// has none.
     pub version: &'static str,
-    /// What tells it from others in this process.
+    /// Identity in this process.
     pub identity: fn() -> Identity,
     /// Calls it.
     pub call: Call,
 }
 
-/// What tells a function from others in this process, other than its name.
+/// Identity of a function in this process, which its name is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its own type: each function has one.
@@ -166,7 +166,7 @@ pub struct Registry {
     functions: FunctionMap<Registered>,
     /// Each by its own type.
     items: HashMap<TypeId, FunctionId>,
-    /// Those that a pointer leads to: several where the compiler has merged functions that do the same.
+    /// Functions that a pointer leads to: several where the compiler has merged functions that do the same.
     pointers: HashMap<Pointer, Vec<FunctionId>>,
 }
 
@@ -227,7 +227,7 @@ impl Registry {
         self.pointers.get(&pointer).map_or(&[], Vec::as_slice)
     }
 
-    /// How to call the function of this identifier.
+    /// Call of the function of this identifier.
     pub fn call(&self, id: FunctionId) -> Option<Call> {
         self.functions.get(&id).map(|function| function.call)
     }
@@ -237,12 +237,12 @@ impl Registry {
         self.functions.get(&id).map(|function| function.name)
     }
 
-    /// Which program of a session of this program has the function of this identifier.
+    /// The program, in a session of this program, that has the function of this identifier.
     pub fn program(&self, id: FunctionId) -> Option<ProgramId> {
         self.functions.get(&id).map(|function| function.program)
     }
 
-    /// How many functions there are.
+    /// Number of functions.
     pub fn len(&self) -> usize {
         self.functions.len()
     }
@@ -258,7 +258,7 @@ impl Registry {
     }
 }
 
-/// What the code made by `#[job]` does: decodes `args` as the tuple `A`, calls `function`, appends its result to
+/// Body of the code made by `#[job]`: decodes `args` as the tuple `A`, calls `function`, appends its result to
 /// `result`.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ pub(crate) struct Arenas {
 pub(crate) struct Lender {
     page: Arc<Page>,
     marks: Marks,
-    /// What is lent, each at the number of its mark.
+    /// Payloads lent, each at the number of its mark.
     lent: Mutex<Vec<Option<Bytes>>>,
 }
 
@@ -65,7 +65,7 @@ impl Lender {
         !self.lock().is_empty()
     }
 
-    /// What is still lent, and what has been returned, to be dropped after the lock: that may give memory to the system.
+    /// Payloads still lent, and those returned, to be dropped after the lock: that may give memory to the system.
     fn take_back_now(&self) -> (MutexGuard<'_, Vec<Option<Bytes>>>, Vec<Bytes>) {
         let mut lent = self.lock();
         let is_returned = |number| !self.page.is_marked(self.marks, number);
@@ -76,7 +76,8 @@ impl Lender {
         (lent, returned)
     }
 
-    /// Whoever borrowed it is gone. (One that hangs in the kernel has been killed, and reads nothing any more.)
+    /// Takes everything back: the borrower is gone. (One that hangs in the kernel has been killed, and reads nothing any
+    /// more.)
     pub(crate) fn forget_all(&self) {
         let lent = std::mem::take(&mut *self.lock());
         drop(lent);
@@ -101,7 +102,7 @@ struct Loans {
     open: Mutex<Open>,
 }
 
-/// What is borrowed.
+/// Payloads that are borrowed.
 #[derive(Debug, Default)]
 struct Open {
     loans: Vec<Lent>,
@@ -109,7 +110,7 @@ struct Open {
     lender_is_gone: bool,
 }
 
-/// What is returned when it is dropped.
+/// A borrowed payload, returned when it is dropped.
 struct Borrowed {
     loans: Arc<Loans>,
     lent: Lent,
@@ -120,7 +121,7 @@ impl Borrower {
         Self(Arc::new(Loans { page, marks, view, process: std::process::id(), open: Mutex::default() }))
     }
 
-    /// What the other process says it lends; `None` if it cannot be so.
+    /// Payload that the other process says it lends; `None` if it cannot be so.
     pub(crate) fn borrow(&self, lent: Lent) -> Option<Bytes> {
         let loans = &self.0;
         let length = loans.view.at(lent.range.clone())?.len();

@@ -47,13 +47,13 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::core::Progress;
 use crate::wrapping::is_before;
 
-/// How much is mapped. On machines with larger pages the rest of the page stays unused.
+/// Bytes that are mapped. On machines with larger pages the rest of the page stays unused.
 const PAGE_BYTES: usize = 4096;
 
-/// How many payloads each side can read where the other has them, at once.
+/// Payloads that each side can read where the other has them, at once.
 pub(crate) const MARKS: usize = 256;
 
-/// Why a worker ended itself.
+/// Reason why a worker ended itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum SelfEnd {
@@ -72,7 +72,7 @@ const GUARDED: u64 = 1 << 32;
 /// In `end`: the worker has ended, with the status in the lower half.
 const ENDED: u64 = 1 << 33;
 
-/// What is marked; see [`lending`](crate::lending).
+/// Payloads that are marked; see [`lending`](crate::lending).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Marks {
     /// Arguments, lent by the node.
@@ -210,7 +210,7 @@ impl Page {
         }
     }
 
-    /// How far the worker had come when everything from `started` on was revoked. By now it may have thrown that away and
+    /// Progress of the worker when everything from `started` on was revoked. By now it may have thrown that away and
     /// moved the page on: what is there now tells no more than whether the last piece it claimed still runs.
     fn progress_when_revoked(&self, started: u32) -> Progress {
         let words = self.words();

@@ -1,4 +1,4 @@
-//! What this crate needs of the system's processes and signals and neither `std` nor `rustix` offers safely: a fork, word
+//! Calls for processes and signals that neither `std` nor `rustix` offers safely: a fork, word
 //! of forks that others make, the signals that a thread leaves alone, and how the C library buffers what is printed.
 #![expect(
     unsafe_code,

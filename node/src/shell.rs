@@ -31,7 +31,7 @@ const BATCHES_WAITING: usize = 64;
 /// Events taken in before the core's deadline is looked at again.
 const EVENTS_AT_ONCE: usize = 64;
 
-/// How a node is set up.
+/// Settings of a node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The node's name, for people.
@@ -40,17 +40,17 @@ pub struct NodeConfig {
     pub slots: u32,
     /// Processors the node may use, for people.
     pub cpus: u32,
-    /// What a worker is.
+    /// Kind of workers.
     pub workers: Workers,
-    /// Where programs that dispatchers send are kept; without it only the node's own program runs.
+    /// Store of programs that dispatchers send; without it only the node's own program runs.
     pub store: Option<StoreConfig>,
     /// Whether each worker runs one attempt only.
     pub fresh_worker_per_job: bool,
-    /// How long a connection may be silent before it is closed.
+    /// Silence after which a connection is closed.
     pub silence: Duration,
-    /// How long a session without connection is kept.
+    /// Time for which a session without connection is kept.
     pub grace: Duration,
-    /// How long running attempts may go on when the node drains.
+    /// Time that running attempts have to end when the node drains.
     pub drain_time: Duration,
 }
 
@@ -77,7 +77,7 @@ pub fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32).min(SLOTS)
 }
 
-/// What a worker is.
+/// Kind of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Workers {
@@ -87,12 +87,12 @@ pub enum Workers {
     Threads,
 }
 
-/// Where programs are kept.
+/// Settings of a store of programs.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// The directory, made if it is missing.
     pub directory: PathBuf,
-    /// How many bytes may be kept before the least recently used program goes.
+    /// Number of bytes that may be kept before the least recently used program goes.
     pub limit_bytes: u64,
 }
 
@@ -105,7 +105,7 @@ pub enum StartError {
     Store {
         /// The directory.
         directory: PathBuf,
-        /// Why.
+        /// Reason.
         source: std::io::Error,
     },
     /// There is no room for a worker.
@@ -274,7 +274,7 @@ struct Actor {
     worker_events: mpsc::UnboundedReceiver<(WorkerKey, WorkerEvent)>,
     worker_sender: mpsc::UnboundedSender<(WorkerKey, WorkerEvent)>,
     status: watch::Sender<NodeStatus>,
-    /// What was last logged of what the machine is short of.
+    /// Shortage that was last logged.
     shortage: Option<WorkerShortage>,
     actions: Vec<Action>,
     ended: bool,

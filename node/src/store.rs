@@ -20,11 +20,11 @@ use pp_protocol::{Digest, ProgramRefusal};
 use rustix::process::geteuid;
 use tempfile::NamedTempFile;
 
-/// What files under construction begin with.
+/// Beginning of the names of files under construction.
 const DRAFT_PREFIX: &str = "incoming-";
-/// What is unpacked at once.
+/// Bytes unpacked at once.
 const COPY_BYTES: usize = 256 * 1024;
-/// How much larger than the program its packed form may be: a fraction of it, and so many bytes.
+/// Excess of a packed program over the program itself, at most: a fraction of it, and so many bytes.
 const PACKED_EXCESS: (u64, u64) = (64, 64 * 1024);
 
 /// The programs in one directory.
@@ -65,7 +65,7 @@ impl ProgramStore {
         Ok(Self { directory, limit_bytes, programs })
     }
 
-    /// Where the program is, if it is here. Its bytes are verified when it is asked for the first time; a damaged one
+    /// Path of the program, if it is here. Its bytes are verified when it is asked for the first time; a damaged one
     /// is removed.
     pub(crate) fn path(&mut self, digest: &Digest) -> Option<PathBuf> {
         let path = self.place_of(digest);
@@ -233,7 +233,7 @@ impl Incoming {
     }
 }
 
-/// Why a program could not be unpacked.
+/// Reason why a program could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 enum UnpackError {
     #[error("cannot write: {0}")]

@@ -8,9 +8,9 @@ use pp_protocol::address::is_like_address;
 
 use crate::{Arguments, is_settled, look, remote, wait_for};
 
-/// How long to look for the node.
+/// Time to look for the node.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait for word of other nodes once one of the name was found.
+/// Time to wait for word of other nodes once one of the name was found.
 const OTHERS: Duration = Duration::from_secs(1);
 
 /// The node of that name among those that can be found, and those at `nodes`; else the one at that address.

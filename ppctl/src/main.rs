@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use pp_dispatcher::{Builder, Dispatcher, NodeInfo, NodeKind, NodeState};
 
-/// How often nodes are looked at while waiting for them.
+/// Time between two looks at nodes while waiting for them.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long the network may be searched.
+/// Longest search of the network.
 const LONGEST_LOOK: Duration = Duration::from_secs(3_600);
 
 /// Looks after the nodes of a cluster.

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::{Arguments, is_settled, look, print, remote, wait_for};
 
-/// How much of a name is shown in the table. JSON has all of it.
+/// Characters of a name that are shown in the table. JSON has all of it.
 const NAME_CHARACTERS: usize = 32;
-/// How long named nodes may take to answer.
+/// Time that named nodes have to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(4);
 
 /// A node, as `--json` shows it.

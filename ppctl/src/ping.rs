@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::find::find;
 use crate::{Arguments, print};
 
-/// How long the node may take to be connected to, and for each job.
+/// Time that the node has to be connected to, and for each job.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes that go there and come back.
 const BYTES: usize = 56;

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::find::find;
 use crate::{Arguments, print, remote, wait_for};
 
-/// How long to wait for the node's answer.
+/// Time to wait for the node's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(

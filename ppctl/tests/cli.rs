@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pp_tests::process::{OTHER_SECRET, Process, SECRET, Server, ServerOptions, Signal, command};
 use serde_json::Value;
 
-/// What is "at once" for a person, on a busy machine.
+/// Time that is "at once" for a person, on a busy machine.
 const SOON: Duration = Duration::from_secs(15);
 
 /// A `ppctl` that has ended.
@@ -51,7 +51,7 @@ fn server(name: &str, workers: usize) -> Server {
     Server::start_with(ServerOptions { arguments, workers, ..ServerOptions::default() })
 }
 
-/// How many slots the node says it has.
+/// Number of slots the node says it has.
 fn slots(server: &Server) -> u64 {
     let nodes = ppctl(&["nodes", "--json", "--node", &server.address()]).json();
     nodes[0]["slots"].as_u64().expect("a number")

@@ -8,7 +8,7 @@ pub const SERVICE: &str = "_ppserver._tcp.local.";
 
 /// Bytes that a string of a TXT record holds, less `name=` (RFC 6763, section 6.1).
 const TXT_NAME_BYTES: usize = 255 - 5;
-/// How long the part of a label is that a node's name is made into. The label of a service has up to 63 bytes
+/// Length of the part of a label that a node's name is made into. The label of a service has up to 63 bytes
 /// (RFC 1035, section 2.3.4) with a port behind the name, that of a host with a digest; responders add a number to either
 /// where a name is taken: `-65535 (99)`.
 const LABEL_BYTES: usize = 48;
@@ -47,7 +47,7 @@ fn fnv_1a(bytes: &[u8]) -> u64 {
 pub struct Advert {
     /// This life of the node.
     pub id: NodeId,
-    /// How many slots it has.
+    /// Number of its slots.
     pub slots: u32,
     /// The protocol versions it speaks.
     pub versions: VersionRange,

@@ -1,4 +1,4 @@
-//! Whatever a peer sends: decoding it takes no more memory than the bytes that are there make reasonable, and its text is
+//! Decoding of anything a peer sends takes no more memory than the bytes that are there make reasonable, and its text is
 //! plain. Random input; `PP_DECODES` says how many of each are tried, and `PP_SEED` where to begin.
 
 use std::cell::RefCell;

@@ -9,7 +9,7 @@
 //! variant           its place and its fields     struct, tuple     the fields
 //! ```
 //!
-//! What most bytes on a wire belong to, lists of attempts and outcomes, has a form of its own: [`packed`](crate::packed).
+//! Lists of attempts and outcomes, most bytes on a wire, have a form of their own: [`packed`](crate::packed).
 //! Users' values have another, since this one carries only what is written for it: [`values`](crate::values).
 //!
 //! bincode encodes. What peers say is decoded here: it is believed as far as its bytes have arrived, while bincode believes

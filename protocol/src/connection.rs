@@ -26,7 +26,7 @@ pub use self::send::{SendError, Writer};
 
 /// Batches received and not yet taken; the sender is held back by TCP beyond that.
 const BATCHES_RECEIVED: usize = 16;
-/// How long what is still queued may take to be written once the connection is being closed.
+/// Time to write what is still queued once the connection is being closed.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 
 /// Last byte of an opened record that is not full: what comes before it is then where it belongs. One that is full is a
@@ -53,7 +53,7 @@ pub struct Transport<O, I> {
     pub receiver: mpsc::Receiver<Result<Vec<I>, LinkError>>,
 }
 
-/// Why a connection ended.
+/// Reason why a connection ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
@@ -63,16 +63,16 @@ pub enum LinkError {
     /// The network or the peer's machine broke it.
     #[error("the connection broke: {0}")]
     Io(io::Error),
-    /// What arrived was not sealed by the peer.
+    /// A record that arrived was not sealed by the peer.
     #[error("the connection was tampered with: {0}")]
     Record(RecordError),
-    /// What arrived is not a message.
+    /// A record that arrived is not a message.
     #[error("the peer sent something that is not a message ({0}); is it of another release?")]
     Malformed(#[from] DecodeError),
-    /// What arrived is larger than a message of its kind may be.
+    /// A message that arrived is larger than one of its kind may be.
     #[error("the peer sent a message of more than {0} bytes")]
     TooLarge(usize),
-    /// What arrived holds more messages than a record may.
+    /// A record that arrived holds more messages than one may.
     #[error("the peer sent more than {0} messages in one record")]
     TooMany(usize),
 }
@@ -352,7 +352,7 @@ mod tests {
         assert!(matches!(far.receiver.recv().await, Some(Err(LinkError::Closed))));
     }
 
-    /// What one ping looks like on the wire, and the keys of whoever may receive it.
+    /// A ping as it is on the wire, and the keys of whoever may receive it.
     async fn sealed_ping() -> (Vec<u8>, Keys) {
         let (mut near, mut far) = tokio::io::duplex(1 << 16);
         let secret = Secret::random();

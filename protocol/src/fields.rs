@@ -1,4 +1,4 @@
-//! How those fields of messages are read that are not read as [the codec](crate::codec) reads all others: names, text of
+//! Reading of those fields of messages that are not read as [the codec](crate::codec) reads all others: names, text of
 //! several lines, what jobs print, long lists. Here and there, what a peer says is made plain where it enters.
 
 use std::fmt;

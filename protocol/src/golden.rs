@@ -15,7 +15,7 @@ use crate::packed::{self, Input, Lent};
 use crate::samples;
 use crate::{FromNode, FunctionId, NodeId, Role, ToNode, Version, VersionRange};
 
-/// What is in the file, in its order: a name, and bytes or text.
+/// Content of the file, in its order: a name, and bytes or text.
 type Lines = Vec<(String, String)>;
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,4 +1,4 @@
-//! How two peers prove to each other that they know the secret, before either parses anything else.
+//! Proof of two peers to each other that they know the secret, before either parses anything else.
 //!
 //! ```text
 //! initiator (dispatcher, operator)              responder (node)
@@ -31,7 +31,7 @@ const NONCE_BYTES: usize = 16;
 const ANSWER_BYTES: usize = GREETING_BYTES + NONCE_BYTES;
 const PROLOGUE: &[u8] = b"ppserver handshake";
 
-/// What both sides prove to each other, as a byte of the greeting. Numbers are never given twice.
+/// Kind of proof that both sides give, as a byte of the greeting. Numbers are never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Pattern {
@@ -64,7 +64,8 @@ pub struct Established {
     pub secret: SecretId,
 }
 
-/// How the node takes what was said. Not a byte that stands for a role, so that whoever sends every byte back is no node.
+/// Answer of the node to a step of the handshake. Not a byte that stands for a role, so that whoever sends every byte
+/// back is no node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Status {
@@ -202,7 +203,7 @@ async fn in_time<T>(handshake: impl Future<Output = Result<T, HandshakeError>>) 
     tokio::time::timeout(HANDSHAKE_TIME, handshake).await.unwrap_or(Err(HandshakeError::Timeout))
 }
 
-/// What both sides must have seen alike for the handshake to succeed.
+/// Bytes that both sides must have seen alike for the handshake to succeed.
 fn prologue(version: Version, initiator: &[u8], responder: &[u8]) -> Vec<u8> {
     [PROLOGUE, initiator, responder, &version.0.to_le_bytes()].concat()
 }
@@ -220,7 +221,7 @@ fn broken(error: snow::Error) -> HandshakeError {
     HandshakeError::Io(io::Error::other(error).into())
 }
 
-/// What is another one in each handshake, so that a first message proves that its sender knows the secret now.
+/// Number that is another one in each handshake, so that a first message proves that its sender knows the secret now.
 fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
@@ -307,7 +308,7 @@ async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Ha
     Ok(bytes)
 }
 
-/// What crosses a wire in a handshake whose random numbers are always the same.
+/// Bytes of a handshake whose random numbers are always the same.
 #[cfg(test)]
 pub(crate) struct Spoken {
     pub(crate) flights: Vec<(&'static str, Vec<u8>)>,
@@ -453,7 +454,7 @@ mod tests {
         mirror.abort();
     }
 
-    /// What an initiator sends up to the first Noise message, to a node that answers as this one does.
+    /// Bytes that an initiator sends up to the first Noise message, to a node that answers as this one does.
     async fn first_flight(secret: &Secret) -> Vec<u8> {
         let (mut near, mut far) = tokio::io::duplex(1024);
         let (sent, _) = tokio::join!(

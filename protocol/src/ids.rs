@@ -17,12 +17,12 @@ impl JobId {
         Self((generation as u64) << 32 | place as u64)
     }
 
-    /// Where the dispatcher keeps the job.
+    /// Place where the dispatcher keeps the job.
     pub const fn place(self) -> u32 {
         self.0 as u32
     }
 
-    /// How many jobs were kept at that place before this one.
+    /// Number of jobs that were kept at that place before this one.
     pub const fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }

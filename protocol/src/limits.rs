@@ -20,7 +20,7 @@ pub const BULK_BYTES: usize = 16 * 1024;
 /// Largest frame read before the peer has proved that it knows the secret.
 pub const HANDSHAKE_FRAME_BYTES: usize = 4 * 1024;
 
-/// How long a handshake may take, from the first byte to the first message.
+/// Time that a handshake may take, from the first byte to the first message.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// Handshakes a node has under way at once; beyond that, the oldest gives way to a new one.
@@ -71,7 +71,7 @@ pub const WORKER_ATTEMPTS: usize = 4_096;
 /// Unacknowledged outcomes a node keeps for one session before it stops starting its attempts.
 pub const OUTCOMES_KEPT: usize = 4 * WINDOW_ATTEMPTS as usize;
 
-/// How large these may be together, before no more of its attempts are started.
+/// Total size of these before no more of its attempts are started.
 pub const OUTCOME_BYTES_KEPT: usize = 512 << 20;
 
 /// Most slots a node can be given.

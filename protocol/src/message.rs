@@ -60,7 +60,7 @@ pub enum FromNode {
     Welcome(Welcome),
     /// The answer to `Hello`: there will be no session.
     Refused(Refusal),
-    /// How many attempts without outcome this session may have at the node from now on.
+    /// Number of attempts without outcome that this session may have at the node from now on.
     Window(u32),
     /// Outcomes; the first one's sequence number, the others follow without gap.
     Outcomes(u64, Vec<Outcome>),
@@ -176,7 +176,7 @@ pub struct Welcome {
     pub target: Target,
     /// Whether the session of an earlier connection goes on.
     pub resumed: bool,
-    /// When resumed: the attempts the node holds; the dispatcher queues again what it believed to be there beyond these.
+    /// If resumed: the attempts the node holds; the dispatcher queues again what it believed to be there beyond these.
     #[serde(deserialize_with = "read_all_attempts")]
     pub held: Vec<AttemptId>,
     /// Attempts without outcome the session may have at the node.
@@ -213,7 +213,7 @@ impl Eq for NodeStatus {}
 /// One attempt to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Which try of which job.
+    /// Job, and number of the try.
     pub id: AttemptId,
     /// The program whose function it calls.
     pub program: ProgramId,
@@ -226,7 +226,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// How long the attempt may run, if that is limited.
+    /// Time limit of the attempt, if it has one.
     pub fn time_limit(&self) -> Option<Duration> {
         (self.time_limit_ns != 0).then(|| Duration::from_nanos(self.time_limit_ns))
     }
@@ -237,7 +237,7 @@ impl Attempt {
 pub struct OutputLine {
     /// The attempt its worker was running when the line was read; a worker may print between attempts too.
     pub attempt: Option<AttemptId>,
-    /// Which of the two streams.
+    /// The stream it was written to.
     pub stream: Stream,
     /// The line without its end, at most [`OUTPUT_LINE_BYTES`](crate::limits::OUTPUT_LINE_BYTES), made valid UTF-8.
     #[serde(deserialize_with = "read_output")]
@@ -281,7 +281,7 @@ pub struct WorkerShortage {
     pub room: u32,
     /// Slots that the node has.
     pub slots: u32,
-    /// What the machine lacks, and what to do, in the words of the node.
+    /// Lack of the machine, and what to do, in the words of the node.
     pub reason: String,
 }
 
@@ -333,7 +333,7 @@ pub enum ProgramStatus {
     Ready,
     /// Its workers do not start just now; attempts are returned.
     Troubled {
-        /// Why not.
+        /// Reason why not.
         reason: String,
         /// Whether one more try is made with attempts that come.
         retried: bool,
@@ -382,7 +382,7 @@ pub enum ProgramRefusal {
     /// It was started as a worker and ended, or never said that it is ready.
     #[error("the program does not start as a worker on this node: {reason}{}", stderr_text(.stderr))]
     DoesNotStart {
-        /// What happened.
+        /// Account of what happened.
         reason: String,
         /// The last lines it wrote to standard error.
         #[serde(deserialize_with = "read_last_lines")]

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// How long ago `earlier` was; zero if it is later.
+    /// Time since `earlier`; zero if it is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

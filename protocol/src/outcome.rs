@@ -1,4 +1,4 @@
-//! How an attempt ended, as a node tells it to a dispatcher. The order of variants and fields is the format: new variants
+//! Outcomes of attempts, as a node tells them to a dispatcher. The order of variants and fields is the format: new variants
 //! go last.
 
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::{AttemptId, Payload, shown_lines};
 pub struct Outcome {
     /// The attempt that ended.
     pub id: AttemptId,
-    /// How long it ran, in nanoseconds of the node's monotonic clock; 0 if it never started.
+    /// Run time in nanoseconds of the node's monotonic clock; 0 if it never started.
     pub run_time_ns: u64,
-    /// How it ended.
+    /// Its end.
     pub ended: Ended,
 }
 
@@ -39,13 +39,13 @@ impl Outcome {
             }
     }
 
-    /// How long the attempt ran.
+    /// Run time of the attempt.
     pub fn run_time(&self) -> Duration {
         Duration::from_nanos(self.run_time_ns)
     }
 }
 
-/// How an attempt ended.
+/// End of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     /// The function returned; its serialised result.
@@ -71,7 +71,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// How the attempt ended, in one word or two, for logs.
+    /// The end in one word or two, for logs.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Succeeded(_) => "succeeded",
@@ -116,7 +116,7 @@ impl fmt::Display for Panic {
     }
 }
 
-/// How a worker process died.
+/// Death of a worker process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkerDeath {

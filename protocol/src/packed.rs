@@ -12,7 +12,7 @@
 //!           (four bytes), run time, length of result, number of the lending, its place
 //! ```
 //!
-//! What is in brackets is left out if its flag is set. Numbers are LEB128: seven bits a byte, the low ones first. A place
+//! Parts in brackets are left out if their flag is set. Numbers are LEB128: seven bits a byte, the low ones first. A place
 //! is told by its distance from the one expected, with the sign in the lowest bit.
 
 use std::ops::Range;
@@ -39,7 +39,7 @@ const SUCCEEDED: u8 = 32;
 /// The program is that of the item before.
 const SAME_PROGRAM: u8 = 64;
 
-/// How a piece of work ended: with a result that follows, in another way, with a result that is elsewhere.
+/// End of a piece of work: with a result that follows, in another way, with a result that is elsewhere.
 const FINISHED_HERE: u8 = 0;
 const FINISHED_OTHERWISE: u8 = 1;
 const FINISHED_LENT: u8 = 2;
@@ -134,7 +134,7 @@ impl<'a> Input<'a> {
         self.taken(length)
     }
 
-    /// Where so many bytes are lent.
+    /// Place where so many bytes are lent.
     #[cold]
     fn lent(&mut self, length: u64) -> Result<Lent, DecodeError> {
         let (number, place) = (self.small_number()?, self.number()?);
@@ -168,7 +168,7 @@ impl<'a> Input<'a> {
         codec::decode_first(&mut self.rest)
     }
 
-    /// How many items follow, and room for them if so many can be there: each takes a few bytes.
+    /// Number of items that follow, and room for them if so many can be there: each takes a few bytes.
     fn list<T>(&mut self) -> Result<(Range<u64>, Vec<T>), DecodeError> {
         match self.number()? {
             count if count > self.rest.len() as u64 => Err(DecodeError::TooShort),
@@ -198,7 +198,7 @@ pub(crate) fn put_payload(payload: &Payload, least: usize, out: &mut Vec<u8>) ->
     None
 }
 
-/// What an item is told apart from: the attempt before it, and what it calls.
+/// Base from which an item is told apart: the attempt before it, and what it calls.
 struct Before {
     id: AttemptId,
     program: ProgramId,
@@ -206,7 +206,7 @@ struct Before {
 }
 
 impl Before {
-    /// What the first item of a list is told apart from.
+    /// Base of the first item of a list.
     const NOTHING: Self = Self {
         id: AttemptId { job: JobId::new(u32::MAX, 0), number: 0 },
         program: ProgramId::FIRST,
@@ -352,7 +352,7 @@ pub(crate) fn outcomes(input: &mut Input<'_>) -> Result<(u64, Vec<Outcome>), Dec
 pub struct Lent {
     /// Under which number it is returned.
     pub number: u32,
-    /// Where it is in the memory of whoever lends it.
+    /// Place in the memory of the lender.
     pub range: Range<usize>,
 }
 
@@ -579,7 +579,7 @@ mod tests {
         }
     }
 
-    /// What is altered is an error or another list; it is never a panic, and never more than a list may be.
+    /// An altered list is an error or another list; it is never a panic, and never more than a list may be.
     #[test]
     fn whatever_is_altered_is_decoded_within_bounds() {
         let (mut attempts_sent, mut outcomes_sent) = (Vec::new(), Vec::new());

@@ -35,7 +35,7 @@ impl Payload {
         Some(Self(Kept::Inline(bytes.len() as u8, kept)))
     }
 
-    /// What is serialised here, to be decoded.
+    /// Source of the serialised value, to be decoded.
     #[cfg(any(feature = "net", feature = "codec"))]
     #[inline]
     pub fn source(&self) -> crate::values::Source<'_> {

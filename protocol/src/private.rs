@@ -17,9 +17,9 @@ use zeroize::Zeroizing;
 
 /// Symbolic links that are followed; the system follows no more, either (path_resolution(7)).
 const LINKS_FOLLOWED: usize = 40;
-/// What nobody else may do with a file of one's own.
+/// Permissions that nobody else may have on a file of one's own.
 const NOT_FOR_OTHERS: u32 = 0o077;
-/// What others may not do with one of the administrator's, and its group neither: to read it is all.
+/// Permissions that others may not have on one of the administrator's, whose group may only read it.
 const NOT_FOR_GROUP: u32 = 0o037;
 
 /// A file is not as private as a secret has to be, or cannot be read.
@@ -30,7 +30,7 @@ pub enum PrivateError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         source: io::Error,
     },
     /// It is a directory, a device, or the like.
@@ -64,7 +64,7 @@ pub enum PrivateError {
     Linked {
         /// The file.
         path: PathBuf,
-        /// How many names it has.
+        /// Number of its names.
         names: u64,
     },
     /// It is longer than what is expected, or not text.

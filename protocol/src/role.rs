@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What the initiator of a connection proved to be in the handshake. What it may send follows from that, and from nothing
+/// Role that the initiator of a connection proved in the handshake. What it may send follows from that, and from nothing
 /// it says later: [`ToNode::rule`](crate::ToNode::rule).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

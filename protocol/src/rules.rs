@@ -1,4 +1,4 @@
-//! Which messages a connection carries: for whom each is, where it may stand, and since which version. A table for each
+//! Messages that a connection carries: the role each is for, its place, and its first version. A table for each
 //! direction; a new message does not compile without its row.
 //!
 //! The role is what the initiator proved to be in the handshake. Both cores check what arrives against these tables.
@@ -12,13 +12,13 @@ pub struct Rule {
     pub message: &'static str,
     /// The roles of initiators that send it, or that it is sent to.
     pub roles: &'static [Role],
-    /// Where it may stand.
+    /// Its place.
     pub place: Place,
     /// The first protocol version that has it.
     pub since: Version,
 }
 
-/// Where a message may stand among those of its direction.
+/// Place of a message among those of its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// It is the first one, and no other.
@@ -105,7 +105,7 @@ const fn anywhere(message: &'static str, roles: &'static [Role]) -> Rule {
 }
 
 impl ToNode {
-    /// Who may send it, and when.
+    /// Rule for its sender and its place.
     #[inline]
     pub fn rule(&self) -> Rule {
         match self {

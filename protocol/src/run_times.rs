@@ -1,4 +1,4 @@
-//! How long functions run, as far as it was seen: what decides how much work is sent ahead.
+//! Run times of functions, as far as they were seen: they decide how much work is sent ahead.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub struct RunTimes {
 }
 
 impl RunTimes {
-    /// How long an attempt of this function runs, in nanoseconds, if one was seen.
+    /// Usual run time of an attempt of this function, in nanoseconds, if one was seen.
     pub fn of(&self, function: FunctionId) -> Option<u64> {
         match self.last {
             Some((last, time)) if last == function => Some(time),
@@ -38,7 +38,7 @@ impl RunTimes {
         }
     }
 
-    /// How long the last attempts ran, whatever they called, in nanoseconds.
+    /// Mean run time of the last attempts, whatever they called, in nanoseconds.
     pub fn mean(&self) -> Option<u64> {
         self.mean.or(self.last.map(|(_, time)| time))
     }

@@ -80,7 +80,8 @@ pub(crate) fn from_node() -> Vec<FromNode> {
     )
 }
 
-/// What each form of the packed list has: first in a list, next in place, after a gap, another program, another function, a limit.
+/// A sample of each form of the packed list: first in a list, next in place, after a gap, another program, another
+/// function, a limit.
 pub(crate) fn attempts() -> Vec<Attempt> {
     let attempt = |id, program, function, time_limit_ns, args: &[u8]| Attempt {
         id,

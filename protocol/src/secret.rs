@@ -35,7 +35,7 @@ struct Held {
     weakness: Option<Weakness>,
 }
 
-/// How a secret could be guessed by whoever has recorded a handshake; the worse, the greater.
+/// Weakness of a secret against whoever has recorded a handshake; the worse, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weakness {
     /// Somebody thought of it: it is as good as it is hard to think of.
@@ -44,7 +44,7 @@ pub enum Weakness {
     Pattern,
 }
 
-/// Which secret it is, without telling it: for whoever keeps account of connections.
+/// Name of a secret that does not tell it: for whoever keeps account of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretId(u64);
 
@@ -52,7 +52,7 @@ pub struct SecretId(u64);
 #[derive(Clone, Debug)]
 pub struct Secrets(Arc<[Secret]>);
 
-/// Where a secret was found.
+/// Origin of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Given in code or on a command line.
@@ -95,12 +95,12 @@ pub enum WrongSecret {
 /// A secret could not be read, used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// What is there is none.
+    /// The text there is no secret.
     #[error("the secret from {place} {reason}")]
     Wrong {
-        /// Where it was found.
+        /// Its origin.
         place: String,
-        /// Why it is none.
+        /// Reason why it is none.
         reason: WrongSecret,
     },
     /// The file cannot be read, or is not private.
@@ -111,7 +111,7 @@ pub enum SecretError {
     Unwritable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         source: io::Error,
     },
     /// The variable that holds it is not text.
@@ -187,7 +187,7 @@ impl Secret {
         &self.0.text
     }
 
-    /// How it could be guessed by somebody who recorded a handshake, if it could.
+    /// Weakness against somebody who recorded a handshake, if it has one.
     pub fn weakness(&self) -> Option<Weakness> {
         self.0.weakness
     }
@@ -197,7 +197,7 @@ impl Secret {
         &self.0.key
     }
 
-    /// Which one it is.
+    /// Its name.
     pub fn id(&self) -> SecretId {
         let digest = blake3::derive_key("ppserver 2026-11 number of a secret", self.key());
         let [a, b, c, d, e, f, g, h, ..] = digest;
@@ -212,7 +212,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Weakness {
-    /// What to tell people about it.
+    /// Advice for people about it.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Passphrase => {
@@ -281,7 +281,7 @@ impl Secrets {
         lines
     }
 
-    /// Which ones they are.
+    /// Their names.
     pub fn ids(&self) -> Vec<SecretId> {
         self.0.iter().map(Secret::id).collect()
     }

@@ -31,7 +31,7 @@ pub fn shown_name(text: &str) -> String {
     cut(&escape(cut(text, NAME_BYTES), |_| false), NAME_BYTES).to_owned()
 }
 
-/// What a peer says of anything, in one line of bounded length: how the codec decodes text, unless its field is read by one
+/// Text of a peer, in one line of bounded length: how the codec decodes text, unless its field is read by one
 /// of the functions below.
 #[cfg(any(feature = "net", feature = "codec"))]
 pub(crate) fn shown_text(text: &str) -> Cow<'_, str> {

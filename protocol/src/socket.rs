@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
-/// How long what was written may stay unacknowledged by the peer's machine before the connection is broken
+/// Time for which what was written may stay unacknowledged by the peer's machine before the connection is broken
 /// (`TCP_USER_TIMEOUT`, see tcp(7)). Heartbeats notice a silent peer sooner; this is the net below them.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// A connection on which nothing happens is probed after so long, so often, so many times.
@@ -16,8 +16,8 @@ const PROBE_AFTER: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 const PROBES: u32 = 3;
 
-/// What controls congestion between two processes of one machine, where there is none: it paces nothing. Timers that hold
-/// back what is sent, as those of BBR, take a tenth of the throughput there.
+/// Congestion control between two processes of one machine, where there is no congestion: it paces nothing. Timers that
+/// hold back what is sent, as those of BBR, take a tenth of the throughput there.
 #[cfg(target_os = "linux")]
 const WITHIN_A_MACHINE: &str = "reno";
 

@@ -29,7 +29,7 @@ pub struct VersionRange {
 }
 
 impl VersionRange {
-    /// What this build speaks.
+    /// Versions that this build speaks.
     pub const SPOKEN: Self = Self { oldest: Version::V1, newest: Version::V1 };
 
     /// The newest version both ranges hold, if there is one.

@@ -21,7 +21,7 @@ pub enum FromWorker {
     Ready {
         /// [`WORKER_VERSION`] of the worker.
         version: u16,
-        /// How many functions its program has.
+        /// Number of its program's functions.
         functions: u32,
         /// Whether it has the arenas that the node handed to it, so that large payloads need not be sent.
         borrows: bool,
@@ -30,7 +30,7 @@ pub enum FromWorker {
     Skipped(u32),
     /// Work that ended, in order.
     Finished {
-        /// How each piece ended.
+        /// Outcome of each piece.
         outcomes: Vec<Finished>,
         /// Whether all that was printed until then has been told: the node need not look.
         is_quiet: bool,
@@ -48,12 +48,12 @@ pub struct Work {
     pub args: Payload,
 }
 
-/// How one attempt ended, as its worker saw it.
+/// Outcome of one attempt, as its worker saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
     /// The number of the [`Work`].
     pub number: u32,
-    /// How long it ran, in nanoseconds.
+    /// Run time in nanoseconds.
     pub run_time_ns: u64,
     /// Its result.
     pub result: WorkResult,

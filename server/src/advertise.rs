@@ -13,11 +13,11 @@ use pp_node::Node;
 use pp_protocol::VersionRange;
 use pp_protocol::advert::{self, Advert, SERVICE};
 
-/// How long the farewell may take.
+/// Time that the farewell may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// The library says a farewell twice, the second time after so long.
 const SECOND_FAREWELL: Duration = Duration::from_millis(150);
-/// How long the first announcement may take: names are tried out for less than a second before (RFC 6762, section 8.1).
+/// Time that the first announcement may take: names are tried out for less than a second before (RFC 6762, section 8.1).
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(5);
 
 /// Announces the node until it is dropped or said goodbye for.

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use self::refusals::Refusals;
 use self::strangers::Strangers;
 
-/// How long to wait before connections are taken in again, when the system has no room for one and nobody can be sent
+/// Pause before connections are taken in again, when the system has no room for one and nobody can be sent
 /// away.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -72,7 +72,7 @@ pub(crate) async fn serve(listener: TcpListener, secrets: Secrets, node: Node) {
     }
 }
 
-/// How many may be under way: of the descriptors that this process may have, others need some too.
+/// Number that may be under way: of the descriptors that this process may have, others need some too.
 fn strangers_at_once() -> usize {
     let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
     let share = limit.map_or(HANDSHAKES_AT_ONCE, |limit| limit / HANDSHAKE_DESCRIPTORS_DIVISOR);

@@ -1,4 +1,4 @@
-//! What the tests of the whole share: processes that end with the test, waiting on conditions, a `main` for tests
+//! Shared parts of the tests of the whole: processes that end with the test, waiting on conditions, a `main` for tests
 //! whose program is also its own worker.
 
 pub mod harness;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::wait::wait_until;
 
-/// What the namespaces begin with; then the process that made them, and what each one is.
+/// Beginning of the namespaces' names; then the process that made them, and what each one is.
 const PREFIX: &str = "pp-tests";
 
 /// Hosts that are cabled to one switch. All of it is gone when this is dropped.
@@ -31,7 +31,7 @@ pub struct Host {
 }
 
 impl Network {
-    /// Why this process may not make networks, if it may not.
+    /// Reason why this process may not make networks, if it may not.
     pub fn forbidden() -> Option<String> {
         Namespace::make("trial").err()
     }
@@ -89,7 +89,7 @@ impl Host {
         address.unwrap_or_else(|| panic!("no address in {shown:?}")).to_owned()
     }
 
-    /// What the system calls the interface that its cable is in, by number.
+    /// Number of the interface that its cable is in.
     ///
     /// # Panics
     /// When there is none.
@@ -98,7 +98,7 @@ impl Host {
         shown.split(':').next().expect("a number comes first").trim().to_owned()
     }
 
-    /// What a command begins with to run on this host.
+    /// Beginning of a command that is to run on this host.
     pub fn wrapper(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.namespace.0].map(Into::into).into()
     }

@@ -105,12 +105,12 @@ impl Process {
         status
     }
 
-    /// What it has written to standard output.
+    /// Text it has written to standard output.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it has written to standard error.
+    /// Text it has written to standard error.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
@@ -179,16 +179,16 @@ impl Lines {
     }
 }
 
-/// How a [`Server`] is started.
+/// Options of a [`Server`].
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// What comes before the program: `ip netns exec NAME`, say.
+    /// Command before the program: `ip netns exec NAME`, say.
     pub wrapper: Vec<String>,
     /// Further arguments.
     pub arguments: Vec<String>,
     /// The secret. `None` leaves it to `PP_SECRET_FILE` or the home directory.
     pub secret: Option<String>,
-    /// How many workers.
+    /// Number of workers.
     pub workers: usize,
     /// The port; 0 for any.
     pub port: u16,
@@ -249,7 +249,7 @@ impl Server {
         port_of(&self.process);
     }
 
-    /// Where it listens.
+    /// Address at which it listens.
     pub fn port(&self) -> u16 {
         self.options.port
     }
@@ -269,7 +269,7 @@ impl Server {
         &mut self.process
     }
 
-    /// What it has logged.
+    /// Its log.
     pub fn log(&self) -> String {
         self.process.stderr()
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long anything on this machine may take before a test gives up on it.
+/// Time that anything on this machine may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` yields something, and yields that.

@@ -16,7 +16,7 @@ use pp_tests::random::Random;
 use pp_tests::wait::{wait_until, wait_within};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long everything may take to end once nothing is broken any more.
+/// Time that everything has to end once nothing is broken any more.
 const HEAL_TIME: Duration = Duration::from_secs(60);
 /// Jobs under way at once.
 const JOBS_AT_ONCE: u64 = 400;

@@ -1,4 +1,4 @@
-//! How functions are found: by themselves and through pointers; and what is said where they cannot be.
+//! Finding of functions: by themselves and through pointers; and what is said where they cannot be found.
 
 use std::sync::OnceLock;
 

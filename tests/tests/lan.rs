@@ -28,7 +28,7 @@ const HOST_VARIABLE: &str = "LAN_TEST_HOST";
 /// Small jobs on their way at once.
 const SMALL_AT_ONCE: usize = 500;
 
-/// Which worker ran a job, and the result.
+/// Worker that ran a job, and the result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Answer {
     host: String,
@@ -43,7 +43,7 @@ impl Answer {
     }
 }
 
-/// What the answer to `n` has to be: no other job has it.
+/// Answer that `n` has to have: no other job has it.
 fn expected(n: u64) -> u64 {
     n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17)
 }
@@ -67,12 +67,12 @@ fn long(n: u64, milliseconds: u64, runs: PathBuf) -> Answer {
     answer
 }
 
-/// What the dispatcher is to do: some long jobs first, then small ones until it is stopped.
+/// Plan of the dispatcher: some long jobs first, then small ones until it is stopped.
 #[derive(Debug, Serialize, Deserialize)]
 struct Plan {
     long_jobs: u64,
     long_milliseconds: u64,
-    /// Where long jobs write down that they run.
+    /// File in which long jobs write down that they run.
     runs: PathBuf,
     /// Once there is such a file, no more jobs are submitted.
     stop: PathBuf,
@@ -90,7 +90,7 @@ enum Line {
     Failed { job: u64, error: String },
     /// All long jobs have ended.
     Long {},
-    /// What a job's handle had in the end.
+    /// Outcome of a job's handle.
     Outcome { job: u64, value: Result<u64, String> },
     /// Nothing follows.
     End { submitted: u64, late_outcomes: u64 },
@@ -193,7 +193,7 @@ impl Calls {
 struct Story {
     process: Process,
     plan: Plan,
-    /// Where the files of the plan are.
+    /// Directory of the plan's files.
     _home: TempDir,
 }
 
@@ -231,7 +231,7 @@ impl Story {
         }
     }
 
-    /// Where each long job was started, in order.
+    /// Hosts on which each long job was started, in order.
     fn runs(&self) -> BTreeMap<u64, Vec<String>> {
         let mut runs: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         for line in fs::read_to_string(&self.plan.runs).unwrap_or_default().lines() {
@@ -440,7 +440,7 @@ fn ppctl(host: &Host, home: &TempDir, arguments: &[&str]) -> Process {
     Process::start(command.env("PP_SECRET", SECRET).env("PP_LOG", "pp_dispatcher=debug"))
 }
 
-/// What `ppctl nodes --json` lists in the end, in order: names and states.
+/// List of `ppctl nodes --json` in the end, in order: names and states.
 fn listed(mut ppctl: Process) -> Vec<(String, String)> {
     ppctl.wait();
     let nodes: serde_json::Value = serde_json::from_str(&ppctl.stdout()).unwrap_or_else(|error| {

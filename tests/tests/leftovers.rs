@@ -1,5 +1,5 @@
-//! What jobs do to the process that runs them and leave behind there: held locks, closed descriptors, deep recursion,
-//! runtimes of their own.
+//! Changes that jobs make to the process that runs them and leave behind there: held locks, closed descriptors, deep
+//! recursion, runtimes of their own.
 
 use std::process::Command;
 use std::sync::mpsc;
@@ -212,7 +212,7 @@ fn recurse(bytes: usize) -> usize {
     if bytes > 2 * used { recurse(bytes - 2 * used) + 1 } else { 1 }
 }
 
-/// What uses `bytes` of stack, by a measure taken from below.
+/// Uses `bytes` of stack, by a measure taken from below.
 fn stack_used(depth: usize) -> usize {
     depth * 1_024
 }

@@ -302,7 +302,7 @@ fn waiting_with_a_timeout_gives_up_in_time_and_the_job_goes_on() {
     assert!(dispatcher.wait_timeout(PATIENCE));
 }
 
-/// How many inputs a map reads at most before it yields the first result.
+/// Most inputs that a map reads before it yields the first result.
 const MAPPED_AHEAD: usize = 128 * 1024;
 
 fn map_keeps_the_order_reads_lazily_and_ends() {

@@ -1,4 +1,4 @@
-//! What jobs print: all of it arrives, before the outcome, and does nothing to the terminal.
+//! Output of jobs: all of it arrives, before the outcome, and does nothing to the terminal.
 
 use std::fs::File;
 use std::path::Path;

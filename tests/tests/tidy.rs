@@ -1,4 +1,4 @@
-//! What is true of the source itself.
+//! Claims about the source itself.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -75,7 +75,7 @@ fn is_import_from_the_root(line: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(|first: char| first.is_uppercase() || first == '{'))
 }
 
-/// What the documentation of the client says, too.
+/// Layers of the client, as its documentation has them.
 const CLIENT: [&str; 13] = [
     "here",
     "completions",

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-/// What the start, and memory that grows, take is the same in both, or little beside the difference.
+/// Two counts are made: the start, and memory that grows, take the same in both, or little beside the difference.
 const FEW_JOBS: u32 = 2_000;
 const MANY_JOBS: u32 = 12_000;
 
@@ -58,7 +58,7 @@ fn total(said: &str) -> Option<u64> {
     })
 }
 
-/// What a count depends on beside the source.
+/// Versions that a count depends on beside the source.
 pub(crate) fn made_with() -> String {
     let library = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
     let library = library.map(|answer| String::from_utf8_lossy(&answer.stdout).trim().to_owned());

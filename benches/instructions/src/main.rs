@@ -13,7 +13,7 @@
 //! connection has keys of its own, some hundred more or less in millions). Built in another folder it takes up to 0.3 %
 //! more or less.
 //!
-//! What is counted are the instructions of the release build as it is, with those of the C library (memory, copies) and
+//! Counts are of the instructions of the release build as it is, with those of the C library (memory, copies) and
 //! of the cryptography. So a count is valid for one compiler, one C library and one kind of processor (Valgrind offers
 //! programs the instructions that the real one has, up to AVX2): these are recorded beside the counts, and where another
 //! one is used nothing is compared, which is said aloud. What is not covered: system calls, the shells' tasks, waking

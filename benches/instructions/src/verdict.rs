@@ -6,7 +6,7 @@ use crate::record::Record;
 
 /// A count may differ by this part of what is recorded: code that was not touched may be laid out differently.
 const TOLERANCE: f64 = 0.05;
-/// How counts are recorded.
+/// Command that records counts.
 const RECORD: &str = "cargo run --release -p pp-instructions -- --record";
 
 pub(crate) struct Verdict {

@@ -1,4 +1,4 @@
-//! What is compared: the measurements, and the lines of the comparison that they make.
+//! Measurements of the comparison, and the lines that they make.
 
 use crate::report::Better;
 
@@ -7,13 +7,13 @@ use crate::report::Better;
 pub(crate) struct Bench {
     /// As `benches/peers/measure.py` calls it.
     pub(crate) name: &'static str,
-    /// What we call it: arguments for this program.
+    /// Arguments for this program.
     pub(crate) ours: &'static [&'static str],
-    /// How many jobs a peer is measured with at most.
+    /// Most jobs that a peer is measured with.
     pub(crate) jobs: u32,
     /// Only of systems that have a chunk size.
     pub(crate) in_chunks: bool,
-    /// What is the same each time, and for each way of a system, is measured once.
+    /// Whether the figure is the same each time, and for each way of a system: it is measured once then.
     pub(crate) once: bool,
 }
 
@@ -33,7 +33,7 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench { once: true, ..bench("memory", &["memory"], 100_000) },
 ];
 
-/// What no peer has, or what could not be compared.
+/// Benches that no peer has, or that could not be compared.
 pub(crate) const OURS_ALONE: &[&str] = &["callbacks", "scale", "startup", "recovery", "tail"];
 
 /// A line of the comparison.
@@ -41,7 +41,7 @@ pub(crate) const OURS_ALONE: &[&str] = &["callbacks", "scale", "startup", "recov
 pub(crate) struct Line {
     /// The measurement that it comes from.
     pub(crate) bench: &'static str,
-    /// What it is.
+    /// Its title.
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
@@ -51,7 +51,7 @@ pub(crate) struct Line {
     pub(crate) peer_row: &'static str,
     /// Whether it is in the plot.
     pub(crate) plotted: bool,
-    /// What has to be known where a peer does better.
+    /// Note for where a peer does better.
     pub(crate) note: &'static str,
 }
 
@@ -66,7 +66,7 @@ const LINE: Line = Line {
     note: "",
 };
 
-/// Why those of CPU-bound jobs differ.
+/// Reason why those of CPU-bound jobs differ.
 const MACHINE: &str = "How many times faster two workers are is what the machine has to give while they run: to be compared \
                        to what two bare threads reached at the same time, as ours are among our floors below.";
 

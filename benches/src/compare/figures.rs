@@ -1,4 +1,4 @@
-//! What was measured of each system, and what could not be.
+//! Figures measured of each system, and those that could not be.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ const NOTABLE: f64 = 1.05;
 pub(crate) struct Figures {
     /// By the system's name and the row's, in the order in which they came.
     measured: Vec<((&'static str, String), Vec<Row>)>,
-    /// Why something was not measured, each time, by the system's name and the bench's.
+    /// Reasons why something was not measured, each time, by the system's name and the bench's.
     missing: BTreeMap<(&'static str, &'static str), Vec<String>>,
 }
 
-/// What a table or plot has for a system in a line.
+/// Figure of a system in a line of a table or plot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Figure {
     Measured(f64),
-    /// Why not is told elsewhere.
+    /// There is none, for a reason told elsewhere.
     Missing,
     /// It has no such thing.
     Absent,
@@ -33,7 +33,7 @@ pub(crate) enum Figure {
 pub(crate) struct Faster {
     pub(crate) ours: &'static System,
     pub(crate) peer: &'static System,
-    /// How many times better.
+    /// Number of times it is better.
     pub(crate) times: f64,
     /// In how many of the runs it was better at all.
     pub(crate) runs: usize,
@@ -52,12 +52,12 @@ impl Figures {
         self.missing.entry((system.name, bench.name)).or_default().push(reason);
     }
 
-    /// Why a bench was not measured, each time that it was not.
+    /// Reasons why a bench was not measured, each time that it was not.
     pub(crate) fn missing(&self, system: &'static System, bench: &'static str) -> &[String] {
         self.missing.get(&(system.name, bench)).map_or(&[], Vec::as_slice)
     }
 
-    /// What was measured of a system, run by run.
+    /// Figures of a system, run by run.
     fn rows(&self, system: &'static System, line: &Line) -> &[Row] {
         let row = match system.kind {
             Kind::Ours(way) => line.our_row.replace("WAY", way),
@@ -76,7 +76,7 @@ impl Figures {
         }
     }
 
-    /// What was measured of peers in a line, the best first.
+    /// Figures of peers in a line, the best first.
     pub(crate) fn peers(&self, line: &Line) -> Vec<(&'static System, f64)> {
         let measured = |system: &'static System| match self.figure(system, line) {
             Figure::Measured(value) if !system.is_ours() => Some((system, value)),
@@ -116,7 +116,7 @@ impl Figures {
     }
 }
 
-/// How many times better one figure is than another.
+/// Number of times one figure is better than another.
 pub(crate) fn times_better(better: Better, one: f64, other: f64) -> f64 {
     if better == Better::More { one / other } else { other / one }
 }

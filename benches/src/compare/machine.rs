@@ -1,4 +1,4 @@
-//! What the figures were measured on, and when.
+//! Machine and day of the figures.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ pub(crate) fn describe() -> String {
     format!("{model}, {cores} cores, {:.0} GiB, Linux {}", kib / f64::from(1 << 20), kernel.trim())
 }
 
-/// What stands behind a name and a colon.
+/// Value behind a name and a colon.
 fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| Some(line.strip_prefix(name)?.split_once(':')?.1.trim()))
 }

@@ -1,7 +1,7 @@
 //! This system and its peers, measured in turns: one process for each measurement of each, all of the same bench one after
 //! the other, as often as there are runs. Written to `benches/RESULTS.md` and `benches/results.svg`.
 //!
-//! What is measured of us is what the other benches measure: this program is started for it too.
+//! Our own figures are those of the other benches: this program is started for it too.
 
 mod benches;
 mod figures;
@@ -21,9 +21,9 @@ use self::figures::Figures;
 use self::systems::{SYSTEMS, System};
 use crate::report::{Report, Row};
 
-/// How long one measurement of one system may take.
+/// Longest measurement of one system.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long the benches may take that are ours alone; they are not divided into runs here.
+/// Longest run of the benches that are ours alone; they are not divided into runs here.
 const LIMIT_ALONE: Duration = Duration::from_secs(600);
 
 /// This folder of the source tree, in which the peers are and the results go.

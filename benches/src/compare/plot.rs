@@ -40,7 +40,7 @@ pub(crate) fn draw(figures: &Figures) -> anyhow::Result<String> {
     Ok(svg)
 }
 
-/// What plotters says cannot be passed on between threads.
+/// Error of plotters as text, since it cannot be passed on between threads.
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw the plot: {error}")
 }

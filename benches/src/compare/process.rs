@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::report::Row;
 
-/// How long a process that was asked to end may take to.
+/// Time that a process has to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
 /// Characters of what it says last that are shown.
 const REASON: usize = 160;

@@ -8,7 +8,7 @@ use super::systems::{SYSTEMS, System};
 use super::{benches, machine};
 use crate::report::{Better, short};
 
-/// How to read it, the same each time.
+/// Guide to reading it, the same each time.
 const READING: &str = "\
 * Every system has two workers on this machine, and does the same work, in a process of its own for every measurement. The
   systems take turns within each bench, and the figures are medians over the runs. The machine is never quiet: what differs

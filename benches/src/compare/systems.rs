@@ -6,7 +6,7 @@ use std::process::Command;
 use super::benches::Bench;
 use super::home;
 
-/// Where `benches/peers/setup` installs, seen from this folder.
+/// Folder where `benches/peers/setup` installs, seen from this one.
 const ENVIRONMENTS: &str = "../target/peers";
 
 /// Something that runs jobs, in one of the ways it can.
@@ -114,7 +114,7 @@ impl System {
         }
     }
 
-    /// What measures it.
+    /// Commands that measure it.
     pub(crate) fn commands(&self, bench: &Bench) -> anyhow::Result<Vec<Command>> {
         match &self.kind {
             Kind::Ours(way) => {

@@ -39,7 +39,7 @@ fn register(attribute: TokenStream, item: TokenStream) -> Result<TokenStream, Er
     Ok(registration::registration(&function, &library))
 }
 
-/// What `pp_dispatcher` is called where the attribute stands.
+/// Path of `pp_dispatcher` where the attribute stands.
 fn library(attribute: TokenStream) -> Result<Path, Error> {
     if attribute.is_empty() {
         return Ok(syn::parse_quote!(::pp_dispatcher));

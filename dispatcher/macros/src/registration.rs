@@ -61,7 +61,7 @@ fn typed(input: &FnArg) -> Option<&syn::Type> {
     }
 }
 
-/// What makes the function conditional, if that is what the attribute does: it makes the registration so, too.
+/// Condition of the function, if the attribute is one: it makes the registration so, too.
 fn condition(attribute: &Attribute) -> Option<TokenStream> {
     if attribute.path().is_ident("cfg") {
         return Some(quote!(#attribute));

@@ -131,7 +131,7 @@ impl Objections {
     }
 }
 
-/// Where a type stands.
+/// Place of a type in a signature.
 #[derive(Clone, Copy)]
 enum Role {
     Argument,

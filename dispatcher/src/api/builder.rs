@@ -1,4 +1,4 @@
-//! How a dispatcher is set up: by code, else by environment, else by default.
+//! Settings of a dispatcher: from code, else from the environment, else by default.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -17,7 +17,8 @@ use crate::client::settings::{LOST_AFTER, SUSPECT_AFTER};
 use crate::client::{Client, Output, PendingLimits, Settings};
 use crate::links::{Address, ProgramFiles};
 
-/// What makes sense for these. Either side is heard of at least once a second, so that less would lose nodes all the time.
+/// Ranges that make sense for these. Either side is heard of at least once a second, so that less would lose nodes all
+/// the time.
 const SUSPECT_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_millis(1_500)..=DAY;
 const LOST_AFTER_RANGE: RangeInclusive<Duration> = Duration::from_secs(2)..=DAY;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -80,7 +81,7 @@ impl Builder {
         self
     }
 
-    /// How many local cores to use; zero is allowed. All this process may use, unless said otherwise.
+    /// Number of local cores to use; zero is allowed. All this process may use, unless set.
     pub fn local_workers(mut self, workers: usize) -> Self {
         self.local_workers = Some(workers);
         self
@@ -163,42 +164,42 @@ impl Builder {
         self
     }
 
-    /// How often a job may be the one that was running as its worker or node died. Three, unless said otherwise;
+    /// Number of times that a job may be running as its worker or node dies. Three, unless set;
     /// at least one.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = Some(attempts);
         self
     }
 
-    /// How long a node may be silent before it gets no new jobs. Three seconds, unless said otherwise; 1.5 s at least, and
+    /// Silence of a node before it gets no new jobs. Three seconds, unless set; 1.5 s at least, and
     /// no longer than [`lost_after`](Self::lost_after).
     pub fn suspect_after(mut self, silence: Duration) -> Self {
         self.suspect_after = Some(silence);
         self
     }
 
-    /// How long a node may be silent before its jobs run elsewhere. Five seconds, unless said otherwise; two seconds at
+    /// Silence of a node before its jobs run elsewhere. Five seconds, unless set; two seconds at
     /// least.
     pub fn lost_after(mut self, silence: Duration) -> Self {
         self.lost_after = Some(silence);
         self
     }
 
-    /// How many jobs may be pending before submitting waits, those included whose callback has not returned. Ten million,
-    /// unless said otherwise; at least one.
+    /// Number of jobs that may be pending before submitting waits, those included whose callback has not returned. Ten
+    /// million, unless said otherwise; at least one.
     pub fn pending_jobs(mut self, limit: usize) -> Self {
         self.pending_jobs = Some(limit);
         self
     }
 
-    /// How many bytes the serialised arguments of pending jobs may have together before submitting waits. Four GiB,
+    /// Total size in bytes of the serialised arguments of pending jobs before submitting waits. Four GiB,
     /// unless said otherwise; at least one.
     pub fn pending_bytes(mut self, limit: usize) -> Self {
         self.pending_bytes = Some(limit);
         self
     }
 
-    /// How many threads run callbacks: 1 to 1,024. One, unless said otherwise; it calls them one after the other, in the
+    /// Number of threads that run callbacks: 1 to 1,024. One, unless set; it calls them one after the other, in the
     /// order in which their jobs ended, so that a callback that sleeps, or waits for a disk or a network, holds up all the
     /// others for as long.
     ///
@@ -209,7 +210,7 @@ impl Builder {
         self
     }
 
-    /// What becomes of the lines that jobs print.
+    /// Destination of the lines that jobs print.
     pub fn output(mut self, output: Output) -> Self {
         self.output = output;
         self
@@ -311,7 +312,7 @@ impl Builder {
         vec![ProgramFiles { own: true, builds: self.programs.clone() }]
     }
 
-    /// How long a node may be silent before it gets no new jobs, and before it is lost.
+    /// Silence of a node before it gets no new jobs, and before it is lost.
     fn silences(&self) -> Result<(Duration, Duration), StartError> {
         let lost_after = self.lost_after.unwrap_or(LOST_AFTER.max(self.suspect_after.unwrap_or_default()));
         let suspect_after = self.suspect_after.unwrap_or(SUSPECT_AFTER.min(lost_after));

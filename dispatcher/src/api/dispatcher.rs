@@ -174,7 +174,7 @@ impl Dispatcher {
         self.stats().nodes
     }
 
-    /// What was done where so far; after a [`shutdown`](Self::shutdown), what was done until then.
+    /// Statistics: what was done where so far; after a [`shutdown`](Self::shutdown), until then.
     ///
     /// The dispatcher's thread is asked. Where it cannot answer, what it said last is told: if it is the one that asks, in a
     /// waker or a `tracing` subscriber, or if it is held up for three seconds, by a lock that is held here, say.

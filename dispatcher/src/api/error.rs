@@ -1,4 +1,4 @@
-//! How a job can end other than well, and what else can go wrong, in words for the person who reads it.
+//! Errors: the ends of jobs other than well, and what else can go wrong, in words for the person who reads them.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::client::{CannotWait, ClientError, Failed};
 use crate::core::Failure;
 use crate::links::{AddressError, ProgramError};
 
-/// How a job ended, other than with a result.
+/// End of a job, other than with a result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
@@ -67,9 +67,9 @@ pub enum JobError {
     Arguments {
         /// The function.
         function: &'static str,
-        /// What cannot be done with them.
+        /// Step that failed.
         fault: ValueFault,
-        /// Why, and where in the value, for people.
+        /// Reason, and place in the value, for people.
         reason: String,
     },
     /// The result cannot be serialised where the job ran, or not deserialised here.
@@ -83,9 +83,9 @@ pub enum JobError {
         function: Option<&'static str>,
         /// The type of the result.
         type_name: &'static str,
-        /// What cannot be done with it.
+        /// Step that failed.
         fault: ValueFault,
-        /// Why, and where in the value, for people.
+        /// Reason, and place in the value, for people.
         reason: String,
     },
     /// An option of the job makes no sense; the job was not submitted.
@@ -93,9 +93,9 @@ pub enum JobError {
     Option {
         /// The method of [`JobBuilder`](crate::JobBuilder).
         option: &'static str,
-        /// What it was told.
+        /// Value that was given.
         value: String,
-        /// What makes sense.
+        /// Values that make sense.
         expected: &'static str,
     },
     /// The dispatcher had already been shut down; the job was not submitted.
@@ -119,7 +119,7 @@ pub enum JobError {
     Forked,
 }
 
-/// What cannot be done with arguments or a result.
+/// Step at which arguments or a result failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ValueFault {
@@ -148,8 +148,8 @@ impl fmt::Display for ValueFault {
 }
 
 impl JobError {
-    /// Why a job has no result of this type, in the words of whoever called a function. `refused` is what was wrong with the
-    /// call.
+    /// Error of a job that has no result of this type, in the words of whoever called a function. `refused` is what was
+    /// wrong with the call.
     pub(super) fn of<R>(failed: Failed, refused: Option<&Self>) -> Self {
         match failed {
             Failed::Panicked(panic) => Self::Panicked(*panic),
@@ -235,9 +235,9 @@ pub enum StartError {
     Setting {
         /// The method of the builder.
         setting: &'static str,
-        /// What it was told.
+        /// Value that was given.
         value: String,
-        /// What makes sense.
+        /// Values that make sense.
         expected: String,
     },
     /// More local workers than a node can have.
@@ -246,7 +246,7 @@ pub enum StartError {
     /// No threads for callbacks, or more than there may be.
     #[error("{threads} threads cannot run callbacks; ask Builder::callback_threads for 1 to {most}")]
     CallbackThreads {
-        /// What was asked for.
+        /// Value that was asked for.
         threads: usize,
         /// The limit.
         most: usize,
@@ -259,7 +259,7 @@ pub enum StartError {
     Program {
         /// The file.
         path: std::path::PathBuf,
-        /// Why.
+        /// Reason.
         reason: String,
     },
     /// The system refused a thread or another resource.

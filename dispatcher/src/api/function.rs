@@ -19,10 +19,10 @@ use serde::de::DeserializeOwned;
 ///
 /// It is implemented here only.
 pub trait JobFunction<Args>: Copy + sealed::Sealed<Args> + 'static {
-    /// What it returns.
+    /// Its result.
     type Output: DeserializeOwned + Send + 'static;
 
-    /// Where it leads, if it is a pointer.
+    /// The function it leads to, if it is a pointer.
     #[doc(hidden)]
     fn pointer(&self) -> Option<Pointer>;
 }
@@ -70,14 +70,14 @@ job_function!(A, B, C, D, E, G, H, I, J, K, L, M);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KnownFunction {
     pub(crate) id: FunctionId,
-    /// Which of the session's programs has it.
+    /// Number of the session's program that has it.
     pub(crate) program: ProgramId,
 }
 
 /// A function that cannot be told from what was passed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NotFound {
-    /// What the compiler calls it.
+    /// Its name, as the compiler has it.
     NotRegistered(&'static str),
     /// A pointer that leads to both.
     SameCode { first: &'static str, second: &'static str },
@@ -122,7 +122,7 @@ pub(crate) fn find<F: JobFunction<A>, A>(function: F) -> Result<KnownFunction, N
     Ok(found)
 }
 
-/// What to do about a function of this name (as the compiler calls it) that is not registered.
+/// Remedy for a function of this name (as the compiler calls it) that is not registered.
 pub(crate) fn remedy(name: &str) -> &'static str {
     if name.contains("{{closure}}") {
         "a closure cannot be a job, since no other process can find it; write it as a function with #[job], and pass what \

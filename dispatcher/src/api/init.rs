@@ -35,7 +35,7 @@ impl Init {
         Self { stack_bytes: worker::STACK_BYTES }
     }
 
-    /// How much stack jobs have: 8 MiB unless said otherwise, 256 KiB at least. What is not used costs address space only.
+    /// Stack of jobs: 8 MiB unless set, 256 KiB at least. Unused stack costs address space only.
     /// The same in worker processes and in the threads of [`in_process`](crate::Builder::in_process).
     pub fn stack_bytes(mut self, bytes: usize) -> Self {
         self.stack_bytes = bytes;

@@ -35,7 +35,7 @@ pub struct Job<R> {
     pub(crate) handle: Arc<Handle>,
 }
 
-/// What submitter and dispatcher share of a job.
+/// State of a job that submitter and dispatcher share.
 pub(crate) struct JobCell<R> {
     id: AtomicU64,
     state: Mutex<State>,
@@ -51,7 +51,7 @@ const _: () = assert!(size_of::<JobCell<()>>() <= 40);
 enum State {
     /// It has not ended, and nobody waits for it yet.
     Pending,
-    /// Whoever waits for it.
+    /// A thread that waits for it.
     Thread(Thread),
     Task(Waker),
     Completions(Arc<Completions>, usize),
@@ -260,7 +260,7 @@ impl<R> Job<R> {
         }
     }
 
-    /// Where the job is now. One that has not ended is told as queued where [`id`](Self::id) would have no answer.
+    /// State of the job now. One that has not ended is told as queued where [`id`](Self::id) would have no answer.
     pub fn status(&self) -> JobStatus
     where
         R: Send + 'static,

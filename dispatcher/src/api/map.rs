@@ -48,7 +48,7 @@ pub struct Map<R: Send + 'static> {
     course: Course<R>,
     /// The next jobs, as far as they have been taken out of there.
     next: VecDeque<Job<R>>,
-    /// What those leave behind whose results were taken.
+    /// Cells of jobs whose results were taken.
     spare: Vec<Spare<R>>,
     arriving: Arc<Arriving<R>>,
 }
@@ -64,7 +64,7 @@ struct State<R> {
     jobs: VecDeque<Job<R>>,
     /// On its way back.
     spare: Vec<Spare<R>>,
-    /// How the reading ended: with a panic, maybe.
+    /// End of the reading: a panic, maybe.
     end: Option<thread::Result<()>>,
     /// A thread waits for jobs.
     is_waited_for: bool,

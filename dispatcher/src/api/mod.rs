@@ -1,4 +1,4 @@
-//! What programs use: typing, and the words for people, on top of the [client](crate::client).
+//! Public interface: typing, and the words for people, on top of the [client](crate::client).
 
 pub(crate) mod builder;
 pub(crate) mod completions;

@@ -89,7 +89,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         self.with(|options| options.time_limit = Some(limit))
     }
 
-    /// How often the job may be the one that was running as its worker or node died (default 3), at least once.
+    /// Number of times the job may be running as its worker or node dies (default 3), at least once.
     pub fn max_attempts(self, attempts: u32) -> Self {
         if attempts == 0 {
             return self.refuse("max_attempts", "0", "1 or more");
@@ -97,7 +97,7 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
         self.with(|options| options.max_attempts = Some(attempts))
     }
 
-    /// What makes no sense is the job's outcome.
+    /// Makes a senseless option the job's outcome.
     fn refuse(mut self, option: &'static str, value: &str, expected: &'static str) -> Self {
         if self.call.is_ok() {
             self.call = Err(Box::new(JobError::Option { option, value: value.into(), expected }));
@@ -244,9 +244,9 @@ fn not_encoded(function: FunctionId, error: &ValueError) -> Box<JobError> {
 fn encode<A: Serialize>(args: &A) -> Result<Payload, ValueError> {
     #[derive(Default)]
     struct Scratch {
-        /// Where arguments are serialised.
+        /// Writer of arguments.
         writer: room::Writer,
-        /// Where small ones stay.
+        /// Memory of small ones.
         arena: BytesMut,
     }
     thread_local! {

@@ -1,7 +1,7 @@
 //! Callbacks: threads of their own run them. A single one, which is the usual case, runs them in the order in which their
 //! jobs ended; several keep that order within each group.
 //!
-//! Which callback comes next is decided in `turns`.
+//! The next callback is chosen in `turns`.
 
 mod turns;
 
@@ -87,7 +87,7 @@ impl Callbacks {
         self.changed.notify_all();
     }
 
-    /// What is to be called next, waiting for it; nothing after the end. `done` is the group whose callback has returned.
+    /// The next callback, waiting for it; nothing after the end. `done` is the group whose callback has returned.
     fn next(&self, done: Option<GroupKey>) -> Option<Turn<Due>> {
         let mut queue = self.lock();
         if let Some(group) = done {

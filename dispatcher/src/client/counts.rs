@@ -22,7 +22,7 @@ pub struct PendingLimits {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Resolved {
     pub(super) jobs: usize,
-    /// Those of them that have a callback, which runs later.
+    /// Number of them that have a callback, which runs later.
     pub(super) with_callback: usize,
     pub(super) args_bytes: usize,
 }
@@ -132,12 +132,12 @@ impl Counts {
         self.slots.store(slots, Ordering::Relaxed);
     }
 
-    /// How many attempts the nodes take at once, all together.
+    /// Number of attempts that all nodes together take at once.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity.load(Ordering::Relaxed)
     }
 
-    /// How many slots the nodes have, all together.
+    /// Number of slots of all nodes together.
     pub(crate) fn slots(&self) -> usize {
         self.slots.load(Ordering::Relaxed)
     }

@@ -21,7 +21,7 @@ pub enum ClusterEvent {
     NodeConnected {
         /// Its name.
         node: String,
-        /// How many slots it has.
+        /// Number of its slots.
         slots: usize,
     },
     /// A node is silent and gets no new jobs.
@@ -35,7 +35,7 @@ pub enum ClusterEvent {
         node: String,
         /// Cause.
         cause: NodeLoss,
-        /// How many jobs are queued again.
+        /// Number of jobs that are queued again.
         jobs: usize,
     },
     /// A node does not want this dispatcher, or does not run its program.
@@ -56,7 +56,7 @@ pub enum ClusterEvent {
     NodeResized {
         /// Its name.
         node: String,
-        /// How many slots it has now.
+        /// Number of its slots now.
         slots: usize,
     },
     /// A job is tried again.
@@ -79,7 +79,7 @@ pub enum ClusterEvent {
     },
     /// Jobs have been waiting for a while and there is no node to run them on.
     Stalled {
-        /// How many.
+        /// Their number.
         jobs: usize,
         /// Each node and why it is not used.
         reason: String,
@@ -109,7 +109,7 @@ impl fmt::Display for ClusterEvent {
     }
 }
 
-/// What a job printed, as it is shown.
+/// Line of a job, as it is shown.
 pub(crate) fn printed(node: &str, job: Option<JobId>, line: &str) -> String {
     match job {
         Some(job) => format!("[{node} job {job}] {line}"),
@@ -143,7 +143,7 @@ impl Iterator for Events {
     }
 }
 
-/// Whoever listens to events, and whether there are none any more.
+/// Listeners to events, and whether there are none any more.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners(Mutex<Vec<mpsc::SyncSender<ClusterEvent>>>, AtomicBool);
 

@@ -27,7 +27,7 @@ pub struct Call {
     pub function: FunctionId,
     /// Its serialised arguments.
     pub args: Payload,
-    /// How the job differs from the usual.
+    /// Options in which the job differs from the usual.
     pub options: Option<Box<JobOptions>>,
 }
 
@@ -101,7 +101,7 @@ impl Handle {
         self.inbox.request(Request::Cancel(job));
     }
 
-    /// Where a job is now, if it has not ended. `None` if that cannot be found out: the dispatcher's thread has ended, does
+    /// State of a job now, if it has not ended. `None` if that cannot be found out: the dispatcher's thread has ended, does
     /// not answer within three seconds, or is the one that asks; or this is a child made by `fork()`.
     pub fn job_status(&self, job: Arc<dyn Identified>) -> Option<Option<JobStatus>> {
         self.ask(|answer| Request::JobStatus(job, answer))
@@ -112,7 +112,7 @@ impl Handle {
         let _ = self.ask(Request::Identify);
     }
 
-    /// How much is pending.
+    /// Counts of what is pending.
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts
     }

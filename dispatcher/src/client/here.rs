@@ -1,5 +1,5 @@
-//! Where code runs: on a dispatcher's own thread or in a child made by `fork()`, where nothing may wait for a dispatcher, or
-//! inside a callback.
+//! Place where code runs: on a dispatcher's own thread or in a child made by `fork()`, where nothing may wait for a
+//! dispatcher, or inside a callback.
 
 use std::cell::Cell;
 
@@ -42,7 +42,7 @@ pub(crate) fn take_part_in(inside: Inside) {
     INSIDE.set(inside);
 }
 
-/// Why waiting would never end.
+/// Reason why waiting would never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CannotWait {
     /// It is the dispatcher's own thread that would wait.
@@ -51,7 +51,7 @@ pub enum CannotWait {
     Forked,
 }
 
-/// Why waiting would never end here, if it would not.
+/// Reason why waiting would never end here, if it would not.
 pub(crate) fn cannot_wait() -> Option<CannotWait> {
     if is_forked() {
         return Some(CannotWait::Forked);

@@ -59,7 +59,7 @@ pub use crate::links::{Address, AddressError, ProgramError, ProgramFiles};
 
 /// Longer than anybody waits, and not too long to be added to a time.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);
-/// How long ending a dispatcher waits for its callbacks, and for its workers to be gone.
+/// Time for which ending a dispatcher waits for its callbacks, and for its workers to be gone.
 const END_TIME: Duration = Duration::from_secs(5);
 
 /// Owns a dispatcher. Cheap to clone; when the last clone is dropped, the dispatcher ends.
@@ -106,7 +106,7 @@ impl Client {
         Ok(Self { handle, running: Arc::new(running) })
     }
 
-    /// Where jobs are submitted.
+    /// Handle by which jobs are submitted.
     pub fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
@@ -164,7 +164,7 @@ impl Client {
         }
     }
 
-    /// What was done where so far; what was said last, where the dispatcher's thread cannot answer.
+    /// Statistics of what was done where so far; the last ones, where the dispatcher's thread cannot answer.
     pub fn stats(&self) -> Stats {
         // Not asked under the lock: that thread may want it itself.
         let stats = self.handle.ask(Request::Stats);

@@ -6,13 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What waits to be written; more is dropped, and counted.
+/// Bytes that wait to be written; more are dropped, and counted.
 const WAITING_BYTES: usize = 8 << 20;
-/// What is written at once, so that the program's own lines have their turn.
+/// Bytes written at once, so that the program's own lines have their turn.
 const WRITE_BYTES: usize = 64 * 1024;
-/// How long whoever reads may let the end of the program wait without reading anything.
+/// Time for which a reader may let the end of the program wait without reading anything.
 const LAST_WRITE: Duration = Duration::from_secs(2);
-/// How often it is looked at the end whether anything was read.
+/// Time between two looks, at the end, whether anything was read.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Takes lines to be written. They are, before the program has ended, if somebody reads them.
@@ -36,7 +36,7 @@ struct Lines {
 struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// How many writes there have been.
+    /// Number of writes.
     writes: u64,
     is_closed: bool,
 }

@@ -8,7 +8,7 @@ use super::settle::Identified;
 use super::stats::{JobStatus, ResizeError, Stats};
 use crate::links::OrderResult;
 
-/// How long whoever asks the dispatcher's thread waits for its answer, in so many pieces of this length: time in which the
+/// Time to wait for an answer of the dispatcher's thread, in so many pieces of this length: time in which the
 /// whole process stood still counts as one. That thread may be held up by what the asker holds, such as the lock of standard
 /// output where a `tracing` subscriber writes to it.
 const ANSWER_PIECES: u32 = 60;
@@ -17,12 +17,12 @@ const ANSWER_PIECE: Duration = Duration::from_millis(50);
 pub(super) enum Request {
     /// Cancel this job.
     Cancel(Arc<dyn Identified>),
-    /// Where this job is; `None` if it has ended.
+    /// State of this job; `None` if it has ended.
     JobStatus(Arc<dyn Identified>, Answer<Option<JobStatus>>),
     /// Tell all jobs submitted before their identifiers.
     Identify(Answer<()>),
     Stats(Answer<Stats>),
-    /// How many nodes beside the local one can be given jobs.
+    /// Number of nodes beside the local one that can be given jobs.
     NodesInUse(Answer<usize>),
     /// Answer once there are so many of them.
     WaitForNodes {
@@ -35,7 +35,7 @@ pub(super) enum Request {
         /// A name or an address.
         node: String,
         slots: u32,
-        /// Where the node's own answer is going to be.
+        /// Channel of the node's own answer.
         answer: Answer<Result<Receiver<OrderResult>, ResizeError>>,
     },
     End,
@@ -52,7 +52,7 @@ impl Request {
     }
 }
 
-/// Where an answer goes.
+/// Channel of an answer.
 #[derive(Clone, Debug)]
 pub(super) struct Answer<T>(SyncSender<T>);
 

@@ -19,7 +19,7 @@ const MAX_ATTEMPTS: u32 = 3;
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 pub(crate) const LOST_AFTER: Duration = Duration::from_secs(5);
 
-/// How a client is set up. The environment is the business of whoever makes this.
+/// Settings of a client. The environment is the business of whoever makes this.
 #[derive(Debug)]
 pub struct Settings {
     /// Slots of the local node.
@@ -34,20 +34,20 @@ pub struct Settings {
     pub nodes: Vec<Address>,
     /// Whether to look for nodes on the network.
     pub discover: bool,
-    /// What is shared with nodes, if there may be any.
+    /// Secret shared with nodes, if there may be any.
     pub secret: Option<Secret>,
     /// The programs whose functions may be called, numbered in this order from [`ProgramId::FIRST`] on, at most
     /// [`PROGRAMS`](pp_protocol::limits::PROGRAMS). Without any there are the nodes' own functions.
     pub programs: Vec<ProgramFiles>,
-    /// How often a job may be the one that was running as its worker or node died.
+    /// Number of times a job may be running as its worker or node dies.
     pub max_attempts: u32,
-    /// How long a node may be silent before it gets no new jobs.
+    /// Silence of a node before it gets no new jobs.
     pub suspect_after: Duration,
-    /// How long a node may be silent before its jobs run elsewhere.
+    /// Silence of a node before its jobs run elsewhere.
     pub lost_after: Duration,
-    /// What becomes of the lines that jobs print.
+    /// Destination of the lines that jobs print.
     pub output: Output,
-    /// How much may be pending before submitting waits.
+    /// Limits on what is pending before submitting waits.
     pub pending: PendingLimits,
     /// Threads that run callbacks.
     pub callback_threads: usize,
@@ -80,7 +80,7 @@ impl Settings {
     }
 }
 
-/// What becomes of the lines that jobs print.
+/// Destination of the lines that jobs print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Output {

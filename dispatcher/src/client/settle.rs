@@ -1,4 +1,4 @@
-//! How a job that ended is settled with whoever submitted it: by its ticket, without knowing any type.
+//! Settling of jobs that ended with whoever submitted them: by their tickets, without knowing any type.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ use crate::core::{Failure, JobOutcome, Resolution, Ticket};
 /// Outcome of a job: its serialised result, or why there is none.
 pub type Outcome = Result<Payload, Box<Failed>>;
 
-/// Why a job has no result.
+/// Reason why a job has no result.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Failed {
@@ -49,7 +49,7 @@ pub enum Failed {
     Refused,
 }
 
-/// How the core says that a job ended, as it is settled.
+/// Outcome of the core, as it is settled.
 pub(super) fn outcome_of(resolution: Resolution) -> Outcome {
     let Resolution { outcome, function, .. } = resolution;
     Err(Box::new(match outcome {
@@ -94,7 +94,7 @@ pub trait Identified: Send + Sync {
     fn id(&self) -> Option<JobId>;
 }
 
-/// What the core keeps of a submitter, and hands back when the job ends.
+/// Ticket of a submitter, which the core keeps, and hands back when the job ends.
 pub struct JobTicket(pub Arc<dyn Settle>);
 
 impl JobTicket {
@@ -136,7 +136,7 @@ pub enum Waiter {
     Thread(Thread),
     /// A task.
     Task(Waker),
-    /// Whoever waits for several jobs together, of which it is this number.
+    /// A wait for several jobs together, of which it is this number.
     Completions(Arc<Completions>, usize),
 }
 
@@ -151,7 +151,7 @@ impl Waiter {
     }
 }
 
-/// Those to be woken once all jobs that ended together are settled: who waits for them in turn is then woken once.
+/// Waiters to be woken once all jobs that ended together are settled: one that waits for them in turn is then woken once.
 #[derive(Debug, Default)]
 pub struct Wakes(Vec<Waiter>);
 

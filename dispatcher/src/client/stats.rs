@@ -11,17 +11,17 @@ use crate::core::{NodeKind, NodeReason, NodeRefusal, NodeState, Unreachable};
 pub struct NodeInfo {
     /// Its own name; `local` for the dispatcher's own cores.
     pub name: String,
-    /// Where it was found; empty for the local node.
+    /// Its address; empty for the local node.
     pub address: String,
-    /// How it became known.
+    /// Its origin.
     pub kind: NodeKind,
     /// Whether it is used.
     pub state: NodeState,
     /// If it is not: why, and what to do.
     pub reason: Option<NodeReason>,
-    /// How many jobs it runs at once.
+    /// Number of jobs it runs at once.
     pub slots: usize,
-    /// How many of its slots run a job now, of any dispatcher.
+    /// Number of its slots that run a job now, of any dispatcher.
     pub busy: usize,
     /// Jobs of all dispatchers that wait at it.
     pub queued: usize,
@@ -33,7 +33,7 @@ pub struct NodeInfo {
     pub jobs_at_node: usize,
     /// Jobs it ended for this dispatcher.
     pub jobs_ended: u64,
-    /// How long these ran together.
+    /// Total run time of these.
     pub run_time: Duration,
     /// Load average over one minute.
     pub load: f32,
@@ -75,7 +75,7 @@ impl fmt::Display for NodeInfo {
     }
 }
 
-/// What was done where: its `Display` is the table that Parallel Python prints.
+/// Statistics of what was done where: its `Display` is the table that Parallel Python prints.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -110,7 +110,7 @@ impl fmt::Display for Stats {
     }
 }
 
-/// Where a job is.
+/// State of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobStatus {
@@ -129,7 +129,7 @@ pub enum ResizeError {
     /// No node of that name or address.
     #[error("there is no node {name:?}; the nodes are: {known}")]
     NoSuchNode {
-        /// What was asked for.
+        /// Value that was asked for.
         name: String,
         /// The names there are.
         known: String,
@@ -137,9 +137,9 @@ pub enum ResizeError {
     /// Several nodes have that name.
     #[error("there is more than one node {name:?}; name one of them by its address: {known}")]
     Ambiguous {
-        /// What was asked for.
+        /// Value that was asked for.
         name: String,
-        /// Those that have it.
+        /// Nodes that have it.
         known: String,
     },
     /// The node is not connected.
@@ -148,7 +148,7 @@ pub enum ResizeError {
     /// The node could not be reached by an operator's connection, or did not answer there.
     #[error("the node {name:?} was not resized: {cause}")]
     Unreachable {
-        /// What was asked for.
+        /// Value that was asked for.
         name: String,
         /// Cause.
         cause: Unreachable,
@@ -156,7 +156,7 @@ pub enum ResizeError {
     /// The node did not take the order.
     #[error("the node {name:?} was not resized: {cause}")]
     Refused {
-        /// What was asked for.
+        /// Value that was asked for.
         name: String,
         /// Cause.
         cause: NodeRefusal,

@@ -33,7 +33,7 @@ use crate::links::{Dialler, LinkEvent, Links};
 
 /// Link events taken in before the inbox is looked at again.
 const LINK_EVENTS_AT_ONCE: usize = 64;
-/// How long the farewell to the nodes may take, and then the end of the local workers.
+/// Time for the farewell to the nodes, and then for the end of the local workers.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Starts the dispatcher's thread, and the local node in it.
@@ -108,9 +108,9 @@ struct Actor {
     actions: Vec<Action<JobTicket>>,
     /// Callbacks of what was resolved by the event at hand.
     callbacks_due: Vec<Due>,
-    /// Who waited for it.
+    /// Waiters for it.
     wakes: Wakes,
-    /// Who is to be told when nodes are in use.
+    /// Callers to be answered when nodes are in use.
     waiting_for_nodes: Vec<WaitForNodes>,
     ended: bool,
 }

@@ -22,7 +22,7 @@ impl Delays {
         self.jobs.len()
     }
 
-    /// When the first of them is to join the queue.
+    /// Time when the first of them is to join the queue.
     pub(super) fn next(&self) -> Option<Moment> {
         self.jobs.first_key_value().map(|((until, _), _)| *until)
     }

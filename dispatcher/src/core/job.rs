@@ -11,7 +11,7 @@
 //! copying:   Possible <──> Candidate, while it is at a node ──> Copied
 //! ```
 //!
-//! What waits has a submitter: a copy, and a job that nobody needs any more, is at a node or forgotten.
+//! Jobs that wait have a submitter: a copy, and a job that nobody needs any more, is at a node or forgotten.
 
 use std::time::Duration;
 
@@ -52,10 +52,10 @@ pub(super) enum Location {
     },
 }
 
-/// Whoever is told how a job ends.
+/// Owner of a job, who is told how it ends.
 #[derive(Debug)]
 pub(super) enum Owner<T> {
-    /// Whoever submitted it.
+    /// The submitter.
     Submitter(T),
     /// It is a copy of this job, which ends with its result if that is first.
     Original(JobId),

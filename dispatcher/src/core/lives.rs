@@ -52,7 +52,7 @@ impl Lives {
 mod tests {
     use super::*;
 
-    /// When the rest of the next life is over that follows after this time, as seen from its beginning.
+    /// End of the rest of the next life that follows after this time, as seen from its beginning.
     fn next(lives: &mut Lives, now: &mut Moment, after: Duration) -> Option<Duration> {
         *now = *now + after;
         lives.seen(*now, NodeId(now.0.into()));

@@ -149,7 +149,7 @@ enum Stalled {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Announced {
     Nobody,
-    /// Those of new jobs, and of jobs at places before this one.
+    /// Tickets of new jobs, and of jobs at places before this one.
     Until(u32),
     Everybody,
 }

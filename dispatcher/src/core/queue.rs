@@ -31,7 +31,7 @@ pub(super) struct Line {
     patient: BTreeMap<Reverse<i32>, Lane>,
     /// Jobs in all lanes, without those that were cancelled while they waited.
     waiting: usize,
-    /// When it last had its turn.
+    /// Number of its last turn.
     last_turn: u64,
 }
 

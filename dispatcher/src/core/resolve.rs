@@ -1,4 +1,4 @@
-//! How jobs end: whoever is to be told is told once, and the job is forgotten.
+//! Ends of jobs: the owner is told once, and the job is forgotten.
 //!
 //! A job that its submitter cancels, or whose copy is faster, is resolved while it is at a node. It stays there without an
 //! owner until the node has answered the order to cancel it.

@@ -53,7 +53,7 @@ pub(super) struct Session {
     sent: u32,
     pub(super) outcomes: Received,
     pub(super) run_times: RunTimes,
-    /// When the node last told of the end of an attempt, or was sent one while it had none.
+    /// Time when the node last told of the end of an attempt, or was sent one while it had none.
     progressed: Moment,
 }
 
@@ -73,19 +73,19 @@ pub(super) enum Link {
 pub(super) struct Connection {
     /// Protocol version that is spoken on it.
     pub(super) version: Version,
-    /// When the node was last heard of.
+    /// Time when the node was last heard of.
     pub(super) heard: Moment,
     /// It has been silent, or has not answered, for too long to be given new work.
     pub(super) suspect: bool,
     /// Reason why its workers do not start just now.
     pub(super) trouble: Option<WorkerShortage>,
-    /// When attempts were asked back, if the answer may still come.
+    /// Time when attempts were asked back, if the answer may still come.
     pub(super) recalled_at: Option<Moment>,
     /// Output that has arrived since the node was told of it, in bytes.
     output_bytes: usize,
     /// Number of pings sent.
     pings: u64,
-    /// When the pings without an answer were sent; the last one is number `pings`.
+    /// Times when the pings without an answer were sent; the last one is number `pings`.
     unanswered: VecDeque<Moment>,
 }
 
@@ -132,7 +132,7 @@ impl Session {
         }
     }
 
-    /// What the node said of the programs that it was offered, and of its own functions if there is something to say.
+    /// Status of the programs that the node was offered, and of its own functions if it told one.
     pub(super) fn programs(&self) -> &BTreeMap<ProgramId, ProgramStatus> {
         &self.programs
     }

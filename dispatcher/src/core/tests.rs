@@ -35,7 +35,7 @@ const C: NodeKey = NodeKey(3);
 struct Number(u32);
 
 thread_local! {
-    /// Which jobs of this test were told their identifiers.
+    /// Jobs of this test that were told their identifiers.
     static TOLD: RefCell<BTreeSet<u32>> = RefCell::default();
 }
 

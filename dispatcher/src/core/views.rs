@@ -16,7 +16,7 @@ pub struct NodeView<'a> {
     pub key: NodeKey,
     /// Its own name, or what it was found under.
     pub name: &'a str,
-    /// How it became known.
+    /// Its origin.
     pub kind: NodeKind,
     /// State of the connection to it, and whether it is used.
     pub state: NodeState,
@@ -65,7 +65,7 @@ pub struct JobView<'a> {
     pub status: JobStatus,
     /// Number of its last attempt; 0 before the first.
     pub attempt: u32,
-    /// Whoever is told how it ends.
+    /// Its owner, who is told how it ends.
     pub owner: JobOwner,
     /// Its copy, which may have ended.
     pub copy: Option<JobId>,
@@ -87,10 +87,10 @@ pub enum JobStatus {
     AtNode(NodeKey),
 }
 
-/// Whoever is told how a job ends.
+/// Owner of a job, who is told how it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobOwner {
-    /// Whoever submitted it.
+    /// The submitter.
     Submitter,
     /// It is a copy of this job, which ends with its result if that is first.
     Original(JobId),

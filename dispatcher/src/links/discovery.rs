@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::Address;
 use crate::core::NodeKind;
 
-/// How often a `dns:` name is looked up.
+/// Time between two look-ups of a `dns:` name.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 /// Words of nodes that wait to be taken in; whoever brings more waits.
 pub(crate) const WORDS_WAITING: usize = 64;
@@ -27,9 +27,9 @@ pub(crate) enum Found {
         identity: String,
         /// A name for it until it says its own.
         name: String,
-        /// Where to dial it.
+        /// Its addresses.
         addresses: Addresses,
-        /// How it became known.
+        /// Its origin.
         kind: NodeKind,
     },
     /// It does not announce itself any more.
@@ -39,7 +39,7 @@ pub(crate) enum Found {
     },
 }
 
-/// Where a node can be dialled.
+/// Addresses at which a node can be dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Addresses {
     /// In this process.

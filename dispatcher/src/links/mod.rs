@@ -34,9 +34,9 @@ use self::programs::OfferedPrograms;
 pub use self::programs::{ProgramError, ProgramFiles};
 use crate::core::{DialFailure, DialStage, Event, NodeKey, NodeRefusal, Unreachable};
 
-/// How long a TCP connection may take to be made.
+/// Time that a TCP connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
-/// How long it may take to give an order.
+/// Time that giving an order may take.
 pub(crate) const ORDER_TIME: Duration = Duration::from_secs(5);
 
 /// Result of an order; else the reason.
@@ -45,7 +45,7 @@ pub(crate) type OrderResult = Result<(), DialFailure>;
 /// Something happened to a connection.
 pub(crate) struct LinkEvent {
     node: NodeKey,
-    /// Which connection to the node: word of an earlier one is out of date.
+    /// Number of the connection to the node: word of an earlier one is out of date.
     generation: u32,
     what: What,
 }
@@ -69,11 +69,11 @@ pub(crate) struct Links {
 
 struct Link {
     addresses: Addresses,
-    /// Where it was last connected to.
+    /// Address it was last connected to.
     connected_to: SocketLabel,
     /// The life of the node that last answered there.
     node: Option<NodeId>,
-    /// How far the last dial has come.
+    /// Stage of the last dial.
     stage: Arc<Stage>,
     generation: u32,
     sender: Option<mpsc::UnboundedSender<ToNode>>,
@@ -110,7 +110,7 @@ impl Links {
         link.addresses = addresses;
     }
 
-    /// Where a node is, for people.
+    /// Address of a node, for people.
     pub(crate) fn address(&self, node: NodeKey) -> String {
         match self.links.get(&node) {
             None => String::new(),
@@ -134,7 +134,7 @@ impl Links {
         }))
     }
 
-    /// How far a dial that is under way has come.
+    /// Stage of a dial that is under way.
     pub(crate) fn stage(&self, node: NodeKey) -> Option<DialStage> {
         Some(self.links.get(&node)?.stage.reached())
     }
@@ -181,7 +181,7 @@ impl Links {
         }));
     }
 
-    /// What the core is to be told of an event, unless it is out of date.
+    /// Event for the core, unless this one is out of date.
     pub(crate) fn take<T>(&mut self, event: LinkEvent) -> Option<Event<T>> {
         let LinkEvent { node, generation, what } = event;
         let link = self.links.get_mut(&node).filter(|link| link.generation == generation)?;
@@ -272,7 +272,7 @@ impl Links {
 }
 
 impl LinkEvent {
-    /// What jobs printed, of all that it tells.
+    /// Lines that jobs printed, of all that it tells.
     pub(crate) fn into_output(self) -> impl Iterator<Item = (NodeKey, Vec<OutputLine>)> {
         let received = if let What::Received(messages) = self.what { messages } else { Vec::new() };
         received.into_iter().filter_map(move |message| match message {
@@ -321,7 +321,7 @@ impl From<DialFailure> for Failed {
     }
 }
 
-/// How far a dial has come; of one to several addresses, how far the best has.
+/// Stage of a dial; of one to several addresses, that of the best.
 #[derive(Debug, Default)]
 struct Stage(AtomicU8);
 
@@ -509,7 +509,7 @@ fn more_telling(one: DialFailure, other: DialFailure) -> DialFailure {
     if rank(&other) >= rank(&one) { other } else { one }
 }
 
-/// Who this is, for the people who look after the nodes.
+/// Name of this dispatcher, for the people who look after the nodes.
 fn own_name() -> String {
     let said = |name| environment::text(name).ok().flatten();
     let user = said("USER").or_else(|| said("LOGNAME")).unwrap_or_else(|| "somebody".into());

@@ -10,7 +10,7 @@ use pp_node::own_executable;
 use pp_protocol::limits::{PROGRAM_BYTES, PROGRAM_CHUNK_BYTES, PROGRAMS};
 use pp_protocol::{Digest, ProgramBuild, ProgramId, ProgramOffer, Target};
 
-/// How much is read at once.
+/// Bytes read at once.
 const READ_BYTES: usize = 1 << 20;
 
 /// Programs, each with its builds.
@@ -44,7 +44,7 @@ pub struct ProgramFiles {
 pub struct ProgramError {
     /// The file.
     pub path: PathBuf,
-    /// Why.
+    /// Reason.
     pub reason: String,
 }
 
@@ -176,7 +176,7 @@ fn compress(path: &Path) -> std::io::Result<Chunks> {
     Ok(chunks.into())
 }
 
-/// What an executable was built for, by the first bytes of its file (ELF specification, "ELF header").
+/// Target of an executable, by the first bytes of its file (ELF specification, "ELF header").
 fn target_of(start: &[u8; 20]) -> Option<Target> {
     if start[..4] != *b"\x7fELF" {
         return None;

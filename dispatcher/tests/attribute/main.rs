@@ -1,5 +1,5 @@
-//! What can be a job compiles, whatever it is called; what cannot says why, once. The compiler itself is asked, about all
-//! of it at once: it reads what this test was built with.
+//! Functions that can be jobs compile, whatever they are called; those that cannot say why, once. The compiler itself
+//! is asked, about all of it at once: it reads what this test was built with.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -94,7 +94,7 @@ fn case(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attribute").join(name).with_extension("rs")
 }
 
-/// What the compiler says of a library, with nothing written.
+/// Output of the compiler about a library, with nothing written.
 fn check(source: &Path, library: &Path) -> Output {
     let out = tempfile::tempdir().expect("a directory");
     let mut compiler = compiler(source, library);
@@ -120,7 +120,7 @@ fn compiler(source: &Path, library: &Path) -> Command {
     compiler
 }
 
-/// Where the libraries are that this test was built with.
+/// Folder of the libraries that this test was built with.
 fn dependencies() -> PathBuf {
     std::env::current_exe().expect("a path").parent().expect("a directory").to_owned()
 }

@@ -13,7 +13,7 @@ use super::{Action, ConnectionKey, Core, Program, SessionKey};
 
 /// No more than this is made up for by sending work ahead.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
-/// How often a node says that it lives.
+/// Time between two heartbeats of a node.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -22,13 +22,13 @@ pub(super) struct Connection {
     role: Role,
     /// Protocol version that is spoken on it.
     version: Version,
-    /// Who is on it, once it has said so.
+    /// Peer on it, once it has greeted.
     pub(super) peer: Peer,
-    /// When something last arrived.
+    /// Time of the last arrival.
     heard: Moment,
     /// The question that is on its way, and when it was sent.
     asked: Option<(u64, Moment)>,
-    /// How long a question takes to be answered, as far as known.
+    /// Round trip of a ping, as far as known.
     pub(super) round_trip: Duration,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Lane {
     queue: Queue,
     /// Workers holding its attempts.
     pub(super) slots_used: usize,
-    /// When it was last given a worker, in turns of the node.
+    /// Turn of the node in which it was last given a worker.
     pub(super) last_turn: u64,
     /// Whether a worker gets one attempt only, which is never taken back, since one gave back even its first: it had not
     /// arrived, or the worker had not come to it. Until something ends.

@@ -51,7 +51,7 @@ use self::work::Worker;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionKey(pub u32);
 
-/// Why a worker did not become ready.
+/// Reason why a worker did not become ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartFailure {
     /// Reason, in words.
@@ -70,18 +70,18 @@ pub struct WorkerKey(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionKey(u32);
 
-/// How far a worker has come, as read from its page. Counts wrap around.
+/// Progress of a worker, as read from its page. Counts wrap around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// How many pieces of work it has claimed; the last one claimed is number `started - 1`.
+    /// Number of pieces of work it has claimed; the last one claimed is number `started - 1`.
     pub started: u32,
-    /// How many of these it has finished. One is running while this differs from `started`.
+    /// Number of these it has finished. One is running while this differs from `started`.
     pub finished: u32,
-    /// When the last claimed piece started, on the monotonic clock.
+    /// Start of the last claimed piece, on the monotonic clock.
     pub started_at_ns: u64,
 }
 
-/// Which executable a worker runs.
+/// Executable that a worker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Program {
     /// The program the node itself runs in: the dispatcher's own, or `ppserver` with its built-in functions.
@@ -107,11 +107,11 @@ pub struct CoreConfig {
     pub fresh_worker_per_job: bool,
     /// Whether programs can be received; if not, sessions run the node's own.
     pub stores_programs: bool,
-    /// How long a connection may be silent before it is closed.
+    /// Silence after which a connection is closed.
     pub silence: Duration,
-    /// How long a session without connection is kept.
+    /// Time for which a session without connection is kept.
     pub grace: Duration,
-    /// How long running attempts may go on when the node drains.
+    /// Time that running attempts have to end when the node drains.
     pub drain_time: Duration,
 }
 
@@ -246,11 +246,11 @@ pub struct Core {
     told_shortage: Option<WorkerShortage>,
     /// Workers that wait for work, by whose they are.
     idle: BTreeSet<(LaneKey, WorkerKey)>,
-    /// When the next heartbeat is due.
+    /// Time of the next heartbeat.
     heartbeat: Option<Moment>,
-    /// When to look for workers that sit on work, if any may.
+    /// Time to look for workers that sit on work, if any may.
     rebalance: Option<Moment>,
-    /// When an idle worker may make way for a lane that waits, if one may.
+    /// Time from which an idle worker makes way for a lane that waits, if one may.
     room_due: Option<Moment>,
     /// Outcomes that nobody acknowledged before their session was over.
     late_outcomes: u64,
@@ -264,7 +264,7 @@ pub struct Core {
 
 #[derive(Debug)]
 struct Draining {
-    /// When what still runs is killed.
+    /// Time at which running attempts are killed.
     until: Moment,
     /// Whether the farewell has been said.
     farewell: bool,
@@ -340,7 +340,7 @@ impl Core {
         self.end_if_drained(now, actions);
     }
 
-    /// When [`Event::Tick`] is due, if nothing else happens before.
+    /// Time at which [`Event::Tick`] is due, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Moment> {
         let sessions = self.sessions.values().filter_map(|session| session.forget_at(self.config.grace));
         let watches = self.workers.values().filter_map(|worker| worker.watch);

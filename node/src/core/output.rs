@@ -20,7 +20,7 @@ pub(super) struct Output {
     bytes: usize,
     /// Lines dropped since.
     dropped: u64,
-    /// How much was sent on this connection and has not arrived, as far as known.
+    /// Bytes sent on this connection that have not arrived, as far as known.
     under_way: usize,
     /// Workers that are not read from until more has arrived.
     held: BTreeSet<WorkerKey>,
@@ -38,7 +38,7 @@ impl Output {
         }
     }
 
-    /// What is to be sent now, if there is something. Asked after every event, when there is nearly always nothing.
+    /// Lines to be sent now, if there are any. Asked after every event, when there is nearly always nothing.
     #[inline]
     pub(super) fn take_lines(&mut self) -> Option<Vec<OutputLine>> {
         if self.lines.is_empty() && self.dropped == 0 { None } else { self.take_some_lines() }

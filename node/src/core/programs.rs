@@ -26,7 +26,7 @@ use super::{Action, Core, Program, SessionKey, StartFailure, WorkerKey};
 const TROUBLE: u32 = 3;
 /// Of so many programs that no session runs it is remembered that they started before.
 const PROVEN_KEPT: usize = 1_024;
-/// How long to wait before a program that has started before, and now does not, is started again.
+/// Pause before a program that has started before, and now does not, is started again.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 /// The same of one that could not be stored: with every try, all of it is sent again.
@@ -52,9 +52,9 @@ pub(super) enum ProgramState {
 pub(super) struct Sought {
     /// Size of the executable file in bytes.
     size: u64,
-    /// How often in a row it could not be stored.
+    /// Number of times in a row that it could not be stored.
     failures: u32,
-    /// Why it could not the last time.
+    /// Reason of the last failure.
     reason: String,
 }
 
@@ -67,7 +67,7 @@ impl Sought {
         self.failures > 0
     }
 
-    /// What is tried again after it failed is trouble until it is here.
+    /// Status; a program that is fetched again after a failure is in trouble until it is here.
     fn status(&self) -> ProgramStatus {
         if self.is_troubled() {
             ProgramStatus::Troubled { reason: self.reason.clone(), retried: false }
@@ -83,11 +83,11 @@ pub(super) struct Health {
     size: u64,
     /// Workers in a row that did not become ready, or died before they began anything.
     failures: u32,
-    /// What happened to the last one.
+    /// Reason of the last failure.
     reason: String,
     /// Whether any of them had become ready: then it takes work that is done to end the trouble, not one more of those.
     began_nothing: bool,
-    /// When to try again after that.
+    /// Time of the next try.
     not_before: Option<Moment>,
 }
 
@@ -137,7 +137,7 @@ impl ProgramState {
     }
 }
 
-/// How long until it is tried again after so many failures in a row.
+/// Pause before the next try, after so many failures in a row.
 fn wait_after(failures: u32, most: Duration) -> Duration {
     (FIRST_RETRY * 2_u32.saturating_pow(failures.clamp(1, 16) - 1)).min(most)
 }
@@ -172,7 +172,7 @@ impl Core {
         self.send_program_status(LaneKey { session: key, program: id }, actions);
     }
 
-    /// Which of the builds of a program runs here.
+    /// The build of a program that runs here.
     fn choose_build(&self, builds: &[ProgramBuild]) -> LaneProgram {
         if builds.is_empty() {
             return LaneProgram::Runs(Program::Own);
@@ -193,7 +193,7 @@ impl Core {
         LaneProgram::Runs(Program::Sent(build.digest))
     }
 
-    /// What there is to say of a session's program.
+    /// Status of a session's program.
     fn status_of(&self, program: &LaneProgram) -> ProgramStatus {
         match program {
             LaneProgram::Refused(refusal) => ProgramStatus::Refused(refusal.clone()),
@@ -330,7 +330,7 @@ impl Core {
         }
     }
 
-    /// What was sent is not in the store.
+    /// The program that was sent is not in the store.
     pub(super) fn program_failed(
         &mut self,
         now: Moment,
@@ -378,7 +378,7 @@ impl Core {
         };
     }
 
-    /// What no session runs any more is looked for anew when one offers it.
+    /// Programs that no session runs any more are forgotten, and looked for anew when one offers them.
     pub(super) fn forget_unused_programs(&mut self) {
         let in_use: BTreeSet<_> =
             self.sessions.values().flat_map(|session| session.lanes.iter()).filter_map(Lane::runs).collect();

@@ -21,7 +21,7 @@ pub(super) struct Queue {
     first: u64,
     /// Places whose attempts were taken out.
     gaps: BTreeSet<u64>,
-    /// Where attempts are. Entries of those that left at the front stay for a while.
+    /// Places of attempts. Entries of those that left at the front stay for a while.
     index: BTreeMap<AttemptId, u64>,
     /// The places of which the index knows.
     indexed: Range<u64>,

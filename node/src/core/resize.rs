@@ -9,7 +9,7 @@ use super::session::Session;
 use super::work::{Worker, WorkerState};
 use super::{Action, Core, Draining, WorkerKey};
 
-/// How long dispatchers may take to acknowledge the last outcomes of a node that leaves.
+/// Time that dispatchers have to acknowledge the last outcomes of a node that leaves.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 impl Core {
@@ -78,7 +78,7 @@ impl Core {
         }
     }
 
-    /// What still runs when the time to drain is over is killed; then outcomes get a moment to arrive.
+    /// Attempts that still run when the time to drain is over are killed; then outcomes get a moment to arrive.
     pub(super) fn end_drain_time(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let busy = self.workers.values().any(Worker::is_busy);
         let Some(draining) = self.draining.as_mut().filter(|draining| draining.until <= now) else { return };

@@ -1,4 +1,4 @@
-//! Which session gets a worker, and how much work a worker gets at once.
+//! The session that gets a worker, and the amount of work a worker gets at once.
 //!
 //! Sessions share the slots one by one: whoever occupies the fewest is next, equals take turns. In the same way the lanes
 //! of a session, one for each of its programs, share what it has. Within a slot, work is given in batches that take about
@@ -27,9 +27,9 @@ const WORKS_EXPECTED: usize = 256;
 /// once. Where it cannot, that takes as long as is [`WORTH_HIDING`].
 const STUCK: Duration = Duration::from_millis(2);
 
-/// How long a worker that idles is kept from making way for another lane: to start one takes as long.
+/// Time for which an idle worker does not make way for another lane: to start one takes as long.
 const WORTH_WAITING: Duration = Duration::from_millis(5);
-/// How long a worker is given more and more of its lane while another lane waits for the slot. The next one may have to
+/// Time for which a worker is given more of its lane while another lane waits for the slot. The next one may have to
 /// start a worker, which takes a few milliseconds.
 const TURN: Duration = Duration::from_millis(200);
 
@@ -321,8 +321,8 @@ impl Core {
         self.rebalance = Some(next);
     }
 
-    /// How long a worker may sit on work beyond the attempt it runs. While workers start nobody could take it at once: they
-    /// are idle soon. Nor is another lane's worker sent away for work that may begin any moment.
+    /// Longest time for which a worker may sit on work beyond the attempt it runs. While workers start nobody could take it
+    /// at once: they are idle soon. Nor is another lane's worker sent away for work that may begin any moment.
     fn patience(&self, now: Moment, worker: &Worker, free: usize) -> Duration {
         let lane = worker.lane;
         let may_start =
@@ -330,7 +330,7 @@ impl Core {
         if self.idle_workers(lane).next().is_some() || may_start() { STUCK } else { WORTH_HIDING }
     }
 
-    /// How many slots a session may count on: an equal part, with every session that has work.
+    /// Number of slots a session may count on: an equal part, with every session that has work.
     pub(super) fn share_of(&self, key: SessionKey) -> u32 {
         if self.draining.is_some() {
             return 0;

@@ -19,7 +19,7 @@ const TOO_LONG_TO_SEND_AHEAD: Duration = Duration::from_millis(500);
 /// Most attempts sent ahead for one slot.
 const AHEAD_ATTEMPTS: u64 = 32_768;
 
-/// How a session's dispatcher is reached.
+/// Connection of a session's dispatcher.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Link {
     /// Over this connection.
@@ -45,15 +45,15 @@ pub(super) struct Session {
     pub(super) in_workers: usize,
     /// Workers holding its attempts.
     pub(super) slots_used: usize,
-    /// When it was last given a worker, in turns of the node.
+    /// Turn of the node in which it was last given a worker.
     pub(super) last_turn: u64,
     /// The window last announced.
     pub(super) window: u32,
-    /// How long its functions run.
+    /// Run times of its functions.
     pub(super) run_times: RunTimes,
     /// Outcomes not acknowledged, oldest first.
     outcomes: VecDeque<Outcome>,
-    /// How large these are together.
+    /// Total size of these.
     outcome_bytes: usize,
     /// Number of outcomes there ever were.
     outcomes_made: u64,
@@ -61,7 +61,7 @@ pub(super) struct Session {
     unsent: usize,
     /// Output of its jobs, on the way to it.
     pub(super) output: Output,
-    /// How long its attempts ran together.
+    /// Total run time of its attempts.
     run_time_ns: u64,
 }
 
@@ -74,7 +74,7 @@ pub struct SessionStatistics {
     pub connected: bool,
     /// Attempts that ended.
     pub ended: u64,
-    /// How long they ran together.
+    /// Their total run time.
     pub run_time: Duration,
     /// Attempts waiting.
     pub queued: usize,
@@ -82,7 +82,7 @@ pub struct SessionStatistics {
     pub slots_used: usize,
     /// Outcomes kept until they are acknowledged.
     pub kept: usize,
-    /// How many attempts without outcome it was told it may have here.
+    /// Number of attempts without outcome that it was told it may have here.
     pub window: u32,
 }
 
@@ -166,7 +166,7 @@ impl Session {
         }
     }
 
-    /// When it is to be forgotten, unless it comes back.
+    /// Time at which it is forgotten, unless it comes back.
     pub(super) fn forget_at(&self, grace: Duration) -> Option<Moment> {
         match self.link {
             Link::Connected(_) => None,
@@ -181,7 +181,7 @@ impl Session {
         self.run_time_ns = self.run_time_ns.saturating_add(run_time_ns);
     }
 
-    /// How many attempts it should have at the node when it may use `slots` of it.
+    /// Number of attempts it should have at the node when it may use `slots` of it.
     pub(super) fn window_for(&self, slots: u32, round_trip: Duration) -> u32 {
         let ahead_ns = (AHEAD + round_trip).as_nanos() as u64;
         let ahead = match self.run_times.mean() {

@@ -22,7 +22,7 @@ use super::{Action, Core};
 
 /// Attempts in a row to start a first worker before dispatchers are given back what waits.
 const TROUBLE: u32 = 3;
-/// How long until one more worker is tried: doubled with each attempt in vain.
+/// Pause before one more worker is tried: doubled with each attempt in vain.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
@@ -30,11 +30,11 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 pub(super) struct Shortage {
     /// Number of workers there can be, as far as known.
     room: usize,
-    /// Why not more.
+    /// Reason why there are not more.
     reason: String,
     /// Attempts in a row to start one more.
     failures: u32,
-    /// When to try again; `None` while one more may be tried.
+    /// Time of the next try; `None` while one more may be tried.
     pub(super) retry_at: Option<Moment>,
 }
 
@@ -45,7 +45,7 @@ impl Shortage {
     }
 }
 
-/// How long until it is tried again after so many attempts in vain.
+/// Pause before the next try, after so many attempts in vain.
 fn wait_after(failures: u32) -> Duration {
     (FIRST_RETRY * 2_u32.saturating_pow(failures.clamp(1, 16) - 1)).min(LAST_RETRY)
 }
@@ -149,7 +149,7 @@ impl Core {
         }
     }
 
-    /// Why there are fewer workers than slots, as everybody was told.
+    /// Reason why there are fewer workers than slots, as every dispatcher was told.
     pub fn shortage(&self) -> Option<&WorkerShortage> {
         self.told_shortage.as_ref()
     }

@@ -126,7 +126,7 @@ fn of_built_in(told: &Action) -> Action {
     }
 }
 
-/// What has become of the first program.
+/// Status of the first program.
 fn status(connection: u32, status: ProgramStatus) -> Action {
     Action::Send(ConnectionKey(connection), FromNode::Program(ProgramId::FIRST, status))
 }
@@ -1153,7 +1153,7 @@ fn stuck_behind_a_long_attempt() -> Node {
     node
 }
 
-/// How far worker 0 is then.
+/// Progress of worker 0 then.
 const FIRST_RUNS: Progress = Progress { started: 2, finished: 1, started_at_ns: 0 };
 
 #[test]
@@ -1342,7 +1342,7 @@ fn a_worker_that_could_not_report_is_charged_to_what_it_ended_last() {
     assert_eq!(node.on(Event::WorkerExited(WorkerKey(0), unreported, cut_off)), [outcomes(1, 1, vec![died])]);
 }
 
-/// What a worker prints that prints much.
+/// Lines of a worker that prints much.
 fn much() -> Event {
     Event::WorkerOutput(WorkerKey(0), 2, Stream::Stdout, vec!["x".repeat(8_000); 8])
 }

@@ -9,7 +9,7 @@ use super::lanes::LaneKey;
 use super::{Action, Core, Program, Progress, SessionKey, WorkerKey};
 use crate::wrapping::is_before;
 
-/// How a worker dies that this node killed.
+/// Death of a worker that this node killed.
 const KILLED: Death = Death::Signal(9);
 /// A worker that owes an answer, runs nothing and has not reported for so many heartbeats, a second each, is killed: it
 /// never will. Counted, not timed: while this process is suspended, so may be its workers.
@@ -21,30 +21,30 @@ pub(super) struct Worker {
     pub(super) lane: LaneKey,
     pub(super) program: Program,
     pub(super) state: WorkerState,
-    /// What it was given and has not reported, in order.
+    /// Work it was given and has not reported, in order.
     pub(super) work: VecDeque<InWorker>,
-    /// How long that should take, in nanoseconds.
+    /// Expected run time of that work, in nanoseconds.
     pub(super) planned_ns: u64,
     /// The number its next piece of work gets.
     pub(super) next_number: u32,
-    /// When to see whether an attempt in it has run too long.
+    /// Time to see whether an attempt in it has run too long.
     pub(super) watch: Option<Moment>,
-    /// When it last reported, was given work, or was asked for the work that is stuck in it.
+    /// Time when it last reported, was given work, or was asked for the work that is stuck in it.
     pub(super) active_at: Moment,
-    /// When it was started.
+    /// Time when it was started.
     pub(super) started_at: Moment,
     /// Since when it has held attempts without a break: then it takes a slot of its session.
     pub(super) busy_since: Option<Moment>,
-    /// How many heartbeats there were since it last reported, or was seen to run something.
+    /// Number of heartbeats since it last reported, or was seen to run something.
     pub(super) quiet_beats: u32,
     /// Whether it is being killed because it owed an answer and gave none.
     is_silent: bool,
-    /// How often the shell was asked to revoke its work and has not answered. It gets no more until then: the answer
-    /// would be taken for one about that work, too.
+    /// Number of revocations of its work that the shell was asked for and has not answered. It gets no more until then: the
+    /// answer would be taken for one about that work, too.
     revoking: u32,
     /// Attempts to be cancelled or recalled as soon as it is known how far it has come.
     orders: Orders,
-    /// Why it is being killed, if that is for one attempt's sake.
+    /// The attempt for whose sake it is being killed, if any, and how that ends.
     doomed: Option<(AttemptId, Ended)>,
     /// The attempt it reported last, to which late output belongs.
     pub(super) last: Option<AttemptId>,
@@ -68,7 +68,7 @@ pub(super) enum WorkerState {
 pub(super) struct InWorker {
     pub(super) number: u32,
     pub(super) attempt: Attempt,
-    /// How long it should take, in nanoseconds.
+    /// Expected run time, in nanoseconds.
     pub(super) estimate_ns: u64,
 }
 
@@ -134,7 +134,7 @@ impl Worker {
         self.state == WorkerState::Ending
     }
 
-    /// How many attempts it holds.
+    /// Number of attempts it holds.
     pub(super) fn holds(&self) -> usize {
         self.work.len()
     }
@@ -504,7 +504,7 @@ impl Core {
     }
 }
 
-/// What is to be done with attempts, where anything is.
+/// Orders for attempts, for those that have one.
 #[derive(Debug, Default)]
 struct Orders(BTreeMap<AttemptId, Order>);
 

@@ -22,7 +22,7 @@ use crate::core::StartFailure;
 use crate::page::SelfEnd;
 use crate::worker::SHORTAGE;
 
-/// What the C library says last where a thread ends itself (`pthread_exit`) within a call that catches panics.
+/// Last words of the C library where a thread ends itself (`pthread_exit`) within a call that catches panics.
 const THREAD_EXIT_WORDS: &str = "FATAL: exception not rethrown";
 
 impl Supervisor {
@@ -50,7 +50,7 @@ impl Supervisor {
         self.kill(KillReason::Useless(reason));
     }
 
-    /// Whatever it is, it is no worker any more.
+    /// Breaks off with a process that is no worker any more.
     pub(super) fn break_off(&mut self) {
         self.inbound.end();
         let is_exit = self.life.ends_as_exit();

@@ -13,7 +13,7 @@ const BACKTRACE: &str = "stack backtrace:";
 #[derive(Debug, Default)]
 pub(super) struct LastWords {
     lines: VecDeque<String>,
-    /// How many jobs had been started when the first of them was written.
+    /// Number of jobs that had been started when the first of them was written.
     started: u32,
     within_backtrace: bool,
 }

@@ -12,12 +12,12 @@ use pp_protocol::worker::WORKER_ENVIRONMENT;
 use rustix::fs::fstat;
 use rustix::process::Pid;
 
-/// How often it is looked again for what was started while the rest was being killed.
+/// Number of looks for processes that were started while the rest was being killed.
 const LOOKS: usize = 20;
 /// The permission of a listed descriptor that can be written to. The node's own ends of the pipes can only be read.
 const WRITABLE: u32 = 0o200;
 
-/// What tells the processes of a worker from others.
+/// Marks that tell the processes of a worker from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Inherited {
     /// The value of [`WORKER_ENVIRONMENT`].

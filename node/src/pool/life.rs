@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a program may take to call `init()`.
+/// Time that a program has to call `init()`.
 pub(super) const START_TIME: Duration = Duration::from_secs(10);
-/// How long a worker may take to end once the node has closed its socket.
+/// Time that a worker has to end once the node has closed its socket.
 const RETIRE_TIME: Duration = Duration::from_secs(2);
-/// How long a worker may take to end once it has closed its socket itself: its exit status tells more than that.
+/// Time that a worker has to end once it has closed its socket itself: its exit status tells more than that.
 const CUT_OFF_TIME: Duration = Duration::from_millis(100);
-/// How long a killed process may take to be gone. One that hangs in the kernel is given up; its slot is used again.
+/// Time that a killed process has to be gone. One that hangs in the kernel is given up; its slot is used again.
 const KILL_TIME: Duration = Duration::from_secs(5);
 
-/// Where a worker is in its life.
+/// State in the life of a worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Life {
     /// Its program has been started, and has not called `init()`.
@@ -47,12 +47,12 @@ pub(super) enum Life {
     Killed {
         /// Given up then.
         until: Instant,
-        /// Why.
+        /// Reason.
         reason: KillReason,
     },
 }
 
-/// Why a worker is killed.
+/// Reason why a worker is killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KillReason {
     /// The node wanted it to end.
@@ -72,7 +72,7 @@ impl Life {
         Self::Starting { until: Instant::now() + START_TIME }
     }
 
-    /// When something has to be done about it if nothing happens before.
+    /// Time at which something has to be done about it, if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Serving => None,

@@ -16,7 +16,7 @@ use crate::worker::frames;
 /// Pieces handed to one system call. Fewer than any system's limit.
 const PIECES_AT_ONCE: usize = 64;
 
-/// What is written before others of this thread have a turn, although the socket takes more.
+/// Bytes written before others of this thread have a turn, although the socket takes more.
 const BYTES_AT_ONCE: usize = 512 * 1024;
 
 /// The sending half of a worker's socket.
@@ -31,7 +31,7 @@ pub(super) struct Link {
     lends: AtomicBool,
 }
 
-/// How much of what was to be sent is on its way.
+/// Progress of a frame that is being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// All of it, or whoever writes the rest is at it already.

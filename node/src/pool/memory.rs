@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Workers that died so soon after each other died of the same lack.
 const SAME_LACK: Duration = Duration::from_secs(1);
 
-/// How often the kernel had killed for lack of memory when it was last looked at, and when that last rose.
+/// Number of times the kernel had killed for lack of memory at the last look, and the time when that last rose.
 static KILLS: Mutex<(Option<u64>, Option<Instant>)> = Mutex::new((None, None));
 
 /// Notes how things stand before a worker starts.

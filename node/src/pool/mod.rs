@@ -57,7 +57,7 @@ pub enum WorkerEvent {
     Output {
         /// To which stream.
         stream: Stream,
-        /// How many pieces of work it had started by then: the last one of these printed it, as far as is known.
+        /// Number of pieces of work it had started by then: the last one of these printed it, as far as is known.
         started: u32,
         /// The lines, without their ends.
         lines: Vec<String>,
@@ -70,7 +70,7 @@ pub enum WorkerEvent {
     Exited(WorkerDeath),
 }
 
-/// Where the events of all workers go.
+/// Channel for the events of all workers.
 pub type WorkerEvents = mpsc::UnboundedSender<(WorkerKey, WorkerEvent)>;
 
 /// Program of a worker, and where that runs.
@@ -144,7 +144,7 @@ impl WorkerHandle {
         self.page.revoke()
     }
 
-    /// How far it has come.
+    /// Its progress.
     pub fn progress(&self) -> Progress {
         self.page.progress()
     }

@@ -28,7 +28,7 @@ const READ_BYTES: usize = 8 * 1024;
 const BURST_BYTES: usize = 64 * 1024;
 /// Bytes a line counts for beyond its own.
 const LINE_COST_BYTES: usize = 64;
-/// How long that while is.
+/// Length of that while.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Room for the words that say that a line was cut.
 const CUT_BYTES: usize = 80;
@@ -36,9 +36,9 @@ const CUT_BYTES: usize = 80;
 /// Lines of a stream, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Lines {
-    /// Those that the jobs printed which had ended by then: each time the last of these, and the lines.
+    /// Lines of the jobs that had ended by then: each time the last of these, and the lines.
     pub(super) of_ended: Vec<(u32, Vec<String>)>,
-    /// Those after them.
+    /// Lines after those.
     pub(super) later: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Lines {
 #[derive(Debug)]
 pub(super) struct OutputReader<R> {
     stream: Stream,
-    /// Where the worker is told that something has been read and not told.
+    /// Page on which the worker is told that something has been read and not told.
     page: Arc<Page>,
     /// Missing once it has ended.
     pipe: Option<R>,
@@ -65,7 +65,7 @@ pub(super) struct OutputReader<R> {
 struct Line {
     /// As much of it as will be forwarded.
     kept: Vec<u8>,
-    /// How long it is.
+    /// Its length.
     length: usize,
     /// The last bytes of it, if there is more of it than is kept: a mark may be there.
     end: Vec<u8>,

@@ -28,12 +28,12 @@ use crate::lending::{Borrower, Lender};
 use crate::page::{Marks, Page};
 use crate::worker::{NodeGone, handover};
 
-/// How long a file may be busy: another thread's fork holds a descriptor to write it until that child's exec.
+/// Time for which a file may be busy: another thread's fork holds a descriptor to write it until that child's exec.
 const BUSY_TIME: Duration = Duration::from_secs(1);
-/// How long to wait before it is tried again.
+/// Pause before the next try.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// What a socket should hold in each direction. With the usual 200 KiB a large payload takes three times as long, because
+/// Size of a socket's buffer in each direction. With the usual 200 KiB a large payload takes three times as long, because
 /// the two processes have to wait for each other that much more often.
 const SOCKET_BYTES: usize = 1 << 20;
 
@@ -46,7 +46,7 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
 }
 
-/// How to start a worker.
+/// Plan of starting a worker.
 pub(super) enum Plan {
     Process {
         path: PathBuf,
@@ -67,7 +67,7 @@ pub(super) enum Plan {
 pub(super) enum Body {
     Process {
         child: Box<Child>,
-        /// What everything that it starts has, too.
+        /// Marks that everything it starts has, too.
         inherited: Inherited,
     },
     Thread,
@@ -208,7 +208,7 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
-/// What is short, and what to do about it.
+/// Text that says what is short, and what to do about it.
 pub(crate) fn explain_shortage(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE) => format!(

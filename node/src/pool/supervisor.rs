@@ -26,11 +26,11 @@ use crate::core::WorkerKey;
 use crate::page::Page;
 use crate::wrapping::is_before;
 
-/// How often it is told that something large is under way.
+/// Time between two words that something large is under way.
 const MOVING_TOLD: Duration = Duration::from_secs(1);
-/// How long until it is looked for what a worker has returned without a message.
+/// Time between two looks for what a worker has returned without a message.
 const LENT_LOOK: Duration = Duration::from_secs(1);
-/// How long to wait for the last output of a worker that is gone. Whoever left its process group may hold the pipe.
+/// Time to wait for the last output of a worker that is gone. A process that left its group may hold the pipe.
 const LAST_OUTPUT_TIME: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
@@ -45,11 +45,11 @@ pub(super) struct Supervisor {
     pub(super) last_words: LastWords,
     /// The leader of its process group, which is the worker itself or its warden; missing for a thread, and once it is gone.
     pub(super) group: Option<Pid>,
-    /// When to look whether the worker still uses what it was lent.
+    /// Time of the next look whether the worker still uses what it was lent.
     looks_at: Option<Instant>,
     /// Whether what it prints and reports is left where it is: its dispatcher has enough to read.
     is_held: bool,
-    /// When it was last told that something large is under way.
+    /// Time when it was last told that something large is under way.
     told_moving: Option<Instant>,
 }
 
@@ -151,7 +151,7 @@ impl Supervisor {
         }
     }
 
-    /// What a worker wrote before it ended is as good as what it wrote before that.
+    /// Reads what a worker wrote before it ended, which is as good as what it wrote before that.
     async fn read_what_is_left(&mut self, output: &mut Output) {
         while !(self.inbound.has_ended() && output.stdout.has_ended() && output.stderr.has_ended()) {
             let is_cut_off = self.inbound.has_ended();
@@ -239,7 +239,7 @@ impl Supervisor {
         }
     }
 
-    /// What was printed until a piece of work was reported is to be told before that: it is in the pipes.
+    /// Tells what was printed until a piece of work was reported, before that: it is in the pipes.
     fn print_before_outcome(&mut self, output: &mut Output) {
         let (stdout, stderr) = (output.stdout.read_what_is_there(), output.stderr.read_what_is_there());
         self.print(Stream::Stdout, stdout);

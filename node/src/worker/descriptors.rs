@@ -28,7 +28,7 @@ pub(super) fn out_of_the_way(descriptor: OwnedFd) -> OwnedFd {
     duplicate(&descriptor).unwrap_or(descriptor)
 }
 
-/// What a descriptor leads to, however it is numbered.
+/// Identity of what a descriptor leads to, however it is numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: rustix::fs::Dev,

@@ -26,7 +26,7 @@ const LARGEST_FRAME_BYTES: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
 pub(crate) const LARGE_BYTES: usize = 16 * 1024;
 /// Work is divided into frames of about this size, so that a worker starts on the first while it gets the second.
 const RUN_FRAME_BYTES: usize = 32 * 1024;
-/// How many bytes a piece of work without arguments has, and an outcome without result at least.
+/// Size of a piece of work without arguments, and least size of an outcome.
 const WORK_BYTES: usize = 13;
 const FINISHED_BYTES: usize = 7;
 /// Room that is made for outcomes in one frame; there may be more.

@@ -1,4 +1,4 @@
-//! How a node hands its socket, its page and shared memory to a worker process.
+//! Handing over of the socket, the page and shared memory to a worker process.
 //!
 //! The worker's end of a socket pair is its standard input, so that nothing has to be inherited by number and no other
 //! child can get hold of it. The other descriptors wait in the socket, attached to a few bytes (`SCM_RIGHTS`, see unix(7)):
@@ -26,7 +26,7 @@ use crate::descriptors::limit_of_jobs;
 use crate::lending::Arenas;
 use crate::page::Page;
 
-/// What the descriptors are attached to begins with this.
+/// First byte of the message that the descriptors are attached to.
 const HANDOVER_BYTE: u8 = b'P';
 /// And goes on with how many descriptors a job may have: eight bytes of a number.
 const HANDOVER_BYTES: usize = 1 + 8;

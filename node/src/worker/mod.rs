@@ -53,27 +53,27 @@ use crate::functions::{Registry, RegistryError};
 use crate::lending::Arenas;
 use crate::page::{Page, SelfEnd};
 
-/// What a worker exits with that the system gave too little to begin with: descriptors, processes, memory.
+/// Exit code of a worker that the system gave too little to begin with: descriptors, processes, memory.
 pub(crate) const SHORTAGE: i32 = 75;
 
 /// Whether this process serves as a worker.
 static SERVES: AtomicBool = AtomicBool::new(false);
 
-/// How much stack jobs have, unless the program says otherwise: as much as the main thread of most programs.
+/// Stack of jobs, unless the program says otherwise: as much as the main thread of most programs.
 pub const STACK_BYTES: usize = 8 << 20;
-/// How much stack jobs may be given: below, not even decoding arguments is safe; above, it is no stack any more.
+/// Sizes of stack that jobs may be given: below, not even decoding arguments is safe; above, it is no stack any more.
 pub const STACK_BYTES_POSSIBLE: std::ops::RangeInclusive<usize> = 256 << 10..=64 << 30;
 
-/// How long the watcher may take to report what the thread that runs jobs cannot.
+/// Time that the watcher has to report what the thread that runs jobs cannot.
 const WATCHER_TIME: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether the thread that runs jobs has ended the process.
+/// Time between two looks whether the thread that runs jobs has ended the process.
 const LAST_LOOK: Duration = Duration::from_millis(10);
 
-/// How much stack the jobs of this program have.
+/// Stack of this program's jobs, in bytes.
 static STACK: AtomicUsize = AtomicUsize::new(STACK_BYTES);
 
-/// How much stack the jobs of this program have.
+/// Stack of this program's jobs, in bytes.
 pub fn stack_bytes() -> usize {
     STACK.load(Ordering::Relaxed)
 }
@@ -95,12 +95,12 @@ pub enum WorkerError {
         "the system has no thread with {bytes} bytes of stack for jobs ({error}); ask for less with Init::stack_bytes"
     )]
     Thread {
-        /// How much stack it was to have.
+        /// Size of the stack it was to have.
         bytes: usize,
-        /// Why there is none.
+        /// Reason why there is none.
         error: io::Error,
     },
-    /// What the node sends is not work.
+    /// The node sends something that is not work.
     #[error("the node sent something that is not work: {0}")]
     Frame(#[from] FrameError),
     /// The functions of this program cannot be told apart.
@@ -109,7 +109,7 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
-    /// What the system had too little of, if that is all. A stack of unusual size may be too much at any time.
+    /// The error by which the system had too little, if that is all. A stack of unusual size may be too much at any time.
     fn lack(&self) -> Option<&io::Error> {
         let error = match self {
             Self::Io(error) => error,
@@ -249,7 +249,8 @@ pub(crate) fn run(
     ended
 }
 
-/// When memory runs out, the kernel should end a worker rather than the node, whose child has its preference.
+/// Makes this process the first to be killed: when memory runs out, the kernel should end a worker rather than the
+/// node, whose child has its preference.
 fn prefer_to_be_killed() {
     if cfg!(target_os = "linux") {
         // Where that is not permitted, the kernel's own choice has to do.

@@ -29,18 +29,18 @@ const PENDING_OUTCOMES: u32 = 1_024;
 const PENDING_NS: u64 = 500_000;
 /// Outcomes are written, while a job runs, once the oldest has waited for so long.
 const LATE_NS: u64 = 2_000_000;
-/// How long flushing standard output may take although there is room in its pipe: then somebody else holds its lock.
+/// Time that flushing standard output may take although there is room in its pipe: after that somebody else holds its lock.
 const PRINT_NS: u64 = 300_000_000;
 
 #[derive(Debug)]
 pub(super) struct Outbox {
     socket: UnixStream,
-    /// What the descriptor of the socket should be of.
+    /// Identity that the descriptor of the socket should have.
     identity: Identity,
     pending: Mutex<Pending>,
     /// Since when standard output is being flushed, in nanoseconds of the monotonic clock; 0 if it is not.
     printing_since: AtomicU64,
-    /// How many frames of work have been begun.
+    /// Number of frames of work that have been begun.
     frames: AtomicU64,
     /// Whether the watcher does not look by itself how jobs get along.
     watcher_sleeps: AtomicBool,
@@ -54,7 +54,7 @@ struct Pending {
     /// Outcomes, one after the other.
     outcomes: Vec<u8>,
     count: u32,
-    /// When the first of them ended, in nanoseconds of the monotonic clock.
+    /// End of the first of them, in nanoseconds of the monotonic clock.
     oldest_ns: u64,
     /// Whether the watcher looks here again by itself. While it does, adding costs no system call.
     is_watched: bool,
@@ -63,7 +63,7 @@ struct Pending {
     is_left_to_watcher: bool,
 }
 
-/// What the watcher does next.
+/// Next step of the watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextLook {
     /// Look again after this time.
@@ -72,9 +72,9 @@ pub(super) enum NextLook {
     WhenWoken,
     /// Nothing will be written any more.
     Never,
-    /// What there was is written: the thread that runs jobs waits for a lock on standard output that nobody lets go.
+    /// All there was is written: the thread that runs jobs waits for a lock on standard output that nobody lets go.
     HeldUp,
-    /// What there was is written, if that could be: the thread that runs jobs has no socket any more.
+    /// All there was is written, if that could be: the thread that runs jobs has no socket any more.
     CutOff,
 }
 

@@ -1,4 +1,4 @@
-//! What jobs print: it leaves the worker before their outcomes do, and says where one job's ends and the next one's begins.
+//! Output of jobs: it leaves the worker before their outcomes do, and says where one job's ends and the next one's begins.
 //!
 //! Output goes through pipes, in which nothing tells whose it is. A line that has its end is told as soon as it is read. For
 //! one that has none the worker puts a *mark* into the pipe, behind what the jobs that have ended printed, before the next
@@ -23,14 +23,14 @@ use super::descriptors::{self, Identity};
 use crate::page::Page;
 use crate::processes::flush_stdout_of_c;
 
-/// What a mark begins with. The number of the job follows, then the end of the line.
+/// Beginning of a mark. The number of the job follows, then the end of the line.
 const MARK: &[u8] = b"\0pp:";
-/// How many digits that number has.
+/// Number of digits of that number.
 const DIGITS: usize = 8;
-/// How long a mark is, without the end of the line.
+/// Length of a mark, without the end of the line.
 pub(crate) const MARK_BYTES: usize = MARK.len() + DIGITS;
 
-/// What stands behind what was printed until job `number` ended.
+/// Mark behind what was printed until job `number` ended.
 fn mark(number: u32) -> Vec<u8> {
     [MARK, format!("{number:08x}\n").as_bytes()].concat()
 }
@@ -78,7 +78,7 @@ impl Pipes {
     }
 }
 
-/// How long outcomes wait for it.
+/// Time for which outcomes wait for it.
 const FLUSH_TIME: Duration = Duration::from_millis(50);
 
 /// The watcher's end.
@@ -86,7 +86,7 @@ const FLUSH_TIME: Duration = Duration::from_millis(50);
 pub(crate) struct Printer {
     ask: SyncSender<()>,
     done: Receiver<()>,
-    /// What was asked for has not been done in time.
+    /// The flush that was asked for has not been done in time.
     is_held: bool,
 }
 

@@ -31,13 +31,14 @@ pub(super) struct Runner<'a> {
     functions: FunctionMap<Function>,
     /// The result of the job that runs.
     result: room::Writer,
-    /// When the last job ended, which is when the next one starts: the clock is read once per job.
+    /// End of the last job, which is the start of the next one: the clock is read once per job.
     now: u64,
     /// Whether outcomes wait in the outbox, as far as this thread knows.
     has_pending: bool,
     /// The job that ended last.
     last: u32,
-    /// Where the standard streams are the jobs' own. Threads share them with the program, which may hold them for long.
+    /// Pipes, where the standard streams are the jobs' own. Threads share them with the program, which may hold them for
+    /// long.
     pipes: Option<Pipes>,
 }
 
@@ -225,9 +226,9 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Whatever jobs have printed so far leaves this process, and is told as theirs. A job's `print!` without a line end would
-    /// otherwise stay here. A thread that a job left behind may hold the lock for ever: then the watcher writes the outcomes,
-    /// and ends the process. Tells whether there may be something to be told.
+    /// Has all that jobs have printed so far leave this process, so that it is told as theirs. A job's `print!` without a
+    /// line end would otherwise stay here. A thread that a job left behind may hold the lock for ever: then the watcher
+    /// writes the outcomes, and ends the process. Tells whether there may be something to be told.
     fn end_output(&self) -> bool {
         let Some(pipes) = &self.pipes else { return false };
         self.outbox.begin_printing(self.now);

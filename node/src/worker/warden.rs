@@ -12,7 +12,7 @@
 //! program has threads already (`init()` within an async runtime), a fork would leave their locks locked: there the
 //! program is started once more.
 //!
-//! How the worker ended is left on its [page](crate::page), as only its parent is told by the system. The worker itself
+//! The worker's end is left on its [page](crate::page), as only its parent is told by the system. The worker itself
 //! adopts nothing: jobs see orphans as anywhere else. A warden that is killed takes the worker with it
 //! (`PR_SET_PDEATHSIG`). For the warden itself that would be wrong: it is the child of a *thread* of the node, which ends
 //! as soon as it has started it. So it watches the node's process by a descriptor (`pidfd`); the socket alone tells of its
@@ -37,11 +37,11 @@ use super::handover::Handed;
 use crate::page::Page;
 use crate::processes;
 
-/// How long a worker may take to end by itself once its socket is closed: time to say why.
+/// Time that a worker has to end by itself once its socket is closed: time to say why.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// How long what is left may take to be gone. What hangs in the kernel is given up. Less than the node's own patience.
+/// Time that leftovers have to be gone. Those that hang in the kernel are given up. Less than the node's own patience.
 const END_TIME: Duration = Duration::from_secs(3);
-/// How often it is looked again for what was started while the rest was being killed.
+/// Number of looks for processes that were started while the rest was being killed.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Makes this process, which has one thread, the warden of a worker. Returns in the worker.
@@ -77,7 +77,7 @@ pub(super) fn has_one_thread() -> bool {
     fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
-/// What loses its parent below this process becomes its child. Where the system has nothing like that, only what stays
+/// Makes orphans below this process its children. Where the system has nothing like that, only what stays
 /// below living parents is found.
 fn adopt_orphans() {
     let _ = set_child_subreaper(Some(getpid()));

@@ -20,9 +20,9 @@ use super::{NodeGone, descriptors, end_because};
 use crate::core::Progress;
 use crate::page::{Page, SelfEnd};
 
-/// How long until what the node has borrowed is looked for again.
+/// Time between two looks for what the node has returned.
 const LENT_LOOK: Duration = Duration::from_secs(1);
-/// How long until it is looked again how the thread that runs jobs gets along.
+/// Time between two looks at the thread that runs jobs.
 const JOBS_LOOK: Duration = Duration::from_millis(200);
 
 /// Whether jobs run.
@@ -34,18 +34,18 @@ enum JobsRun {
     Others,
 }
 
-/// What the second thread of a worker looks at.
+/// Second thread of a worker, and what it looks at.
 #[derive(Debug)]
 pub(super) struct Watcher {
     outbox: Arc<Outbox>,
     page: Arc<Page>,
     lending: Arc<Lending>,
     node_gone: NodeGone,
-    /// Where standard output is the jobs' own.
+    /// Printer, where standard output is the jobs' own.
     printer: Option<Printer>,
     /// The thread that runs jobs, as the system lists it.
     jobs_thread: Task,
-    /// How far the jobs were at the last look, and how many frames of work had been begun.
+    /// Progress of the jobs at the last look, and how many frames of work had been begun.
     seen: (Progress, u64),
 }
 

@@ -1,4 +1,4 @@
-//! What workers do, case by case.
+//! Claims about workers, case by case.
 
 use std::env;
 use std::fs::File;

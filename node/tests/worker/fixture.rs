@@ -209,7 +209,7 @@ pub(crate) fn parent_of(process: u32) -> u32 {
     status.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// How many processes have this in their command lines.
+/// Number of processes that have this in their command lines.
 pub(crate) fn processes_with(mark: &str) -> usize {
     let commands = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
     commands

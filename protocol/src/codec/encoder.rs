@@ -10,7 +10,7 @@ use serde::ser::{
 
 use super::EncodeError;
 
-/// Where the bytes of a value go.
+/// Writer of a value's bytes.
 pub(super) struct Encoder<'a, W> {
     out: &'a mut W,
     /// Puts something else in the place of every text.
@@ -219,7 +219,7 @@ impl<W: Write> Serializer for &mut Encoder<'_, W> {
     }
 }
 
-/// What follows one another: items, fields.
+/// Parts that follow one another: items, fields.
 macro_rules! parts {
     ($($kind:ident $method:ident ($($name:ident)?)),+) => {$(
         impl<W: Write> $kind for &mut Encoder<'_, W> {

@@ -1,4 +1,4 @@
-//! How messages are divided and put into bytes, and which of them may overtake which.
+//! Division of messages into bytes, and their order: which may overtake which.
 //!
 //! The first byte of a message tells its kind: a list in its [packed](crate::packed) form, or one of the others in the form
 //! of the codec, which begins with the variant's place among its siblings.
@@ -22,7 +22,7 @@ const PROGRAM_CHUNK: u8 = 0xf2;
 /// A list with the largest payload there may be in it.
 const LARGEST_LIST_BYTES: usize = PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES;
 
-/// What happens to a piece of a message that was just appended to `out`; a large payload that belongs at its end was left
+/// Writer of a piece of a message that was just appended to `out`; a large payload that belongs at its end was left
 /// out, and is the second argument.
 pub type EndPiece<'a> = &'a mut dyn FnMut(&mut Vec<u8>, Option<Bytes>) -> Result<(), SendError>;
 
@@ -87,7 +87,7 @@ fn encode_in_lists<T: Serialize>(
         .try_for_each(|list| encode_whole(&message(list.to_vec()), out, &mut *end_piece))
 }
 
-/// How many bytes an attempt usually takes on a wire, or a few more, beyond its arguments.
+/// Bytes that an attempt usually takes on a wire, or a few more, beyond its arguments.
 const ATTEMPT_BYTES: usize = 8;
 /// The same for an outcome.
 const OUTCOME_BYTES: usize = 10;

@@ -41,7 +41,7 @@ pub struct Writer<W> {
     batched: usize,
     /// Large messages not yet sealed.
     bulk: VecDeque<Large>,
-    /// How many small ones are among them because of a greeting: no small one may overtake these.
+    /// Number of small ones that are among them because of a greeting: no small one may overtake these.
     held: usize,
     sealed: Sealed,
 }

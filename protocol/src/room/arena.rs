@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use super::memory::Memory;
 use super::ranges::Ranges;
 
-/// How much it has: address space, of which only what is used is memory.
+/// Size in bytes: address space, of which only what is used is memory.
 pub(super) const ARENA_BYTES: usize = if cfg!(target_pointer_width = "64") { 4 << 30 } else { 0 };
-/// How much that nobody uses is kept at most.
+/// Unused bytes that are kept at most.
 const KEPT_BYTES: usize = 256 << 20;
-/// How long it is kept.
+/// Time for which they are kept.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(2);
 
 static ARENA: OnceLock<Option<Arena>> = OnceLock::new();
@@ -82,7 +82,7 @@ impl Arena {
         Some(Region { arena: self, range: start..start + bytes })
     }
 
-    /// Whoever used it does so no more.
+    /// Frees a range that nobody uses any more.
     fn free(&self, range: Range<usize>) {
         if !self.is_own() {
             return;
@@ -104,7 +104,7 @@ impl Arena {
         self.ranges().give_back(range, None);
     }
 
-    /// When there will be something to [`tidy`](Self::tidy).
+    /// Time when there will be something to [`tidy`](Self::tidy).
     pub(super) fn due(&self) -> Option<Instant> {
         self.ranges().oldest().map(|oldest| oldest + KEPT_FOR)
     }

@@ -64,12 +64,12 @@ impl Memory {
         Ok(())
     }
 
-    /// How many bytes it has.
+    /// Size in bytes.
     pub(super) fn len(&self) -> usize {
         self.bytes
     }
 
-    /// Where in it `bytes` are; `None` if they are elsewhere.
+    /// Place of `bytes` in it; `None` if they are elsewhere.
     pub(super) fn place_of(&self, bytes: &[u8]) -> Option<usize> {
         let place = (bytes.as_ptr() as usize).checked_sub(self.base.as_ptr() as usize)?;
         (place < self.bytes && bytes.len() <= self.bytes - place).then_some(place)

@@ -24,7 +24,7 @@ use self::arena::{KEPT_FOR, Region};
 use self::memory::Memory;
 use crate::values::Output;
 
-/// What is smaller has no room of its own.
+/// Least size of what has a room of its own.
 pub const SMALLEST_BYTES: usize = 64 * 1024;
 
 /// Memory for one large payload, with anything in it.
@@ -133,7 +133,7 @@ struct Many {
 }
 
 impl Writer {
-    /// How many bytes were written.
+    /// Number of bytes written.
     #[inline]
     pub fn len(&self) -> usize {
         self.many.as_ref().map_or(self.few.len(), |many| many.length)
@@ -145,13 +145,13 @@ impl Writer {
         self.len() == 0
     }
 
-    /// What was written, if it is in no room.
+    /// Bytes written, if they are in no room.
     #[inline]
     pub fn few(&self) -> Option<&[u8]> {
         if self.many.is_none() { Some(&self.few) } else { None }
     }
 
-    /// What was written, if it is in a room; there is nothing written then.
+    /// Bytes written, if they are in a room; there is nothing written then.
     pub fn take_many(&mut self) -> Option<Bytes> {
         let Many { room, length } = self.many.take()?;
         Some(filled(room, length))
@@ -235,7 +235,7 @@ pub fn shared() -> Option<BorrowedFd<'static>> {
     arena::of_this_process().map(|arena| arena.file())
 }
 
-/// Where in this process's arena `bytes` are; `None` if they are elsewhere.
+/// Place of `bytes` in this process's arena; `None` if they are elsewhere.
 pub fn place_of(bytes: &[u8]) -> Option<usize> {
     arena::made()?.place_of(bytes)
 }
@@ -258,7 +258,7 @@ pub fn new_arena() -> io::Result<(OwnedFd, Arc<View>)> {
     Ok((file, Arc::new(view)))
 }
 
-/// What another process has in its arena.
+/// View of another process's arena.
 #[derive(Debug)]
 pub struct View {
     memory: Memory,
@@ -275,7 +275,7 @@ impl View {
         Ok(Self { memory: Memory::map(arena, false)?, file: None })
     }
 
-    /// What the other process says is there; `None` if there is no such place.
+    /// Bytes that the other process says are there; `None` if there is no such place.
     ///
     /// The other process must not write to it before it is told that this is no longer used. One that does (it would have
     /// to be broken) changes bytes under a reader: whoever checks what it reads here has to copy it first.
@@ -356,7 +356,7 @@ pub async fn tidied() {
     tidy();
 }
 
-/// When something will have been kept for long; `None` while nothing is kept.
+/// Time when something will have been kept for long; `None` while nothing is kept.
 pub fn due() -> Option<Instant> {
     arena::made()?.due()
 }

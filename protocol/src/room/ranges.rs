@@ -1,4 +1,4 @@
-//! Which parts of an arena are free, and which of those hold memory that has been used.
+//! Free parts of an arena, and those of them that hold memory that has been used.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,7 +21,7 @@ pub(super) struct Ranges {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Free {
     bytes: usize,
-    /// When it was used, if it holds memory; no range holds some that was used earlier than told here.
+    /// Time of its last use, if it holds memory; no range holds some that was used earlier than told here.
     used: Option<Instant>,
 }
 
@@ -125,7 +125,7 @@ impl Ranges {
         self.free.insert(start, free);
     }
 
-    /// When the range that was used longest ago was, or a little before.
+    /// Last use of the range that was used longest ago, or a little before.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.oldest
     }

@@ -7,7 +7,7 @@
 
 use zeroize::Zeroizing;
 
-/// What the form begins with; its number is that of the form.
+/// Beginning of the form; its number is that of the form.
 pub(super) const PREFIX: &str = "pp1-";
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -20,7 +20,7 @@ const GROUP_BYTES: usize = 5;
 const GROUP_CHARACTERS: usize = 8;
 const CHARACTERS: usize = (SECRET_BYTES + CHECK_BYTES) / GROUP_BYTES * GROUP_CHARACTERS;
 
-/// How a text that begins as a written secret is none.
+/// Reason why a text that begins as a written secret is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mistyped {
     /// Something is missing, or too much.

@@ -10,7 +10,7 @@ use super::decode::{Decoder, left_over};
 use super::error::{Step, ValueError};
 use super::kind::END;
 
-/// How many elements follow.
+/// Number of elements that follow.
 #[derive(Clone, Copy)]
 pub(super) enum Left {
     Exactly(usize),
@@ -18,7 +18,7 @@ pub(super) enum Left {
     Open,
 }
 
-/// What the elements belong to.
+/// Owner of the elements.
 #[derive(Clone, Copy)]
 pub(super) enum Owner {
     Struct(&'static str, &'static [&'static str]),
@@ -207,7 +207,7 @@ impl<'de> MapAccess<'de> for Single<'_, 'de> {
     }
 }
 
-/// What a variant has besides its name.
+/// Content of a variant.
 #[derive(Clone, Copy)]
 pub(super) enum Content {
     None,

@@ -15,7 +15,7 @@ use super::rest::{Rest, too_short};
 #[derive(Clone, Debug)]
 pub(super) struct Decoder<'de> {
     all: &'de [u8],
-    /// Where the values end: before the names, once these are known.
+    /// End of the values: before the names, once these are known.
     end: usize,
     pub(super) rest: Rest<'de>,
     pub(super) names: Option<Box<Read<'de>>>,
@@ -26,7 +26,7 @@ pub(super) struct Decoder<'de> {
     pub(super) is_broken: bool,
 }
 
-/// Where a value begins.
+/// Beginning of a value.
 pub(super) struct Before<'de> {
     rest: Rest<'de>,
     end: usize,
@@ -198,7 +198,8 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// What was begun and not read to its end leaves what follows out of step, be the error told or not.
+    /// Fails for good where a value was not read to its end: that leaves what follows out of step, be the error told or
+    /// not.
     #[inline]
     pub(super) fn whole<T>(&mut self, read: Result<T, ValueError>) -> Result<T, ValueError> {
         match read {

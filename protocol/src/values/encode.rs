@@ -9,9 +9,9 @@ use super::nesting::Nesting;
 use super::parts::{Fields, Items, Of, Owner};
 use crate::limits::PAYLOAD_BYTES;
 
-/// Where bytes are written to, one after the other.
+/// Sink of bytes that are written one after the other.
 pub trait Output {
-    /// How many there are.
+    /// Their number.
     fn length(&self) -> usize;
     /// Appends `bytes`.
     fn put(&mut self, bytes: &[u8]);
@@ -66,10 +66,10 @@ pub(super) struct Encoder<'o, O> {
     start: usize,
     /// Once there are any.
     names: Option<Box<Written>>,
-    /// Where the place of the names is to be written.
+    /// Position at which the place of the names is to be written.
     names_mark: usize,
     pub(super) nesting: Nesting,
-    /// What comes next is a tuple whose elements are written as if they were alone.
+    /// The next value is a tuple whose elements are written as if they were alone.
     pub(super) is_row: bool,
     /// A part could not be written, and what was written of it is still there.
     is_broken: bool,
@@ -142,7 +142,7 @@ impl<'o, O: Output> Encoder<'o, O> {
         }
     }
 
-    /// What a variant with content begins with.
+    /// Writes the beginning of a variant with content.
     pub(super) fn begin_variant(&mut self, name: &'static str) -> Result<(), ValueError> {
         self.nesting.enter()?;
         let number = self.names().variant(name);

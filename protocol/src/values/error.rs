@@ -1,4 +1,4 @@
-//! Why a value cannot be sent or received, and where in it.
+//! Reason why a value cannot be sent or received, and the place in it.
 
 use std::fmt;
 
@@ -55,7 +55,7 @@ const OUTER_STEPS: usize = 8;
 const INNER_STEPS: usize = 4;
 
 impl ValueError {
-    /// How many bytes the value has at least, if that is what is wrong.
+    /// Least size of the value, if that is what is wrong.
     pub fn too_large(&self) -> Option<u64> {
         match self.0.reason {
             Reason::TooLarge { size } => Some(size),

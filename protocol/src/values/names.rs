@@ -27,7 +27,7 @@ pub(super) struct Written {
 const SPARE_NODES: usize = 1_024;
 
 thread_local! {
-    /// What a payload of this thread had, for the next one.
+    /// Tables of this thread's last payload, for the next one.
     static SPARE: Cell<Option<Box<Written>>> = const { Cell::new(None) };
 }
 
@@ -43,9 +43,9 @@ struct Node {
 }
 
 impl Written {
-    /// Where all shapes begin.
+    /// Node at which all shapes begin.
     pub(super) const SHAPES: u32 = 0;
-    /// What variants are below.
+    /// Node below which variants are.
     const VARIANTS: u32 = 1;
 
     /// Without any names, in memory that was used for others.
@@ -95,7 +95,7 @@ impl Written {
         self.find_or_add(node, key)
     }
 
-    /// What was found last stands first, as it often is what comes next.
+    /// Finds a key, or adds it. The one found last stands first, as it is often the next.
     fn find_or_add(&mut self, parent: u32, key: &'static str) -> u32 {
         let first = self.nodes[parent as usize].first_child;
         let mut before = first;
@@ -222,12 +222,12 @@ impl<T, const N: usize> Few<T, N> {
     }
 }
 
-/// Which fields a struct has.
+/// Fields of a struct.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Shape {
     first: u32,
     end: u32,
-    /// Where the list of fields is that it was found to be equal to.
+    /// The list of fields that it was found to be equal to.
     equal_to: Option<&'static [&'static str]>,
 }
 

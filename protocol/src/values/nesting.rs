@@ -1,4 +1,4 @@
-//! How deep values may be nested.
+//! Limit on the depth of values.
 
 use super::error::{Reason, ValueError};
 
@@ -9,7 +9,7 @@ pub(super) const UNKNOWN_LEVELS: usize = 256;
 /// Most stack for one value, whatever it takes for a level: half of what threads usually have.
 const STACK_BYTES: usize = 1 << 20;
 
-/// How deep it is at the moment.
+/// Depth at the moment.
 #[derive(Clone, Debug)]
 pub(super) struct Nesting {
     level: usize,
@@ -58,7 +58,7 @@ impl Nesting {
     }
 }
 
-/// How deep it was.
+/// Depth before.
 pub(super) struct Before {
     level: usize,
     most: usize,

@@ -17,7 +17,7 @@ use super::kind::{PACKED_BYTES, PACKED_REALS_4, PACKED_REALS_8};
 /// Bytes that are put together before they are written.
 const AT_ONCE: usize = 1_024;
 
-/// What the elements are.
+/// Kind of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packing {
     Bytes,
@@ -26,7 +26,7 @@ pub(super) enum Packing {
 }
 
 impl Packing {
-    /// How elements of that type, or references to it, are packed.
+    /// Packing of elements of that type, or of references to it.
     #[inline]
     pub(super) fn of<T>() -> Option<Self> {
         match type_name::<T>() {

@@ -10,7 +10,7 @@ use super::kind::*;
 /// A list or map being written.
 pub(super) struct Items<'e, 'o, O> {
     pub(super) encoder: &'e mut Encoder<'o, O>,
-    /// Where its kind is.
+    /// Position of its kind.
     pub(super) place: usize,
     pub(super) announced: Option<usize>,
     pub(super) count: usize,
@@ -27,7 +27,7 @@ pub(super) enum Of {
     Call,
 }
 
-/// What has the fields, with or without names.
+/// Owner of the fields, with or without names.
 #[derive(Clone, Copy)]
 pub(super) enum Owner {
     Struct(&'static str),
@@ -81,7 +81,7 @@ impl<O: Output> Items<'_, '_, O> {
         Ok(())
     }
 
-    /// What announced a wrong length, or none, has an end instead.
+    /// Writes an end, where the length announced was wrong, or none.
     #[cold]
     fn finish_open(self) {
         let kind = &mut self.encoder.out.written()[self.place];
@@ -146,9 +146,9 @@ impl<O: Output> ser::SerializeMap for Items<'_, '_, O> {
 /// A struct being written.
 pub(super) struct Fields<'e, 'o, O> {
     pub(super) encoder: &'e mut Encoder<'o, O>,
-    /// Where its kind is.
+    /// Position of its kind.
     pub(super) place: usize,
-    /// Where its fields so far lead to.
+    /// Node that its fields so far lead to.
     pub(super) node: u32,
     pub(super) owner: Owner,
 }

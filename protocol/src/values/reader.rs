@@ -1,4 +1,4 @@
-//! What types ask for, and what they get.
+//! Deserialiser: the kinds of values that types ask for, and those they get.
 
 use serde::de::{Deserializer, Visitor};
 

@@ -58,7 +58,7 @@ impl<'de> Rest<'de> {
         })
     }
 
-    /// How many things follow, each of which takes a byte at least.
+    /// Number of parts that follow, each of which takes a byte at least.
     #[inline]
     pub(super) fn length(&mut self) -> Result<usize, ValueError> {
         let length = self.unsigned()?;

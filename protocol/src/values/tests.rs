@@ -359,7 +359,7 @@ fn what_is_nested_too_deeply_is_an_error_before_the_stack_is_full() {
     );
 }
 
-/// What `serde` keeps and reads again is out of sight of this decoder: it may be less deep.
+/// Values that `serde` keeps and reads again are out of sight of this decoder: it may be less deep.
 #[test]
 fn what_is_kept_by_serde_is_read_again_within_a_stack_of_the_usual_size() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

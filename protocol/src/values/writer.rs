@@ -1,4 +1,4 @@
-//! What values consist of, and how each is written.
+//! Parts of values, and the form of each.
 
 use serde::Serialize;
 use serde::ser::Serializer;

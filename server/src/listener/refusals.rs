@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// Lines of one kind are logged at most once in this time.
 const EVERY: Duration = Duration::from_secs(10);
-/// Those of whoever is no dispatcher at all are of less interest.
+/// Pause for lines about peers that are no dispatcher at all, which are of less interest.
 const EVERY_STRANGE: Duration = Duration::from_secs(60);
 /// Kinds of lines that are told apart; beyond that, all that are new count as one.
 const KINDS: usize = 1_024;
@@ -42,7 +42,7 @@ struct Told {
     peer: Option<String>,
     line: String,
     next: Instant,
-    /// How many like it were not logged.
+    /// Number of others like it that were not logged.
     untold: u64,
 }
 

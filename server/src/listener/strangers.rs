@@ -1,4 +1,4 @@
-//! Those who are connected and have not proved yet that they know the secret.
+//! Strangers: peers that are connected and have not proved yet that they know the secret.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ impl Strangers {
         Self { limit, handshakes: VecDeque::new() }
     }
 
-    /// How many there may be.
+    /// Number there may be.
     pub(super) fn limit(&self) -> usize {
         self.limit
     }

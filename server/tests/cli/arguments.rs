@@ -1,4 +1,4 @@
-//! What it is told: flags, environment, configuration file.
+//! Options of the daemon: flags, environment, configuration file.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 

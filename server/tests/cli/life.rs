@@ -1,4 +1,4 @@
-//! How it starts, answers signals and ends.
+//! Life of the daemon: how it starts, answers signals and ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -55,7 +55,7 @@ impl Ended {
 struct Daemon {
     process: Process,
     address: SocketAddr,
-    /// What it logged as it came to listen.
+    /// Log of the daemon up to listening.
     listens: String,
 }
 

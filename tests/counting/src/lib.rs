@@ -1,4 +1,4 @@
-//! How much memory a thread takes for something, for tests of what is decoded: a peer decides what is in it.
+//! Memory that a thread takes for something, for tests of what is decoded: a peer decides what is in it.
 //!
 //! A test binary makes [`Counting`] its allocator and asks [`peak_of`] about one call after the other. Each thread has counts
 //! of its own, so that tests may run at once. What is mapped without the allocator (the arena of large payloads) does not count.
@@ -6,7 +6,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// What decoding `input` bytes may take at most.
+/// Most memory that decoding `input` bytes may take.
 ///
 /// ```
 /// assert_eq!(pp_counting::allowed(2), (1 << 20) + 128);
@@ -89,8 +89,8 @@ impl Random {
         ((mixed ^ (mixed >> 31)) % limit.max(1) as u64) as usize
     }
 
-    /// What a peer could have made of `bytes`: some are others, some are missing, some are there twice, numbers are as large
-    /// as they get.
+    /// Bytes that a peer could have made of `bytes`: some are others, some are missing, some are there twice, numbers are
+    /// as large as they get.
     pub fn spoiled(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut spoiled = bytes.to_vec();
         for _ in 0..=self.below(4) {

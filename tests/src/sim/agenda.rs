@@ -1,4 +1,4 @@
-//! What is to happen, in the order of time; what happens at the same time, in the order it was put down.
+//! Events to come, in the order of time; what happens at the same time, in the order it was put down.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -15,7 +15,7 @@ use super::worker::Step;
 /// Something that is to happen. Nodes and dispatchers are named by their place in the world's lists.
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// What was sent over a connection in this direction becomes packets.
+    /// Messages sent over a connection in this direction become packets.
     Flush(ConnectionId, Toward),
     /// The foremost packet in this direction arrives.
     Arrive(ConnectionId, Toward),
@@ -84,7 +84,7 @@ impl Agenda {
         self.entries.pop().map(|entry| (entry.at, entry.what))
     }
 
-    /// How many things were ever put down.
+    /// Number of events that were ever put down.
     pub(super) fn count(&self) -> u64 {
         self.next
     }

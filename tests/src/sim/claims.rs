@@ -13,7 +13,7 @@ use super::World;
 use super::faults::Kind;
 use super::worker::SimWorker;
 
-/// Which outcomes of each session arrived at its dispatcher.
+/// Outcomes of each session that arrived at its dispatcher.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals(BTreeMap<(usize, NodeKey), Arrived>);
 
@@ -78,7 +78,7 @@ impl World {
         );
     }
 
-    /// Where connections break only for moments, a node has no reason to kill a job that somebody waits for.
+    /// Checks a kill: where connections break only for moments, a node has no reason to kill a job that somebody waits for.
     pub(super) fn check_kill(&self, node: usize, key: WorkerKey) {
         let options = &self.options;
         if !options.only_blips || options.two_addresses || options.faults.contains(&Kind::Drain) {

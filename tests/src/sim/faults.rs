@@ -96,7 +96,7 @@ impl Kind {
     }
 }
 
-/// What is to be mended.
+/// Fault that is to be mended.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
     Blocked(usize, usize, Toward),
@@ -251,7 +251,7 @@ impl World {
         }
     }
 
-    /// How long something is broken: often about as long as the patience of nodes and dispatchers.
+    /// Time for which something is broken: often about as long as the patience of nodes and dispatchers.
     fn outage(&mut self) -> Duration {
         self.random.magnitude(Duration::from_millis(20), Duration::from_secs(16))
     }

@@ -1,4 +1,4 @@
-//! What is true of every job: what it should come to, how often it ran, how it was resolved.
+//! Claims about every job: what it should come to, how often it ran, how it was resolved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,14 +9,14 @@ use pp_protocol::{AttemptId, FunctionId, JobId, Moment, Payload, ProgramId};
 
 use super::site::node_of;
 
-/// How many times longer a job takes on the slowest node.
+/// Factor by which a job takes longer on the slowest node.
 pub(super) const MOST_SLOWNESS: u32 = 8;
 
-/// How long after its submission a job is cancelled at the latest.
+/// Latest time after its submission at which a job is cancelled.
 pub(super) const LAST_CANCELLATION: Duration = Duration::from_secs(6);
-/// How long after its submission a job may be sent at the latest.
+/// Latest time after its submission before which a job may not be sent.
 pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(4);
-/// How long it takes to start the workers that a job kills, at most.
+/// Longest start of the workers that a job kills.
 const LONGEST_START: Duration = Duration::from_millis(500);
 
 /// The so-many-th job of a dispatcher.
@@ -51,7 +51,7 @@ impl JobName {
     }
 }
 
-/// How a job ends if it is left alone.
+/// End of a job that is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Returns,
@@ -78,7 +78,7 @@ pub(super) struct JobSpec {
     /// Bytes of its arguments and of its result.
     pub(super) weight: usize,
     pub(super) prints: bool,
-    /// How long after its submission it may be sent.
+    /// Time after its submission from which it may be sent.
     pub(super) delay: Option<Duration>,
 }
 
@@ -112,7 +112,7 @@ pub(super) struct JobRecord {
     /// Attempts sent, those of copies apart.
     attempts: u32,
     copies: u32,
-    /// When the last one was.
+    /// Time of the last one.
     sent_at: Moment,
     /// None is sent before then.
     not_before: Moment,
@@ -161,7 +161,7 @@ impl Ledger {
         &self.jobs[job.site as usize][job.number as usize]
     }
 
-    /// What the submitter of a job has been told, or the dispatcher that ended could not tell.
+    /// Outcome that the submitter of a job has been told, or that the dispatcher that ended could not tell.
     pub(super) fn told(&self, job: JobName) -> Option<String> {
         let record = self.jobs.get(job.site as usize)?.get(job.number as usize)?;
         let asked = record.is_cancelled.then(|| "asked to cancel it".to_owned());
@@ -183,7 +183,7 @@ impl Ledger {
         self.jobs.iter().flatten().filter_map(|job| job.spec.delay).max().unwrap_or_default()
     }
 
-    /// How long all jobs together may take, the longest of them on a slow node, and each tried twice.
+    /// Time that all jobs together may take, the longest of them on a slow node, and each tried twice.
     pub(super) fn longest_time(&self) -> Duration {
         let ending = self.jobs.iter().flatten().filter(|job| job.spec.fate != Fate::Endless);
         let times: Vec<_> = ending.map(|job| job.spec.run_time).collect();
@@ -191,7 +191,7 @@ impl Ledger {
         self.longest_delay() + times.iter().sum::<Duration>() * 2 + longest * MOST_SLOWNESS
     }
 
-    /// How long all jobs together should take at the most on so many slots, if each needs so much more.
+    /// Time that all jobs together should take at the most on so many slots, if each needs so much more.
     pub(super) fn shortest_time(&self, slots: u32, each: Duration) -> Duration {
         let time = |job: &JobRecord| match job.spec.fate {
             Fate::Endless => job.spec.time_limit.unwrap_or(LAST_CANCELLATION),
@@ -226,7 +226,7 @@ impl Ledger {
         record.not_before = now + record.spec.delay.unwrap_or_default();
     }
 
-    /// What its dispatcher calls a job that was sent, and its copies.
+    /// Identifiers of a job that was sent, and of its copies.
     pub(super) fn ids_of(&self, job: JobName) -> BTreeSet<JobId> {
         let sent = self.attempts.iter().filter(|(_, sent)| **sent == job);
         sent.map(|((_, attempt), _)| attempt.job).collect()

@@ -15,7 +15,7 @@ use super::ledger::JobName;
 use super::network::{Connection, ConnectionId, Message, Packet, Stage, Toward, from_node};
 use super::site::{node_of, target};
 
-/// How long a TCP connection may take to be made.
+/// Time that a TCP connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// The programs of every dispatcher, and what each consists of.
@@ -161,7 +161,7 @@ impl World {
         Digest([self.sites[site].program + 4 * (program.0 as u8) + 2 * kind as u8; 32])
     }
 
-    /// What a node has to start as a worker for a job.
+    /// Program that a node has to start as a worker for a job.
     pub(super) fn program_of(&self, node: usize, job: JobName) -> Program {
         let site = job.site as usize;
         match self.ledger.job(job).spec.program {
@@ -214,7 +214,7 @@ impl World {
     }
 }
 
-/// What the story says of a welcome.
+/// Line of the story about a welcome.
 struct Welcomed {
     node: pp_protocol::NodeId,
     resumed: bool,

@@ -14,7 +14,7 @@
 //! spoil.rs    mistakes made on purpose, to prove that they are caught
 //! ```
 //!
-//! What is not simulated: bytes, encryption, files. Nothing here reads a clock, a thread or the order of a hash map:
+//! Not simulated: bytes, encryption, files. Nothing here reads a clock, a thread or the order of a hash map:
 //! the same seed is the same world.
 
 mod agenda;
@@ -55,7 +55,7 @@ use self::story::Story;
 pub use self::story::Verbosity;
 use crate::random::Random;
 
-/// How long after the last job was resolved nothing may be left over.
+/// Time after the last job was resolved when nothing may be left over.
 const REST: Duration = Duration::from_secs(20);
 /// More events than any world needs.
 const MOST_EVENTS: u64 = 3_000_000;
@@ -72,9 +72,9 @@ struct World {
     nodes: Vec<Machine>,
     sites: Vec<Site>,
     connections: Vec<Connection>,
-    /// How many faults block each path in each direction.
+    /// Number of faults that block each path in each direction.
     blocked: BTreeMap<(usize, usize, Toward), u32>,
-    /// How much longer packets may take between a dispatcher and a node.
+    /// Additional time that packets may take between a dispatcher and a node.
     late: BTreeMap<(usize, usize), Duration>,
     last_blip: BTreeMap<(usize, usize), Moment>,
     ledger: Ledger,
@@ -162,7 +162,7 @@ impl World {
         self.ledger.add_site(specs);
     }
 
-    /// How long after everything was mended the last job may take to be resolved.
+    /// Time that the last job has to be resolved after everything was mended.
     fn patience(&self) -> Duration {
         let seconds = Duration::from_secs;
         if !self.options.faults.is_empty() {
@@ -211,7 +211,7 @@ impl World {
         self.check_rest();
     }
 
-    /// How dispatchers stand with nodes, for the end of the story.
+    /// Records how dispatchers stand with nodes, for the end of the story.
     fn record_standing(&mut self) {
         for (number, site) in self.sites.iter().enumerate().filter(|(_, site)| site.is_in_use()) {
             for view in site.core.nodes() {

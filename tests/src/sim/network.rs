@@ -36,7 +36,7 @@ impl Toward {
     }
 }
 
-/// How far the dispatcher has come with a connection.
+/// Stage of a connection, as the dispatcher has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Connecting,
@@ -76,7 +76,7 @@ pub(super) struct Lane {
     closed: bool,
     flight: VecDeque<Packet>,
     last_arrival: Moment,
-    /// How many faults stall this lane, and no other.
+    /// Number of faults that stall this lane, and no other.
     stalls: u32,
     /// Arrivals that fell due while the lane stalled or the path was blocked.
     held: u32,
@@ -86,13 +86,13 @@ pub(super) struct Lane {
 pub(super) struct Connection {
     pub(super) site: usize,
     pub(super) node: usize,
-    /// What the dispatcher calls the node.
+    /// Key of the node at the dispatcher.
     pub(super) link: NodeKey,
     /// The node's life it leads to.
     pub(super) life: u32,
     pub(super) stage: Stage,
     pub(super) resume: Option<Resume>,
-    /// What the node's shell calls it.
+    /// Key of the connection at the node.
     pub(super) key: Option<ConnectionKey>,
     /// Whether the node's socket, and the dispatcher's, still takes in packets.
     pub(super) reading: [bool; 2],
@@ -264,7 +264,7 @@ impl World {
         self.site_input(site, SiteInput::Packet(id, packet));
     }
 
-    /// What arrives where nobody reads is answered by a reset.
+    /// Answers a packet that arrives where nobody reads by a reset.
     fn answer_stray(&mut self, id: ConnectionId, toward: Toward, packet: &Packet) {
         if !matches!(packet, Packet::Fin | Packet::Rst) {
             self.launch(id, toward, Packet::Rst);
@@ -327,7 +327,7 @@ impl World {
         self.release(id, toward, Duration::ZERO);
     }
 
-    /// What was held back is on its way again.
+    /// Sends packets that were held back on their way again.
     fn release(&mut self, id: ConnectionId, toward: Toward, after: Duration) {
         let held = std::mem::take(&mut self.connections[id.0].lane(toward).held);
         for _ in 0..held {

@@ -40,9 +40,9 @@ pub(super) struct Machine {
     pub(super) core: Option<Core>,
     /// The power is off: not even its machine answers.
     pub(super) is_off: bool,
-    /// How often it was frozen and not thawed.
+    /// Number of times it was frozen and not thawed.
     pub(super) frozen: u32,
-    /// What arrived while it was frozen.
+    /// Inputs that arrived while it was frozen.
     held: VecDeque<NodeInput>,
     pub(super) peers: BTreeMap<ConnectionKey, ConnectionId>,
     next_connection: u32,
@@ -53,13 +53,13 @@ pub(super) struct Machine {
     pub(super) arriving: BTreeMap<Digest, Vec<u8>>,
     /// Counts the changes of its deadline.
     wake: u64,
-    /// How many times longer jobs take here.
+    /// Factor by which jobs take longer here.
     pub(super) slowness: u32,
-    /// How many of the next workers cannot be started, once one has been.
+    /// Number of the next workers that cannot be started, once one has been.
     pub(super) failing_starts: u32,
-    /// How many workers there can be, if the machine is short of something.
+    /// Number of workers there can be, if the machine is short of something.
     pub(super) most_workers: Option<usize>,
-    /// What was started as a worker in this life of it.
+    /// Programs that were started as a worker in this life of it.
     pub(super) has_started: BTreeSet<Program>,
 }
 
@@ -277,7 +277,7 @@ impl World {
 }
 
 impl NodeInput {
-    /// What is in order among itself, and in no order to what comes from elsewhere.
+    /// Source of an input: inputs of one are in order, and in no order to those of others.
     fn source(&self) -> (u8, usize) {
         match self {
             Self::Serve(id) | Self::Batch(id, _) | Self::Closed(id) => (0, id.0),

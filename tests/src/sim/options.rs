@@ -1,4 +1,4 @@
-//! What kind of world a seed makes: how large, how fast, how faulty, with which jobs.
+//! Options of a seed's world: how large, how fast, how faulty, with which jobs.
 //!
 //! Each seed switches off most kinds of faults and jobs, so that what hides behind a frequent one is found as well.
 
@@ -39,13 +39,13 @@ pub(super) struct Options {
     pub(super) faults: Vec<Kind>,
     /// The usual time between two faults.
     pub(super) fault_gap: Duration,
-    /// When the last fault is over.
+    /// Time when the last fault is over.
     pub(super) heal_after: Duration,
     /// Nothing but connections breaks, and these only for moments: nothing may run twice.
     pub(super) only_blips: bool,
-    /// How many jobs are submitted at once, at most.
+    /// Most jobs that are submitted at once.
     pub(super) group: usize,
-    /// When the last dispatcher starts.
+    /// Time when the last dispatcher starts.
     pub(super) last_start: Duration,
     jobs_per_site: u64,
     shortest: Duration,

@@ -1,4 +1,4 @@
-//! What must hold when everything was mended, every job resolved, and some time has passed: nothing is left over.
+//! Claims that hold when everything was mended, every job resolved, and some time has passed: nothing is left over.
 
 use pp_dispatcher::core::{NodeState, NodeView};
 use pp_node::core::Core;

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Mistake, Verbosity, World};
 
-/// What a world came to that held all claims.
+/// Summary of a world that held all claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Events its cores took in.
     pub events: u64,
-    /// What happened, as far as it was wanted.
+    /// Story of what happened, as far as it was wanted.
     pub story: Vec<String>,
 }
 
@@ -24,7 +24,7 @@ pub struct Violation {
     pub seed: u64,
     /// The claim, and where it is made.
     pub claim: String,
-    /// What happened up to then, as far as it was wanted.
+    /// Story up to then, as far as it was wanted.
     pub story: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ fn listen_for_panics() {
     });
 }
 
-/// What many seeds came to.
+/// Summary of many seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Sweep {
     /// Seeds that were run.

@@ -1,4 +1,4 @@
-//! What a node's shell does for its core: connections, disk and workers.
+//! Shell of a node: connections, disk and workers.
 
 use std::time::Duration;
 

@@ -29,7 +29,7 @@ pub(super) enum SiteInput {
     Shutdown,
 }
 
-/// What the core hands back with an outcome. The core numbers the job through it.
+/// Ticket that the core hands back with an outcome. The core numbers the job through it.
 #[derive(Clone, Debug)]
 pub(super) struct SimTicket {
     pub(super) job: JobName,
@@ -46,7 +46,7 @@ impl Ticket for SimTicket {
 pub(super) struct Site {
     pub(super) core: Core<SimTicket>,
     pub(super) session: SessionId,
-    /// Which programs it offers: those of another number are others.
+    /// Set of programs it offers: those of another number are others.
     pub(super) program: u8,
     /// The connection to each node, being dialled or established.
     pub(super) links: BTreeMap<NodeKey, ConnectionId>,
@@ -54,9 +54,9 @@ pub(super) struct Site {
     pub(super) is_alive: bool,
     /// The power is off: not even its machine answers.
     pub(super) is_off: bool,
-    /// How often it was frozen and not thawed.
+    /// Number of times it was frozen and not thawed.
     pub(super) frozen: u32,
-    /// What arrived while it was frozen.
+    /// Inputs that arrived while it was frozen.
     held: VecDeque<SiteInput>,
     /// Counts the changes of its deadline.
     wake: u64,
@@ -116,7 +116,7 @@ impl Site {
     }
 }
 
-/// What a node runs, of two kinds of machine. The first node is of the first kind.
+/// Target of a node, of two kinds of machine. The first node is of the first kind.
 pub(super) fn target(node: usize) -> Target {
     let arch = if node.is_multiple_of(2) { "x86_64" } else { "riscv64" };
     Target::new("linux", arch)
@@ -346,7 +346,7 @@ impl World {
 }
 
 impl SiteInput {
-    /// What is in order among itself, and in no order to what comes from elsewhere.
+    /// Source of an input: inputs of one are in order, and in no order to those of others.
     fn source(&self) -> (u8, usize) {
         match self {
             Self::Packet(id, _) | Self::TimedOut(id, _) => (0, id.0),

@@ -77,7 +77,7 @@ impl Spoiler {
 }
 
 impl World {
-    /// What becomes of a message a node sends.
+    /// Spoils a message that a node sends.
     pub(super) fn spoil_from_node(&mut self, id: ConnectionId, mut message: FromNode) -> Option<FromNode> {
         if self.spoiler.mistake.is_none() {
             return Some(message);
@@ -93,7 +93,7 @@ impl World {
         (!dropped).then_some(message)
     }
 
-    /// What becomes of a message a dispatcher sends.
+    /// Spoils a message that a dispatcher sends.
     pub(super) fn spoil_to_node(&mut self, message: ToNode) -> ToNode {
         match message {
             ToNode::Ack(received) if self.spoiler.strikes(Mistake::AcknowledgeTooMuch, &mut self.random) => {
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// How often a message that a dispatcher sends arrives.
+    /// Number of times that a message of a dispatcher arrives.
     pub(super) fn times_to_send(&mut self, message: &ToNode) -> u32 {
         match message {
             ToNode::Run(_) if self.spoiler.strikes(Mistake::DropAttempts, &mut self.random) => 0,
@@ -133,7 +133,8 @@ impl World {
         self.spoiler.strikes(Mistake::FreeSlotTwice, &mut self.random)
     }
 
-    /// Where an older attempt of the same job succeeded, too late, its outcome is passed off as this one's.
+    /// Mistakes outcomes: where an older attempt of the same job succeeded, too late, its outcome is passed off as this
+    /// one's.
     fn mistake_old_outcomes(&mut self, id: ConnectionId, outcomes: &mut [Outcome]) {
         if self.spoiler.mistake != Some(Mistake::OutcomeOfOldAttempt) {
             return;

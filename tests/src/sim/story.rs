@@ -22,7 +22,7 @@ pub enum Verbosity {
     Silent,
     /// All.
     Everything,
-    /// Those about this job and what changes in it, and what happens to nodes, its dispatcher and connections.
+    /// Lines about this job and what changes in it, and what happens to nodes, its dispatcher and connections.
     Job(JobName),
 }
 

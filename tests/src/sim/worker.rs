@@ -14,7 +14,7 @@ use super::agenda::What;
 use super::ledger::{Fate, JobName};
 use super::node::NodeInput;
 
-/// What a worker process does next.
+/// Next step of a worker process.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// It has started.
@@ -40,7 +40,7 @@ pub(super) enum Lack {
     Unknown,
 }
 
-/// What the supervisor tells the node.
+/// Event that the supervisor tells the node.
 #[derive(Clone, Debug)]
 pub(super) enum WorkerEvent {
     Ready,
@@ -70,11 +70,11 @@ pub(super) struct SimWorker {
     is_dead: bool,
     /// The node wants it to end.
     pub(super) is_ordered: bool,
-    /// How many jobs it ran.
+    /// Number of jobs it ran.
     runs: u64,
-    /// When the last of what it was sent reaches it.
+    /// Arrival of the last of what it was sent.
     last_given: Moment,
-    /// When the last of what it wrote reaches the node.
+    /// Arrival at the node of the last of what it wrote.
     last_told: Moment,
 }
 
@@ -119,7 +119,7 @@ impl SimWorker {
         Progress { started: self.started, finished: self.finished, started_at_ns: self.started_at.0 }
     }
 
-    /// When what would reach it at `at` does so, behind what was sent before.
+    /// Arrival of what would reach it at `at`, behind what was sent before.
     pub(super) fn arrival(&mut self, at: Moment) -> Moment {
         self.last_given = self.last_given.max(at);
         self.last_given
@@ -333,7 +333,7 @@ impl World {
         self.ledger.worker_died(job, losses);
     }
 
-    /// What a worker and its supervisor say arrives in the order it was said.
+    /// Sends the node an event of a worker and its supervisor, which arrive in order.
     fn report_to_node(&mut self, node: usize, key: WorkerKey, event: WorkerEvent) {
         let delay = self.random.magnitude(Duration::from_micros(2), Duration::from_micros(500));
         let life = self.nodes[node].life;

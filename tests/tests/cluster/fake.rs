@@ -12,7 +12,7 @@ use pp_protocol::{
 };
 use pp_tests::process::SECRET;
 
-/// What a fake node does with whoever connects.
+/// Manner of a fake node with whoever connects.
 #[derive(Clone)]
 pub(crate) enum Manner {
     /// Speaks only these versions.

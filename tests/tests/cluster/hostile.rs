@@ -54,11 +54,11 @@ pub(crate) fn a_length_that_is_a_lie_costs_the_daemon_no_memory() {
     assert_eq!(dispatcher([&server]).submit(square, (5,)).wait(), Ok(25));
 }
 
-/// How long a greeting is, and the node's answer to it (`protocol/README.md`).
+/// Length of a greeting, and of the node's answer to it (`protocol/README.md`).
 const GREETING_BYTES: usize = 10;
 const ANSWER_BYTES: usize = 26;
 
-/// What a dispatcher that knows the secret sends before anything is sealed, as somebody on the way sees it.
+/// Bytes that a dispatcher that knows the secret sends before anything is sealed, as somebody on the way sees them.
 fn recorded_first_flight(address: &str) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut node = TcpStream::connect(address).expect("it listens");
@@ -84,7 +84,7 @@ fn recorded_first_flight(address: &str) -> Vec<u8> {
     })
 }
 
-/// What a node answers after its greeting, until it closes.
+/// Answer of a node after its greeting, until it closes.
 fn answer_to(address: &str, flight: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");

@@ -1,4 +1,4 @@
-//! What the nodes are asked to do.
+//! Jobs for the nodes.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub(crate) fn start_strays_and_hang(file: String) {
     std::thread::sleep(Duration::from_secs(3_600));
 }
 
-/// How many descriptors a job may have.
+/// Number of descriptors a job may have.
 #[job]
 pub(crate) fn descriptor_limit() -> u64 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -103,12 +103,12 @@ pub(crate) fn dispatcher<'a>(servers: impl IntoIterator<Item = &'a Server> + Clo
     dispatcher
 }
 
-/// What the dispatcher says of a server.
+/// View of a server that the dispatcher has.
 pub(crate) fn node(dispatcher: &Dispatcher, server: &Server) -> Option<NodeInfo> {
     dispatcher.nodes().into_iter().find(|node| node.address == server.address())
 }
 
-/// What the dispatcher says of the only node that is not its own.
+/// View of the only node that is not the dispatcher's own.
 pub(crate) fn only_node(dispatcher: &Dispatcher) -> NodeInfo {
     let mut others = dispatcher.nodes().into_iter().filter(|node| node.kind != NodeKind::Local);
     others.next().expect("a node was named")

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::jobs;
 
-/// Where an ELF file says for which processor it is, and what it says if that is a RISC-V.
+/// Place where an ELF file says for which processor it is, and its value for a RISC-V.
 const MACHINE: usize = 18;
 const RISC_V: [u8; 2] = [243, 0];
 

@@ -138,7 +138,7 @@ pub(crate) fn what_is_not_a_ppserver_is_told_apart_from_nothing() {
     assert!(reason(&node).contains("no ppserver listens there"), "{node}");
 }
 
-/// What the program does instead of calling `init()`, or before it.
+/// Work of the program instead of calling `init()`, or before it.
 pub(crate) fn forget_init() {
     if std::env::args().nth(1).is_some_and(|argument| argument == REMEMBERED) {
         // Its workers are started without arguments.

@@ -41,7 +41,7 @@ impl Within {
         Self { address, stop: Some(stop), thread: Some(thread), _store: store }
     }
 
-    /// Where it listens.
+    /// Address at which it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,4 +1,4 @@
-//! Whatever `serde` serialises arrives as it was sent, or is refused in words that help; never as anything else.
+//! Values that `serde` serialises arrive as they were sent, or is refused in words that help; never as anything else.
 //!
 //! Each value goes there and back through a worker process and through a worker in this process.
 
@@ -29,7 +29,7 @@ impl Ways {
     }
 }
 
-/// What is sent to `echo` comes back as it was.
+/// Claim that a value sent to `echo` comes back as it was.
 fn same<T, F>(ways: &Ways, echo: F, value: T)
 where
     T: Clone + PartialEq + std::fmt::Debug + Serialize + DeserializeOwned + Send + 'static,

@@ -1,4 +1,4 @@
-//! What no encoding can carry: an error that says what is wrong, where, and what to do.
+//! Values that no encoding can carry: an error that says what is wrong, where, and what to do.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
@@ -132,7 +132,7 @@ fn bad_upload() -> Upload {
     Upload { name: "u".into(), files: vec![file("good".into()), file(bad.into())] }
 }
 
-/// What is told says all of `words`, and no worker has ended.
+/// Claim that the error says all of `words`, and no worker has ended.
 fn refused<A, F>(ways: &Ways, function: F, args: A, words: &[&str])
 where
     A: Clone + Serialize,

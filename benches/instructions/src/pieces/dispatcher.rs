@@ -33,9 +33,9 @@ struct Cluster {
     core: Core<Nobody>,
     now: Moment,
     actions: Vec<Action<Nobody>>,
-    /// How many outcomes each node has sent.
+    /// Number of outcomes that each node has sent.
     sent: Vec<u64>,
-    /// What the nodes are about to say.
+    /// Events that the nodes are about to cause.
     answers: VecDeque<Event<Nobody>>,
     payloads: Payloads,
     resolved: u32,

@@ -25,7 +25,7 @@ struct Node {
     core: Core,
     now: Moment,
     actions: Vec<Action>,
-    /// What workers and the dispatcher are about to say.
+    /// Events that workers and the dispatcher are about to cause.
     answers: VecDeque<Event>,
     payloads: Payloads,
     ended: u32,

@@ -19,7 +19,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// One at a time, each of the payloads has its turn.
 const ROUNDS: u32 = 4;
 
-/// What passes for jobs that come at once, with word of those before.
+/// Messages for jobs that come at once, with word of those before.
 struct Round {
     there: [ToNode; 2],
     back: [FromNode; 1],

@@ -1,4 +1,4 @@
-//! What passes between a node and a worker, as it is packed in frames. The sockets and the worker's loop are left out.
+//! Messages between a node and a worker, as they are packed in frames. The sockets and the worker's loop are left out.
 
 use anyhow::ensure;
 use bytes::Bytes;

@@ -16,7 +16,7 @@ use crate::client::{self, Counts, Handle};
 /// Jobs that a map keeps in flight at least, and at most.
 const FEWEST: usize = 64;
 const MOST: usize = 128 * 1024;
-/// How large the arguments of these may be, all together, unless there are no more of them than two for each slot.
+/// Total size of the arguments of these, unless there are no more of them than two for each slot.
 const ARGS_BYTES: usize = 16 << 20;
 /// A job adds this fraction of the size of its arguments to the average.
 const AVERAGE_DIVISOR: usize = 8;
@@ -27,9 +27,9 @@ pub(super) const SPARE_AT_ONCE: usize = 1_024;
 /// More than are ever taken.
 const NEVER: usize = usize::MAX;
 
-/// Where the jobs of a map go.
+/// Sink of a map's jobs.
 pub(super) trait Sink<R>: Send + Sync {
-    /// How many results were taken.
+    /// Room made by results that were taken.
     fn room(&self) -> &Room;
 
     /// Takes a job. False if nobody takes results any more: then it is cancelled. Where `spare` is empty, cells of jobs
@@ -40,13 +40,13 @@ pub(super) trait Sink<R>: Send + Sync {
     fn end(&self, how: thread::Result<()>);
 }
 
-/// What a job leaves behind that another one can use.
+/// Cell of a job that has ended, which another one can use.
 pub(super) type Spare<R> = Arc<JobCell<R>>;
 
 /// Starts the thread that fills a sink.
 pub(super) type Start<R> = Box<dyn FnOnce(Arc<dyn Sink<R>>) -> Result<(), JobError> + Send>;
 
-/// How far a map has come, for whoever takes its results.
+/// Progress of a map, for whoever takes its results.
 pub(super) enum Course<R> {
     /// Nothing has been asked for.
     Ready(Start<R>),
@@ -103,7 +103,7 @@ impl<R> fmt::Debug for Course<R> {
 pub(crate) type Submit<A, R> =
     Box<dyn Fn(&Arc<Handle>, A, Option<Arc<JobCell<R>>>) -> (Job<R>, usize) + Send + Sync>;
 
-/// Where the jobs of a map come from.
+/// Source of a map's jobs.
 ///
 /// It has no part in keeping the dispatcher alive: an input may block for ever.
 pub(crate) struct Feed<I: Iterator, R> {
@@ -153,14 +153,14 @@ impl<I: Iterator + Send + 'static, R: Send + 'static> Feed<I, R> {
     }
 }
 
-/// How many may be in flight. Twice what the nodes take at once keeps them busy while results are taken.
+/// Number that may be in flight. Twice what the nodes take at once keeps them busy while results are taken.
 fn limit(counts: &Counts, average_bytes: usize) -> usize {
     let limit = (2 * counts.capacity()).clamp(FEWEST, MOST);
     let for_slots = (2 * counts.slots()).max(2);
     limit.min((ARGS_BYTES / average_bytes.max(1)).max(for_slots))
 }
 
-/// How much room there is for further jobs: as much as results were taken.
+/// Room for further jobs: as much as results were taken.
 ///
 /// The thread that reads only looks here when there seems to be none: whoever takes results writes here each time.
 #[derive(Debug)]

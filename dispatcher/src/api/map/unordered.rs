@@ -29,7 +29,7 @@ pub struct Unordered<R: Send + 'static> {
     course: Course<R>,
     /// Jobs that have ended, as far as they have been taken out of there.
     ended: VecDeque<Job<R>>,
-    /// What those leave behind whose results were taken.
+    /// Cells of jobs whose results were taken.
     spare: Vec<Spare<R>>,
     flight: Arc<Flight<R>>,
 }
@@ -49,7 +49,7 @@ struct Jobs<R> {
     free: Vec<usize>,
     /// On its way back.
     spare: Vec<Spare<R>>,
-    /// How the reading of inputs ended: with a panic, maybe.
+    /// End of the reading of inputs: a panic, maybe.
     end: Option<thread::Result<()>>,
     /// Nobody takes results any more.
     closed: bool,

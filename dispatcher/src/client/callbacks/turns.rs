@@ -16,7 +16,7 @@ impl GroupKey {
     }
 }
 
-/// What one thread is to call.
+/// Callbacks that one thread is to call.
 #[derive(Debug, PartialEq)]
 pub(super) enum Turn<T> {
     /// All there is, in this order.
@@ -32,7 +32,7 @@ pub(super) enum Turns<T> {
     InOrder(Vec<T>),
     /// For several: each group in order, one callback of it at a time; groups and callbacks without one take turns.
     ByGroup {
-        /// Whatever can be called now.
+        /// Callbacks that can be called now.
         ready: VecDeque<Ready<T>>,
         /// Callbacks of each group that is ready, or one of whose callbacks is being called.
         groups: BTreeMap<GroupKey, VecDeque<T>>,
@@ -83,7 +83,7 @@ impl<T> Turns<T> {
         }
     }
 
-    /// What the thread that asks is to call.
+    /// Callbacks for the thread that asks.
     pub(super) fn take(&mut self) -> Option<Turn<T>> {
         match self {
             Self::InOrder(waiting) if waiting.is_empty() => None,

@@ -106,7 +106,7 @@ impl Actor {
         }
     }
 
-    /// Why a node is not used.
+    /// Reason why a node is not used.
     fn reason(&self, view: &NodeView<'_>) -> Option<NodeReason> {
         let known = || view.reason.clone();
         match view.state {

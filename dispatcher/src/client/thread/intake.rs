@@ -1,4 +1,4 @@
-//! What was taken out of the inbox and has not been dealt with: so much at a time that nodes are never kept waiting.
+//! Jobs that were taken out of the inbox and have not been dealt with: so much at a time that nodes are never kept waiting.
 
 use std::collections::VecDeque;
 use std::vec;

@@ -1,4 +1,4 @@
-//! How much of what waits each node is given, and what is taken back from it.
+//! Sharing of work: the part of what waits that each node is given, and what is taken back from it.
 
 use super::*;
 use crate::core::job::{Job, LARGE_ARGS, Owner};

@@ -1,4 +1,4 @@
-//! How nodes stand with this dispatcher: what is shown and reported of them, and what they are believed.
+//! Standing of nodes with this dispatcher: what is shown and reported of them, and what they are believed.
 
 use pp_protocol::Farewell;
 

@@ -12,7 +12,7 @@ use tracing_subscriber::{Layer, fmt};
 /// Environment variable that says what is logged: `debug`, `pp_node=debug,info`.
 const VARIABLE: &str = "PP_LOG";
 
-/// How much is logged, unless the environment says what.
+/// Amount of logging, unless the environment says what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verbosity {
     /// Errors.

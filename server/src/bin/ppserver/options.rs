@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use self::values::{IdleSeconds, NodeName, Port, SilentSeconds, Workers, switch, unless_blank};
 use crate::log::{LogFormat, Verbosity};
 
-/// How much may be kept of the programs that dispatchers send.
+/// Bytes that may be kept of the programs that dispatchers send.
 const STORE_BYTES: u64 = 4 << 30;
 /// A longer configuration file is some other file.
 const FILE_BYTES: u64 = 64 << 10;
@@ -310,8 +310,8 @@ fn read(path: &Path) -> Result<Told, OptionsError> {
     Ok(told)
 }
 
-/// What is wrong with the file. The lines that are wrong are shown, unless it may have a secret in it: quotes that are
-/// missing make any line part of any other.
+/// Text that says what is wrong with the file. The lines that are wrong are shown, unless it may have a secret in it:
+/// quotes that are missing make any line part of any other.
 fn without_secret(text: &str, error: &toml::de::Error) -> String {
     let has_secret =
         text.lines().any(|line| line.trim_start().trim_start_matches(['"', '\'']).starts_with("secret"));

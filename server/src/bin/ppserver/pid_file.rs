@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pp_protocol::shown_name;
 
-/// How often another daemon may remove its file in the very moment in which it is opened here.
+/// Number of times another daemon may remove its file in the very moment in which it is opened here.
 const TRIES: usize = 16;
 /// A longer file is none of ours: the largest process id has seven digits.
 const LONGEST_BYTES: u64 = 16;

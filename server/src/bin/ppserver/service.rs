@@ -1,4 +1,4 @@
-//! What a service manager is told that has started this process: systemd's `Type=notify` and `WatchdogSec=`. Without one
+//! Messages to a service manager that has started this process: systemd's `Type=notify` and `WatchdogSec=`. Without one
 //! nobody is told anything.
 
 use std::net::SocketAddr;

@@ -19,9 +19,9 @@ pub(crate) struct Whole<T, const LEAST: u64, const MOST: u64>(T);
 pub(crate) type Port = Whole<u16, 0, 65_535>;
 /// Jobs at once.
 pub(crate) type Workers = Whole<u32, 0, { SLOTS as u64 }>;
-/// How long nobody may be connected: up to a year.
+/// Time for which nobody may be connected: up to a year.
 pub(crate) type IdleSeconds = Whole<u64, 1, 31_536_000>;
-/// How long a connection may be silent. Either side is heard of at least once a second, so that less would end
+/// Silence that a connection may keep. Either side is heard of at least once a second, so that less would end
 /// connections all the time; up to a day.
 pub(crate) type SilentSeconds = Whole<u64, 2, 86_400>;
 
