@@ -28,6 +28,15 @@ const CALLBACK_THREADS: usize = 1_024;
 
 impl Dispatcher {
     /// Says how a dispatcher is to be set up.
+    ///
+    /// ```
+    /// use pp_dispatcher::Dispatcher;
+    ///
+    /// // Threads of this process instead of workers, for a test.
+    /// let dispatcher = Dispatcher::builder().in_process(true).local_workers(2).start()?;
+    /// assert_eq!(dispatcher.nodes()[0].name, "local");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -70,18 +79,39 @@ pub struct Builder {
 
 impl Builder {
     /// Whether to look for nodes on the network (mDNS). Off unless said otherwise.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// let builder = Dispatcher::builder().discover(true);
+    /// assert!(builder.discovers()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn discover(mut self, discover: bool) -> Self {
         self.discover = Some(discover);
         self
     }
 
     /// Whether to look for nodes on the network where neither [`discover`](Self::discover) nor the environment says so.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// // On, unless whoever starts the program says `PP_DISCOVER=0`.
+    /// let builder = Dispatcher::builder().discover_by_default(true);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn discover_by_default(mut self, discover: bool) -> Self {
         self.discover_by_default = discover;
         self
     }
 
     /// Number of local cores to use; zero is allowed. All this process may use, unless set.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// // This machine only submits.
+    /// let builder = Dispatcher::builder().discover(true).local_workers(0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn local_workers(mut self, workers: usize) -> Self {
         self.local_workers = Some(workers);
         self
@@ -89,6 +119,13 @@ impl Builder {
 
     /// Whether local workers are threads of this process instead of processes: for tests, doc examples and debuggers.
     /// Results are the same; nothing is isolated, and nothing can be killed.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// let dispatcher = Dispatcher::builder().in_process(true).start()?;
+    /// assert_eq!(dispatcher.submit(built_in::echo, (vec![7],)).wait()?, [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn in_process(mut self, in_process: bool) -> Self {
         self.in_process = in_process;
         self
@@ -96,18 +133,41 @@ impl Builder {
 
     /// Adds a node by address: `host`, `host:port`, or `dns:name[:port]` for every address the name has, looked up
     /// again and again. It is dialled for ever.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// let dispatcher = Dispatcher::builder()
+    ///     .node("render1") // at the usual port
+    ///     .node("[fd00::2]:60001")
+    ///     .node("dns:ppserver.example") // each address the name has
+    ///     .start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn node(mut self, address: impl Into<String>) -> Self {
         self.nodes.get_or_insert_default().push(address.into());
         self
     }
 
     /// Adds nodes as [`node`](Self::node) does.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// let dispatcher = Dispatcher::builder().nodes(["render1", "render2:60001"]).start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn nodes<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
         self.nodes.get_or_insert_default().extend(addresses.into_iter().map(Into::into));
         self
     }
 
     /// Adds nodes to those that are said otherwise, in the environment too. For tools that take further nodes.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// // Those that `PP_NODES` names, and what the command line says.
+    /// let dispatcher = Dispatcher::builder().more_nodes(std::env::args().skip(1)).start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn more_nodes<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
         self.more_nodes.extend(addresses.into_iter().map(Into::into));
         self
@@ -115,18 +175,41 @@ impl Builder {
 
     /// The secret the nodes share. If it is neither said here nor in the environment, it is read from
     /// `~/.config/ppserver/secret`.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// let secret = std::fs::read_to_string("/run/secrets/ppserver")?;
+    /// let dispatcher = Dispatcher::builder().node("render1").secret(secret).start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn secret(mut self, secret: impl Into<String>) -> Self {
         self.secret = Some(secret.into());
         self
     }
 
     /// A file that holds the secret and that only its owner can read.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// let dispatcher = Dispatcher::builder().node("render1").secret_file("/etc/ppserver/secret").start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn secret_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.secret_file = Some(path.into());
         self
     }
 
     /// Only looks at nodes and gives them orders: no job runs on them, nor here. For operators' tools.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// use std::time::Duration;
+    ///
+    /// let operator = Dispatcher::builder().observer(true).node("render1").start()?;
+    /// operator.wait_for_nodes(1, Duration::from_secs(5));
+    /// operator.resize("render1", 4)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn observer(mut self, observer: bool) -> Self {
         self.observer = observer;
         self
@@ -135,6 +218,12 @@ impl Builder {
     /// Whether the worker of a job ends with it, on every node, and with it everything that the job has started. Unless said
     /// so, what a job leaves running as it returns stays until its worker ends: when a job of it is cancelled or runs too
     /// long, when the node has no more use for it, or when this dispatcher ends. Starting a worker takes some milliseconds.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// let builder = Dispatcher::builder().fresh_workers(true);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fresh_workers(mut self, fresh_workers: bool) -> Self {
         self.fresh_workers = fresh_workers;
         self
@@ -159,6 +248,15 @@ impl Builder {
     }
 
     /// Adds a build of this program for nodes of another kind: the path of its executable.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// let dispatcher = Dispatcher::builder()
+    ///     .discover(true)
+    ///     .program("target/aarch64-unknown-linux-gnu/release/render") // for the ARM machines
+    ///     .start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.programs.push(path.into());
         self
@@ -166,6 +264,13 @@ impl Builder {
 
     /// Number of times that a job may be running as its worker or node dies. Three, unless set;
     /// at least one.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// // A job that kills its worker is not tried again.
+    /// let builder = Dispatcher::builder().max_attempts(1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = Some(attempts);
         self
@@ -173,6 +278,14 @@ impl Builder {
 
     /// Silence of a node before it gets no new jobs. Three seconds, unless set; 1.5 s at least, and
     /// no longer than [`lost_after`](Self::lost_after).
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// use std::time::Duration;
+    ///
+    /// let builder = Dispatcher::builder().suspect_after(Duration::from_secs(10)).lost_after(Duration::from_secs(30));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn suspect_after(mut self, silence: Duration) -> Self {
         self.suspect_after = Some(silence);
         self
@@ -180,6 +293,15 @@ impl Builder {
 
     /// Silence of a node before its jobs run elsewhere. Five seconds, unless set; two seconds at
     /// least.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// use std::time::Duration;
+    ///
+    /// // Nodes on a link that is gone for seconds at a time.
+    /// let builder = Dispatcher::builder().lost_after(Duration::from_secs(30));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lost_after(mut self, silence: Duration) -> Self {
         self.lost_after = Some(silence);
         self
@@ -187,6 +309,13 @@ impl Builder {
 
     /// Number of jobs that may be pending before submitting waits, those included whose callback has not returned. Ten
     /// million, unless said otherwise; at least one.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// // `submit` waits when it is a thousand jobs ahead of the nodes.
+    /// let builder = Dispatcher::builder().pending_jobs(1_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pending_jobs(mut self, limit: usize) -> Self {
         self.pending_jobs = Some(limit);
         self
@@ -194,6 +323,12 @@ impl Builder {
 
     /// Total size in bytes of the serialised arguments of pending jobs before submitting waits. Four GiB,
     /// unless said otherwise; at least one.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// let builder = Dispatcher::builder().pending_bytes(256 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pending_bytes(mut self, limit: usize) -> Self {
         self.pending_bytes = Some(limit);
         self
@@ -205,18 +340,41 @@ impl Builder {
     ///
     /// With several that order is kept within each [group](crate::JobBuilder::group), of which one callback runs at a time;
     /// those of jobs without a group may run side by side, and in any order.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// // Callbacks that write to a disk, four at a time.
+    /// let builder = Dispatcher::builder().callback_threads(4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn callback_threads(mut self, threads: usize) -> Self {
         self.callback_threads = Some(threads);
         self
     }
 
     /// Destination of the lines that jobs print.
+    ///
+    /// ```
+    /// use pp_dispatcher::{Dispatcher, Output};
+    ///
+    /// // The program shows what jobs print itself, as it hears of it by events().
+    /// let builder = Dispatcher::builder().output(Output::EventsOnly);
+    /// ```
     pub fn output(mut self, output: Output) -> Self {
         self.output = output;
         self
     }
 
     /// Whether nodes are looked for on the network, as said here, in the environment, or by default.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// // Tools look for nodes only where they are told so.
+    /// if Dispatcher::builder().discovers()? {
+    ///     eprintln!("looking for nodes");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// When the environment says something else than yes or no.
@@ -232,6 +390,13 @@ impl Builder {
     /// Where local workers are processes, this raises the process's soft limit on descriptors to the hard one, as each takes
     /// five of them. Jobs have the limit as it was before; a program that uses select(2) itself, or whose children do, may
     /// set it back.
+    ///
+    /// ```
+    /// use pp_dispatcher::{Dispatcher, StartError};
+    ///
+    /// let senseless = Dispatcher::builder().in_process(true).pending_jobs(0).start();
+    /// assert!(matches!(senseless, Err(StartError::Setting { .. })));
+    /// ```
     ///
     /// # Errors
     /// When something said here or in the environment makes no sense, the secret file cannot be used, or

@@ -35,6 +35,14 @@ impl Dispatcher {
     ///
     /// What is wrong with the call itself (a function without `#[job]`, arguments that cannot be serialised or are too
     /// large) is the job's outcome. Waits while as many jobs are pending as [`Builder::pending_jobs`](crate::Builder::pending_jobs) allows.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.submit(built_in::echo, (vec![1, 2, 3],));
+    /// assert_eq!(job.wait()?, [1, 2, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use = "the result is lost unless the job is waited for; with a callback use Dispatcher::job"]
     pub fn submit<F, A>(&self, function: F, args: A) -> Job<F::Output>
     where
@@ -45,6 +53,16 @@ impl Dispatcher {
     }
 
     /// As [`submit`](Self::submit), with a callback, a group, a time limit or anything else that differs from the usual.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// use std::time::Duration;
+    ///
+    /// let job = dispatcher.job(built_in::echo, (vec![1],)).priority(1).timeout(Duration::from_secs(60)).submit();
+    /// assert_eq!(job.wait()?, [1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn job<F, A>(&self, function: F, args: A) -> JobBuilder<F::Output>
     where
         F: JobFunction<A>,
@@ -82,6 +100,18 @@ impl Dispatcher {
     }
 
     /// As [`map`](Self::map), for functions of several arguments: each input is a tuple of them.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, job};
+    /// #[job]
+    /// fn power(base: u64, exponent: u32) -> u64 { base.pow(exponent) }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let powers = dispatcher.starmap(power, [(2, 3), (3, 2)]).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(powers, [8, 9]);
+    /// # Ok(()) }
+    /// ```
     pub fn starmap<F, I>(&self, function: F, inputs: I) -> Map<F::Output>
     where
         I: IntoIterator<IntoIter: Send + 'static>,
@@ -104,6 +134,21 @@ impl Dispatcher {
 
     /// Waits until every job has ended and every callback has returned, those that callbacks submit included.
     ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// use std::sync::mpsc;
+    ///
+    /// let (sender, results) = mpsc::channel();
+    /// for n in 1..=3 {
+    ///     let sender = sender.clone();
+    ///     dispatcher.job(built_in::echo, (vec![n],)).callback(move |result| sender.send(result).unwrap()).submit();
+    /// }
+    /// dispatcher.wait();
+    /// assert_eq!(results.try_iter().count(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it would wait
     /// for itself; in a child made by `fork()`.
@@ -113,6 +158,18 @@ impl Dispatcher {
     }
 
     /// As [`wait`](Self::wait), for at most `timeout`. False if that was too short.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// use std::time::Duration;
+    ///
+    /// let job = dispatcher.submit(built_in::echo, (vec![1],));
+    /// if !dispatcher.wait_timeout(Duration::from_secs(60)) {
+    ///     println!("{}", dispatcher.stats());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it would wait
@@ -124,6 +181,15 @@ impl Dispatcher {
 
     /// Waits until every job of the group has ended and its callback has returned.
     ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let page = dispatcher.job(built_in::echo, (vec![1],)).group("page 1").submit();
+    /// dispatcher.wait_group("page 1");
+    /// assert!(page.has_ended());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it might wait
     /// for itself; in a child made by `fork()`.
@@ -133,6 +199,17 @@ impl Dispatcher {
     }
 
     /// As [`wait_group`](Self::wait_group), for at most `timeout`. False if that was too short.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// use std::time::Duration;
+    ///
+    /// dispatcher.job(built_in::echo, (vec![1],)).group("page 1").submit();
+    /// assert!(dispatcher.wait_group_timeout("page 1", Duration::from_secs(60)));
+    /// assert!(dispatcher.wait_group_timeout("nobody's", Duration::ZERO), "a group without jobs is done");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     /// Inside a callback, and in a waker or a `tracing` subscriber that the dispatcher's thread calls, where it might wait
@@ -147,11 +224,29 @@ impl Dispatcher {
     /// programs whose whole work takes less time than finding nodes does. Returns at once if no node is named and none
     /// is looked for, and with zero in a waker or a `tracing` subscriber that the dispatcher's thread calls, and in a child
     /// made by `fork()`.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// use std::time::Duration;
+    ///
+    /// let dispatcher = Dispatcher::builder().discover(true).start()?;
+    /// let nodes = dispatcher.wait_for_nodes(2, Duration::from_secs(3));
+    /// println!("{nodes} nodes beside this one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait_for_nodes(&self, count: usize, timeout: Duration) -> usize {
         self.client.wait_for_nodes(count, timeout)
     }
 
     /// Changes how many of the local cores are used, now. Zero is allowed.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// dispatcher.set_local_workers(4)?;
+    /// dispatcher.set_local_workers(0)?; // nodes do all the work from now on
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// When there are more than a node can have, and in a child made by `fork()`.
@@ -162,6 +257,13 @@ impl Dispatcher {
     /// Changes how many jobs a node runs at once, now. `node` is a name or an address as in [`nodes`](Self::nodes). Returns
     /// once the node has taken the order, which it gets on a connection of its own: a dispatcher's carries only jobs.
     ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// let dispatcher = Dispatcher::builder().node("render1").start()?;
+    /// dispatcher.resize("render1", 8)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// When there is no such node, it is not connected or does not take the order, or the dispatcher's thread does not
     /// answer.
@@ -170,6 +272,18 @@ impl Dispatcher {
     }
 
     /// Every node ever heard of, those that are refused or out of reach included, with the reason.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// for node in dispatcher.nodes() {
+    ///     match node.reason {
+    ///         Some(reason) => println!("{} is not used: {reason}", node.name),
+    ///         None => println!("{} has {} slots", node.name, node.slots),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn nodes(&self) -> Vec<NodeInfo> {
         self.stats().nodes
     }
@@ -178,11 +292,33 @@ impl Dispatcher {
     ///
     /// The dispatcher's thread is asked. Where it cannot answer, what it said last is told: if it is the one that asks, in a
     /// waker or a `tracing` subscriber, or if it is held up for three seconds, by a lock that is held here, say.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// dispatcher.submit(built_in::echo, (vec![1],)).wait()?;
+    /// let stats = dispatcher.stats();
+    /// assert_eq!(stats.nodes[0].jobs_ended, 1);
+    /// println!("{stats}"); // the table that Parallel Python prints
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         self.client.stats()
     }
 
     /// Follows what happens from now on.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let events = dispatcher.events();
+    /// dispatcher.shutdown();
+    /// // They end with the dispatcher.
+    /// for event in events {
+    ///     println!("{event}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn events(&self) -> Events {
         self.client.events()
     }

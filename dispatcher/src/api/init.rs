@@ -10,6 +10,17 @@ pub(crate) use self::reached::is_reached;
 ///
 /// Nodes start this program as a worker; then this call serves jobs and does not return. Everywhere else it returns
 /// at once. In a `#[test]`, which has no `main` of its own, use [`in_process`](crate::Builder::in_process) instead. Jobs run on a thread of their own with 8 MiB of stack; [`Init`] changes that.
+///
+/// ```
+/// use pp_dispatcher::Dispatcher;
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     pp_dispatcher::init();
+///     let dispatcher = Dispatcher::builder().in_process(true).start()?;
+///     // ...
+///     Ok(())
+/// }
+/// ```
 pub fn init() {
     Init::new().run();
 }

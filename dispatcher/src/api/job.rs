@@ -204,6 +204,25 @@ impl<R: DeserializeOwned + 'static> JobCell<R> {
 impl<R: DeserializeOwned + 'static> Job<R> {
     /// Waits until the job ends, and yields its result.
     ///
+    /// ```
+    /// use pp_dispatcher::{Dispatcher, JobError, job};
+    ///
+    /// #[job]
+    /// fn root(n: f64) -> f64 {
+    ///     assert!(n >= 0.0, "no root of {n}");
+    ///     n.sqrt()
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// assert_eq!(dispatcher.submit(root, (9.0,)).wait(), Ok(3.0));
+    /// match dispatcher.submit(root, (-1.0,)).wait() {
+    ///     Err(JobError::Panicked(panic)) => assert_eq!(panic.message, "no root of -1"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When it ended in another way than returning: see [`JobError`]. And when it has not ended and this is called where
     /// nothing can be waited for: in a waker or a `tracing` subscriber that the dispatcher's thread calls, or in a child made
@@ -229,6 +248,23 @@ impl<R: DeserializeOwned + 'static> Job<R> {
 
     /// Waits for at most `timeout`. The job goes on if that is too short, and can be waited for again.
     ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// use std::time::Duration;
+    ///
+    /// let mut job = dispatcher.submit(built_in::echo, (vec![1],));
+    /// let result = loop {
+    ///     match job.wait_timeout(Duration::from_secs(1)) {
+    ///         Ok(result) => break result,
+    ///         Err(pending) => job = pending,
+    ///     }
+    ///     println!("still at it");
+    /// };
+    /// assert_eq!(result?, [1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The job itself, if it has not ended.
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<R, JobError>, Self> {
@@ -250,6 +286,18 @@ impl<R: DeserializeOwned + 'static> Job<R> {
 
 impl<R> Job<R> {
     /// Cancels the job: it ends as [`JobError::Cancelled`] unless it has ended. If it runs, its worker is killed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use pp_dispatcher::{Dispatcher, JobError, built_in};
+    ///
+    /// let dispatcher = Dispatcher::builder().in_process(true).local_workers(0).start()?;
+    /// let job = dispatcher.submit(built_in::sleep, (Duration::from_secs(3_600),));
+    /// job.cancel();
+    /// assert_eq!(job.wait(), Err(JobError::Cancelled));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cancel(&self)
     where
         R: Send + 'static,
@@ -261,6 +309,15 @@ impl<R> Job<R> {
     }
 
     /// State of the job now. One that has not ended is told as queued where [`id`](Self::id) would have no answer.
+    ///
+    /// ```
+    /// use pp_dispatcher::{Dispatcher, JobStatus, built_in};
+    ///
+    /// let dispatcher = Dispatcher::builder().in_process(true).local_workers(0).start()?;
+    /// let job = dispatcher.submit(built_in::echo, (vec![1],));
+    /// assert_eq!(job.status(), JobStatus::Queued);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn status(&self) -> JobStatus
     where
         R: Send + 'static,
@@ -275,6 +332,15 @@ impl<R> Job<R> {
     }
 
     /// Whether its outcome is there, so that waiting for it takes no time.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.submit(built_in::echo, (vec![1],));
+    /// dispatcher.wait();
+    /// assert!(job.has_ended());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn has_ended(&self) -> bool {
         self.cell.has_ended()
     }
@@ -285,6 +351,16 @@ impl<R> Job<R> {
     /// does not answer within three seconds: because it waits for a lock that is held here, say, such as that of standard
     /// output where a `tracing` subscriber writes. And within such a subscriber or a [`Waker`](std::task::Waker), which that
     /// thread calls itself.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.submit(built_in::echo, (vec![1],));
+    /// if let Some(id) = job.id() {
+    ///     println!("job {id} is on its way"); // as events and logs name it
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn id(&self) -> Option<JobId>
     where
         R: Send + 'static,

@@ -99,6 +99,18 @@ impl<R: DeserializeOwned + Send + 'static> Map<R> {
 
     /// Yields results as they come, whatever the order of the inputs.
     ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, job};
+    /// #[job]
+    /// fn square(n: u64) -> u64 { n * n }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dispatcher = Dispatcher::builder().in_process(true).start()?;
+    /// let sum = dispatcher.map(square, 1..=4).unordered().sum::<Result<u64, _>>()?;
+    /// assert_eq!(sum, 30);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Panics
     /// When results were asked for already.
     pub fn unordered(mut self) -> Unordered<R> {

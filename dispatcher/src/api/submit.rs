@@ -70,18 +70,46 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     /// It may submit jobs. If it panics, that is reported and changes nothing else. After a
     /// [`shutdown`](crate::Dispatcher::shutdown) it is called with [`JobError::ShutDown`]; what it submits then is not called
     /// back any more.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// dispatcher.job(built_in::echo, (vec![1],)).callback(|result| println!("{result:?}")).submit();
+    /// dispatcher.wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn callback(mut self, callback: impl FnOnce(Result<R, JobError>) + Send + 'static) -> Self {
         self.callback = Some(Box::new(callback));
         self
     }
 
     /// Makes the job part of a group that can be waited for.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// for n in 1..=3 {
+    ///     dispatcher.job(built_in::echo, (vec![n],)).group("first").submit();
+    /// }
+    /// dispatcher.wait_group("first");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn group(mut self, name: &str) -> Self {
         self.group = Some(self.handle.counts().group(name));
         self
     }
 
     /// Kills the job when it has run for so long, which is more than no time at all. Waiting for its turn does not count.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// use std::time::Duration;
+    ///
+    /// let job = dispatcher.job(built_in::sleep, (Duration::from_secs(1),)).timeout(Duration::from_secs(60)).submit();
+    /// # job.cancel();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn timeout(self, limit: Duration) -> Self {
         if limit.is_zero() {
             return self.refuse("timeout", "0 s", "longer: leave it out for no limit");
@@ -90,6 +118,15 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     }
 
     /// Number of times the job may be running as its worker or node dies (default 3), at least once.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// // What it does to the world is not to be done twice.
+    /// let job = dispatcher.job(built_in::echo, (vec![1],)).max_attempts(1).submit();
+    /// # job.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_attempts(self, attempts: u32) -> Self {
         if attempts == 0 {
             return self.refuse("max_attempts", "0", "1 or more");
@@ -106,23 +143,58 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     }
 
     /// Whether the job is tried again when it panics, as if its worker had died.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// // It may panic because a server is down, which may be up on the next try.
+    /// let job = dispatcher.job(built_in::echo, (vec![1],)).retry_panics(true).submit();
+    /// # job.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn retry_panics(self, retry: bool) -> Self {
         self.with(|options| options.retry_panics = retry)
     }
 
     /// Whether it does no harm to run the job twice. If so, and slots idle while it takes longer than usual, a copy of it
     /// runs elsewhere, and the first result counts.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.job(built_in::echo, (vec![1],)).idempotent(true).submit();
+    /// assert_eq!(job.wait()?, [1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn idempotent(self, idempotent: bool) -> Self {
         self.with(|options| options.idempotent = idempotent)
     }
 
     /// Jobs of higher priority go first; the usual one is 0.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let preview = dispatcher.job(built_in::echo, (vec![1],)).priority(10).submit();
+    /// # preview.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn priority(self, priority: i32) -> Self {
         self.with(|options| options.priority = priority)
     }
 
     /// Submits the job unless the dispatcher has as many pending as [`Builder::pending_jobs`](crate::Builder::pending_jobs)
     /// and [`Builder::pending_bytes`](crate::Builder::pending_bytes) allow.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// match dispatcher.job(built_in::echo, (vec![1],)).try_submit() {
+    ///     Ok(job) => assert_eq!(job.wait()?, [1]),
+    ///     Err(later) => println!("{later:?} has to wait"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The builder itself, to try again with, if there is no room now.
@@ -132,6 +204,14 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
 
     /// Submits the job, waiting while as much is pending as may be (except in callbacks, and in wakers and `tracing`
     /// subscribers that the dispatcher's thread calls, which never wait).
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.job(built_in::echo, (vec![1],)).submit();
+    /// assert_eq!(job.wait()?, [1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn submit(self) -> Job<R> {
         self.submit_sized(None).0
     }

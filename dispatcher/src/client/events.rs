@@ -125,11 +125,33 @@ pub struct Events(mpsc::Receiver<ClusterEvent>);
 
 impl Events {
     /// Waits for the next event for at most `timeout`.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// use std::time::Duration;
+    ///
+    /// let events = dispatcher.events();
+    /// while let Some(event) = events.next_timeout(Duration::from_millis(1)) {
+    ///     println!("{event}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_timeout(&self, timeout: Duration) -> Option<ClusterEvent> {
         if cannot_wait().is_some() { self.try_next() } else { self.0.recv_timeout(timeout).ok() }
     }
 
     /// The next event, if it is there.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let events = dispatcher.events();
+    /// if let Some(event) = events.try_next() {
+    ///     println!("{event}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_next(&self) -> Option<ClusterEvent> {
         self.0.try_recv().ok()
     }

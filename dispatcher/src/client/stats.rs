@@ -45,6 +45,14 @@ pub struct NodeInfo {
 
 impl NodeInfo {
     /// Name and address, as in the statistics.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let nodes = dispatcher.nodes();
+    /// assert_eq!(nodes[0].label(), "local");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn label(&self) -> String {
         if self.address.is_empty() || self.address == self.name {
             self.name.clone()
