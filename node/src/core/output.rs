@@ -126,3 +126,56 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(weight: usize) -> OutputLine {
+        let empty = OutputLine { attempt: None, stream: Stream::Stdout, text: String::new() };
+        let text = "x".repeat(weight - empty.weight());
+        OutputLine { text, ..empty }
+    }
+
+    fn weight(lines: &[OutputLine]) -> usize {
+        lines.iter().map(OutputLine::weight).sum()
+    }
+
+    #[test]
+    fn so_much_is_kept_and_what_follows_on_something_dropped_is_dropped_too() {
+        let mut output = Output::default();
+        output.add(line(OUTPUT_BYTES_KEPT - 1_000));
+        output.add(line(1_000));
+        assert_eq!((output.bytes, output.dropped), (OUTPUT_BYTES_KEPT, 0));
+        let mut output = Output::default();
+        output.add(line(OUTPUT_BYTES_KEPT - 1_000));
+        output.add(line(1_001));
+        output.add(line(100));
+        assert_eq!((output.lines.len(), output.dropped), (1, 2));
+    }
+
+    #[test]
+    fn word_of_what_was_dropped_is_sent_once_half_of_what_is_under_way_has_arrived() {
+        let half = OUTPUT_BYTES_KEPT / 2;
+        let mut output = Output { under_way: half, dropped: 3, ..Output::default() };
+        assert_eq!(output.take_lines(), None);
+        output.arrived(1, &mut Vec::new());
+        let word = output.take_lines().expect("there is room for it");
+        assert!(word[0].text.contains("3 lines"), "{word:?}");
+        assert_eq!((output.under_way, output.bytes), (half - 1 + weight(&word), 0));
+        assert_eq!(output.take_lines(), None);
+    }
+
+    #[test]
+    fn workers_are_read_from_again_once_half_of_what_is_sent_ahead_has_arrived() {
+        let worker = WorkerKey(1);
+        let held = BTreeSet::from([worker]);
+        let mut output = Output { under_way: OUTPUT_BYTES_SENT, held, ..Output::default() };
+        let mut actions = Vec::new();
+        let half = OUTPUT_BYTES_SENT as u64 / 2;
+        output.arrived(half - 1, &mut actions);
+        assert_eq!(actions, []);
+        output.arrived(1, &mut actions);
+        assert_eq!(actions, [Action::HoldOutput(worker, false)]);
+    }
+}

@@ -226,6 +226,49 @@ mod tests {
     }
 
     #[test]
+    fn gaps_are_closed_before_they_are_most_of_a_queue() {
+        // Those at the end are taken out, and some leave at the front.
+        let mut queue = Queue::default();
+        queue.extend((0..400).map(attempt).collect());
+        (200..400).for_each(|place| assert!(queue.take_out(id(place)).is_some()));
+        (0..150).for_each(|place| assert_eq!(queue.pop_front().map(|taken| taken.id), Some(id(place))));
+        assert_eq!((queue.places.len(), queue.len()), (250, 50));
+        assert!(queue.take_out(id(160)).is_some());
+        assert_eq!((queue.places.len(), queue.gaps.len()), (49, 0));
+        let left = (150..160).chain(161..200);
+        assert!(queue.iter().map(|attempt| attempt.id).eq(left.clone().map(id)));
+        assert!(queue.take_out(id(170)).is_some(), "they are found where they are now");
+        let left = left.filter(|place| *place != 170);
+        assert!(queue.take_all().into_iter().map(|attempt| attempt.id).eq(left.map(id)), "and no gap is one");
+    }
+
+    #[test]
+    fn an_index_is_kept_until_most_of_it_is_outdated() {
+        let mut queue = Queue::default();
+        queue.extend((0..1_000).map(attempt).collect());
+        assert!(queue.take_out(id(500)).is_some());
+        queue.extend((1_000..1_001).map(attempt).collect());
+        assert_eq!(queue.index.len(), 999);
+        (0..500).for_each(|_| drop(queue.pop_front()));
+        assert!(queue.take_out(id(600)).is_some());
+        assert_eq!(queue.index.len(), 999, "the new one, without the one taken out");
+        (0..400).for_each(|_| drop(queue.pop_front()));
+        assert!(queue.take_out(id(950)).is_some());
+        assert_eq!(queue.index.len(), queue.len(), "made anew");
+        while queue.pop_front().is_some() {}
+        queue.extend(vec![attempt(2_000)]);
+        assert_eq!(queue.index.len(), 0, "nothing in it was in the queue any more");
+    }
+
+    #[test]
+    #[should_panic(expected = "gaps are in the queue, and not in front")]
+    fn a_gap_where_there_can_be_none_is_noticed() {
+        let mut queue = Queue::default();
+        queue.gaps.insert(MIDDLE);
+        queue.check_invariants();
+    }
+
+    #[test]
     fn every_attempt_is_indexed_once_however_many_are_taken_out() {
         let mut queue = Queue::default();
         queue.extend((0..10_000).map(attempt).collect());

@@ -332,9 +332,6 @@ impl Core {
 
     /// Number of slots a session may count on: an equal part, with every session that has work.
     pub(super) fn share_of(&self, key: SessionKey) -> u32 {
-        if self.draining.is_some() {
-            return 0;
-        }
         let others =
             self.sessions.iter().filter(|(other, session)| **other != key && session.is_active()).count();
         self.capacity().div_ceil(u32::try_from(others + 1).unwrap_or(u32::MAX))

@@ -257,7 +257,7 @@ impl Session {
         self.unsent = self.outcomes.len();
     }
 
-    fn flush(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn flush(&mut self, actions: &mut Vec<Action>) {
         let Link::Connected(connection) = self.link else { return };
         if let Some(lines) = self.output.take_lines() {
             actions.push(Action::Send(connection, FromNode::Output(lines)));

@@ -109,7 +109,7 @@ impl Core {
         if shortage.retry_at.take_if(|at| *at <= now).is_none() || is_wanted {
             return;
         }
-        if shortage.failures > 0 && wait_after(shortage.failures) == LAST_RETRY {
+        if wait_after(shortage.failures) == LAST_RETRY {
             self.shortage = None;
         } else {
             shortage.failures += 1;

@@ -1,8 +1,16 @@
 //! Event in, exact actions out, nothing left over.
 
+mod batches;
+mod checks;
+mod programs;
+mod windows;
+
 use std::time::Duration;
 
-use pp_protocol::limits::{OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT, PROGRAM_BUILDS, PROGRAMS};
+use pp_protocol::limits::{
+    OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT, PROGRAM_BUILDS, PROGRAM_BYTES,
+    PROGRAMS, WINDOW_ATTEMPTS,
+};
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
     Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobId, Moment, NodeId,
