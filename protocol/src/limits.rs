@@ -1,4 +1,25 @@
 //! The limits every peer keeps, by name. A number that bounds a queue, a frame or a count is written here once.
+//!
+//! Limits that concern one side only, and that no peer has to know, stand where they are kept:
+//!
+//! | limit | where |
+//! |---|---|
+//! | depth of values, lists and texts within them | `protocol/src/values/nesting.rs`, `values/kind.rs` |
+//! | batches received that nobody has taken | `BATCHES_RECEIVED` in `protocol/src/connection.rs` |
+//! | memory for large payloads, and how much of it is lent | `protocol/src/room/arena.rs`, `MARKS` in `node/src/page.rs` |
+//! | batches and pieces of programs that wait for a node's task | `node/src/shell.rs`, `node/src/shell/programs.rs` |
+//! | pace at which a worker's output is read | `node/src/pool/output.rs` |
+//! | outcomes that a worker holds back | `node/src/worker/outbox.rs` |
+//! | stack of jobs | `node/src/worker/mod.rs` |
+//! | tries of a program or a worker that does not start | `TROUBLE` in `node/src/core/programs.rs`, `node/src/core/shortage.rs` |
+//! | arguments sent ahead of slots | `ARGS_*` in `dispatcher/src/core/session.rs` |
+//! | jobs and bytes pending, attempts before a job is held for poison | `dispatcher/src/client/settings.rs` (defaults; the user's) |
+//! | jobs, requests and cancellations taken in at once | `dispatcher/src/client/thread/intake.rs` |
+//! | events that a listener has not taken, lines that wait for the terminal | `dispatcher/src/client/events.rs`, `client/printer.rs` |
+//! | jobs of a map in flight | `dispatcher/src/api/map/feed.rs` |
+//! | threads for callbacks, ranges of silence | `dispatcher/src/api/builder.rs` |
+//! | kinds of refusals that are counted, strangers at once | `server/src/listener/refusals.rs`, `server/src/listener.rs` |
+//! | programs kept on disk, size of the configuration file | `server/src/bin/ppserver/options.rs` |
 
 use std::time::Duration;
 

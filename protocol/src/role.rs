@@ -1,4 +1,4 @@
-//! In what capacity somebody connects to a node.
+//! Capacity in which somebody connects to a node.
 
 use std::fmt;
 

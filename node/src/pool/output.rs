@@ -2,8 +2,8 @@
 //!
 //! Captured output is limited in three places: here, the length of a line (`OUTPUT_LINE_BYTES`) and the pace at which one
 //! worker is read; in the node's core ([`core/output.rs`](crate::core)), what is under way to a dispatcher and what is kept
-//! for it (`OUTPUT_BYTES_SENT`, `OUTPUT_BYTES_KEPT`); in the dispatcher's printer, what waits for the terminal. The numbers
-//! are in `pp_protocol::limits`.
+//! for it (`OUTPUT_BYTES_SENT`, `OUTPUT_BYTES_KEPT`); in the dispatcher's printer, what waits for the terminal (`WAITING_BYTES`
+//! in `dispatcher/src/client/printer.rs`). The other numbers are in `pp_protocol::limits`.
 
 use std::future::poll_fn;
 use std::io;
