@@ -34,7 +34,7 @@ mod store;
 pub mod worker;
 mod wrapping;
 
-pub use crate::core::{SessionStatistics, Statistics, SystemLoad};
+pub use crate::core::{Proof, SessionStatistics, Statistics, SystemLoad};
 #[cfg(feature = "shell")]
 pub use descriptors::{TooFewDescriptors, ensure_descriptors};
 #[cfg(feature = "shell")]

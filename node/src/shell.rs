@@ -2,7 +2,7 @@
 
 mod programs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use pp_protocol::connection::Transport;
 use pp_protocol::limits::SLOTS;
 use pp_protocol::room;
 use pp_protocol::{
-    FromNode, Moment, NodeId, NodeStatus, Outcome, ProgramStatus, Role, Target, ToNode, Version,
+    FromNode, Moment, NodeId, NodeStatus, Outcome, ProgramStatus, Role, SecretId, Target, ToNode,
     WorkerShortage,
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use self::programs::StoredPrograms;
 pub use self::programs::own_executable;
 use crate::core::{
-    Action, ConnectionKey, Core, CoreConfig, Event, Program, Statistics, SystemLoad, WorkerKey,
+    Action, ConnectionKey, Core, CoreConfig, Event, Program, Proof, Statistics, SystemLoad, WorkerKey,
 };
 use crate::descriptors::TooFewDescriptors;
 use crate::page::monotonic_ns;
@@ -130,7 +130,7 @@ pub struct Node {
 
 #[derive(Debug)]
 enum Command {
-    Serve(Transport<FromNode, ToNode>, String, Role, Version),
+    Serve(Transport<FromNode, ToNode>, String, Proof),
     Event(Event),
     Statistics(oneshot::Sender<Statistics>),
 }
@@ -175,10 +175,16 @@ impl Node {
         self.id
     }
 
-    /// Serves a peer that proved that it knows the secret, and to be in this role (or lives in this process). What it may
-    /// send follows from the role alone.
-    pub fn serve(&self, transport: Transport<FromNode, ToNode>, peer: String, role: Role, version: Version) {
-        let _ = self.commands.send(Command::Serve(transport, peer, role, version));
+    /// Serves a peer that proved that it knows a secret, and to be in a role (or lives in this process). What it may send
+    /// follows from the role alone.
+    pub fn serve(&self, transport: Transport<FromNode, ToNode>, peer: String, proof: Proof) {
+        let _ = self.commands.send(Command::Serve(transport, peer, proof));
+    }
+
+    /// From now on these secrets open the node: whoever came with another is cut off, and unless it comes back at once with
+    /// one of these, its session is over.
+    pub fn accept_only(&self, secrets: BTreeSet<SecretId>) {
+        self.send(Event::AcceptOnly(secrets));
     }
 
     /// Changes the number of slots.
@@ -357,7 +363,7 @@ impl Actor {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Serve(transport, peer, role, version) => self.serve(transport, peer, role, version),
+            Command::Serve(transport, peer, proof) => self.serve(transport, peer, proof),
             Command::Event(event) => self.handle(event),
             Command::Statistics(answer) => {
                 let _ = answer.send(self.core.statistics());
@@ -365,9 +371,10 @@ impl Actor {
         }
     }
 
-    fn serve(&mut self, transport: Transport<FromNode, ToNode>, name: String, role: Role, version: Version) {
+    fn serve(&mut self, transport: Transport<FromNode, ToNode>, name: String, proof: Proof) {
         let key = ConnectionKey(self.next_connection);
         self.next_connection += 1;
+        let Proof { role, version, .. } = proof;
         tracing::debug!(peer = name, %role, %version, "connected");
         let Transport { sender, mut receiver } = transport;
         self.connections.insert(key, Peer { name, role, has_greeted: false, sender });
@@ -382,13 +389,13 @@ impl Actor {
             }
             let _ = inputs.send((key, Err("closed here".into()))).await;
         });
-        self.handle(Event::Connected(key, role, version));
+        self.handle(Event::Connected(key, proof));
     }
 
     fn input(&mut self, (key, received): Input) {
         match received {
             Ok(messages) => {
-                if let [ToNode::Hello(hello)] = &messages[..]
+                if let [ToNode::Hello(hello), ..] = &messages[..]
                     && let Some(peer) = self.connections.get_mut(&key)
                     && peer.role == Role::Dispatcher
                 {

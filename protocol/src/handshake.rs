@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub use crate::HandshakeError;
 use crate::limits::{HANDSHAKE_FRAME_BYTES, HANDSHAKE_TIME, SECRETS};
 use crate::record::Keys;
-use crate::secret::{Secret, SecretId};
-use crate::{Role, Version, VersionRange};
+use crate::secret::Secret;
+use crate::{Role, SecretId, Version, VersionRange};
 
 const MAGIC: [u8; 4] = *b"ppsv";
 /// Magic, pattern, role or status, oldest and newest version.

@@ -147,6 +147,10 @@ impl Digest {
     }
 }
 
+/// Name of a secret that does not tell it: for whoever keeps account of what was opened with it. Never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretId(pub u64);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,7 +59,7 @@ pub mod secret;
 pub mod socket;
 
 pub use handshake_error::HandshakeError;
-pub use ids::{AttemptId, Digest, FunctionId, JobId, NodeId, ProgramId, SessionId};
+pub use ids::{AttemptId, Digest, FunctionId, JobId, NodeId, ProgramId, SecretId, SessionId};
 pub use message::{
     Attempt, Farewell, FromNode, Hello, NodeStatus, OutputLine, ProgramBuild, ProgramOffer, ProgramRefusal,
     ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome, WorkerShortage,

@@ -6,6 +6,7 @@
 mod passphrase;
 mod written;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::SecretId;
 use crate::environment::{self, VariableError};
 use crate::limits::{SECRET_FILE_BYTES, SECRETS};
 use crate::private::{self, PrivateError};
@@ -44,10 +46,6 @@ pub enum Weakness {
     Pattern,
 }
 
-/// Name of a secret that does not tell it: for whoever keeps account of connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SecretId(u64);
-
 /// Secrets of which any is accepted, at least one and at most [`SECRETS`]. The first is the one that is proved when dialling.
 #[derive(Clone, Debug)]
 pub struct Secrets(Arc<[Secret]>);
@@ -61,6 +59,15 @@ pub enum Origin {
     Environment,
     /// In this file.
     File(PathBuf),
+}
+
+/// Secrets, and where they were found: others may be there by now.
+#[derive(Clone, Debug)]
+pub struct FoundSecrets {
+    /// What was there.
+    pub secrets: Secrets,
+    /// Where.
+    pub origin: Origin,
 }
 
 /// A text is no secret.
@@ -282,7 +289,7 @@ impl Secrets {
     }
 
     /// Their names.
-    pub fn ids(&self) -> Vec<SecretId> {
+    pub fn ids(&self) -> BTreeSet<SecretId> {
         self.0.iter().map(Secret::id).collect()
     }
 }
@@ -290,6 +297,12 @@ impl Secrets {
 impl From<Secret> for Secrets {
     fn from(secret: Secret) -> Self {
         Self([secret].into())
+    }
+}
+
+impl From<Secret> for FoundSecrets {
+    fn from(secret: Secret) -> Self {
+        Self { secrets: secret.into(), origin: Origin::Given }
     }
 }
 
@@ -306,22 +319,24 @@ impl std::ops::Deref for Secrets {
 ///
 /// # Errors
 /// When one of them is there but cannot be used: the next place is not tried then.
-pub fn find(given: Option<&str>, file: Option<&Path>) -> Result<Option<(Secrets, Origin)>, SecretError> {
+pub fn find(given: Option<&str>, file: Option<&Path>) -> Result<Option<FoundSecrets>, SecretError> {
+    let found = |secrets, origin| Ok(Some(FoundSecrets { secrets, origin }));
+    let in_file = |path: PathBuf| found(Secrets::read(&path)?, Origin::File(path));
     if let Some(text) = given {
-        return Ok(Some((Secrets::parse_from(text, "the command line or code")?, Origin::Given)));
+        return found(Secrets::parse_from(text, "the command line or code")?, Origin::Given);
     }
     if let Some(path) = file {
-        return Ok(Some((Secrets::read(path)?, Origin::File(path.into()))));
+        return in_file(path.into());
     }
     if let Some(text) = environment::text(SECRET_VARIABLE).map_err(hide)? {
         let text = Zeroizing::new(text);
-        return Ok(Some((Secrets::parse_from(&text, SECRET_VARIABLE)?, Origin::Environment)));
+        return found(Secrets::parse_from(&text, SECRET_VARIABLE)?, Origin::Environment);
     }
     if let Some(path) = environment::path(SECRET_FILE_VARIABLE) {
-        return Ok(Some((Secrets::read(&path)?, Origin::File(path))));
+        return in_file(path);
     }
     match default_path() {
-        Ok(path) if path.exists() => Ok(Some((Secrets::read(&path)?, Origin::File(path)))),
+        Ok(path) if path.exists() => in_file(path),
         Ok(_) | Err(SecretError::NoHome) => Ok(None),
         Err(error) => Err(error),
     }
@@ -414,7 +429,8 @@ mod tests {
     #[test]
     fn what_is_given_comes_first_and_an_empty_one_is_an_error() {
         let given = Secret::random();
-        let (secrets, origin) = find(Some(&format!(" {} \n", given.text())), None).unwrap().unwrap();
+        let FoundSecrets { secrets, origin } =
+            find(Some(&format!(" {} \n", given.text())), None).unwrap().unwrap();
         assert_eq!((secrets.first().text(), origin), (given.text(), Origin::Given));
         let error = find(Some("  "), None).unwrap_err().to_string();
         assert!(error.contains("the secret from the command line or code is empty"), "{error}");

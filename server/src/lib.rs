@@ -45,6 +45,7 @@ use pp_node::{Node, NodeConfig};
 use pp_protocol::address;
 use pp_protocol::secret::Secrets;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::advertise::Advertiser;
@@ -114,6 +115,7 @@ pub async fn serve(
 #[derive(Debug)]
 pub struct Daemon {
     node: Node,
+    secrets: watch::Sender<Secrets>,
     address: SocketAddr,
     advertiser: Option<Advertiser>,
     idle: Option<Duration>,
@@ -131,6 +133,8 @@ impl Daemon {
         let address = listener.local_addr()?;
         let (name, slots) = (node.name.clone(), node.slots);
         let node = Node::start(node)?;
+        node.accept_only(secrets.ids());
+        let secrets = watch::Sender::new(secrets);
         let advertiser = announce.then(|| Advertiser::start(node.clone(), name.clone(), address));
         let advertiser = advertiser.transpose().map_err(|error| StartError::Announce(error.into()))?;
         tracing::info!(
@@ -142,8 +146,8 @@ impl Daemon {
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(load::report(node.clone()));
-        tasks.spawn(listener::serve(listener, secrets, node.clone()));
-        Ok(Self { node, address, advertiser, idle, tasks })
+        tasks.spawn(listener::serve(listener, secrets.subscribe(), node.clone()));
+        Ok(Self { node, secrets, address, advertiser, idle, tasks })
     }
 
     /// The address it listens on.
@@ -154,6 +158,11 @@ impl Daemon {
     /// Its node, which can be drained, killed, resized and asked for statistics.
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// The way to have it accept other secrets.
+    pub fn acceptance(&self) -> Acceptance {
+        Acceptance { node: self.node.clone(), secrets: self.secrets.clone() }
     }
 
     /// Waits until the node has ended: it was drained or killed, or idle for too long.
@@ -176,6 +185,24 @@ impl Daemon {
         if let Some(advertiser) = self.advertiser.take() {
             advertiser.goodbye().await;
         }
+    }
+}
+
+/// The secrets that a daemon accepts, which can be replaced while it runs.
+#[derive(Clone, Debug)]
+pub struct Acceptance {
+    node: Node,
+    secrets: watch::Sender<Secrets>,
+}
+
+impl Acceptance {
+    /// From now on these secrets are accepted, and no other. Whoever came with another is cut off; a dispatcher that comes
+    /// back at once with one of these goes on as if nothing had been, the jobs of any other are ended.
+    pub fn replace(&self, secrets: Secrets) {
+        let ids = secrets.ids();
+        // Newcomers first: whoever is still let in by the old ones is told from the others by the node.
+        self.secrets.send_replace(secrets);
+        self.node.accept_only(ids);
     }
 }
 

@@ -9,15 +9,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pp_node::Node;
+use pp_node::{Node, Proof};
 use pp_protocol::address;
 use pp_protocol::connection;
-use pp_protocol::handshake::{self, HandshakeError};
+use pp_protocol::handshake::{self, Established, HandshakeError};
 use pp_protocol::limits::{HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKE_TIME, HANDSHAKES_AT_ONCE};
 use pp_protocol::secret::{Secret, Secrets};
 use pp_protocol::socket;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::refusals::Refusals;
@@ -32,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Strangers, who have not proved that they know it, get a share of the descriptors only, and the oldest of them gives
 /// way to a newcomer: whoever knows the secret is through in milliseconds, so that connections that say nothing keep
 /// nobody out.
-pub(crate) async fn serve(listener: TcpListener, secrets: Secrets, node: Node) {
+pub(crate) async fn serve(listener: TcpListener, secrets: watch::Receiver<Secrets>, node: Node) {
     let refusals = Arc::<Refusals>::default();
     let mut strangers = Strangers::new(strangers_at_once());
     let mut spare = Spare::new();
@@ -46,7 +47,7 @@ pub(crate) async fn serve(listener: TcpListener, secrets: Secrets, node: Node) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (secrets, node, told) = (secrets.clone(), node.clone(), Arc::clone(&refusals));
+                let (secrets, node, told) = (secrets.borrow().clone(), node.clone(), Arc::clone(&refusals));
                 let handshake = tokio::spawn(async move {
                     if let Err(error) = welcome(stream, peer, &secrets, &node).await {
                         told.refused(peer, &error);
@@ -118,7 +119,8 @@ async fn welcome(
         let (reader, writer) = stream.into_split();
         match connection::over_once_heard(reader, writer, established.keys).await {
             Ok(transport) => {
-                node.serve(transport, address::shown(peer), established.role, established.version)
+                let Established { role, version, secret, .. } = established;
+                node.serve(transport, address::shown(peer), Proof { role, version, secret: Some(secret) });
             }
             // A dispatcher that dialled several addresses of this node at once uses one of them.
             Err(reason) => {

@@ -8,7 +8,7 @@ use pp_node::functions::Registry;
 use pp_node::processes;
 use pp_protocol::environment;
 use pp_protocol::limits::SLOTS;
-use pp_protocol::secret::{self, Secret, SecretError};
+use pp_protocol::secret::{self, FoundSecrets, SecretError};
 
 use super::dispatcher::Dispatcher;
 use super::error::StartError;
@@ -187,7 +187,8 @@ impl Builder {
         self
     }
 
-    /// A file that holds the secret and that only its owner can read.
+    /// A file that holds the secret and that only its owner can read. Of several lines the first is used. The file is read
+    /// again when it has changed, before a node is dialled.
     ///
     /// ```no_run
     /// # use pp_dispatcher::Dispatcher;
@@ -495,9 +496,8 @@ impl Builder {
         Ok((suspect_after, lost_after))
     }
 
-    fn find_secret(&self) -> Result<Option<Secret>, SecretError> {
-        let found = secret::find(self.secret.as_deref(), self.secret_file.as_deref())?;
-        Ok(found.map(|(secrets, _)| secrets.first().clone()))
+    fn find_secret(&self) -> Result<Option<FoundSecrets>, SecretError> {
+        secret::find(self.secret.as_deref(), self.secret_file.as_deref())
     }
 }
 

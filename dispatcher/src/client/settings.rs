@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[cfg(doc)]
 use pp_protocol::ProgramId;
-use pp_protocol::secret::Secret;
+use pp_protocol::secret::FoundSecrets;
 
 use super::counts::PendingLimits;
 use crate::links::{Address, ProgramError, ProgramFiles};
@@ -34,8 +34,9 @@ pub struct Settings {
     pub nodes: Vec<Address>,
     /// Whether to look for nodes on the network.
     pub discover: bool,
-    /// Secret shared with nodes, if there may be any.
-    pub secret: Option<Secret>,
+    /// Secret shared with nodes, if there may be any. One that was found in a file is read again, before a node is dialled, if
+    /// the file has changed.
+    pub secret: Option<FoundSecrets>,
     /// The programs whose functions may be called, numbered in this order from [`ProgramId::FIRST`] on, at most
     /// [`PROGRAMS`](pp_protocol::limits::PROGRAMS). Without any there are the nodes' own functions.
     pub programs: Vec<ProgramFiles>,

@@ -29,6 +29,7 @@ use super::settle::{JobTicket, Wakes, outcome_of};
 use crate::core::{Action, Core, DispatcherConfig, Event, NodeKey, Report};
 use crate::links::discovery::{self, Found};
 use crate::links::programs::OfferedPrograms;
+use crate::links::secret::DialSecret;
 use crate::links::{Dialler, LinkEvent, Links};
 
 /// Link events taken in before the inbox is looked at again.
@@ -137,7 +138,7 @@ impl Actor {
         let links = Links::new(
             Dialler::new(
                 session,
-                settings.secret.clone(),
+                settings.secret.clone().map(DialSecret::new),
                 local.clone(),
                 programs,
                 (settings.observer, settings.fresh_workers),

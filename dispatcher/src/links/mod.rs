@@ -3,6 +3,7 @@
 mod address;
 pub(crate) mod discovery;
 pub(crate) mod programs;
+pub(crate) mod secret;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,13 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use pp_node::Node;
+use pp_node::{Node, Proof};
 use pp_protocol::address::shown;
 use pp_protocol::connection::{self, LinkError, Transport};
 use pp_protocol::environment;
 use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::limits::HANDSHAKE_TIME;
-use pp_protocol::secret::Secret;
 use pp_protocol::socket;
 use pp_protocol::{
     Digest, FromNode, Hello, NodeId, OutputLine, Payload, ProgramOffer, Refusal, Resume, Role, SessionId,
@@ -32,6 +32,7 @@ pub use self::address::{Address, AddressError};
 use self::discovery::Addresses;
 use self::programs::OfferedPrograms;
 pub use self::programs::{ProgramError, ProgramFiles};
+use self::secret::DialSecret;
 use crate::core::{DialFailure, DialStage, Event, NodeKey, NodeRefusal, Unreachable};
 
 /// Time that a TCP connection may take to be made.
@@ -84,7 +85,7 @@ struct Link {
 pub(crate) struct Dialler {
     session: SessionId,
     name: String,
-    secret: Option<Secret>,
+    secret: Option<Arc<DialSecret>>,
     local: Node,
     programs: Arc<OfferedPrograms>,
     role: Role,
@@ -340,12 +341,13 @@ impl Stage {
 impl Dialler {
     pub(crate) fn new(
         session: SessionId,
-        secret: Option<Secret>,
+        secret: Option<DialSecret>,
         local: Node,
         programs: OfferedPrograms,
         (observer, fresh_workers): (bool, bool),
     ) -> Self {
         let role = if observer { Role::Operator } else { Role::Dispatcher };
+        let secret = secret.map(Arc::new);
         Self { session, name: own_name(), secret, local, programs: Arc::new(programs), role, fresh_workers }
     }
 
@@ -360,7 +362,7 @@ impl Dialler {
             Addresses::Local => {
                 let (transport, nodes) = connection::in_memory();
                 let version = VersionRange::SPOKEN.newest;
-                self.local.serve(nodes, "this program".into(), role, version);
+                self.local.serve(nodes, "this program".into(), Proof { role, version, secret: None });
                 let offers = if role == Role::Dispatcher { self.programs.offers_here() } else { Vec::new() };
                 (Dialled { transport, version, address: None }, offers)
             }
@@ -418,6 +420,10 @@ impl Dialler {
         let Some(secret) = &self.secret else {
             return Err(DialFailure::Refused(NodeRefusal::NoSecret));
         };
+        // A file may be on a disk that answers when it likes.
+        let secret = Arc::clone(secret);
+        let secret = tokio::task::spawn_blocking(move || secret.now()).await;
+        let secret = secret.map_err(broken)?;
         let programs = Arc::clone(&self.programs);
         let offers = if role == Role::Operator {
             Vec::new()
@@ -445,7 +451,7 @@ impl Dialler {
 
 async fn dial_one(
     address: SocketAddr,
-    secret: &Secret,
+    secret: &pp_protocol::secret::Secret,
     role: Role,
     stage: &Stage,
 ) -> Result<Dialled, DialFailure> {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use pp_protocol::limits::{NAME_BYTES, SESSIONS, WINDOW_ATTEMPTS, cut};
 use pp_protocol::{
-    AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Version, Welcome,
+    AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, SecretId, ToNode,
+    Version, Welcome,
 };
 
 use super::lanes::{Lane, LaneKey};
 use super::session::{Link, Session};
-use super::{Action, ConnectionKey, Core, Program, SessionKey};
+use super::{Action, ConnectionKey, Core, Program, Proof, SessionKey};
 
 /// No more than this is made up for by sending work ahead.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ pub(super) struct Connection {
     role: Role,
     /// Protocol version that is spoken on it.
     version: Version,
+    /// Secret that the peer knows.
+    pub(super) secret: Option<SecretId>,
     /// Peer on it, once it has greeted.
     pub(super) peer: Peer,
     /// Time of the last arrival.
@@ -33,8 +36,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(now: Moment, role: Role, version: Version) -> Self {
-        Self { role, version, peer: Peer::Unknown, heard: now, asked: None, round_trip: Duration::ZERO }
+    fn new(now: Moment, Proof { role, version, secret }: Proof) -> Self {
+        Self {
+            role,
+            version,
+            secret,
+            peer: Peer::Unknown,
+            heard: now,
+            asked: None,
+            round_trip: Duration::ZERO,
+        }
     }
 
     /// Learns from an answer. A long time may be the peer's own, so it counts for less than a short one.
@@ -54,8 +65,18 @@ pub(super) enum Peer {
 }
 
 impl Core {
-    pub(super) fn connected(&mut self, now: Moment, key: ConnectionKey, role: Role, version: Version) {
-        self.connections.insert(key, Connection::new(now, role, version));
+    pub(super) fn connected(
+        &mut self,
+        now: Moment,
+        key: ConnectionKey,
+        proof: Proof,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.is_accepted(proof.secret) {
+            // It was, when the handshake began.
+            return actions.push(Action::Close(key));
+        }
+        self.connections.insert(key, Connection::new(now, proof));
         self.heartbeat.get_or_insert(now + HEARTBEAT);
     }
 
@@ -206,7 +227,8 @@ impl Core {
         let key = SessionKey(self.next_session);
         self.next_session += 1;
         let name = cut(&hello.name, NAME_BYTES).to_owned();
-        let mut session = Session::new(hello.session, name, connection);
+        let secret = self.connections.get(&connection).and_then(|connection| connection.secret);
+        let mut session = Session::new(hello.session, name, connection, secret);
         session.fresh_workers = hello.fresh_workers || self.config.fresh_worker_per_job;
         if !self.has_no_room() {
             session.window = session.window_for(self.share_of(key), Duration::ZERO);
@@ -241,6 +263,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let in_workers: Vec<_> = self.workers.values().flat_map(|worker| worker.attempts_of(key)).collect();
+        let secret = self.connections.get(&connection).and_then(|connection| connection.secret);
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.output.disconnected(actions);
         if let Link::Connected(old) = std::mem::replace(&mut session.link, Link::Connected(connection)) {
@@ -248,6 +271,7 @@ impl Core {
             actions.push(Action::Close(old));
         }
         session.youngest_connection = connection;
+        session.secret = secret;
         session.acknowledged(resume.outcomes_received);
         let mut wanted = resume.held.clone();
         wanted.sort_unstable();
@@ -264,13 +288,17 @@ impl Core {
 
     pub(super) fn disconnected(&mut self, now: Moment, key: ConnectionKey, actions: &mut Vec<Action>) {
         let Some(connection) = self.connections.remove(&key) else { return };
-        if let Peer::Session(session_key) = connection.peer
-            && let Some(session) = self.sessions.get_mut(&session_key)
-        {
-            session.link = Link::Silent { since: now };
-            session.output.disconnected(actions);
-            self.program_source_lost(session_key, actions);
+        if let Peer::Session(session_key) = connection.peer {
+            self.broken_off(session_key, now + self.config.grace, actions);
         }
+    }
+
+    /// The dispatcher of a session is gone, and may come back.
+    pub(super) fn broken_off(&mut self, key: SessionKey, until: Moment, actions: &mut Vec<Action>) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        session.link = Link::Silent { until };
+        session.output.disconnected(actions);
+        self.program_source_lost(key, actions);
     }
 
     /// Closes a connection from this side, leaving its session (if any) as it is.
@@ -326,8 +354,7 @@ impl Core {
     }
 
     pub(super) fn forget_silent_sessions(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let grace = self.config.grace;
-        let over = |session: &Session| session.forget_at(grace).is_some_and(|at| at <= now);
+        let over = |session: &Session| session.forget_at().is_some_and(|at| at <= now);
         let forgotten: Vec<_> =
             self.sessions.iter().filter(|(_, session)| over(session)).map(|(key, _)| *key).collect();
         for key in forgotten {
@@ -377,7 +404,7 @@ impl Core {
             actions.push(Action::Close(key));
         }
         for session in self.sessions.values_mut().filter(|session| session.connection().is_some()) {
-            session.link = Link::Silent { since: now };
+            session.link = Link::Silent { until: now + self.config.grace };
         }
     }
 }

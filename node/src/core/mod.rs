@@ -17,6 +17,7 @@
 //!                └───────────┴──────────┴──> Ending ──> gone
 //! ```
 
+mod admission;
 mod connect;
 mod lanes;
 mod output;
@@ -35,10 +36,11 @@ use std::time::Duration;
 
 use pp_protocol::worker::{Finished, Work};
 use pp_protocol::{
-    Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, Role, Stream, Target, ToNode,
-    Version, WorkerDeath, WorkerShortage,
+    Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, SecretId, Stream, Target, ToNode,
+    WorkerDeath, WorkerShortage,
 };
 
+pub use self::admission::Proof;
 use self::connect::Connection;
 use self::lanes::LaneKey;
 use self::programs::ProgramState;
@@ -118,8 +120,10 @@ pub struct CoreConfig {
 /// Something happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A peer proved that it knows the secret, and to be in this role; this version is spoken.
-    Connected(ConnectionKey, Role, Version),
+    /// A peer proved that it knows a secret, and to be in a role.
+    Connected(ConnectionKey, Proof),
+    /// From now on these secrets open the node, and no other.
+    AcceptOnly(BTreeSet<SecretId>),
     /// Messages arrived.
     Received(ConnectionKey, Vec<ToNode>),
     /// The connection is gone.
@@ -234,6 +238,8 @@ pub struct Core {
     slots: u32,
     system: SystemLoad,
     draining: Option<Draining>,
+    /// Secrets that open the node; every one that was proved, as long as nothing is said.
+    accepted: Option<BTreeSet<SecretId>>,
     connections: BTreeMap<ConnectionKey, Connection>,
     sessions: BTreeMap<SessionKey, Session>,
     workers: BTreeMap<WorkerKey, Worker>,
@@ -280,6 +286,7 @@ impl Core {
             config,
             system: SystemLoad::default(),
             draining: None,
+            accepted: None,
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
             workers: BTreeMap::new(),
@@ -302,7 +309,8 @@ impl Core {
     /// Takes in what happened at `now`, appending what is to be done to `actions`.
     pub fn handle(&mut self, now: Moment, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::Connected(key, role, version) => self.connected(now, key, role, version),
+            Event::Connected(key, proof) => self.connected(now, key, proof, actions),
+            Event::AcceptOnly(secrets) => self.accept_only(now, secrets, actions),
             Event::Received(key, messages) => {
                 self.heard(now, key);
                 self.received_all(now, key, messages, actions);
@@ -342,7 +350,7 @@ impl Core {
 
     /// Time at which [`Event::Tick`] is due, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let sessions = self.sessions.values().filter_map(|session| session.forget_at(self.config.grace));
+        let sessions = self.sessions.values().filter_map(|session| session.forget_at());
         let watches = self.workers.values().filter_map(|worker| worker.watch);
         let drain = self.draining.as_ref().filter(|draining| !draining.ended).map(|draining| draining.until);
         let starts = self.programs.values().filter_map(ProgramState::retry_at);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use pp_protocol::limits::{OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS};
 use pp_protocol::{
-    Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramId, RunTimes, SessionId,
+    Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramId, RunTimes, SecretId,
+    SessionId,
 };
 
 use super::lanes::{Lane, Lanes};
@@ -24,8 +25,8 @@ const AHEAD_ATTEMPTS: u64 = 32_768;
 pub(super) enum Link {
     /// Over this connection.
     Connected(ConnectionKey),
-    /// Not since then: its connection broke off, and it may come back.
-    Silent { since: Moment },
+    /// Not at all: its connection broke off. It may come back until then.
+    Silent { until: Moment },
 }
 
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(super) struct Session {
     pub(super) link: Link,
     /// The youngest connection it has been on.
     pub(super) youngest_connection: ConnectionKey,
+    /// The secret that this one was opened with.
+    pub(super) secret: Option<SecretId>,
     /// Whether each of its attempts has a worker of its own.
     pub(super) fresh_workers: bool,
     /// Its programs, and what waits for each.
@@ -87,12 +90,18 @@ pub struct SessionStatistics {
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, name: String, connection: ConnectionKey) -> Self {
+    pub(super) fn new(
+        id: SessionId,
+        name: String,
+        connection: ConnectionKey,
+        secret: Option<SecretId>,
+    ) -> Self {
         Self {
             id,
             name,
             link: Link::Connected(connection),
             youngest_connection: connection,
+            secret,
             fresh_workers: false,
             lanes: Lanes::default(),
             in_workers: 0,
@@ -167,10 +176,10 @@ impl Session {
     }
 
     /// Time at which it is forgotten, unless it comes back.
-    pub(super) fn forget_at(&self, grace: Duration) -> Option<Moment> {
+    pub(super) fn forget_at(&self) -> Option<Moment> {
         match self.link {
             Link::Connected(_) => None,
-            Link::Silent { since } => Some(since + grace),
+            Link::Silent { until } => Some(until),
         }
     }
 

@@ -15,11 +15,12 @@ use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
     Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobId, Moment, NodeId,
     Outcome, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus, Refusal, Resume,
-    Role, SessionId, Stream, Target, ToNode, Version, WorkerDeath, WorkerShortage,
+    Role, SecretId, SessionId, Stream, Target, ToNode, Version, WorkerDeath, WorkerShortage,
 };
 
 use super::{
-    Action, ConnectionKey, Core, CoreConfig, Event, Program, Progress, SessionKey, StartFailure, WorkerKey,
+    Action, ConnectionKey, Core, CoreConfig, Event, Program, Progress, Proof, SessionKey, StartFailure,
+    WorkerKey,
 };
 
 const FUNCTION: FunctionId = FunctionId(7);
@@ -139,8 +140,12 @@ fn status(connection: u32, status: ProgramStatus) -> Action {
     Action::Send(ConnectionKey(connection), FromNode::Program(ProgramId::FIRST, status))
 }
 
+fn proved(connection: ConnectionKey, role: Role, secret: Option<SecretId>) -> Event {
+    Event::Connected(connection, Proof { role, version: Version::V1, secret })
+}
+
 fn connected(connection: ConnectionKey) -> Event {
-    Event::Connected(connection, Role::Dispatcher, Version::V1)
+    proved(connection, Role::Dispatcher, None)
 }
 
 fn hello(session: u32) -> Hello {
@@ -612,7 +617,7 @@ fn a_dispatcher_that_gives_an_operators_order_is_cut_off_with_its_session() {
 #[test]
 fn an_operator_gives_orders_and_runs_nothing() {
     let mut node = Node::with_slots(1);
-    let operator = |key| Event::Connected(ConnectionKey(key), Role::Operator, Version::V1);
+    let operator = |key| proved(ConnectionKey(key), Role::Operator, None);
     for key in [1, 2] {
         node.on(operator(key));
         assert_eq!(node.receive(key, ToNode::Hello(Box::new(hello(key)))), []);
@@ -1525,4 +1530,60 @@ fn a_worker_that_idles_for_moments_does_not_make_way_before_its_turn_is_over() {
         node.on(Event::Tick),
         [Action::Retire(WorkerKey(0)), Action::Spawn(WorkerKey(1), Program::Own)]
     );
+}
+
+/// A dispatcher that came with this secret and runs something.
+fn ready_with(secret: SecretId) -> Node {
+    let mut node = Node::with_slots(1);
+    node.on(proved(ConnectionKey(1), Role::Dispatcher, Some(secret)));
+    node.receive(1, ToNode::Hello(Box::new(hello(1))));
+    node.receive(1, offer(ProgramId::FIRST, Vec::new()));
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
+    node.on(Event::WorkerReady(WorkerKey(0)));
+    node
+}
+
+#[test]
+fn whoever_came_with_a_secret_that_is_removed_is_ended_within_a_second() {
+    let [old, new] = [SecretId(1), SecretId(2)];
+    let mut node = ready_with(old);
+    assert_eq!(node.on(Event::AcceptOnly([old, new].into())), [], "both are accepted");
+    node.on(proved(ConnectionKey(2), Role::Operator, Some(old)));
+    node.on(proved(ConnectionKey(3), Role::Operator, Some(new)));
+    node.on(proved(ConnectionKey(4), Role::Operator, None));
+    let closed = [1, 2].map(|key| Action::Close(ConnectionKey(key)));
+    assert_eq!(node.on(Event::AcceptOnly([new].into())), closed, "the others stay, and so does this process");
+    let late = node.on(proved(ConnectionKey(5), Role::Dispatcher, Some(old)));
+    assert_eq!(late, [Action::Close(ConnectionKey(5))], "whoever was just being let in");
+    node.now = Moment(0) + Duration::from_millis(999);
+    assert!(node.core.next_deadline().is_some_and(|deadline| deadline <= node.now));
+    assert_eq!(node.on(Event::Tick), [Action::Kill(WorkerKey(0))]);
+    assert_eq!(node.core.status().sessions, 0);
+}
+
+#[test]
+fn a_dispatcher_that_comes_back_with_a_secret_that_is_accepted_goes_on() {
+    let [old, new] = [SecretId(1), SecretId(2)];
+    let mut node = ready_with(old);
+    node.on(Event::AcceptOnly([new].into()));
+    node.now = Moment(0) + Duration::from_millis(500);
+    assert_eq!(node.on(proved(ConnectionKey(2), Role::Dispatcher, Some(new))), []);
+    let resume = Resume { node: NodeId(1), outcomes_received: 0, held: vec![attempt(10).id] };
+    let back = ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) }));
+    assert_eq!(node.receive(2, back), []);
+    node.now = Moment(0) + Duration::from_secs(2);
+    node.receive(2, ToNode::Ping(1));
+    let done = outcome(10, 5, Ended::Succeeded(Payload::from(vec![1])));
+    assert_eq!(node.finish(0, 0, 5), [outcomes(2, 0, vec![done])], "nothing was killed");
+    assert_eq!(node.on(Event::AcceptOnly([new].into())), [], "it is the new secret's now");
+}
+
+#[test]
+fn a_session_that_is_away_as_its_secret_is_removed_is_not_kept_for_long() {
+    let [old, new] = [SecretId(1), SecretId(2)];
+    let mut node = ready_with(old);
+    node.on(Event::Disconnected(ConnectionKey(1)));
+    node.on(Event::AcceptOnly([new].into()));
+    node.now = Moment(0) + Duration::from_secs(1);
+    assert_eq!(node.on(Event::Tick), [Action::Kill(WorkerKey(0))]);
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use pp_protocol::handshake::HandshakeError;
-use pp_tests::process::{OTHER_SECRET, SECRET};
+use pp_tests::process::{OTHER_SECRET, SECRET, Signal};
 
 use crate::{Daemon, Ended, home, ppserver, text};
 
@@ -164,4 +164,57 @@ fn without_a_home_there_is_no_place_for_a_secret_and_none_is_made_up() {
         command.env_remove("HOME"),
         &["neither XDG_CONFIG_HOME nor HOME is set", "--secret-file", "PP_SECRET"],
     );
+}
+
+/// What the daemon says at the signal to read its secrets again; `part` is in it.
+fn reload(daemon: &Daemon, part: &str) {
+    daemon.process.signal(Signal::HUP);
+    daemon.process.wait_for_stderr(part);
+}
+
+#[test]
+fn secrets_are_read_again_at_a_signal_and_what_is_bad_keeps_those_of_before_and_says_why() {
+    let home = home();
+    let file = home.path().join("secret");
+    write_with_mode(&file, SECRET, 0o600);
+    let daemon = Daemon::start_as(&mut ppserver(home.path(), &["--secret-file", text(&file)]));
+    let is_known = |secret| daemon.authenticate(secret).is_ok();
+    let several = [SECRET; 5].join("\n");
+    for (content, mode, part) in [
+        (SECRET, 0o644, "mode 644"),
+        ("", 0o600, "is empty"),
+        ("hello", 0o600, "has 5 characters"),
+        (&several, 0o600, "has 5 lines"),
+    ] {
+        write_with_mode(&file, content, mode);
+        reload(&daemon, part);
+        assert!(daemon.process.stderr().contains("those of before stay"), "{}", daemon.process.stderr());
+        assert!(is_known(SECRET), "{part}");
+    }
+    std::fs::remove_file(&file).expect("it was there");
+    reload(&daemon, "cannot be read");
+    assert!(is_known(SECRET) && !is_known(OTHER_SECRET));
+    write_with_mode(&file, &format!("{OTHER_SECRET}\n{SECRET}\n"), 0o600);
+    reload(&daemon, "again accepted=2");
+    assert!(is_known(SECRET) && is_known(OTHER_SECRET));
+    write_with_mode(&file, OTHER_SECRET, 0o600);
+    reload(&daemon, "again accepted=1");
+    assert!(!is_known(SECRET) && is_known(OTHER_SECRET));
+    assert!(!daemon.process.stderr().contains(OTHER_SECRET), "none is logged");
+}
+
+#[test]
+fn a_secret_in_the_configuration_file_is_read_again_too_and_one_that_cannot_change_says_so() {
+    let home = home();
+    let config = home.path().join("ppserver.toml");
+    write_with_mode(&config, &format!("secret = {SECRET:?}\n"), 0o600);
+    let daemon = Daemon::start_as(&mut ppserver(home.path(), &["-c", text(&config)]));
+    write_with_mode(&config, "workers = 1\n", 0o600);
+    reload(&daemon, "says nothing of them any more");
+    write_with_mode(&config, &format!("secret = \"\"\"\n{OTHER_SECRET}\n{SECRET}\"\"\"\n"), 0o600);
+    reload(&daemon, "again accepted=2");
+    assert!(daemon.authenticate(SECRET).is_ok() && daemon.authenticate(OTHER_SECRET).is_ok());
+    let fixed = Daemon::start(home.path(), &[]);
+    reload(&fixed, "start ppserver with --secret-file");
+    assert!(fixed.authenticate(SECRET).is_ok());
 }

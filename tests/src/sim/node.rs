@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pp_node::core::{ConnectionKey, Core, CoreConfig, Event, Program, SystemLoad, WorkerKey};
+use pp_node::core::{ConnectionKey, Core, CoreConfig, Event, Program, Proof, SystemLoad, WorkerKey};
 use pp_protocol::{Digest, NodeId, Role, ToNode, VersionRange};
 
 use super::World;
@@ -200,7 +200,9 @@ impl World {
                 machine.peers.insert(key, id);
                 self.connections[id.0].key = Some(key);
                 self.launch(id, Toward::Dispatcher, Packet::HandshakeDone);
-                self.node_event(node, Event::Connected(key, Role::Dispatcher, VersionRange::SPOKEN.newest));
+                let version = VersionRange::SPOKEN.newest;
+                let proof = Proof { role: Role::Dispatcher, version, secret: None };
+                self.node_event(node, Event::Connected(key, proof));
             }
             NodeInput::Batch(id, messages) => {
                 if let Some(key) = self.connections[id.0].key {

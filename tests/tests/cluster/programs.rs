@@ -77,7 +77,7 @@ fn built_for_another_machine(program: &Path, directory: &Path) -> PathBuf {
 fn client(server: &Server, programs: Vec<ProgramFiles>) -> Client {
     let settings = Settings {
         nodes: vec![Address::parse(&server.address()).expect("it is an address")],
-        secret: Some(Secret::parse(SECRET).expect("it is a secret")),
+        secret: Some(Secret::parse(SECRET).expect("it is a secret").into()),
         ..Settings::new(0, programs)
     };
     Client::start(settings).expect("it starts")

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::ensure;
-use pp_node::core::{Action, ConnectionKey, Core, CoreConfig, Event};
+use pp_node::core::{Action, ConnectionKey, Core, CoreConfig, Event, Proof};
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
     Attempt, FromNode, Hello, Moment, NodeId, ProgramId, ProgramOffer, Role, SessionId, Target, ToNode,
@@ -74,7 +74,9 @@ impl Node {
             payloads: Payloads::new(),
             ended: 0,
         };
-        node.handle(Event::Connected(CONNECTION, Role::Dispatcher, VersionRange::SPOKEN.newest));
+        let version = VersionRange::SPOKEN.newest;
+        let proof = Proof { role: Role::Dispatcher, version, secret: None };
+        node.handle(Event::Connected(CONNECTION, proof));
         let hello =
             Hello { session: SessionId(1), name: "dispatcher".into(), resume: None, fresh_workers: false };
         node.handle(Event::Received(CONNECTION, vec![ToNode::Hello(Box::new(hello))]));

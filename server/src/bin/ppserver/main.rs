@@ -56,7 +56,7 @@ fn run(options: Options) -> anyhow::Result<()> {
 async fn serve(options: Options) -> anyhow::Result<()> {
     // Before anything that tells others that the daemon is there: a signal must not find it unprepared.
     let signals = Signals::catch()?;
-    let secrets = secret::find(&options)?;
+    let (secrets, place) = secret::find(&options)?;
     let _pid_file = options.pid_file().map(PidFile::create).transpose()?;
     let listener = bind::bind(options.interface(), options.port()).await?;
     if options.has_broadcast() {
@@ -65,8 +65,10 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let daemon = ppserver::Daemon::start(listener, options.settings(secrets)?)?;
     service::ready(daemon.address());
     let node = daemon.node().clone();
+    let acceptance = daemon.acceptance();
+    let reload = || place.read_again(&acceptance);
     tokio::select! {
-        _ = async { tokio::join!(signals.obey(&node), daemon.ended()) } => {}
+        _ = async { tokio::join!(signals.obey(&node, reload), daemon.ended()) } => {}
         () = service::keep_watchdog_quiet() => {}
     }
     tracing::info!("ended");

@@ -40,7 +40,8 @@ const FILE_BYTES: u64 = 64 << 10;
         ppserver -a -d                    be found on the network, and say what happens\n  \
         ppserver -w 4 -p 60001            four workers, another port\n  \
         ppserver -c /etc/ppserver.toml    settings from a file, one key for each flag: port = 60001\n\n\
-        Signals: USR1 prints statistics; TERM finishes what runs, then exits; a second TERM exits at once.\n\
+        Signals: HUP reads the secret again; USR1 prints statistics; TERM finishes what runs, then exits; a second TERM \
+        exits at once.\n\
         The secret is looked for in -s, --secret-file, PP_SECRET, PP_SECRET_FILE, the configuration file and \
         ~/.config/ppserver/secret. PP_LOG=pp_node=debug,info says what is logged in detail.\n\
         A variable that is blank is not set, and neither is a blank text in the file."
@@ -122,8 +123,19 @@ struct Told {
 /// A secret, or where it is.
 #[derive(Default)]
 pub(crate) struct SecretOption {
-    pub(crate) secret: Option<String>,
+    pub(crate) secret: Option<Zeroizing<String>>,
     pub(crate) file: Option<PathBuf>,
+}
+
+impl SecretOption {
+    fn taken_from(told: &mut Told) -> Self {
+        Self { secret: told.secret.take().map(Zeroizing::new), file: told.secret_file.take() }
+    }
+
+    /// What the configuration file says by now.
+    pub(crate) fn read(config: &Path) -> Result<Self, OptionsError> {
+        Ok(Self::taken_from(&mut read(config)?))
+    }
 }
 
 /// Options that make no sense.
@@ -164,6 +176,7 @@ pub(crate) struct Options {
     verbosity: Verbosity,
     secret_told: SecretOption,
     secret_in_file: SecretOption,
+    config: Option<PathBuf>,
     has_broadcast: bool,
 }
 
@@ -182,22 +195,22 @@ impl Options {
     }
 
     fn of(matches: &ArgMatches) -> Result<Self, OptionsError> {
-        let mut told = match matches.get_one::<PathBuf>("config") {
+        let config = matches.get_one::<PathBuf>("config").cloned();
+        let mut told = match &config {
             Some(path) => read(path)?,
             None => Told::default(),
         };
-        let take_secret =
-            |told: &mut Told| SecretOption { secret: told.secret.take(), file: told.secret_file.take() };
-        let secret_in_file = take_secret(&mut told);
+        let secret_in_file = SecretOption::taken_from(&mut told);
         // What the command line and the environment say takes the place of what the file says.
         told.update_from_arg_matches(matches).unwrap_or_else(|error| error.exit());
         let verbosity = verbosity(&told, matches)?;
-        let secret_told = take_secret(&mut told);
+        let secret_told = SecretOption::taken_from(&mut told);
         Ok(Self {
             told,
             verbosity,
             secret_told,
             secret_in_file,
+            config,
             has_broadcast: matches.contains_id("broadcast"),
         })
     }
@@ -235,6 +248,11 @@ impl Options {
     /// The secret as the configuration file says it, which comes after the environment.
     pub(crate) fn secret_in_file(&self) -> &SecretOption {
         &self.secret_in_file
+    }
+
+    /// The configuration file.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     /// Whether `-b` was given.
@@ -364,7 +382,7 @@ mod tests {
         assert_eq!((options.port(), options.log_format()), (7, LogFormat::Json));
         assert_eq!(options.interface().map(ToString::to_string).as_deref(), Some("127.0.0.1"));
         assert_eq!(options.pid_file(), Some(Path::new("/p")));
-        assert_eq!(options.secret_told().secret.as_deref(), Some("x"));
+        assert_eq!(options.secret_told().secret.as_deref().map(String::as_str), Some("x"));
         let settings = options.settings(Secret::random().into()).expect("there is a place for programs");
         assert!(settings.announce && settings.node.fresh_worker_per_job);
         assert_eq!((settings.node.slots, settings.node.silence), (3, Duration::from_secs(8)));

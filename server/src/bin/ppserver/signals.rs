@@ -1,6 +1,6 @@
-//! Signals: those that stop the daemon, and the one that prints its statistics.
+//! Signals: those that stop the daemon, the one that has its secrets read again, and the one that prints its statistics.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use pp_node::Node;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,6 +12,9 @@ pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     statistics: Signal,
+    reload: Signal,
+    /// Whether there was a terminal when this process started.
+    had_terminal: bool,
     /// The processor time that this process may use is used up.
     time_used: Signal,
 }
@@ -23,25 +26,26 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             statistics: signal(SignalKind::user_defined1())?,
+            reload: signal(SignalKind::hangup())?,
+            had_terminal: has_terminal(),
             time_used: signal(SignalKind::from_raw(rustix::process::Signal::XCPU.as_raw()))?,
         })
     }
 
     /// Returns once a signal has ended the node.
-    pub(crate) async fn obey(self, node: &Node) {
-        let Self { mut terminate, mut interrupt, mut statistics, mut time_used } = self;
+    pub(crate) async fn obey(self, node: &Node, read_secrets_again: impl Fn()) {
+        let Self { mut terminate, mut interrupt, mut statistics, mut reload, had_terminal, mut time_used } =
+            self;
         let mut draining = false;
         loop {
             tokio::select! {
-                () = told_to_stop(&mut terminate, &mut interrupt) => {
-                    if draining {
-                        tracing::info!("told again to stop: exiting at once");
-                        node.kill();
+                () = told_to_stop(&mut terminate, &mut interrupt) => stop(node, &mut draining),
+                // Whoever closes a terminal wants what runs in it to end; without one, it is a word of an operator.
+                _ = reload.recv() => {
+                    if had_terminal && !has_terminal() {
+                        stop(node, &mut draining);
                     } else {
-                        tracing::info!("told to stop: finishing what runs; tell again to exit at once");
-                        service::stopping();
-                        node.drain();
-                        draining = true;
+                        read_secrets_again();
                     }
                 }
                 _ = time_used.recv(), if !draining => {
@@ -64,6 +68,23 @@ impl Signals {
             }
         }
     }
+}
+
+fn stop(node: &Node, draining: &mut bool) {
+    if *draining {
+        tracing::info!("told again to stop: exiting at once");
+        node.kill();
+    } else {
+        tracing::info!("told to stop: finishing what runs; tell again to exit at once");
+        service::stopping();
+        node.drain();
+        *draining = true;
+    }
+}
+
+/// Whether somebody can see what this process says, at a terminal that has not been closed.
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() || std::io::stderr().is_terminal()
 }
 
 async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
