@@ -64,9 +64,9 @@ pub enum Origin {
 /// Secrets, and where they were found: others may be there by now.
 #[derive(Clone, Debug)]
 pub struct FoundSecrets {
-    /// What was there.
+    /// Secrets that were there.
     pub secrets: Secrets,
-    /// Where.
+    /// Place.
     pub origin: Origin,
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct DialSecret {
     read: Mutex<Read>,
 }
 
-/// What was last read, and how the file looked.
+/// Secrets that were last read, and the look of the file then.
 #[derive(Debug)]
 struct Read {
     secrets: Secrets,

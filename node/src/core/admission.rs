@@ -15,11 +15,11 @@ use super::connect::Peer;
 use super::session::Link;
 use super::{Action, ConnectionKey, Core};
 
-/// How long a session whose secret is no longer accepted is kept for a dispatcher that knows one that is: long enough for
+/// Time for which a session whose secret is no longer accepted is kept for a dispatcher that knows one that is: long enough for
 /// one that was told of it to connect anew from far away.
 const MOVING_TIME: Duration = Duration::from_millis(700);
 
-/// What a peer has proved, and what is spoken with it.
+/// Proof of a peer, and the version that is spoken with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof {
     /// Role that it has here, and with it what it may send.
