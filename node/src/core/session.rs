@@ -70,6 +70,7 @@ pub(super) struct Session {
 
 /// Statistics of a session, for people.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SessionStatistics {
     /// The dispatcher.
     pub name: String,
