@@ -103,7 +103,7 @@ fn while_no_worker_at_all_can_be_started_nothing_is_offered_and_what_waits_goes_
 fn what_takes_half_a_second_is_sent_ahead_and_what_takes_longer_is_not() {
     let half_a_second = 500 * MILLISECOND;
     for (run_time_ns, window) in [(half_a_second, 4), (half_a_second + 1, 2), (MILLISECOND, 2 * (1 + 20))] {
-        let mut session = Session::new(SessionId(1), "dispatcher".into(), ConnectionKey(1));
+        let mut session = Session::new(SessionId(1), "dispatcher".into(), ConnectionKey(1), None);
         session.learn(FUNCTION, run_time_ns);
         assert_eq!(session.window_for(2, Duration::ZERO), window);
     }
@@ -125,7 +125,7 @@ fn a_dispatcher_that_sends_twice_the_largest_window_is_borne_with_and_one_that_s
 
 #[test]
 fn no_more_is_started_for_a_dispatcher_that_leaves_too_many_outcomes_unacknowledged() {
-    let mut session = Session::new(SessionId(1), "dispatcher".into(), ConnectionKey(1));
+    let mut session = Session::new(SessionId(1), "dispatcher".into(), ConnectionKey(1), None);
     session.lanes.set(ProgramId::FIRST, crate::core::lanes::LaneProgram::Runs(Program::Own));
     session.take_in(vec![attempt(0)]);
     let end = |session: &mut Session, job, bytes| {
@@ -151,7 +151,7 @@ fn no_more_is_started_for_a_dispatcher_that_leaves_too_many_outcomes_unacknowled
 
 #[test]
 fn outcomes_that_were_not_sent_cannot_have_arrived() {
-    let mut session = Session::new(SessionId(1), "dispatcher".into(), ConnectionKey(1));
+    let mut session = Session::new(SessionId(1), "dispatcher".into(), ConnectionKey(1), None);
     session.ended(attempt(1).id, 0, Ended::Returned);
     session.flush(&mut Vec::new());
     session.ended(attempt(2).id, 0, Ended::Returned);
@@ -162,7 +162,7 @@ fn outcomes_that_were_not_sent_cannot_have_arrived() {
 #[test]
 fn a_peer_is_asked_whether_it_lives_once_it_has_answered_the_question_before() {
     let mut node = Node::ready(1);
-    node.on(Event::Connected(ConnectionKey(2), Role::Operator, Version::V1));
+    node.on(proved(ConnectionKey(2), Role::Operator, None));
     node.receive(2, ToNode::Hello(Box::new(hello(2))));
     let questions = |actions: Vec<Action>| {
         let asked = actions.into_iter().filter_map(|action| match action {
