@@ -106,7 +106,7 @@ pub enum NodeLoss {
     /// It said goodbye.
     Goodbye(Farewell),
     /// It does not want this dispatcher any more, or this dispatcher does not want it.
-    Refused(NodeRefusal),
+    Refused(Box<NodeRefusal>),
 }
 
 impl fmt::Display for NodeLoss {
@@ -348,7 +348,10 @@ mod tests {
             (NodeLoss::SessionGivenUp, "it gave up this dispatcher's session"),
             (NodeLoss::NotListening { at: at() }, "no ppserver listens there (10.0.0.2:60000)"),
             (NodeLoss::Disconnected, "the connection to it broke"),
-            (NodeLoss::Refused(NodeRefusal::InUseElsewhere), "it is in use under another address now"),
+            (
+                NodeLoss::Refused(Box::new(NodeRefusal::InUseElsewhere)),
+                "it is in use under another address now",
+            ),
         ] {
             assert_eq!(loss.to_string(), words);
         }

@@ -66,7 +66,7 @@ pub enum Event<T> {
     /// A node answered a dial and welcomed the session; this version is spoken.
     LinkUp(NodeKey, Box<Welcome>, Version),
     /// A dial came to nothing.
-    DialFailed(NodeKey, DialFailure),
+    DialFailed(NodeKey, Box<DialFailure>),
     /// An established connection is gone.
     LinkDown(NodeKey),
     /// Messages arrived.

@@ -121,7 +121,7 @@ impl<T> Core<T> {
         let in_use = |node: &Node| node.session().is_some_and(|session| session.with == life);
         let same = self.nodes.iter().filter(|(other, node)| **other != key && in_use(node));
         for other in same.map(|(other, _)| *other).collect::<Vec<_>>() {
-            let refused = NodeLoss::Refused(NodeRefusal::InUseElsewhere);
+            let refused = NodeLoss::Refused(Box::new(NodeRefusal::InUseElsewhere));
             actions.push(Action::Close(other));
             self.lose(other, refused, now + REFUSED_REDIAL, false, actions);
         }
@@ -195,7 +195,13 @@ impl<T> Core<T> {
                 }
                 DialFailure::Unreachable(_) => *redial = Some(now + RECONNECT_REDIAL),
                 DialFailure::Refused(refusal) => {
-                    self.lose(key, NodeLoss::Refused(refusal.clone()), now + REFUSED_REDIAL, true, actions);
+                    self.lose(
+                        key,
+                        NodeLoss::Refused(Box::new(refusal.clone())),
+                        now + REFUSED_REDIAL,
+                        true,
+                        actions,
+                    );
                     actions.push(Action::Report(Report::NodeRefused(key, refusal)));
                 }
             },

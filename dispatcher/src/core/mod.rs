@@ -166,7 +166,7 @@ impl<T: Ticket> Core<T> {
             Event::NodeFound { node, name, kind } => self.node_found(now, node, name, kind, actions),
             Event::NodeGone(node) => self.node_gone(node),
             Event::LinkUp(node, welcome, version) => self.link_up(now, node, *welcome, version, actions),
-            Event::DialFailed(node, failure) => self.dial_failed(now, node, failure, actions),
+            Event::DialFailed(node, failure) => self.dial_failed(now, node, *failure, actions),
             Event::LinkDown(node) => self.link_down(now, node, actions),
             Event::Received(node, messages) => self.received(now, node, messages, actions),
             Event::Shutdown => self.shutdown(actions),

@@ -70,7 +70,7 @@ impl FailedDial {
     /// Something ended the last connection.
     pub(super) fn after(loss: &NodeLoss) -> Self {
         match loss {
-            NodeLoss::Refused(refusal) => Self::Refused(refusal.clone()),
+            NodeLoss::Refused(refusal) => Self::Refused(NodeRefusal::clone(refusal)),
             loss => Self::not_dialled(NodeReason::Lost(loss.clone())),
         }
     }

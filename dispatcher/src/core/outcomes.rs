@@ -100,7 +100,7 @@ impl<T> Core<T> {
     /// The node ended the session, or has to be left: it is dialled again once somebody may have mended that.
     fn left_by(&mut self, now: Moment, key: NodeKey, refusal: NodeRefusal, actions: &mut Vec<Action<T>>) {
         actions.push(Action::Close(key));
-        self.lose(key, NodeLoss::Refused(refusal.clone()), now + REFUSED_REDIAL, false, actions);
+        self.lose(key, NodeLoss::Refused(Box::new(refusal.clone())), now + REFUSED_REDIAL, false, actions);
         actions.push(Action::Report(Report::NodeRefused(key, refusal)));
     }
 

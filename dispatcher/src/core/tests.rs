@@ -417,7 +417,7 @@ fn a_closed_connection_is_redialled_at_once_and_a_refused_dial_is_the_death_of_t
     let at = || "host:60000".to_owned();
     let failure = DialFailure::Unreachable(Unreachable::NotListening { at: at() });
     assert_eq!(
-        dispatcher.on(Event::DialFailed(A, failure)),
+        dispatcher.on(Event::DialFailed(A, Box::new(failure))),
         [Action::Report(Report::NodeLost(A, NodeLoss::NotListening { at: at() }, 3))]
     );
     assert_eq!(
@@ -452,7 +452,7 @@ fn a_node_in_use_under_one_address_gives_way_when_it_answers_under_another() {
     dispatcher.on(Event::LinkDown(A));
     // The node saw the connection break, and took the other one for a dispatcher that began anew.
     let same = welcome(A, 1, 1);
-    let elsewhere = NodeLoss::Refused(NodeRefusal::InUseElsewhere);
+    let elsewhere = NodeLoss::Refused(Box::new(NodeRefusal::InUseElsewhere));
     assert_eq!(
         dispatcher.on(Event::LinkUp(B, Box::new(same), Version::V1)),
         [
@@ -581,7 +581,7 @@ fn a_node_that_refuses_in_the_midst_of_a_session_or_sends_what_it_may_not_is_lef
         dispatcher.core = Core::new(config);
         dispatcher.connect(A, 1, 1);
         let actions = dispatcher.on(Event::Received(A, vec![message]));
-        let lost = Action::Report(Report::NodeLost(A, NodeLoss::Refused(refusal.clone()), 0));
+        let lost = Action::Report(Report::NodeLost(A, NodeLoss::Refused(Box::new(refusal.clone())), 0));
         assert_eq!(actions, [Action::Close(A), lost, Action::Report(Report::NodeRefused(A, refusal))]);
         assert_eq!(dispatcher.state(A), NodeState::Refused);
     };
@@ -654,7 +654,10 @@ fn a_configured_node_is_dialled_for_ever_ever_more_slowly() {
     dispatcher.find(A);
     let mut waits = Vec::new();
     for _ in 0..8 {
-        assert_eq!(dispatcher.on(Event::DialFailed(A, DialFailure::Unreachable(Unreachable::NoAddress))), []);
+        assert_eq!(
+            dispatcher.on(Event::DialFailed(A, Box::new(DialFailure::Unreachable(Unreachable::NoAddress)))),
+            []
+        );
         let before = dispatcher.now;
         loop {
             assert_eq!(dispatcher.state(A), NodeState::Unreachable);
@@ -676,7 +679,7 @@ fn a_refusal_is_shown_and_tried_again_without_haste() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.find(A);
     let refusal = || NodeRefusal::Session(Refusal::Draining);
-    let refused = dispatcher.on(Event::DialFailed(A, DialFailure::Refused(refusal())));
+    let refused = dispatcher.on(Event::DialFailed(A, Box::new(DialFailure::Refused(refusal()))));
     assert_eq!(refused, [Action::Report(Report::NodeRefused(A, refusal()))]);
     let view = dispatcher.core.nodes().next().expect("the node is listed");
     assert_eq!((view.state, view.reason), (NodeState::Refused, Some(NodeReason::Refused(refusal()))));
@@ -689,7 +692,8 @@ fn a_discovered_node_that_refused_and_went_is_dialled_when_there_is_word_of_it_a
     let mut dispatcher = Dispatcher::new();
     let found = Event::NodeFound { node: A, name: "node".into(), kind: NodeKind::Discovered };
     assert_eq!(dispatcher.on(found.clone()), [Action::Dial(A, None)]);
-    dispatcher.on(Event::DialFailed(A, DialFailure::Refused(NodeRefusal::Session(Refusal::Draining))));
+    dispatcher
+        .on(Event::DialFailed(A, Box::new(DialFailure::Refused(NodeRefusal::Session(Refusal::Draining)))));
     assert_eq!(dispatcher.on(Event::NodeGone(A)), []);
     assert_eq!(dispatcher.pass(Duration::from_secs(60)), []);
     assert_eq!(dispatcher.on(found), [Action::Dial(A, None)]);
@@ -762,7 +766,7 @@ fn only_what_can_have_been_running_is_charged_for_a_lost_node() {
         dispatcher.on(Event::LinkDown(A));
         let actions = dispatcher.on(Event::DialFailed(
             A,
-            DialFailure::Unreachable(Unreachable::NotListening { at: "host:60000".into() }),
+            Box::new(DialFailure::Unreachable(Unreachable::NotListening { at: "host:60000".into() })),
         ));
         failures += actions.iter().filter(|action| matches!(action, Action::Resolve(Number(0), _))).count();
         assert!(

@@ -196,7 +196,7 @@ impl Links {
             What::Failed(failure, answered) => {
                 tracing::debug!(node = node.0, ?failure, "dial failed");
                 link.node = answered;
-                Event::DialFailed(node, failure)
+                Event::DialFailed(node, Box::new(failure))
             }
             What::Received(messages) => Event::Received(node, messages),
             What::Down => {

@@ -73,7 +73,7 @@ impl World {
             format!("dispatcher {site}: dial of node {}: {failure:?}", key.0)
         });
         self.reset(site, key);
-        self.site_event(site, Event::DialFailed(key, failure));
+        self.site_event(site, Event::DialFailed(key, Box::new(failure)));
     }
 
     pub(super) fn site_packet(&mut self, site: usize, id: ConnectionId, packet: Packet) {

@@ -122,7 +122,7 @@ fn dispatchers_that_cannot_reach_a_node_dial_it_again_at_different_times() {
         let mut dispatcher = Dispatcher::new();
         dispatcher.core = Core::new(DispatcherConfig::new(SessionId(1), seed));
         dispatcher.find(A);
-        dispatcher.on(Event::DialFailed(A, DialFailure::Unreachable(Unreachable::NoAddress)));
+        dispatcher.on(Event::DialFailed(A, Box::new(DialFailure::Unreachable(Unreachable::NoAddress))));
         let deadlines = std::iter::from_fn(|| {
             dispatcher.now = dispatcher.core.next_deadline()?;
             Some((dispatcher.now, dispatcher.on(Event::Tick)))
