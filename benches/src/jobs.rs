@@ -55,7 +55,7 @@ pub(crate) fn monotonic_ns() -> u64 {
 }
 
 /// Environment variable of a node: how many times longer its jobs take.
-pub(crate) const SLOWNESS: &str = "PP_BENCH_SLOWNESS";
+pub(crate) const SLOWNESS: &str = "BENCH_SLOWNESS";
 
 /// Takes so long on a node of ordinary speed.
 #[job]

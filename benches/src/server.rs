@@ -38,7 +38,7 @@ impl Server {
             .env("HOME", home.path())
             .env("PP_SECRET", SECRET)
             .env("PP_STORE", home.path().join("store"))
-            .env(crate::jobs::SLOWNESS, slowness.to_string())
+            .args(["--worker-env", &format!("{}={slowness}", crate::jobs::SLOWNESS)])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;

@@ -8,11 +8,16 @@
 
 #[cfg(feature = "shell")]
 pub mod built_in;
+#[cfg(feature = "shell")]
+pub mod confinement;
 pub mod core;
 #[cfg(feature = "shell")]
 mod descriptors;
 #[cfg(feature = "shell")]
 pub mod functions;
+#[cfg(all(feature = "shell", target_os = "linux"))]
+#[doc(hidden)]
+pub mod launcher;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
 mod lending;

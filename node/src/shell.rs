@@ -5,6 +5,7 @@ mod programs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pp_protocol::connection::Transport;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use self::programs::StoredPrograms;
 pub use self::programs::own_executable;
+use crate::confinement::Confinement;
 use crate::core::{
     Action, ConnectionKey, Core, CoreConfig, Event, Program, Proof, Statistics, SystemLoad, WorkerKey,
 };
@@ -44,6 +46,9 @@ pub struct NodeConfig {
     pub workers: Workers,
     /// Store of programs that dispatchers send; without it only the node's own program runs.
     pub store: Option<StoreConfig>,
+    /// What jobs may do on this machine. Without it they may do what this process may: a dispatcher's own cores run what is
+    /// the user's own program.
+    pub confinement: Option<Confinement>,
     /// Whether each worker runs one attempt only.
     pub fresh_worker_per_job: bool,
     /// Silence after which a connection is closed.
@@ -64,6 +69,7 @@ impl NodeConfig {
             cpus: processors(),
             workers: Workers::Processes,
             store: None,
+            confinement: None,
             fresh_worker_per_job: false,
             silence: Duration::from_secs(5),
             grace: Duration::from_secs(10),
@@ -108,6 +114,27 @@ pub enum StartError {
         /// Reason.
         source: std::io::Error,
     },
+    /// The kernel does not confine workers as strictly as it was told to.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    NotConfined(#[from] crate::launcher::NotConfined),
+    /// There is no place for what jobs write.
+    #[error(
+        "cannot make a directory for what jobs write in {}: {source}; set TMPDIR to one that this user may write to",
+        .directory.display()
+    )]
+    Scratch {
+        /// Where it was to be.
+        directory: PathBuf,
+        /// Why it cannot.
+        source: std::io::Error,
+    },
+    /// Workers that are confined are started by this program, which is not prepared for that.
+    #[error(
+        "this program cannot start confined workers: pp_node::worker::serve_if_worker() (or pp_dispatcher::init()) has to be \
+         the first thing in its main function"
+    )]
+    NotPrepared,
     /// There is no room for a worker.
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptors),
@@ -123,6 +150,7 @@ pub enum StartError {
 #[derive(Clone, Debug)]
 pub struct Node {
     id: NodeId,
+    confinement: Arc<str>,
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<NodeStatus>,
     ended: watch::Receiver<bool>,
@@ -155,10 +183,12 @@ impl Node {
             target: Target::here(),
             fresh_worker_per_job: config.fresh_worker_per_job,
             stores_programs: config.store.is_some(),
+            confinement: programs.confinement().to_owned(),
             silence: config.silence,
             grace: config.grace,
             drain_time: config.drain_time,
         });
+        let confinement = programs.confinement().into();
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (status, status_seen) = watch::channel(core.status());
         let (ended, ended_seen) = watch::channel(false);
@@ -167,12 +197,17 @@ impl Node {
             actor.run().await;
             let _ = ended.send(true);
         });
-        Ok(Self { id, commands, status: status_seen, ended: ended_seen })
+        Ok(Self { id, confinement, commands, status: status_seen, ended: ended_seen })
     }
 
     /// This life of the node.
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// What its workers are confined to, for people: what was asked for, as far as the system has the means.
+    pub fn confinement(&self) -> &str {
+        &self.confinement
     }
 
     /// Serves a peer that proved that it knows a secret, and to be in a role (or lives in this process). What it may send
@@ -522,7 +557,7 @@ impl Actor {
     fn spawn(&mut self, key: WorkerKey, program: Program) {
         let program = match self.kind {
             Workers::Threads => WorkerProgram::ThisProgramInThreads,
-            Workers::Processes => WorkerProgram::File(self.programs.path(program)),
+            Workers::Processes => self.programs.of_workers(program),
         };
         tracing::debug!(worker = key.0, "starting a worker");
         let handle = WorkerHandle::spawn(key, program, self.worker_sender.clone());

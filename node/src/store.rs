@@ -39,8 +39,37 @@ pub(crate) struct ProgramStore {
 struct Stored {
     bytes: u64,
     used: SystemTime,
-    /// Whether its bytes were found to be right since this process started.
-    is_verified: bool,
+    /// How its file was when its bytes were found to be right, since this process started.
+    verified: Option<Version>,
+}
+
+/// A program of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// How its file was when its bytes were found to be right.
+    pub(crate) verified: Version,
+}
+
+/// What changes with the contents of a file. Its owner can set one of the times, nobody the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    file: (u64, u64),
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Version {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        let found = file.metadata()?;
+        Ok(Self {
+            file: (found.dev(), found.ino()),
+            bytes: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
 }
 
 impl ProgramStore {
@@ -59,24 +88,26 @@ impl ProgramStore {
                 remove_if_abandoned(&entry.path());
             } else if let (Some(digest), Ok(metadata)) = (digest_in(&name), entry.metadata()) {
                 let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                programs.insert(digest, Stored { bytes: metadata.len(), used, is_verified: false });
+                programs.insert(digest, Stored { bytes: metadata.len(), used, verified: None });
             }
         }
         Ok(Self { directory, limit_bytes, programs })
     }
 
-    /// Path of the program, if it is here. Its bytes are verified when it is asked for the first time; a damaged one
-    /// is removed.
-    pub(crate) fn path(&mut self, digest: &Digest) -> Option<PathBuf> {
+    /// Place of the program, if it is here. Its bytes are verified when it is asked for the first time, and when its file has
+    /// changed since; a damaged one is removed.
+    pub(crate) fn place(&mut self, digest: &Digest) -> Option<Place> {
         let path = self.place_of(digest);
-        let is_verified =
-            self.programs.get(digest).is_some_and(|program| program.is_verified) && path.exists();
-        if !is_verified && !matches!(digest_of(&path), Ok(found) if found == *digest) {
-            self.remove(digest);
-            return None;
+        let file = File::open(&path).ok();
+        let verified = self.programs.get(digest).and_then(|program| program.verified);
+        let is_verified = |file: &File| verified.is_some() && Version::of(file).ok() == verified;
+        match file.filter(|file| is_verified(file) || digest_of(file).is_ok_and(|found| found == *digest)) {
+            Some(file) => self.keep(*digest, path, &file),
+            None => {
+                self.remove(digest);
+                None
+            }
         }
-        self.keep(*digest, &path);
-        Some(path)
     }
 
     /// Starts to receive a program of `bytes` bytes.
@@ -99,14 +130,14 @@ impl ProgramStore {
         let _ = fs::remove_file(self.place_of(digest));
     }
 
-    /// Notes that the program at `path` is complete and was used now.
-    fn keep(&mut self, digest: Digest, path: &Path) {
+    /// Notes that the program in `file`, which is at `path`, is complete and was used now.
+    fn keep(&mut self, digest: Digest, path: PathBuf, file: &File) -> Option<Place> {
         let used = SystemTime::now();
-        let file = File::open(path);
-        let bytes = file.as_ref().ok().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
         // The file's time is how the next node to open the directory knows what was used last.
-        let _ = file.and_then(|file| file.set_modified(used));
-        self.programs.insert(digest, Stored { bytes, used, is_verified: true });
+        let _ = file.set_modified(used);
+        let verified = Version::of(file).ok()?;
+        self.programs.insert(digest, Stored { bytes: verified.bytes, used, verified: Some(verified) });
+        Some(Place { path, verified })
     }
 
     /// Removes what was not used for longest, until there is room.
@@ -168,13 +199,13 @@ impl Incoming {
     ///
     /// # Errors
     /// When what arrived is not the program announced, or cannot be written.
-    pub(crate) fn finish(mut self, store: &mut ProgramStore) -> Result<PathBuf, ProgramRefusal> {
+    pub(crate) fn finish(mut self, store: &mut ProgramStore) -> Result<Place, ProgramRefusal> {
         store.make_room(self.bytes);
         let path = store.place_of(&self.digest);
         let mut may_be_cleared = true;
-        loop {
+        let file = loop {
             match self.unpack().and_then(|draft| keep_at(&path, draft)) {
-                Ok(()) => break,
+                Ok(file) => break file,
                 Err(UnpackError::Disk(error))
                     if error.kind() == io::ErrorKind::StorageFull && store.remove_oldest() => {}
                 // The directory was removed meanwhile.
@@ -182,9 +213,9 @@ impl Incoming {
                     if error.kind() == io::ErrorKind::NotFound && std::mem::take(&mut may_be_cleared) => {}
                 Err(error) => return Err(self.refusal(error)),
             }
-        }
-        store.keep(self.digest, &path);
-        Ok(path)
+        };
+        let unknown = || not_stored(&self.directory, &io::ErrorKind::Other.into());
+        store.keep(self.digest, path, &file).ok_or_else(unknown)
     }
 
     fn unpack(&mut self) -> Result<NamedTempFile, UnpackError> {
@@ -287,10 +318,11 @@ fn refuse_what_others_can_change(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a complete program its name.
-fn keep_at(path: &Path, draft: NamedTempFile) -> Result<(), UnpackError> {
-    // Dropping the file that this yields closes it: a program open for writing cannot be started.
-    Ok(draft.persist(path).map(drop).map_err(|error| error.error)?)
+/// Gives a complete program its name. What is yielded cannot write it: a program open for writing cannot be started.
+fn keep_at(path: &Path, draft: NamedTempFile) -> Result<File, UnpackError> {
+    let file = File::open(draft.path())?;
+    draft.persist(path).map(drop).map_err(|error| error.error)?;
+    Ok(file)
 }
 
 fn not_stored(directory: &Path, error: &io::Error) -> ProgramRefusal {
@@ -314,9 +346,9 @@ fn remove_if_abandoned(path: &Path) {
     }
 }
 
-fn digest_of(path: &Path) -> io::Result<Digest> {
+fn digest_of(file: &File) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
+    hasher.update_reader(file)?;
     Ok(Digest(hasher.finalize().into()))
 }
 
@@ -331,6 +363,12 @@ mod tests {
     use lz4_flex::frame::FrameEncoder;
 
     use super::*;
+
+    impl ProgramStore {
+        fn path(&mut self, digest: &Digest) -> Option<PathBuf> {
+            self.place(digest).map(|place| place.path)
+        }
+    }
 
     fn digest(program: &[u8]) -> Digest {
         Digest(blake3::hash(program).into())
@@ -356,7 +394,7 @@ mod tests {
         ));
         let written = packed.chunks(1000).try_for_each(|piece| incoming.write(piece, &shared));
         *store = shared.into_inner().unwrap();
-        written.and_then(|()| incoming.finish(store))
+        written.and_then(|()| incoming.finish(store)).map(|place| place.path)
     }
 
     fn send_whole(store: &mut ProgramStore, program: &[u8]) -> Result<PathBuf, ProgramRefusal> {
@@ -427,6 +465,18 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_changed_while_the_node_runs_is_removed_when_it_is_asked_for() {
+        let home = tempfile::tempdir().unwrap();
+        let program = program(3, 1_000);
+        let mut store = ProgramStore::open(home.path().into(), 1 << 20).unwrap();
+        let path = send_whole(&mut store, &program).unwrap();
+        assert_eq!(store.path(&digest(&program)), Some(path.clone()));
+        fs::write(&path, vec![1; 1_000]).unwrap();
+        assert_eq!(store.path(&digest(&program)), None);
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn the_least_recently_used_program_makes_room() {
         let home = tempfile::tempdir().unwrap();
         let programs = [program(3, 400), program(5, 400), program(7, 400)];
@@ -478,8 +528,8 @@ mod tests {
         fs::remove_dir_all(&directory).unwrap();
         let store = Mutex::new(store);
         incoming.write(&packed(&program), &store).unwrap();
-        let path = incoming.finish(&mut store.lock().unwrap()).unwrap();
-        assert_eq!(fs::read(path).unwrap(), program);
+        let place = incoming.finish(&mut store.lock().unwrap()).unwrap();
+        assert_eq!(fs::read(place.path).unwrap(), program);
     }
 
     #[test]

@@ -32,6 +32,7 @@ struct Line {
     load: f32,
     memory_used: u64,
     memory_total: u64,
+    confinement: String,
 }
 
 impl From<NodeInfo> for Line {
@@ -62,6 +63,7 @@ impl From<NodeInfo> for Line {
             load: node.load,
             memory_used: node.memory_used,
             memory_total: node.memory_total,
+            confinement: node.confinement,
             name: node.name,
             address: node.address,
         }
@@ -113,15 +115,15 @@ fn table(nodes: &[Line]) -> Result<String, std::fmt::Error> {
     let address = width(|node| node.address.chars().count(), 7);
     writeln!(
         out,
-        "{:name$}  {:address$}  {:12} {:>5} {:>5} {:>6} {:>11} {:>6}  MEMORY",
-        "NODE", "ADDRESS", "STATE", "SLOTS", "BUSY", "QUEUED", "DISPATCHERS", "LOAD"
+        "{:name$}  {:address$}  {:12} {:>5} {:>5} {:>6} {:>11} {:>6}  {:18}  CONFINED",
+        "NODE", "ADDRESS", "STATE", "SLOTS", "BUSY", "QUEUED", "DISPATCHERS", "LOAD", "MEMORY"
     )?;
     for node in nodes {
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
         let memory = format!("{:.1} of {:.1} GiB", gib(node.memory_used), gib(node.memory_total));
         writeln!(
             out,
-            "{:name$}  {:address$}  {:12} {:>5} {:>5} {:>6} {:>11} {:>6.2}  {}",
+            "{:name$}  {:address$}  {:12} {:>5} {:>5} {:>6} {:>11} {:>6.2}  {:18}  {}",
             shortened(&node.name),
             node.address,
             node.state,
@@ -130,7 +132,8 @@ fn table(nodes: &[Line]) -> Result<String, std::fmt::Error> {
             node.queued,
             node.dispatchers,
             node.load,
-            if node.memory_total == 0 { "-".into() } else { memory }
+            if node.memory_total == 0 { "-".into() } else { memory },
+            if node.confinement.is_empty() { "-" } else { &node.confinement }
         )?;
         if let Some(reason) = &node.reason {
             writeln!(out, "    {reason}")?;

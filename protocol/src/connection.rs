@@ -292,6 +292,7 @@ mod tests {
             node: NodeId(1),
             name: "node".into(),
             software: String::new(),
+            confinement: String::new(),
             target: Target::here(),
             resumed: true,
             held: (0..10_000).map(|place| attempt(place, 0).id).collect(),

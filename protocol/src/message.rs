@@ -172,6 +172,9 @@ pub struct Welcome {
     /// The release of the software that serves the node, for people.
     #[serde(deserialize_with = "read_name")]
     pub software: String,
+    /// What the node's workers are confined to, for people.
+    #[serde(deserialize_with = "read_name")]
+    pub confinement: String,
     /// Target that programs must be built for.
     pub target: Target,
     /// Whether the session of an earlier connection goes on.

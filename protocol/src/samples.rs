@@ -207,6 +207,7 @@ fn welcome() -> Welcome {
         node: NodeId(u128::MAX),
         name: "node".into(),
         software: "ppserver 0.1.0".into(),
+        confinement: "secrets".into(),
         target: target(),
         resumed: true,
         held: vec![id(1, 0, 1)],

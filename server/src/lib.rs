@@ -41,6 +41,7 @@ mod load;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use pp_node::confinement::Confinement;
 use pp_node::{Node, NodeConfig};
 use pp_protocol::address;
 use pp_protocol::secret::Secrets;
@@ -65,10 +66,11 @@ pub struct Settings {
 
 impl Settings {
     /// The defaults: a node called `node` with as many slots as there are processors, which nobody is told of and which
-    /// stays.
+    /// stays. Its workers are confined: they run the programs of others.
     pub fn new(secrets: impl Into<Secrets>) -> Self {
-        let secrets = secrets.into();
-        Self { secrets, node: NodeConfig::new("node", pp_node::processors()), announce: false, idle: None }
+        let mut node = NodeConfig::new("node", pp_node::processors());
+        node.confinement = Some(Confinement::default());
+        Self { secrets: secrets.into(), node, announce: false, idle: None }
     }
 }
 
@@ -140,6 +142,7 @@ impl Daemon {
         tracing::info!(
             slots,
             advertised = announce,
+            confined = node.confinement(),
             "ppserver {} \"{name}\" listens on {}",
             env!("CARGO_PKG_VERSION"),
             address::shown(address)

@@ -38,7 +38,7 @@ struct Answer {
 
 impl Answer {
     fn new(value: u64) -> Self {
-        let host = std::env::var(HOST_VARIABLE).expect("the node's environment is that of its workers");
+        let host = std::env::var(HOST_VARIABLE).expect("workers are given it");
         Self { host, worker: std::process::id(), value }
     }
 }
@@ -314,7 +314,7 @@ fn server(host: &Host, name: &str) -> Server {
 fn options(host: &Host, name: &str) -> ServerOptions {
     ServerOptions {
         wrapper: host.wrapper(),
-        arguments: ["-a", "--name", name].map(Into::into).into(),
+        arguments: ["-a", "--name", name, "--worker-env", HOST_VARIABLE].map(Into::into).into(),
         environment: vec![(HOST_VARIABLE.into(), name.into())],
         ..ServerOptions::default()
     }

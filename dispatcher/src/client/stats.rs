@@ -41,6 +41,8 @@ pub struct NodeInfo {
     pub memory_used: u64,
     /// Memory of the machine, in bytes.
     pub memory_total: u64,
+    /// What its workers are confined to: `none`, `secrets`, `strict`, and its limits. Empty until it is connected.
+    pub confinement: String,
 }
 
 impl NodeInfo {

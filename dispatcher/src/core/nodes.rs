@@ -35,6 +35,8 @@ pub(super) struct Node {
     pub(super) state: State,
     /// Its own account of itself, the last one that arrived.
     pub(super) status: NodeStatus,
+    /// What its workers are confined to, as it says.
+    pub(super) confinement: String,
     pub(super) lives: Lives,
     /// The nodes that run the same programs as it does.
     pub(super) class: Class,
@@ -98,6 +100,7 @@ impl Node {
             kind,
             state: State::Dialling { failed: None },
             status: NodeStatus::default(),
+            confinement: String::new(),
             lives: Lives::default(),
             class,
             listed: None,
@@ -125,6 +128,7 @@ impl Node {
             self.name.clone_from(&welcome.name);
         }
         self.status = welcome.status;
+        self.confinement.clone_from(&welcome.confinement);
     }
 
     pub(super) fn session(&self) -> Option<&Session> {

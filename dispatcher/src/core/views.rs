@@ -26,6 +26,8 @@ pub struct NodeView<'a> {
     pub programs: Vec<(ProgramId, &'a ProgramStatus)>,
     /// Its own account of itself, the last one that arrived.
     pub status: &'a NodeStatus,
+    /// What its workers are confined to; empty until it said so.
+    pub confinement: &'a str,
     /// Attempts at it.
     pub attempts: usize,
     /// Attempts without outcome that it takes.
@@ -162,6 +164,7 @@ impl Node {
             reason,
             programs: self.told_programs().collect(),
             status: &self.status,
+            confinement: &self.confinement,
             attempts: self.session().map_or(0, |session| session.attempts().len()),
             window: self.session().map_or(0, Session::window),
             jobs: self.jobs,

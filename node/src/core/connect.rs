@@ -331,6 +331,7 @@ impl Core {
             node: self.config.id,
             name: self.config.name.clone(),
             software: concat!("ppserver ", env!("CARGO_PKG_VERSION")).into(),
+            confinement: self.config.confinement.clone(),
             target: self.config.target.clone(),
             resumed,
             held,

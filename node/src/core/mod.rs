@@ -109,6 +109,8 @@ pub struct CoreConfig {
     pub fresh_worker_per_job: bool,
     /// Whether programs can be received; if not, sessions run the node's own.
     pub stores_programs: bool,
+    /// What workers are confined to, for people.
+    pub confinement: String,
     /// Silence after which a connection is closed.
     pub silence: Duration,
     /// Time for which a session without connection is kept.

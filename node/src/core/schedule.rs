@@ -238,6 +238,7 @@ impl Core {
         if worker.busy_since.is_none() {
             worker.busy_since = Some(now);
             worker.quiet_beats = 0;
+            worker.front_beats = 0;
             session.slot_taken(key.program);
         }
         session.in_workers += works.len();

@@ -44,6 +44,7 @@ impl Node {
             target: target(),
             fresh_worker_per_job: false,
             stores_programs: true,
+            confinement: "none".into(),
             silence: Duration::from_secs(5),
             grace: Duration::from_secs(10),
             drain_time: Duration::from_secs(30),
@@ -1318,6 +1319,40 @@ fn a_worker_that_does_not_begin_what_it_was_given_is_replaced_and_nothing_charge
         node.on(Event::WorkerExited(WorkerKey(0), idle, killed())),
         [Action::Spawn(WorkerKey(1), Program::Own)]
     );
+}
+
+#[test]
+fn a_job_that_writes_to_its_page_does_not_outlive_its_time_limit() {
+    // Whenever it is looked at, it runs something else, or has only just begun, or has finished.
+    type Lie = fn(Moment, u32) -> Progress;
+    let lies: [Lie; 3] = [
+        |now, _| Progress { started: 2, finished: 1, started_at_ns: now.0 + 1_000 },
+        |now, _| Progress { started: 700, finished: 5, started_at_ns: now.0 },
+        |now, look| Progress { started: 2, finished: 2 - look % 2, started_at_ns: now.0 },
+    ];
+    for lie in lies {
+        let mut node = Node::ready(1);
+        let limited = Attempt { time_limit_ns: Duration::from_secs(2).as_nanos() as u64, ..attempt(10) };
+        node.receive(1, ToNode::Run(vec![limited]));
+        let (mut looks, mut killed_at) = (0, None);
+        for second in 1..=20 {
+            let mut actions = node.beat();
+            while actions.contains(&Action::Observe(WorkerKey(0))) {
+                looks += 1;
+                actions = node.on(Event::Observed(WorkerKey(0), lie(node.now, looks)));
+            }
+            if actions.contains(&Action::Kill(WorkerKey(0))) {
+                killed_at = Some(second);
+                break;
+            }
+        }
+        assert!(killed_at.is_some_and(|second| second <= 2 + 10 + 2), "{killed_at:?}");
+        let timed_out = outcome(10, 0, Ended::TimedOut);
+        assert_eq!(
+            node.on(Event::WorkerExited(WorkerKey(0), lie(node.now, 0), killed())),
+            [outcomes(1, 1, vec![timed_out])]
+        );
+    }
 }
 
 #[test]

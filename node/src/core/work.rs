@@ -15,6 +15,11 @@ const KILLED: Death = Death::Signal(9);
 /// never will. Counted, not timed: while this process is suspended, so may be its workers.
 const QUIET_BEATS: u32 = 5;
 
+/// An attempt with a time limit that has not been reported for so many heartbeats beyond it, since those before it were, has
+/// run for too long, whatever its worker's page says: a job can write there. One that does not begin for less than that is
+/// [noticed](QUIET_BEATS) before.
+const LATE_BEATS: u32 = 10;
+
 #[derive(Debug)]
 pub(super) struct Worker {
     /// Whose attempts it runs.
@@ -37,6 +42,13 @@ pub(super) struct Worker {
     pub(super) busy_since: Option<Moment>,
     /// Number of heartbeats since it last reported, or was seen to run something.
     pub(super) quiet_beats: u32,
+    /// How many heartbeats there were since the first of its work became the first, but for those in which something large
+    /// was moving, or it was not listened to.
+    pub(super) front_beats: u32,
+    /// Whether something large has moved since the last heartbeat.
+    is_moving: bool,
+    /// The piece it was last seen to run, and when that had begun at the latest.
+    seen: Option<(u32, Moment)>,
     /// Whether it is being killed because it owed an answer and gave none.
     is_silent: bool,
     /// Number of revocations of its work that the shell was asked for and has not answered. It gets no more until then: the
@@ -93,6 +105,9 @@ impl Worker {
             started_at: now,
             busy_since: None,
             quiet_beats: 0,
+            front_beats: 0,
+            is_moving: false,
+            seen: None,
             is_silent: false,
             revoking: 0,
             orders: Orders::default(),
@@ -180,6 +195,21 @@ impl Worker {
         self.work.iter().find(|piece| piece.number == number && progress.started != progress.finished)
     }
 
+    /// When a piece that runs now began, as its page says; but not later than when it was first seen to run.
+    fn began(&mut self, number: u32, said: Moment, now: Moment) -> Moment {
+        let seen = self.seen.filter(|(seen, _)| *seen == number).map_or(now, |(_, began)| began);
+        let began = said.min(seen);
+        self.seen = Some((number, began));
+        began
+    }
+
+    /// The attempt that has taken too long by heartbeats alone.
+    fn late(&self) -> Option<AttemptId> {
+        let first = &self.work.front()?.attempt;
+        let beats = first.time_limit()?.as_secs().saturating_add(LATE_BEATS.into());
+        (u64::from(self.front_beats) > beats).then_some(first.id)
+    }
+
     fn pop(&mut self) -> Option<InWorker> {
         let piece = self.work.pop_front()?;
         self.planned_ns -= piece.estimate_ns;
@@ -219,6 +249,7 @@ impl Core {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         worker.active_at = now;
         worker.quiet_beats = 0;
+        worker.front_beats = 0;
         let (program, is_first) = (worker.program, worker.last.is_none());
         let mut session = self.sessions.get_mut(&worker.lane.session);
         if let Some(lane) = session.as_mut().and_then(|session| session.lanes.get_mut(worker.lane.program)) {
@@ -288,7 +319,10 @@ impl Core {
         while let Some(piece) = worker.work.pop_back() {
             let id = piece.attempt.id;
             let is_running = running == Some(piece.number);
-            let its_doom = doomed.take_if(|(doomed, _)| is_running && *doomed == id);
+            // One that was seen beyond its time limit has run for too long, whatever the page says by now.
+            let is_doomed =
+                |(doomed, ended): &mut _| *doomed == id && (is_running || *ended == Ended::TimedOut);
+            let its_doom = doomed.take_if(is_doomed);
             match (its_doom, worker.orders.of(id)) {
                 (Some((_, ended)), _) => session.ended(id, 0, ended),
                 // It was told to go back, and had died by itself before it could be killed.
@@ -449,8 +483,9 @@ impl Core {
                 continue;
             }
             worker.quiet_beats += 1;
+            worker.front_beats += u32::from(!std::mem::take(&mut worker.is_moving));
             // One that was given its work just now has not had a second yet.
-            if worker.quiet_beats > 1 {
+            if worker.quiet_beats > 1 || worker.late().is_some() {
                 actions.push(Action::Observe(*key));
             }
         }
@@ -460,6 +495,7 @@ impl Core {
     pub(super) fn worker_is_moving(&mut self, key: WorkerKey) {
         if let Some(worker) = self.workers.get_mut(&key) {
             worker.quiet_beats = 0;
+            worker.is_moving = true;
         }
     }
 
@@ -472,12 +508,13 @@ impl Core {
     ) {
         let Some(worker) = self.workers.get_mut(&key).filter(|worker| !worker.is_ending()) else { return };
         let running = worker.running(progress).map(|piece| piece.number);
-        let mut overdue = None;
+        let began = running.map(|number| worker.began(number, Moment(progress.started_at_ns), now));
+        let mut overdue = worker.late();
         let mut watch: Option<Moment> = None;
         for piece in &worker.work {
             let Some(limit) = piece.attempt.time_limit() else { continue };
-            let ends = if running == Some(piece.number) {
-                Moment(progress.started_at_ns) + limit
+            let ends = if let Some(began) = began.filter(|_| running == Some(piece.number)) {
+                began + limit
             } else if is_before(piece.number, progress.started) {
                 // It has finished, its report is on the way.
                 continue;
@@ -485,7 +522,7 @@ impl Core {
                 now + limit
             };
             if ends <= now {
-                overdue = Some(piece.attempt.id);
+                overdue = overdue.or(Some(piece.attempt.id));
             } else {
                 watch = Some(watch.map_or(ends, |at| at.min(ends)));
             }

@@ -20,7 +20,7 @@ use super::supervisor::Supervisor;
 use super::{WorkerEvent, memory};
 use crate::core::StartFailure;
 use crate::page::SelfEnd;
-use crate::worker::SHORTAGE;
+use crate::worker::{NOT_LAUNCHED, SHORTAGE};
 
 /// Last words of the C library where a thread ends itself (`pthread_exit`) within a call that catches panics.
 const THREAD_EXIT_WORDS: &str = "FATAL: exception not rethrown";
@@ -59,7 +59,7 @@ impl Supervisor {
 
     pub(super) fn kill(&mut self, reason: KillReason) {
         self.life.kill(reason);
-        if self.page.is_guarded() {
+        if self.is_guarded() {
             // Its warden sees that, and ends everything.
             self.link.close();
         } else {
@@ -83,24 +83,30 @@ impl Supervisor {
     /// The process is gone: whatever its jobs started is to go with it. Yields how the worker ended.
     pub(super) async fn end_what_is_left(
         &mut self,
-        body: &Body,
+        body: &mut Body,
         status: Option<ExitStatus>,
     ) -> Option<ExitStatus> {
-        let Body::Process { inherited, .. } = body else { return status };
-        if !self.page.is_guarded() {
+        let is_launched = self.is_launched;
+        let Body::Process { inherited, .. } = &*body else { return status };
+        // The warden of one that was launched exits when it has done its work.
+        let end = self.page.end().filter(|_| !is_launched || status.is_some_and(|status| status.success()));
+        if !self.is_guarded() {
             // Nobody else can have got the group's number: that takes a turn through all process numbers between the
             // exit and this line.
             self.kill_group();
-        } else if let Some(end) = self.page.end() {
-            self.group = None;
-            return Some(ExitStatus::from_raw(end));
-        } else {
+        } else if end.is_none() {
             // Somebody has killed the warden, or had to, and with it the worker.
             self.kill_group();
             search_leftovers(inherited.clone()).await;
         }
         self.group = None;
-        status
+        body.remove_scratch().await;
+        end.map(ExitStatus::from_raw).or(status)
+    }
+
+    /// Whether its warden ends it, and all that its jobs have started.
+    fn is_guarded(&self) -> bool {
+        self.is_launched || self.page.is_guarded()
     }
 
     /// Tells how it ended: the last event of this worker.
@@ -111,9 +117,10 @@ impl Supervisor {
             return self.report(WorkerEvent::Exited(WorkerDeath::new(death, stderr)));
         }
         let is_shortage = matches!(death, Death::Exit(SHORTAGE) | Death::OutOfMemory);
+        let is_told = is_shortage || self.is_launched && death == Death::Exit(NOT_LAUNCHED);
         let reason = match (&self.life, stderr.last()) {
             (Life::Killed { reason: KillReason::Useless(reason), .. }, _) => reason.clone(),
-            (_, Some(last)) if is_shortage => last.clone(),
+            (_, Some(last)) if is_told => last.clone(),
             _ if is_shortage => format!("it ended before it was ready ({death})"),
             _ => format!(
                 "it ended before it was ready ({death}); is pp_dispatcher::init() the first thing in its main function?"
@@ -159,7 +166,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     /// The node ends while the worker is there. A warden notices that by itself; a program that is no worker yet does not.
     fn drop(&mut self) {
-        if !self.page.is_guarded() {
+        if !self.is_guarded() {
             self.kill_group();
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -43,6 +44,11 @@ pub(super) enum Sent {
 impl Link {
     pub(super) fn new(writer: OwnedWriteHalf, lender: Option<Lender>) -> Self {
         Self { writer, queued: Mutex::default(), lender, lends: AtomicBool::new(false) }
+    }
+
+    /// The socket, for what is said before any work.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.writer.as_ref().as_fd()
     }
 
     /// Writes work to the socket, as far as it takes it at once, and queues the rest.

@@ -36,9 +36,11 @@ use tokio::sync::mpsc;
 use self::inbound::Inbound;
 use self::link::{Link, Sent};
 use self::start::Prepared;
-pub(crate) use self::start::{explain_shortage, is_shortage};
+pub(crate) use self::start::{explain_shortage, explain_start, is_shortage};
 use self::supervisor::Supervisor;
 use crate::core::{Progress, StartFailure, WorkerKey};
+#[cfg(target_os = "linux")]
+use crate::launcher::Launch;
 use crate::page::Page;
 
 /// Something happened to a worker.
@@ -74,10 +76,13 @@ pub enum WorkerEvent {
 pub type WorkerEvents = mpsc::UnboundedSender<(WorkerKey, WorkerEvent)>;
 
 /// Program of a worker, and where that runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum WorkerProgram {
     /// This executable file, in a process of its own.
     File(PathBuf),
+    /// In a process of its own that a launcher confines.
+    #[cfg(target_os = "linux")]
+    Launched(Launch),
     /// The functions of this program, in a thread of this process, which cannot be killed.
     ThisProgramInThreads,
 }

@@ -1,7 +1,7 @@
 //! Starting a worker: its socket pair, page and shared memory, then its process or thread.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pp_protocol::room;
+use pp_protocol::room::{self, View};
 use pp_protocol::secret::SECRET_VARIABLE;
 use pp_protocol::worker::WORKER_ENVIRONMENT;
 use rustix::io::Errno;
@@ -24,6 +24,8 @@ use super::leftovers::Inherited;
 use super::link::Link;
 use crate::core::StartFailure;
 use crate::descriptors;
+#[cfg(target_os = "linux")]
+use crate::launcher::{Launch, WorkerScratch};
 use crate::lending::{Borrower, Lender};
 use crate::page::{Marks, Page};
 use crate::worker::{NodeGone, handover};
@@ -48,18 +50,31 @@ pub(super) struct Prepared {
 
 /// Plan of starting a worker.
 pub(super) enum Plan {
-    Process {
-        path: PathBuf,
-        /// The worker's end of the socket pair.
-        socket: UnixStream,
-        /// The value of [`WORKER_ENVIRONMENT`].
-        environment: String,
-    },
+    Process(Box<ProcessPlan>),
     Thread {
         /// The worker's end of the socket pair.
         socket: UnixStream,
         page: Arc<Page>,
     },
+}
+
+/// How to start a worker that is a process.
+pub(super) struct ProcessPlan {
+    start: Start,
+    /// The worker's end of the socket pair.
+    socket: UnixStream,
+    page: OwnedFd,
+    /// Those of node and worker.
+    arenas: Option<(BorrowedFd<'static>, OwnedFd)>,
+    /// The value of [`WORKER_ENVIRONMENT`].
+    environment: String,
+}
+
+/// The program of a process.
+enum Start {
+    File(PathBuf),
+    #[cfg(target_os = "linux")]
+    Launched(Launch),
 }
 
 /// A worker that has been started.
@@ -69,11 +84,33 @@ pub(super) enum Body {
         child: Box<Child>,
         /// Marks that everything it starts has, too.
         inherited: Inherited,
+        /// What it has of its own, if it was launched.
+        #[cfg(target_os = "linux")]
+        scratch: Option<WorkerScratch>,
     },
     Thread,
 }
 
 impl Body {
+    /// Whether a launcher started it.
+    pub(super) fn is_launched(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Process { scratch, .. } => scratch.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Removes what it had of its own.
+    pub(super) async fn remove_scratch(&mut self) {
+        #[cfg(target_os = "linux")]
+        if let Self::Process { scratch, .. } = self
+            && let Some(scratch) = scratch.take()
+        {
+            scratch.removed().await;
+        }
+    }
+
     /// Waits until a process has ended, or the socket of a thread has.
     pub(super) async fn ended(&mut self, is_cut_off: bool) -> Option<ExitStatus> {
         match self {
@@ -99,15 +136,9 @@ impl Prepared {
             let _ = set_socket_send_buffer_size(end, SOCKET_BYTES);
         }
         let (page, view, plan) = match program {
-            WorkerProgram::File(path) => {
-                let (page, file) = Page::shared()?;
-                // Without shared memory, large payloads go through the socket.
-                let arenas = room::shared().zip(room::new_arena().ok());
-                let descriptors = arenas.as_ref().map(|(node, (worker, _))| (*node, worker));
-                let environment = handover::give(&node_end, &socket, &file, descriptors)?;
-                let view = arenas.map(|(_, (_, view))| view);
-                (Arc::new(page), view, Plan::Process { path, socket, environment })
-            }
+            WorkerProgram::File(path) => Self::process(Start::File(path), socket)?,
+            #[cfg(target_os = "linux")]
+            WorkerProgram::Launched(launch) => Self::process(Start::Launched(launch), socket)?,
             WorkerProgram::ThisProgramInThreads => {
                 let page = Page::in_memory();
                 (Arc::clone(&page), None, Plan::Thread { socket, page })
@@ -119,19 +150,31 @@ impl Prepared {
         let borrower = view.map(|view| Borrower::new(Arc::clone(&page), Marks::Results, view));
         Ok(Self { page, link: Arc::new(Link::new(writer, lender)), reader, borrower, plan })
     }
+
+    fn process(start: Start, socket: UnixStream) -> io::Result<(Arc<Page>, Option<Arc<View>>, Plan)> {
+        let (page, file) = Page::shared()?;
+        // Without shared memory, large payloads go through the socket.
+        let (arenas, view) = match room::shared().zip(room::new_arena().ok()) {
+            Some((node, (worker, view))) => (Some((node, worker)), Some(view)),
+            None => (None, None),
+        };
+        let environment = handover::environment(&socket)?;
+        let plan = ProcessPlan { start, socket, page: file, arenas, environment };
+        Ok((Arc::new(page), view, Plan::Process(Box::new(plan))))
+    }
 }
 
 impl Plan {
     /// Starts the worker off the node's task, in a thread of its own: where the system has none, that is the worker's failure
     /// to start, while a runtime would panic.
-    pub(super) async fn start_aside(self) -> Result<Body, StartFailure> {
+    pub(super) async fn start_aside(self, link: Arc<Link>) -> Result<Body, StartFailure> {
         let (tell, started) = oneshot::channel();
         // What the node's task does with a process, whoever starts it, is done within its runtime.
         let runtime = Handle::current();
         let start = move || {
             let _inside = runtime.enter();
             // If nobody listens any more, the node has ended.
-            if let Err(Ok(Body::Process { mut child, .. })) = tell.send(self.start()) {
+            if let Err(Ok(Body::Process { mut child, .. })) = tell.send(self.start(link.socket())) {
                 let _ = child.start_kill();
             }
         };
@@ -141,14 +184,12 @@ impl Plan {
     }
 
     /// Starts the worker. Blocks for as long as the system takes to load the program, within a tokio runtime.
-    fn start(self) -> Result<Body, StartFailure> {
+    fn start(self, node_end: BorrowedFd<'_>) -> Result<Body, StartFailure> {
         match self {
-            Self::Process { path, socket, environment } => start_process(&path, socket, &environment)
-                .map_err(|error| failure(explain(&path, &error), &error))
-                .map(|child| Body::Process {
-                    child: Box::new(child),
-                    inherited: Inherited::new(environment),
-                }),
+            Self::Process(plan) => {
+                let path = plan.start.path();
+                plan.start(node_end).map_err(|error| failure(explain_start(&path, &error), &error))
+            }
             Self::Thread { socket, page } => start_thread(socket, page)
                 .map_err(|error| failure(explain_shortage(&error), &error))
                 .map(|()| Body::Thread),
@@ -164,18 +205,53 @@ fn keep_some(new: &UnixStream) -> io::Result<()> {
     if number < limit - kept { Ok(()) } else { Err(Errno::MFILE.into()) }
 }
 
-fn start_process(path: &Path, socket: UnixStream, environment: &str) -> io::Result<Child> {
-    keep_some(&socket.try_clone()?)?;
-    super::memory::look();
-    let mut command = Command::new(path);
-    command
-        .stdin(Stdio::from(OwnedFd::from(socket)))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .env(WORKER_ENVIRONMENT, environment)
-        // Jobs have no use for the secret of the cluster.
-        .env_remove(SECRET_VARIABLE)
-        .process_group(0);
+impl Start {
+    /// Where the program is, for people.
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            #[cfg(target_os = "linux")]
+            Self::Launched(launch) => launch.path().to_path_buf(),
+        }
+    }
+}
+
+impl ProcessPlan {
+    fn start(self, node_end: BorrowedFd<'_>) -> io::Result<Body> {
+        let Self { start, socket, page, arenas, environment } = self;
+        keep_some(&socket.try_clone()?)?;
+        super::memory::look();
+        #[cfg(target_os = "linux")]
+        let mut scratch = None;
+        let mut command = match start {
+            Start::File(path) => Command::new(path),
+            #[cfg(target_os = "linux")]
+            Start::Launched(launch) => {
+                let (command, its_scratch) = launch.command(node_end)?;
+                scratch = Some(its_scratch);
+                Command::from(command)
+            }
+        };
+        handover::give(node_end, &page, arenas.as_ref().map(|(node, worker)| (*node, worker)))?;
+        command
+            .stdin(Stdio::from(OwnedFd::from(socket)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .env(WORKER_ENVIRONMENT, &environment)
+            // Jobs have no use for the secret of the cluster.
+            .env_remove(SECRET_VARIABLE)
+            .process_group(0);
+        let child = Box::new(spawn(&mut command)?);
+        Ok(Body::Process {
+            child,
+            inherited: Inherited::new(environment),
+            #[cfg(target_os = "linux")]
+            scratch,
+        })
+    }
+}
+
+fn spawn(command: &mut Command) -> io::Result<Child> {
     let busy_until = Instant::now() + BUSY_TIME;
     loop {
         match command.spawn() {
@@ -226,7 +302,8 @@ pub(crate) fn explain_shortage(error: &io::Error) -> String {
     }
 }
 
-fn explain(path: &Path, error: &io::Error) -> String {
+/// Why a program cannot be started, and what to do about it.
+pub(crate) fn explain_start(path: &Path, error: &io::Error) -> String {
     if is_shortage(error) {
         return explain_shortage(error);
     }
@@ -239,6 +316,7 @@ fn explain(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => {
             "the system does not permit it; is the file on a file system mounted noexec?"
         }
+        io::ErrorKind::InvalidData => "the file holds another program by now",
         io::ErrorKind::ExecutableFileBusy => "somebody is still writing the file",
         _ if Errno::from_io_error(error) == Some(Errno::NOEXEC) => {
             "it is no program for this machine; was it built for another processor?"

@@ -45,6 +45,8 @@ pub(super) struct Supervisor {
     pub(super) last_words: LastWords,
     /// The leader of its process group, which is the worker itself or its warden; missing for a thread, and once it is gone.
     pub(super) group: Option<Pid>,
+    /// Whether it has a warden from the beginning that is none of its program's: nothing that jobs write tells otherwise.
+    pub(super) is_launched: bool,
     /// Time of the next look whether the worker still uses what it was lent.
     looks_at: Option<Instant>,
     /// Whether what it prints and reports is left where it is: its dispatcher has enough to read.
@@ -78,6 +80,7 @@ impl Supervisor {
             life: Life::starting(),
             last_words: LastWords::default(),
             group: None,
+            is_launched: false,
             looks_at: None,
             is_held: false,
             told_moving: None,
@@ -86,14 +89,14 @@ impl Supervisor {
 
     /// Starts the worker and stays with it to its end.
     pub(super) async fn run(mut self, plan: Plan) {
-        let mut body = match plan.start_aside().await {
+        let mut body = match plan.start_aside(Arc::clone(&self.link)).await {
             Ok(body) => body,
             Err(failure) => return self.report(WorkerEvent::FailedToStart(failure)),
         };
         self.life = Life::starting();
         let mut output = self.attach(&mut body);
         let status = self.watch(&mut body, &mut output).await;
-        let status = self.end_what_is_left(&body, status).await;
+        let status = self.end_what_is_left(&mut body, status).await;
         let _ = tokio::time::timeout(LAST_OUTPUT_TIME, self.read_what_is_left(&mut output)).await;
         for (stream, rest) in [(Stream::Stdout, output.stdout.rest()), (Stream::Stderr, output.stderr.rest())]
         {
@@ -106,7 +109,8 @@ impl Supervisor {
 
     fn attach(&mut self, body: &mut Body) -> Output {
         let (mut stdout, mut stderr) = (None, None);
-        if let Body::Process { child, inherited } = body {
+        self.is_launched = body.is_launched();
+        if let Body::Process { child, inherited, .. } = body {
             self.group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
             (stdout, stderr) = (child.stdout.take(), child.stderr.take());
             stdout.iter().for_each(|pipe| inherited.add_pipe(pipe));

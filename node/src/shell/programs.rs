@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::thread;
@@ -9,10 +11,16 @@ use std::thread;
 use pp_protocol::{Digest, Payload, ProgramRefusal};
 use tokio::sync::mpsc;
 
+#[cfg(target_os = "linux")]
+use super::Workers;
 use super::{NodeConfig, StartError};
 use crate::core::{Event, Program};
-use crate::pool::explain_shortage;
-use crate::store::ProgramStore;
+#[cfg(target_os = "linux")]
+use crate::launcher::{self, Launch, Launcher};
+use crate::pool::{WorkerProgram, explain_shortage};
+use crate::store::{Place, ProgramStore};
+#[cfg(target_os = "linux")]
+use crate::worker;
 
 /// Pieces of a program that wait to be written.
 const PIECES_WAITING: usize = 16 * 1024;
@@ -20,9 +28,12 @@ const PIECES_WAITING: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct StoredPrograms {
     own: PathBuf,
+    /// Starts workers, if they are confined.
+    #[cfg(target_os = "linux")]
+    launcher: Option<Arc<Launcher>>,
     store: Option<Arc<Mutex<ProgramStore>>>,
     /// Programs found or received, and where they are.
-    paths: Arc<Mutex<BTreeMap<Digest, PathBuf>>>,
+    places: Arc<Mutex<BTreeMap<Digest, Place>>>,
     receiving: BTreeMap<Digest, blocking::SyncSender<Piece>>,
     events: mpsc::UnboundedReceiver<Event>,
     event_sender: mpsc::UnboundedSender<Event>,
@@ -41,10 +52,13 @@ impl StoredPrograms {
             }
         };
         let (event_sender, events) = mpsc::unbounded_channel();
+        let own = own_executable().map_err(StartError::Executable)?;
         Ok(Self {
-            own: own_executable().map_err(StartError::Executable)?,
+            #[cfg(target_os = "linux")]
+            launcher: launcher(config, &own)?,
+            own,
             store,
-            paths: Arc::default(),
+            places: Arc::default(),
             receiving: BTreeMap::new(),
             events,
             event_sender,
@@ -61,24 +75,39 @@ impl StoredPrograms {
         event
     }
 
-    /// The executable of a program that the core was told is here.
-    pub(super) fn path(&self, program: Program) -> PathBuf {
-        match program {
-            Program::Own => self.own.clone(),
-            Program::Sent(digest) => lock(&self.paths).get(&digest).cloned().unwrap_or_default(),
+    /// The program of a worker that the core was told is here.
+    pub(super) fn of_workers(&self, program: Program) -> WorkerProgram {
+        let sent = match program {
+            Program::Own => None,
+            // The core was told that it is here.
+            Program::Sent(digest) => lock(&self.places).get(&digest).cloned().map(|place| (digest, place)),
+        };
+        #[cfg(target_os = "linux")]
+        if let Some(launcher) = &self.launcher {
+            return WorkerProgram::Launched(Launch { launcher: Arc::clone(launcher), sent });
         }
+        WorkerProgram::File(sent.map_or_else(|| self.own.clone(), |(_, place)| place.path))
+    }
+
+    /// What workers are confined to, for people.
+    pub(super) fn confinement(&self) -> &str {
+        #[cfg(target_os = "linux")]
+        if let Some(launcher) = &self.launcher {
+            return launcher.in_force();
+        }
+        "none"
     }
 
     /// Looks for a program in the store; reading and hashing it takes a while.
     pub(super) fn locate(&self, digest: Digest) {
         let look = {
-            let (store, paths, events) =
-                (self.store.clone(), Arc::clone(&self.paths), self.event_sender.clone());
+            let (store, places, events) =
+                (self.store.clone(), Arc::clone(&self.places), self.event_sender.clone());
             move || {
-                let path = store.as_ref().and_then(|store| lock(store).path(&digest));
-                let event = match path {
-                    Some(path) => {
-                        lock(&paths).insert(digest, path);
+                let place = store.as_ref().and_then(|store| lock(store).place(&digest));
+                let event = match place {
+                    Some(place) => {
+                        lock(&places).insert(digest, place);
                         Event::ProgramStored(digest)
                     }
                     None => Event::ProgramMissing(digest),
@@ -97,11 +126,11 @@ impl StoredPrograms {
         let Some(store) = self.store.clone() else { return };
         let pieces = self.receiving.entry(digest).or_insert_with(|| {
             let (pieces, queue) = blocking::sync_channel(PIECES_WAITING);
-            let (paths, events) = (Arc::clone(&self.paths), self.event_sender.clone());
+            let (places, events) = (Arc::clone(&self.places), self.event_sender.clone());
             let started = aside(move || match receive(digest, size, &queue, &store) {
-                Ok(Some(path)) => {
+                Ok(Some(place)) => {
                     tracing::info!(program = digest.short(), bytes = size, "program stored");
-                    lock(&paths).insert(digest, path);
+                    lock(&places).insert(digest, place);
                     let _ = events.send(Event::ProgramStored(digest));
                 }
                 Ok(None) => {}
@@ -130,6 +159,23 @@ impl StoredPrograms {
     }
 }
 
+/// What starts the workers of this node, if they are confined.
+#[cfg(target_os = "linux")]
+fn launcher(config: &NodeConfig, own: &Path) -> Result<Option<Arc<Launcher>>, StartError> {
+    let Some(confinement) = config.confinement.as_ref().filter(|_| config.workers == Workers::Processes)
+    else {
+        return Ok(None);
+    };
+    if !worker::is_prepared() {
+        return Err(StartError::NotPrepared);
+    }
+    launcher::check(confinement)?;
+    let mut confinement = confinement.clone();
+    confinement.hidden.extend(config.store.as_ref().map(|store| store.directory.clone()));
+    let failed = |source| StartError::Scratch { directory: std::env::temp_dir(), source };
+    Ok(Some(Arc::new(Launcher::new(&confinement, own).map_err(failed)?)))
+}
+
 /// Does something that takes a while on a thread of its own. Where there is none to be had, tokio's would panic.
 fn aside(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("pp-program".into()).spawn(work).map(drop)
@@ -141,7 +187,7 @@ fn receive(
     size: u64,
     pieces: &blocking::Receiver<Piece>,
     store: &Mutex<ProgramStore>,
-) -> Result<Option<PathBuf>, ProgramRefusal> {
+) -> Result<Option<Place>, ProgramRefusal> {
     let mut incoming = lock(store).begin(digest, size)?;
     while let Ok((piece, last)) = pieces.recv() {
         incoming.write(&piece, store)?;

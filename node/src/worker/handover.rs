@@ -7,10 +7,13 @@
 //! socket by its inode: a program that a job starts inherits the variable but not the socket, and so is never mistaken
 //! for a worker. A worker that its [warden](super::warden) has started anew finds the warden's number behind the inode.
 
+#[cfg(target_os = "linux")]
+use std::io::Read;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pp_protocol::worker::{WORKER_ENVIRONMENT, WORKER_VERSION};
@@ -35,14 +38,21 @@ const ATTACHED: usize = 4;
 /// In place of that number: as many as the node.
 const UNCHANGED: u64 = u64::MAX;
 
-/// Node: puts page and arenas into the socket and yields the value of [`WORKER_ENVIRONMENT`] for the worker that gets
-/// `worker_end` as its standard input.
+/// What a [launcher](crate::launcher) is told begins with this, and with its length: four bytes of a number.
+const ORDER_BYTE: u8 = b'L';
+const ORDER_HEAD: usize = 1 + 4;
+
+/// Node: the value of [`WORKER_ENVIRONMENT`] for the worker that gets `worker_end` as its standard input.
+pub(crate) fn environment(worker_end: &UnixStream) -> io::Result<String> {
+    Ok(format!("{WORKER_VERSION} {}", fstat(worker_end)?.st_ino))
+}
+
+/// Node: puts page and arenas into the socket.
 pub(crate) fn give(
-    node_end: &UnixStream,
-    worker_end: &UnixStream,
+    node_end: impl AsFd,
     page: &OwnedFd,
     arenas: Option<(BorrowedFd<'_>, &OwnedFd)>,
-) -> io::Result<String> {
+) -> io::Result<()> {
     let node = own_process()?;
     let mut descriptors = vec![page.as_fd()];
     descriptors.extend(node.as_ref().map(OwnedFd::as_fd));
@@ -55,7 +65,56 @@ pub(crate) fn give(
     let descriptor_limit = limit_of_jobs().unwrap_or(UNCHANGED).to_le_bytes();
     let bytes = [IoSlice::new(&[HANDOVER_BYTE]), IoSlice::new(&descriptor_limit)];
     sendmsg(node_end, &bytes, &mut attached, SendFlags::NOSIGNAL)?;
-    Ok(format!("{WORKER_VERSION} {}", fstat(worker_end)?.st_ino))
+    Ok(())
+}
+
+/// Node: puts what a launcher is told into the socket, and the program that it launches; before anything is
+/// [given](give).
+#[cfg(target_os = "linux")]
+pub(crate) fn give_order(node_end: impl AsFd, told: &[u8], program: BorrowedFd<'_>) -> io::Result<()> {
+    let length = u32::try_from(told.len()).map_err(io::Error::other)?.to_le_bytes();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut attached = SendAncillaryBuffer::new(&mut space);
+    let program = [program];
+    if !attached.push(SendAncillaryMessage::ScmRights(&program)) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    let head = [IoSlice::new(&[ORDER_BYTE]), IoSlice::new(&length)];
+    sendmsg(&node_end, &head, &mut attached, SendFlags::NOSIGNAL)?;
+    // The socket is empty, and holds far more.
+    match rustix::net::send(node_end, told, SendFlags::NOSIGNAL)? {
+        sent if sent == told.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// Launcher: takes what it is told, and the program. `None` if this process [is](is_pending) a worker, or neither.
+#[cfg(target_os = "linux")]
+pub(crate) fn take_order() -> io::Result<Option<(Vec<u8>, OwnedFd)>> {
+    if !is_pending() {
+        return Ok(None);
+    }
+    let socket = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 0)?);
+    let mut head = [0; ORDER_HEAD];
+    rustix::net::recv(&socket, &mut head[..1], RecvFlags::PEEK)?;
+    if head[0] != ORDER_BYTE {
+        return Ok(None);
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut attached = RecvAncillaryBuffer::new(&mut space);
+    let count =
+        recvmsg(&socket, &mut [IoSliceMut::new(&mut head)], &mut attached, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let program = attached.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let Some(program) = program.filter(|_| count == head.len()) else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    let [_, length @ ..] = head;
+    let mut told = vec![0; u32::from_le_bytes(length) as usize];
+    (&socket).read_exact(&mut told)?;
+    Ok(Some((told, program)))
 }
 
 /// Whether this process is a worker that has not taken its socket yet.
@@ -85,12 +144,13 @@ pub(crate) fn take() -> io::Result<Handed> {
     attached.with(socket)
 }
 
-/// Warden of a worker that is to be started anew: how it is started, and what the warden needs. All stays in the socket.
-pub(crate) fn pass_on() -> io::Result<(Command, Handed)> {
+/// Warden of a worker that is yet to be started, as `program`: how it is started, and what the warden needs. All stays in
+/// the socket.
+pub(crate) fn pass_on(program: &Path) -> io::Result<(Command, Handed)> {
     let socket = take_socket()?;
     let (attached, _) = receive(&socket, RecvFlags::PEEK)?;
     let value = std::env::var(WORKER_ENVIRONMENT).unwrap_or_default();
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(program);
     command.env(WORKER_ENVIRONMENT, format!("{value} {}", getpid()));
     command.stdin(Stdio::from(OwnedFd::from(socket.try_clone()?)));
     Ok((command, attached.with(socket)?))
@@ -182,7 +242,8 @@ mod tests {
     fn a_page_given_is_the_page_received() {
         let (node_end, worker_end) = UnixStream::pair().unwrap();
         let (page, file) = Page::shared().unwrap();
-        let value = give(&node_end, &worker_end, &file, None).unwrap();
+        give(&node_end, &file, None).unwrap();
+        let value = environment(&worker_end).unwrap();
         assert_eq!(inode_in(&value), Some(fstat(&worker_end).unwrap().st_ino));
         drop(receive(&worker_end, RecvFlags::PEEK).unwrap());
         let (received, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
@@ -197,7 +258,7 @@ mod tests {
     fn arenas_are_handed_over_with_the_page() {
         let (node_end, worker_end) = UnixStream::pair().unwrap();
         let files: Vec<_> = (0..3).map(|_| OwnedFd::from(tempfile::tempfile().unwrap())).collect();
-        give(&node_end, &worker_end, &files[0], Some((files[1].as_fd(), &files[2]))).unwrap();
+        give(&node_end, &files[0], Some((files[1].as_fd(), &files[2]))).unwrap();
         let (Attached { page, arenas, .. }, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
         let arenas = arenas.unwrap();
         let inode = |file: &OwnedFd| fstat(file).unwrap().st_ino;

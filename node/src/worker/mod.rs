@@ -28,12 +28,14 @@ mod panics;
 pub(crate) mod printing;
 mod runner;
 #[cfg(target_os = "linux")]
-mod warden;
+pub(crate) mod warden;
 mod watcher;
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{self, AssertUnwindSafe};
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -55,9 +57,14 @@ use crate::page::{Page, SelfEnd};
 
 /// Exit code of a worker that the system gave too little to begin with: descriptors, processes, memory.
 pub(crate) const SHORTAGE: i32 = 75;
+/// What a [launcher](crate::launcher) exits with that could not start the program; the reason is the last line it wrote.
+pub(crate) const NOT_LAUNCHED: i32 = 76;
 
 /// Whether this process serves as a worker.
 static SERVES: AtomicBool = AtomicBool::new(false);
+
+/// Whether this program launches workers, and becomes one, where a node starts it for that.
+static IS_PREPARED: AtomicBool = AtomicBool::new(false);
 
 /// Stack of jobs, unless the program says otherwise: as much as the main thread of most programs.
 pub const STACK_BYTES: usize = 8 << 20;
@@ -129,9 +136,13 @@ pub enum NodeGone {
     EndThread,
 }
 
-/// Serves jobs, and does not return, if a node started this process as a worker. Returns at once otherwise.
+/// Serves jobs, and does not return, if a node started this process as a worker; or launches one, if it was started for
+/// that. Returns at once otherwise. To be called first in `main`, while there is one thread.
 pub fn serve_if_worker() {
+    #[cfg(target_os = "linux")]
+    crate::launcher::launch_if_ordered();
     if !handover::is_pending() {
+        IS_PREPARED.store(true, Ordering::Relaxed);
         return;
     }
     SERVES.store(true, Ordering::Relaxed);
@@ -175,6 +186,11 @@ fn end_served(served: Result<(), WorkerError>) -> ! {
     end_process()
 }
 
+/// Whether [`serve_if_worker`] has been called in this process, so that nodes can start its program.
+pub(crate) fn is_prepared() -> bool {
+    IS_PREPARED.load(Ordering::Relaxed)
+}
+
 /// Whether this process serves as a worker: what asks is a job.
 pub fn serves() -> bool {
     SERVES.load(Ordering::Relaxed)
@@ -186,7 +202,7 @@ fn be_handed() -> io::Result<Handed> {
     if let Some(warden) = handover::warden() {
         warden::be_guarded_by(warden);
     } else if !warden::has_one_thread() {
-        let (command, handed) = handover::pass_on()?;
+        let (command, handed) = handover::pass_on(Path::new("/proc/self/exe"))?;
         warden::start_anew(command, &handed)?;
     } else {
         let handed = handover::take()?;

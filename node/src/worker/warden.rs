@@ -55,7 +55,7 @@ pub(super) fn divide(handed: &Handed) -> io::Result<()> {
     handed.page.guard();
     // SAFETY: this is called with one thread only.
     match unsafe { processes::fork()? } {
-        Some(worker) => guard(worker, handed),
+        Some(worker) => guard(worker, handed, End::Worker),
         None => be_guarded_by(warden),
     }
     Ok(())
@@ -69,7 +69,7 @@ pub(super) fn start_anew(mut command: Command, handed: &Handed) -> io::Result<()
     adopt_orphans();
     handed.page.guard();
     let worker = command.process_group(0).spawn()?;
-    guard(Pid::from_child(&worker), handed)
+    guard(Pid::from_child(&worker), handed, End::Worker)
 }
 
 /// Whether this process has one thread only.
@@ -79,12 +79,12 @@ pub(super) fn has_one_thread() -> bool {
 
 /// Makes orphans below this process its children. Where the system has nothing like that, only what stays
 /// below living parents is found.
-fn adopt_orphans() {
+pub(crate) fn adopt_orphans() {
     let _ = set_child_subreaper(Some(getpid()));
 }
 
 /// The worker: ends with its warden, and leads a group of its own.
-pub(super) fn be_guarded_by(warden: Pid) {
+pub(crate) fn be_guarded_by(warden: Pid) {
     if getpgrp() != getpid() {
         let _ = setpgid(None, None);
     }
@@ -95,23 +95,31 @@ pub(super) fn be_guarded_by(warden: Pid) {
     }
 }
 
+/// How a warden ends that has done its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is killed, so that none of its program's code runs on the way.
+    Worker,
+    /// It exits: the program is the node's own.
+    Launcher,
+}
+
 /// The warden: waits until the worker has ended or the node is gone, and ends everything.
-fn guard(worker: Pid, handed: &Handed) -> ! {
+pub(crate) fn guard(worker: Pid, handed: &Handed, end: End) -> ! {
     // By this name people see it in lists of processes; killing all of a program's name spares it to do its work.
     let _ = set_name(c"pp-warden");
     let watched = processes::leave_signals_alone()
         .and_then(|ended| Ok((ended, pidfd_open(worker, PidfdFlags::empty()).map_err(io::Error::from)?)));
     match watched {
         Ok((ended, process)) => {
-            Warden { worker, process, page: &handed.page, ended, has_ended: false }.guard(handed)
+            Warden { worker, process, page: &handed.page, ended, has_ended: false }.guard(handed);
+            if end == End::Launcher {
+                std::process::exit(0);
+            }
         }
         // The worker ends with this process, and is not to be without it.
-        Err(_) => end(),
+        Err(_) => {}
     }
-}
-
-/// Ends this process, and runs none of its program's code on the way.
-fn end() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::exit(0);
 }
@@ -128,7 +136,7 @@ struct Warden<'a> {
 }
 
 impl Warden<'_> {
-    fn guard(mut self, node: &Handed) -> ! {
+    fn guard(mut self, node: &Handed) {
         // Before anything is waited for: word of an end before signals were left alone has been lost.
         self.reap();
         while !self.has_ended && !self.wait(Some(node), None) {
@@ -144,7 +152,6 @@ impl Warden<'_> {
             self.kill_all();
             self.wait(None, Some(LOOK));
         }
-        end();
     }
 
     /// Waits until a child has ended, or the node has or has closed the socket, which it tells.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::memory::Memory;
+use super::memory::{self, Memory};
 use super::ranges::Ranges;
 
 /// Size in bytes: address space, of which only what is used is memory.
@@ -22,6 +22,7 @@ static ARENA: OnceLock<Option<Arena>> = OnceLock::new();
 #[derive(Debug)]
 pub(super) struct Arena {
     memory: Memory,
+    /// What others are given. That of this process, if it made the arena itself, can only be read from.
     file: OwnedFd,
     page_bytes: usize,
     ranges: Mutex<Ranges>,
@@ -38,7 +39,10 @@ pub(super) struct Region {
 
 /// The arena of this process; `None` where the system has nothing of that kind.
 pub(super) fn of_this_process() -> Option<&'static Arena> {
-    let create = || Memory::create(ARENA_BYTES).ok().map(|(memory, file)| Arena::new(memory, file));
+    let create = || {
+        let (memory, file) = Memory::create(ARENA_BYTES).ok()?;
+        Some(Arena::new(memory, memory::reader(file).ok()?))
+    };
     ARENA.get_or_init(create).as_ref().filter(|arena| arena.is_own())
 }
 

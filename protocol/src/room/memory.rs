@@ -10,6 +10,8 @@
 
 use std::io;
 use std::ops::Range;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
@@ -149,6 +151,21 @@ pub(super) fn clear(file: BorrowedFd<'_>, range: Range<usize>) -> io::Result<()>
     use rustix::fs::{FallocateFlags, fallocate};
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     Ok(fallocate(file, hole, range.start as u64, range.len() as u64)?)
+}
+
+/// A descriptor of the same file in place of this one, by which nobody can write to it: not through a mapping, either, whose
+/// protection is changed later. To open the file for that, one has to be its owner, and change its permissions first.
+#[cfg(target_os = "linux")]
+pub(super) fn reader(file: OwnedFd) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, fchmod, open};
+    fchmod(&file, Mode::RUSR)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn reader(_file: OwnedFd) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(target_os = "linux")]

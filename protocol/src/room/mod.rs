@@ -398,6 +398,25 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
+    #[expect(unsafe_code, reason = "a mapping is to be made writable, which is to be refused")]
+    fn whoever_was_let_read_an_arena_cannot_write_to_it() {
+        use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect, munmap};
+        let descriptor = shared().unwrap();
+        assert!(Memory::map(descriptor, true).is_err(), "it cannot be mapped for writing");
+        assert!(rustix::io::pwrite(descriptor, b"x", 0).is_err());
+        let page = rustix::param::page_size();
+        // SAFETY: the mapping is this test's own, and nothing of it is used.
+        unsafe {
+            let mapped =
+                mmap(std::ptr::null_mut(), page, ProtFlags::READ, MapFlags::SHARED, descriptor, 0).unwrap();
+            let changed = mprotect(mapped, page, MprotectFlags::READ | MprotectFlags::WRITE);
+            assert_eq!(changed, Err(rustix::io::Errno::ACCESS));
+            munmap(mapped, page).unwrap();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
     fn memory_nobody_keeps_goes_back_to_the_system_and_is_clear() {
         let (file, view) = new_arena().unwrap();
         let memory = Memory::map(file.as_fd(), true).unwrap();

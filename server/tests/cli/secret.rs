@@ -68,7 +68,8 @@ fn passphrases_are_warned_of_and_what_is_guessed_at_once_is_refused() {
         .process
         .wait_for_stderr("so few different characters that it is guessed soon");
     let made = started(SECRET);
-    assert!(!made.process.stderr().contains("WARN"), "{}", made.process.stderr());
+    let warned = made.process.stderr();
+    assert!(!warned.lines().any(|line| line.contains("WARN") && line.contains("secret")), "{warned}");
     let short = ["the secret from PP_SECRET has 11 characters", "12 at least", "ppctl secret new"];
     Ended::failing(ppserver(home.path(), &[]).env("PP_SECRET", "elevenchars"), &short);
     let (typed, last) = SECRET.split_at(SECRET.len() - 1);

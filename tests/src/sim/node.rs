@@ -115,6 +115,7 @@ impl World {
             target: super::site::target(node),
             fresh_worker_per_job: self.options.fresh_workers,
             stores_programs: machine.local_to.is_none(),
+            confinement: "none".into(),
             silence: Duration::from_secs(5),
             grace: Duration::from_secs(10),
             drain_time: Duration::from_secs(5),

@@ -62,6 +62,7 @@ impl Node {
             target: Target::here(),
             fresh_worker_per_job: false,
             stores_programs: true,
+            confinement: "none".into(),
             silence: Duration::from_secs(5),
             grace: Duration::from_secs(10),
             drain_time: Duration::from_secs(30),

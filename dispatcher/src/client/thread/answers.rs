@@ -97,6 +97,7 @@ impl Actor {
             load: view.status.load,
             memory_used: view.status.memory_used,
             memory_total: view.status.memory_total,
+            confinement: view.confinement.into(),
         });
         Stats {
             nodes: nodes.collect(),

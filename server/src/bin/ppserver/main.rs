@@ -62,6 +62,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     if options.has_broadcast() {
         tracing::warn!("-b has no effect: nodes are found by mDNS, see -a");
     }
+    if options.runs_jobs_as_root() {
+        tracing::warn!(
+            "jobs run as root, though without its privileges; give them a user of their own with --user NAME"
+        );
+    }
     let daemon = ppserver::Daemon::start(listener, options.settings(secrets)?)?;
     service::ready(daemon.address());
     let node = daemon.node().clone();

@@ -6,21 +6,23 @@ mod values;
 
 use std::fs;
 use std::io::Read;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use pp_node::confinement::{Confinement, Level, Variable};
 use pp_node::{NodeConfig, StoreConfig};
 use pp_protocol::DEFAULT_PORT;
 use pp_protocol::address::HostIp;
 use pp_protocol::environment::{self, VariableError};
 use pp_protocol::private::{self, PrivateError};
-use pp_protocol::secret::Secrets;
+use pp_protocol::secret::{self, SECRET_FILE_VARIABLE, Secrets};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use self::values::{IdleSeconds, NodeName, Port, SilentSeconds, Workers, switch, unless_blank};
+use self::values::{IdleSeconds, NodeName, Port, SilentSeconds, UserName, Workers, switch, unless_blank};
 use crate::log::{LogFormat, Verbosity};
 
 /// Bytes that may be kept of the programs that dispatchers send.
@@ -118,6 +120,31 @@ struct Told {
     #[arg(long, env = "PP_STORE", value_name = "DIRECTORY")]
     #[serde(deserialize_with = "unless_blank")]
     store: Option<PathBuf>,
+    /// A variable that jobs are to have: NAME=VALUE; NAME, as it is here; NAME*, all that begin so (may be repeated)
+    /// [default: PATH, HOME, USER, LOGNAME, SHELL, LANG, LC_*, TZ, RUST_BACKTRACE]
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    worker_env: Vec<Variable>,
+    /// What jobs may reach: none (all that this user may), secrets (all but this node's secret, configuration and programs,
+    /// and no other processes) or strict (what programs need to run, and what is given with --worker-read and --worker-write)
+    /// [default: secrets]
+    #[arg(long, env = "PP_CONFINE", value_name = "LEVEL")]
+    confine: Option<Level>,
+    /// Run jobs as this user; only where ppserver is started by root
+    #[arg(long, env = "PP_USER", value_name = "NAME")]
+    #[serde(deserialize_with = "unless_blank")]
+    user: Option<UserName>,
+    /// A file or directory that jobs may read at --confine strict (may be repeated)
+    #[arg(long, value_name = "PATH")]
+    worker_read: Vec<PathBuf>,
+    /// A file or directory that jobs may change at --confine strict (may be repeated)
+    #[arg(long, value_name = "PATH")]
+    worker_write: Vec<PathBuf>,
+    /// How much memory of its own each process of a job may have, in MiB
+    #[arg(long, env = "PP_WORKER_MEMORY", value_name = "MIB")]
+    worker_memory: Option<NonZeroU32>,
+    /// How many descriptors (open files, sockets) each process of a job may have
+    #[arg(long, env = "PP_WORKER_FILES", value_name = "N")]
+    worker_files: Option<NonZeroU32>,
 }
 
 /// A secret, or where it is.
@@ -260,13 +287,39 @@ impl Options {
         self.has_broadcast
     }
 
+    /// Whether jobs run as root.
+    pub(crate) fn runs_jobs_as_root(&self) -> bool {
+        rustix::process::geteuid().is_root() && self.told.user.as_ref().is_none_or(|user| user.0.is_root())
+    }
+
+    /// What jobs may do. Out of their reach is all that others would get in with.
+    fn confinement(&self) -> Confinement {
+        let told = &self.told;
+        let secrets = [&self.secret_told.file, &self.secret_in_file.file, &self.config];
+        let environment = environment::path(SECRET_FILE_VARIABLE);
+        let hidden =
+            secrets.into_iter().flatten().cloned().chain(environment).chain(secret::default_path().ok());
+        Confinement {
+            level: told.confine.unwrap_or_default(),
+            user: told.user.as_ref().map(|name| name.0.clone()),
+            hidden: hidden.collect(),
+            readable: told.worker_read.clone(),
+            writable: told.worker_write.clone(),
+            descriptors: told.worker_files.map(|files| files.get().into()),
+            memory: told.worker_memory.map(|mib| u64::from(mib.get()) << 20),
+            environment: told.worker_env.clone(),
+        }
+    }
+
     /// The settings of the daemon.
     pub(crate) fn settings(self, secrets: Secrets) -> Result<ppserver::Settings, OptionsError> {
+        let confinement = self.confinement();
         let Told { auto, workers, timeout, socket_timeout, restart, name, store, .. } = self.told;
         let slots = workers.map_or_else(pp_node::processors, Workers::get);
         let mut node = NodeConfig::new(name.map_or_else(host_name, NodeName::into_text), slots);
         let directory = store.map_or_else(default_store, Ok)?;
         node.store = Some(StoreConfig { directory, limit_bytes: STORE_BYTES });
+        node.confinement = Some(confinement);
         node.fresh_worker_per_job = restart.unwrap_or(false);
         node.silence = socket_timeout.map_or(node.silence, |seconds| Duration::from_secs(seconds.get()));
         Ok(ppserver::Settings {

@@ -4,10 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pp_node::confinement::{User, UserError};
 use pp_protocol::address::is_like_address;
 use pp_protocol::environment::parse_switch;
 use pp_protocol::is_plain_name;
 use pp_protocol::limits::{NAME_BYTES, SLOTS};
+use rustix::process::geteuid;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -34,6 +36,27 @@ impl<T: TryFrom<u64>, const LEAST: u64, const MOST: u64> Whole<T, LEAST, MOST> {
         let number = number.filter(|number| (LEAST..=MOST).contains(number));
         let number = number.and_then(|number| T::try_from(number).ok());
         number.map(Self).ok_or(OutOfRange { least: LEAST, most: MOST })
+    }
+}
+
+/// The user that jobs run as.
+#[derive(Clone, Debug)]
+pub(crate) struct UserName(pub(crate) User);
+
+/// Jobs cannot run as that user.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoUser {
+    #[error(transparent)]
+    Unknown(#[from] UserError),
+    #[error("only root can run jobs as another user; start ppserver as that user instead")]
+    NotRoot,
+}
+
+impl FromStr for UserName {
+    type Err = NoUser;
+
+    fn from_str(name: &str) -> Result<Self, NoUser> {
+        if geteuid().is_root() { Ok(Self(User::named(name.trim())?)) } else { Err(NoUser::NotRoot) }
     }
 }
 

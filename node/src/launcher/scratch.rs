@@ -1,0 +1,190 @@
+//! Directories for what jobs write: one for each worker, below one for each node, removed with them.
+//!
+//! The node's is in the system's directory for temporary files, under a name that nobody can know before, and locked
+//! (flock(2)) for as long as the node lives. One that nobody has locked was left by a node that was killed.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::geteuid;
+use tokio::sync::oneshot;
+
+use crate::confinement::User;
+
+/// Names of the directories of nodes begin so.
+const PREFIX: &str = "ppserver-scratch-";
+/// How often a directory may be taken for one left behind in the moment between its making and its locking.
+const TRIES: usize = 16;
+/// How long the end of a worker is held up for what its jobs have written to be removed. What takes longer goes on.
+const REMOVAL_TIME: Duration = Duration::from_millis(200);
+
+/// The directory of a node. Removed with all that is in it when dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    directory: PathBuf,
+    /// Locked.
+    _lock: File,
+    next: AtomicU64,
+}
+
+/// The directory of a worker.
+#[derive(Debug)]
+pub(crate) struct WorkerScratch {
+    directory: PathBuf,
+    _node: Arc<Scratch>,
+}
+
+impl Scratch {
+    /// Makes one in `parent`, and removes those that nodes of this user have left there.
+    ///
+    /// # Errors
+    /// When nothing can be made there.
+    pub(crate) fn create_in(parent: &Path) -> io::Result<Self> {
+        remove_abandoned(parent);
+        for _ in 0..TRIES {
+            let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
+            let lock = File::open(&directory)?;
+            lock.lock()?;
+            // Another node may have had it for one left behind.
+            if directory.exists() {
+                // Workers may run as another user, and have to get to theirs.
+                fs::set_permissions(&directory, Permissions::from_mode(0o711))?;
+                return Ok(Self { directory, _lock: lock, next: AtomicU64::new(0) });
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// A directory for a worker, who runs as this user.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn for_worker(self: &Arc<Self>, user: Option<&User>) -> io::Result<WorkerScratch> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let directory = self.directory.join(number.to_string());
+        DirBuilder::new().mode(0o700).create(&directory)?;
+        let scratch = WorkerScratch { directory, _node: Arc::clone(self) };
+        if let Some(user) = user {
+            chown(scratch.path(), Some(user.id), Some(user.group))?;
+        }
+        Ok(scratch)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
+impl WorkerScratch {
+    pub(crate) fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Removes it off the node's task: there may be very much in it. Waits for that, but not for long.
+    pub(crate) async fn removed(self) {
+        let (tell, removed) = oneshot::channel();
+        let remove = move || {
+            drop(self);
+            let _ = tell.send(());
+        };
+        // Where there is no thread to be had, dropping what it was to do does it.
+        if thread::Builder::new().name("pp-scratch".into()).spawn(remove).is_ok() {
+            let _ = tokio::time::timeout(REMOVAL_TIME, removed).await;
+        }
+    }
+}
+
+impl Drop for WorkerScratch {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
+/// Removes what nodes of this user have left that were killed.
+fn remove_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_one = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        let is_ours =
+            || entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw());
+        if !is_one || !is_ours() {
+            continue;
+        }
+        if let Ok(lock) = File::open(entry.path())
+            && lock.try_lock().is_ok()
+        {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Removes a directory and all that is in it, whatever permissions jobs have given that.
+fn remove(directory: &Path) {
+    let is_left =
+        |removed: io::Result<()>| removed.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    if is_left(fs::remove_dir_all(directory)) {
+        open_up(directory);
+        let _ = fs::remove_dir_all(directory);
+    }
+}
+
+/// Lets its owner look into every directory, and change it. Whatever these lead to elsewhere is left as it is.
+fn open_up(directory: &Path) {
+    let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    let mut directories = vec![directory.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        let _ = fs::set_permissions(&directory, Permissions::from_mode(0o700));
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        directories.extend(entries.map(|entry| entry.path()).filter(|path| is_directory(path)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_left_that_was_killed_is_removed_by_the_next_and_what_one_uses_is_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let left = parent.path().join(format!("{PREFIX}left"));
+        fs::create_dir_all(left.join("0")).unwrap();
+        let foreign = parent.path().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        let first = Arc::new(Scratch::create_in(parent.path()).unwrap());
+        assert!(!left.exists());
+        let worker = first.for_worker(None).unwrap();
+        let second = Scratch::create_in(parent.path()).unwrap();
+        assert!(worker.path().is_dir(), "it is in use");
+        let (first_path, second_path) = (first.directory.clone(), second.directory.clone());
+        drop((first, second));
+        assert!(!second_path.exists() && first_path.exists(), "a worker has it still");
+        drop(worker);
+        assert!(!first_path.exists() && foreign.exists());
+    }
+
+    #[test]
+    fn what_jobs_have_closed_to_everybody_is_removed_all_the_same() {
+        let parent = tempfile::tempdir().unwrap();
+        let kept = parent.path().join("kept");
+        fs::write(&kept, "kept").unwrap();
+        let scratch = Arc::new(Scratch::create_in(parent.path()).unwrap());
+        let worker = scratch.for_worker(None).unwrap();
+        let closed = worker.path().join("a/b");
+        fs::create_dir_all(&closed).unwrap();
+        std::os::unix::fs::symlink(&kept, closed.join("link")).unwrap();
+        for directory in [&closed, closed.parent().unwrap()] {
+            fs::set_permissions(directory, Permissions::from_mode(0)).unwrap();
+        }
+        let path = worker.path().to_path_buf();
+        drop(worker);
+        assert!(!path.exists());
+        assert_eq!(fs::read_to_string(kept).unwrap(), "kept");
+    }
+}
