@@ -1445,6 +1445,24 @@ fn what_is_printed_while_the_dispatcher_is_away_is_kept_within_bounds_and_the_re
 }
 
 #[test]
+fn whoever_is_cut_off_is_told_before_how_much_of_the_output_was_dropped() {
+    let mut node = Node::ready(1);
+    node.receive(1, ToNode::Run(vec![attempt(10)]));
+    let printed = 2 * OUTPUT_BYTES_KEPT / 64_000;
+    (0..printed).for_each(|_| drop(node.on(much())));
+    let told = node.receive(1, ToNode::Drain);
+    let word = |action: &Action| match action {
+        Action::Send(_, FromNode::Output(lines)) => {
+            lines.iter().any(|line| line.text.contains("were dropped"))
+        }
+        _ => false,
+    };
+    let refused = |action: &Action| matches!(action, Action::Send(_, FromNode::Refused(_)));
+    let places = [told.iter().position(word), told.iter().position(refused)];
+    assert!(places[0].is_some() && places[0] < places[1], "{told:?}");
+}
+
+#[test]
 fn what_is_printed_belongs_to_the_running_attempt() {
     let mut node = Node::ready(1);
     node.receive(1, ToNode::Run(vec![attempt(10)]));

@@ -24,7 +24,7 @@ fn node(core: &mut Core<Number>) -> &mut Node {
 #[test]
 fn whatever_does_not_hold_between_events_is_noticed() {
     type Break = fn(&mut Core<Number>);
-    let breaks: [(&str, Break); 7] = [
+    let breaks: [(&str, Break); 8] = [
         ("a node is listed under its load", |core| node(core).listed = Some(1)),
         ("it is known how large the arguments at a node are", |core| {
             let mut large = core.jobs.find_mut(JobId::new(0, 0));
@@ -40,6 +40,9 @@ fn whatever_does_not_hold_between_events_is_noticed() {
             let (until, number) = (Moment(0) + Duration::from_secs(1), 1);
             core.delays.remove(until, number);
             core.delays.add(until, JobId::new(9, 9));
+        }),
+        ("it is known how many jobs are in the queue", |core| {
+            core.queue.line(PROGRAM).push(0, JobId::new(0, 0));
         }),
         ("a job that is queued is in the queue", |core| {
             let job = core.jobs.find_mut(JobId::new(2, 0)).expect("it waits");

@@ -134,3 +134,11 @@ fn dispatchers_that_cannot_reach_a_node_dial_it_again_at_different_times() {
     assert!(waits.first() < Some(&115) && waits.last() > Some(&185), "{waits:?}");
     assert!(waits.iter().all(|wait| (100..=200).contains(wait)), "{waits:?}");
 }
+
+#[test]
+fn a_dial_that_failed_says_why() {
+    let unreachable = DialFailure::Unreachable(Unreachable::NoAddress);
+    let refused = DialFailure::Refused(NodeRefusal::InUseElsewhere);
+    assert_eq!(unreachable.to_string(), "its name has no address");
+    assert_eq!(refused.to_string(), "it is in use under another address now");
+}

@@ -251,3 +251,21 @@ fn a_worker_that_takes_the_place_of_another_says_nothing_about_room_for_more() {
     assert_eq!(given(&ready), [(4, 1)]);
     assert!(!ready.iter().any(|action| matches!(action, Action::Spawn(..))), "{ready:?}");
 }
+
+#[test]
+fn of_the_workers_that_idle_one_makes_way_for_which_nothing_waits() {
+    let mut node = Node::with_slots(2);
+    for (connection, worker) in [(1, 0), (2, 1)] {
+        node.connect(connection);
+        node.receive(connection, of(FUNCTION, 0..1));
+        node.on(Event::WorkerReady(WorkerKey(worker)));
+        node.finish(worker, 0, MILLISECOND);
+    }
+    // The first dispatcher's next attempt waits until outcomes are acknowledged.
+    let session = node.core.sessions.get_mut(&SessionKey(0)).expect("it is connected");
+    (0..OUTCOMES_KEPT as u32).for_each(|job| session.ended(attempt(job).id, 0, Ended::Returned));
+    assert_eq!(given(&node.receive(1, of(FUNCTION, 1..2))), []);
+    node.now = node.now + Duration::from_secs(1);
+    node.connect(3);
+    assert_eq!(node.receive(3, of(FUNCTION, 0..1))[0], Action::Retire(WorkerKey(1)));
+}
