@@ -180,7 +180,7 @@ mod tests {
         fs::create_dir_all(&closed).unwrap();
         std::os::unix::fs::symlink(&kept, closed.join("link")).unwrap();
         for directory in [&closed, closed.parent().unwrap()] {
-            fs::set_permissions(directory, Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(directory, Permissions::from_mode(0o0)).unwrap();
         }
         let path = worker.path().to_path_buf();
         drop(worker);

@@ -110,15 +110,12 @@ pub(crate) fn guard(worker: Pid, handed: &Handed, end: End) -> ! {
     let _ = set_name(c"pp-warden");
     let watched = processes::leave_signals_alone()
         .and_then(|ended| Ok((ended, pidfd_open(worker, PidfdFlags::empty()).map_err(io::Error::from)?)));
-    match watched {
-        Ok((ended, process)) => {
-            Warden { worker, process, page: &handed.page, ended, has_ended: false }.guard(handed);
-            if end == End::Launcher {
-                std::process::exit(0);
-            }
+    // Otherwise the worker ends with this process, and is not to be without it.
+    if let Ok((ended, process)) = watched {
+        Warden { worker, process, page: &handed.page, ended, has_ended: false }.guard(handed);
+        if end == End::Launcher {
+            std::process::exit(0);
         }
-        // The worker ends with this process, and is not to be without it.
-        Err(_) => {}
     }
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::exit(0);
