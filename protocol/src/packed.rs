@@ -1,6 +1,6 @@
 //! The form on a wire of what nearly everything on it is: lists of attempts and of outcomes.
 //!
-//! A no-op job and its outcome take a few bytes here and a few nanoseconds; [`codec`] does the rest of every message. A
+//! A no-op job and its outcome take a few bytes here and a few nanoseconds; [`codec`](crate::codec) does the rest of every message. A
 //! list is packed item by item, each behind a byte that says what it has in common with the one before it:
 //!
 //! ```text
