@@ -47,8 +47,21 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Handshakes a node has under way at once; beyond that, the oldest gives way to a new one.
 pub const HANDSHAKES_AT_ONCE: usize = 256;
 
+/// Of these, one source (an address of IPv4, a /64 of IPv6) has at most one in so many.
+pub const HANDSHAKES_OF_ONE_SOURCE_DIVISOR: usize = 4;
+
+/// Connections that wait to be taken in by a node.
+pub const BACKLOG: u32 = 1_024;
+
 /// Of the descriptors a node may have, handshakes take at most one in so many.
 pub const HANDSHAKE_DESCRIPTORS_DIVISOR: usize = 2;
+
+/// Of the descriptors a node may have, the last one in so many, and no more than `DESCRIPTORS_KEPT`, are kept from handshakes:
+/// programs, and workers of whoever is in, need some.
+pub const DESCRIPTORS_KEPT_DIVISOR: usize = 4;
+
+/// Descriptors that are kept from handshakes, at most.
+pub const DESCRIPTORS_KEPT: usize = 32;
 
 /// Secrets that are accepted at once, so that one can take the place of another while both are in use.
 pub const SECRETS: usize = 4;
@@ -101,8 +114,14 @@ pub const SLOTS: u32 = 4_096;
 /// Sessions one node keeps at once.
 pub const SESSIONS: usize = 1_024;
 
-/// Nodes that a dispatcher remembers of those that are announced to it, and of the addresses of one `dns:` name.
-pub const NODES_ANNOUNCED: usize = 16_384;
+/// Nodes that a dispatcher remembers of those that are announced to it and have not proved that they know the secret.
+pub const STRANGERS_ANNOUNCED: usize = 64;
+
+/// Addresses of one node that is announced.
+pub const ADDRESSES_ANNOUNCED: usize = 8;
+
+/// Addresses that a dispatcher remembers of one `dns:` name.
+pub const ADDRESSES_NAMED: usize = 16_384;
 
 /// Longest line of captured output that is forwarded; the rest of it is cut.
 pub const OUTPUT_LINE_BYTES: usize = 8 * 1024;

@@ -1,6 +1,8 @@
 //! Shared parts of the tests of the whole: processes that end with the test, waiting on conditions, a `main` for tests
 //! whose program is also its own worker.
 
+pub mod adverts;
+pub mod flood;
 pub mod harness;
 pub mod network;
 pub mod process;

@@ -103,6 +103,16 @@ impl Host {
         ["ip", "netns", "exec", &self.namespace.0].map(Into::into).into()
     }
 
+    /// Gives it one more address, which is of no network here.
+    pub fn add_address(&self, address: &str) {
+        self.namespace.ip(&format!("address add {address} dev lo"));
+    }
+
+    /// Has it send to `router` whatever is not for its own network.
+    pub fn route_all_by(&self, router: &Self) {
+        self.namespace.ip(&format!("route add default via {}", router.address));
+    }
+
     /// Pulls its cable out of the switch.
     pub fn unplug(&self) {
         ip(&format!("-n {} link set {} down", self.switch, self.socket));

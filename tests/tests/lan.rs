@@ -7,13 +7,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pp_dispatcher::{ClusterEvent, Dispatcher, Job, JobError, job};
 use pp_protocol::advert;
+use pp_tests::adverts;
 use pp_tests::network::{Host, Network};
 use pp_tests::process::{Process, SECRET, Server, ServerOptions, binary, command};
 use pp_tests::wait::wait_until;
@@ -23,6 +26,10 @@ use tempfile::TempDir;
 
 /// The argument that makes this program the dispatcher of a test.
 const DISPATCHER: &str = "--dispatcher";
+/// The argument that makes it a port that is watched.
+const LISTENER: &str = "--listener";
+/// The argument that makes it announce nodes that are none.
+const STORM: &str = "--storm";
 /// Tells a worker the name of its host.
 const HOST_VARIABLE: &str = "LAN_TEST_HOST";
 /// Small jobs on their way at once.
@@ -206,7 +213,11 @@ impl Story {
         let mut command = command(&wrapper[0], home.path());
         command.args(&wrapper[1..]).arg(std::env::current_exe().expect("this program has a path"));
         command.arg(DISPATCHER).arg(serde_json::to_string(&plan).expect("a plan can be written as JSON"));
-        Self { process: Process::start(command.env("PP_SECRET", SECRET)), plan, _home: home }
+        Self {
+            process: Process::start(command.env("PP_SECRET", SECRET).env("PP_LOG", "warn")),
+            plan,
+            _home: home,
+        }
     }
 
     /// Waits for a line, and yields it.
@@ -527,6 +538,65 @@ fn a_link_local_address_keeps_its_interface_wherever_it_is_shown_and_read() {
     server.process().wait_for_stderr(&peer);
 }
 
+/// Starts this program once more on a host, to do something there.
+fn start_on(host: &Host, arguments: &[&str]) -> Process {
+    let wrapper = host.wrapper();
+    let mut command = Command::new(&wrapper[0]);
+    command.args(&wrapper[1..]).arg(std::env::current_exe().expect("this program has a path"));
+    Process::start(command.args(arguments))
+}
+
+/// Takes whatever connects to `port`, and prints the address that it came to; says nothing, ever.
+fn listen(port: &str) {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).expect("it is free");
+    println!("listening");
+    let mut held = Vec::new();
+    for stream in listener.incoming().map_while(Result::ok) {
+        println!("came to {}", stream.local_addr().expect("it has one").ip());
+        held.push(stream);
+    }
+}
+
+fn a_storm_of_announcements_makes_a_dispatcher_attack_nobody_and_ends_no_discovery() {
+    const FORGED: &str = "10000";
+    const ELSEWHERE: &str = "10.98.0.1";
+    let network = Network::start(4);
+    let [attacker, bystander, one, two] = network.hosts() else { panic!("there are four hosts") };
+    // The dispatcher's way out of its network leads there.
+    bystander.add_address(ELSEWHERE);
+    two.route_all_by(bystander);
+    let watching = start_on(bystander, &[LISTENER, "22"]);
+    watching.wait_for_stdout("listening");
+    let _first = server(one, "one");
+    let story = Story::begin(two, 0, 0);
+    story.wait_for_worker("one", 1);
+
+    let targets = [bystander.address.as_str(), ELSEWHERE].map(|ip| format!("{ip}:22"));
+    let mut storm = start_on(attacker, &[STORM, &attacker.address, FORGED, &targets[0], &targets[1]]);
+    assert!(storm.wait().success(), "{}", storm.stderr());
+    let stormed = Instant::now();
+    hold(Duration::from_secs(10));
+    let came = |to: &str| watching.stdout().matches(&format!("came to {to}")).count();
+    let (on_link, off_link) = (came(&bystander.address), came(ELSEWHERE));
+    println!(
+        "    in {:?}, {on_link} connections to a third party on the link, {off_link} elsewhere",
+        stormed.elapsed()
+    );
+    let started = Instant::now();
+    let late = server(one, "late");
+    story.wait_for_event("late connected");
+    println!("    a node that came then was found after {:?}", started.elapsed());
+    drop(late);
+    let said = story.process.stderr();
+    assert!(said.contains("PP_NODES") && said.lines().count() < 10, "{said}");
+    println!("    {said}");
+    let ended = story.end();
+    let (submitted, by_host) = ended.judge();
+    println!("    {submitted} jobs: {by_host:?}");
+    assert_eq!(off_link, 0, "what is not on the link is not dialled");
+    assert!(on_link <= 5, "{on_link} connections to a third party");
+}
+
 /// Lets a fault last.
 fn hold(fault: Duration) {
     std::thread::sleep(fault);
@@ -534,10 +604,16 @@ fn hold(fault: Duration) {
 
 fn main() {
     pp_dispatcher::init();
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(DISPATCHER) {
-        let plan = arguments.next().expect("a plan follows");
-        return dispatch(&serde_json::from_str(&plan).expect("it is a plan"));
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [DISPATCHER, plan] => return dispatch(&serde_json::from_str(plan).expect("it is a plan")),
+        [LISTENER, port] => return listen(port),
+        [STORM, from, nodes, ref targets @ ..] => {
+            let targets: Vec<_> = targets.iter().map(|target| target.parse().expect("an address")).collect();
+            let from = from.parse().expect("an address");
+            return adverts::announce(from, nodes.parse().expect("a number"), &targets).expect("it is sent");
+        }
+        _ => {}
     }
     if let Some(reason) = Network::forbidden() {
         println!("skipped, as no networks can be made here: {reason}");
@@ -551,5 +627,6 @@ fn main() {
         a_node_is_found_whatever_its_name_and_its_farewell_is_heard,
         what_cannot_be_announced_is_said,
         a_link_local_address_keeps_its_interface_wherever_it_is_shown_and_read,
+        a_storm_of_announcements_makes_a_dispatcher_attack_nobody_and_ends_no_discovery,
     ]);
 }

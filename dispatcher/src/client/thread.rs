@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pp_node::page::monotonic_ns;
 use pp_node::{Node, NodeConfig, Workers};
+use pp_protocol::limits::STRANGERS_ANNOUNCED;
 use pp_protocol::room;
 use pp_protocol::{Moment, SessionId};
 use tokio::runtime::Runtime;
@@ -27,10 +28,10 @@ use super::printer::Printer;
 use super::settings::{ClientError, Settings};
 use super::settle::{JobTicket, Wakes, outcome_of};
 use crate::core::{Action, Core, DispatcherConfig, Event, NodeKey, Report};
-use crate::links::discovery::{self, Found};
+use crate::links::discovery::{self, Addresses, Found};
 use crate::links::programs::OfferedPrograms;
 use crate::links::secret::DialSecret;
-use crate::links::{Dialler, LinkEvent, Links};
+use crate::links::{Admission, Dialler, LinkEvent, Links};
 
 /// Link events taken in before the inbox is looked at again.
 const LINK_EVENTS_AT_ONCE: usize = 64;
@@ -101,11 +102,15 @@ struct Actor {
     links: Links,
     link_events: mpsc::UnboundedReceiver<LinkEvent>,
     found: mpsc::Receiver<Found>,
-    /// Keeps discovery alive.
-    _discovery: Option<discovery::Discovery>,
+    /// Looks for nodes until it is dropped.
+    discovery: Option<discovery::Discovery>,
     printer: Printer,
     /// The nodes found, by what identifies them to discovery.
     known: BTreeMap<String, NodeKey>,
+    /// The key of the next one.
+    next_node: u32,
+    /// It was said that more are announced than can be known.
+    are_strangers_many: bool,
     actions: Vec<Action<JobTicket>>,
     /// Callbacks of what was resolved by the event at hand.
     callbacks_due: Vec<Due>,
@@ -154,9 +159,11 @@ impl Actor {
             links,
             link_events,
             found,
-            _discovery: discovery,
+            discovery,
             printer,
             known: BTreeMap::new(),
+            next_node: 0,
+            are_strangers_many: false,
             actions: Vec::new(),
             callbacks_due: Vec::new(),
             wakes: Wakes::default(),
@@ -175,7 +182,7 @@ impl Actor {
             self.find(found);
         }
         while !self.ended {
-            let deadline = self.core.next_deadline();
+            let (deadline, turns_at) = (self.core.next_deadline(), self.links.turns_at());
             let mut is_busy = false;
             tokio::select! {
                 biased;
@@ -190,13 +197,16 @@ impl Actor {
                 () = std::future::ready(()), if self.intake.is_waiting() => {}
                 () = shared.inbox.filled() => {}
                 Some(found) = self.found.recv() => self.find(found),
-                () = sleep_until(deadline) => {}
+                () = sleep_until(deadline.into_iter().chain(turns_at).min()) => {}
                 () = room::tidied() => {}
             }
             // What is left there is looked for again: word of it has not been taken.
             self.take_in(!is_busy);
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
+            }
+            if turns_at.is_some_and(|at| at <= now()) {
+                self.links.take_turns(now());
             }
         }
         self.leave().await;
@@ -215,7 +225,7 @@ impl Actor {
                     let settled = ticket.0.settle(outcome_of(resolution), &mut self.wakes);
                     self.callbacks_due.extend(settled.map(|outcome| Due { ticket, outcome }));
                 }
-                Action::Dial(node, resume) => self.links.dial(node, resume),
+                Action::Dial(node, resume) => self.links.dial(now(), node, resume),
                 Action::Send(node, message) => self.links.send(node, message),
                 Action::Close(node) => self.links.close(node),
                 Action::SendProgram(node, digest) => self.links.send_program(node, digest),
@@ -241,16 +251,53 @@ impl Actor {
     fn find(&mut self, found: Found) {
         match found {
             Found::Node { identity, name, addresses, kind } => {
-                let next = NodeKey(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
-                let node = *self.known.entry(identity).or_insert(next);
+                let known = self.known.get(&identity).copied();
+                let node = known.unwrap_or(NodeKey(self.next_node));
+                if let Addresses::Announced(addresses) = &addresses {
+                    match self.links.admit(node, addresses) {
+                        Admission::Granted => {}
+                        Admission::InsteadOf(other) => self.forget(other),
+                        Admission::Refused => return self.miss_one(),
+                    }
+                }
+                if known.is_none() {
+                    self.next_node += 1;
+                    self.known.insert(identity, node);
+                }
                 self.links.set_addresses(node, addresses);
                 self.handle(Event::NodeFound { node, name, kind });
             }
             Found::Gone { identity } => {
-                if let Some(node) = self.known.get(&identity) {
-                    self.handle(Event::NodeGone(*node));
+                if let Some(node) = self.known.get(&identity).copied() {
+                    self.links.gone(node);
+                    self.handle(Event::NodeGone(node));
                 }
             }
+        }
+    }
+
+    /// A node that was announced is known no more: others are in its place.
+    fn forget(&mut self, node: NodeKey) {
+        self.known.retain(|_, known| *known != node);
+        self.links.forget(node);
+        self.handle(Event::NodeForgotten(node));
+        self.say_strangers_are_many();
+    }
+
+    /// There is no room to know of a node that was announced.
+    fn miss_one(&mut self) {
+        if let Some(discovery) = &self.discovery {
+            discovery.missed_one();
+        }
+        self.say_strangers_are_many();
+    }
+
+    fn say_strangers_are_many(&mut self) {
+        if !std::mem::replace(&mut self.are_strangers_many, true) {
+            tracing::warn!(
+                "more than {STRANGERS_ANNOUNCED} nodes are announced on this network that have not proved that they know \
+                 the secret: they are tried a few at a time; name those that are missing in PP_NODES"
+            );
         }
     }
 

@@ -249,6 +249,8 @@ impl fmt::Display for NodeTrouble {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DialStage {
+    /// It was announced and has proved nothing, and others like it are dialled before it.
+    Turn,
     /// Its name is being looked up.
     Name,
     /// Its machine has not answered yet.
@@ -262,6 +264,9 @@ pub enum DialStage {
 impl fmt::Display for DialStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Turn => {
+                "it has not proved yet that it knows the secret, and others that have not are dialled before it"
+            }
             Self::Name => "its name is being looked up",
             Self::Connection => {
                 "no answer yet: is the machine on, and is nothing between that drops what is sent?"

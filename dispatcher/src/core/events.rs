@@ -63,6 +63,8 @@ pub enum Event<T> {
     },
     /// There will be no more word of a discovered node.
     NodeGone(NodeKey),
+    /// A node that was discovered and has never been in session is known no more.
+    NodeForgotten(NodeKey),
     /// A node answered a dial and welcomed the session; this version is spoken.
     LinkUp(NodeKey, Box<Welcome>, Version),
     /// A dial came to nothing.

@@ -71,6 +71,14 @@ impl<T> Core<T> {
         }
     }
 
+    pub(super) fn node_forgotten(&mut self, key: NodeKey) {
+        // One that was in session has a history.
+        let is_unused = self.nodes.get(&key).is_some_and(|node| !node.lives.has_any());
+        if is_unused && let Some(node) = self.nodes.remove(&key) {
+            self.takers.leave(node.class);
+        }
+    }
+
     pub(super) fn link_up(
         &mut self,
         now: Moment,

@@ -39,6 +39,11 @@ impl Lives {
         self.resting_until = rest.map(|rest| now + rest);
     }
 
+    /// Whether there was one.
+    pub(super) fn has_any(&self) -> bool {
+        self.last.is_some()
+    }
+
     pub(super) fn resting_until(&self) -> Option<Moment> {
         self.resting_until
     }

@@ -165,6 +165,7 @@ impl<T: Ticket> Core<T> {
             Event::Cancel(jobs) => jobs.into_iter().for_each(|job| self.cancel(job, actions)),
             Event::NodeFound { node, name, kind } => self.node_found(now, node, name, kind, actions),
             Event::NodeGone(node) => self.node_gone(node),
+            Event::NodeForgotten(node) => self.node_forgotten(node),
             Event::LinkUp(node, welcome, version) => self.link_up(now, node, *welcome, version, actions),
             Event::DialFailed(node, failure) => self.dial_failed(now, node, *failure, actions),
             Event::LinkDown(node) => self.link_down(now, node, actions),

@@ -701,6 +701,20 @@ fn a_discovered_node_that_refused_and_went_is_dialled_when_there_is_word_of_it_a
 }
 
 #[test]
+fn a_node_is_forgotten_unless_it_has_ever_been_in_session() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.find(A);
+    dispatcher.on(Event::DialFailed(A, Box::new(DialFailure::Unreachable(Unreachable::NoAddress))));
+    assert_eq!(dispatcher.on(Event::NodeForgotten(A)), []);
+    assert_eq!(dispatcher.core.nodes().count(), 0);
+    assert_eq!(dispatcher.pass(Duration::from_secs(60)), [], "it is not dialled again");
+    assert_eq!(dispatcher.on(Event::DialFailed(A, Box::new(DialFailure::Unreachable(Unreachable::NoAddress)))), []);
+    dispatcher.connect(A, 1, 1);
+    dispatcher.on(Event::NodeForgotten(A));
+    assert_eq!(dispatcher.state(A), NodeState::Connected);
+}
+
+#[test]
 fn a_job_that_always_kills_its_worker_is_lost_with_its_history() {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 1);

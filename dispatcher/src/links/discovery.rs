@@ -1,20 +1,28 @@
 //! Discovery of nodes: the local one, the configured ones, those that names resolve to, those that announce themselves.
 
+mod on_link;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use mdns_sd::{IfKind, IfPredicate, ResolvedService, ServiceDaemon, ServiceEvent};
+use mdns_sd::{IfKind, IfPredicate, Receiver, ResolvedService, ServiceDaemon, ServiceEvent};
 use pp_protocol::advert::{Advert, SERVICE};
-use pp_protocol::limits::NODES_ANNOUNCED;
+use pp_protocol::limits::{ADDRESSES_ANNOUNCED, ADDRESSES_NAMED};
 use pp_protocol::shown_name;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 
+use self::on_link::Networks;
 use super::Address;
 use crate::core::NodeKind;
 
 /// Time between two look-ups of a `dns:` name.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+/// Time until it is looked for nodes anew where that broke off; it doubles from time to time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Words of nodes that wait to be taken in; whoever brings more waits.
 pub(crate) const WORDS_WAITING: usize = 64;
 
@@ -71,12 +79,21 @@ impl Found {
 }
 
 /// Looks for nodes on the network until it is dropped.
-pub(crate) struct Discovery(ServiceDaemon);
+pub(crate) struct Discovery {
+    task: JoinHandle<()>,
+    missed: Arc<Notify>,
+}
+
+impl Discovery {
+    /// A node that was announced could not be taken notice of: those that are there are to be heard again later.
+    pub(crate) fn missed_one(&self) {
+        self.missed.notify_one();
+    }
+}
 
 impl Drop for Discovery {
     fn drop(&mut self) {
-        // The answer is of no interest: its thread ends by itself.
-        let _ = self.0.shutdown();
+        self.task.abort();
     }
 }
 
@@ -97,18 +114,14 @@ pub(crate) fn start(
     if !discover {
         return None;
     }
-    match browse(found.clone()) {
-        Ok(discovery) => Some(discovery),
-        Err(error) => {
-            tracing::warn!(%error, "cannot look for nodes on the network; name them with PP_NODES");
-            None
-        }
-    }
+    let missed = Arc::<Notify>::default();
+    let task = tokio::spawn(look_around(found.clone(), Arc::clone(&missed)));
+    Some(Discovery { task, missed })
 }
 
 /// Every address a name has is a node; new ones are noticed within seconds.
 async fn look_up(address: Address, found: mpsc::Sender<Found>) {
-    let mut known = Known::new(NODES_ANNOUNCED);
+    let mut known = Known::new(ADDRESSES_NAMED);
     let mut failed = String::new();
     loop {
         match address.look_up().await {
@@ -121,7 +134,7 @@ async fn look_up(address: Address, found: mpsc::Sender<Found>) {
                         Added::Refused { first } => {
                             if first {
                                 tracing::warn!(
-                                    "{} has had {NODES_ANNOUNCED} addresses: no others of it are used",
+                                    "{} has had {ADDRESSES_NAMED} addresses: no others of it are used",
                                     address.host
                                 );
                             }
@@ -146,61 +159,154 @@ async fn look_up(address: Address, found: mpsc::Sender<Found>) {
     }
 }
 
-fn browse(found: mpsc::Sender<Found>) -> Result<Discovery, mdns_sd::Error> {
-    let daemon = ServiceDaemon::new()?;
-    // Bridges and virtual cables of containers lead to nodes that cannot be dialled from here.
-    daemon.disable_interface(IfKind::Predicate(IfPredicate::new(|interface| is_virtual(&interface.name))))?;
-    let announcements = daemon.browse(SERVICE)?;
-    tokio::spawn(async move {
-        let mut known = Known::new(NODES_ANNOUNCED);
-        while let Ok(event) = announcements.recv_async().await {
-            let word = match event {
-                ServiceEvent::ServiceResolved(service) => announced(&service, &mut known),
-                ServiceEvent::ServiceRemoved(_, service) if known.has(&service) => {
-                    tracing::debug!(service, "node not announced any more");
-                    Some(Found::Gone { identity: service })
-                }
-                _ => None,
-            };
-            if let Some(word) = word
-                && found.send(word).await.is_err()
-            {
-                return;
-            }
-        }
-    });
-    Ok(Discovery(daemon))
+/// Why it has to be looked for nodes anew.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error("cannot look for nodes on the network: {0}")]
+    Failed(#[from] mdns_sd::Error),
+    #[error("more nodes are announced on the network than can be taken in")]
+    Flooded,
+    #[error("not all nodes that were announced on the network were taken notice of")]
+    Missed,
+    /// The dispatcher has ended.
+    #[error("there is nobody to tell")]
+    Unheard,
 }
 
-fn announced(service: &ResolvedService, known: &mut Known<String>) -> Option<Found> {
-    let Some(advert) = Advert::from_txt(|key| service.get_property_val_str(key)) else {
-        tracing::debug!(service = service.fullname, "ignored an announcement that is not one of ours");
-        return None;
-    };
-    if let Added::Refused { first } = known.add(service.fullname.clone()) {
-        if first {
-            tracing::warn!(
-                "{NODES_ANNOUNCED} nodes have been announced on this network: no others are taken notice of; name those \
-                 that are missing in PP_NODES"
-            );
+/// Looks for nodes for ever. What the library for it remembers of announcements is forgotten each time it is begun anew.
+async fn look_around(found: mpsc::Sender<Found>, missed: Arc<Notify>) {
+    let mut pause = FIRST_PAUSE;
+    let mut adverts = Adverts::default();
+    loop {
+        let began = Instant::now();
+        let interrupted = browse(&found, &missed, pause, &mut adverts).await;
+        match interrupted {
+            Interrupted::Unheard => return,
+            Interrupted::Missed => tracing::debug!("{interrupted}; looking again"),
+            Interrupted::Failed(_) | Interrupted::Flooded => tracing::warn!(
+                "{interrupted}; looking again in {} s; nodes can be named with PP_NODES",
+                pause.as_secs()
+            ),
         }
-        return None;
+        if !matches!(interrupted, Interrupted::Missed) {
+            tokio::time::sleep(pause).await;
+        }
+        pause =
+            if began.elapsed() > 2 * LONGEST_PAUSE { FIRST_PAUSE } else { (2 * pause).min(LONGEST_PAUSE) };
     }
-    tracing::debug!(service = service.fullname, slots = advert.slots, "node announced");
-    let mut addresses: Vec<_> = service.addresses.iter().map(|ip| socket_address(ip, service.port)).collect();
-    addresses.sort();
-    Some(Found::Node {
-        identity: service.fullname.clone(),
-        name: advert
-            .name
-            .unwrap_or_else(|| shown_name(service.fullname.trim_end_matches(SERVICE).trim_end_matches('.'))),
-        addresses: Addresses::Announced(addresses),
-        kind: NodeKind::Discovered,
-    })
 }
 
-/// Things heard of, a limited number: anybody on a network can announce anything, and what is once known is
-/// remembered for as long as the dispatcher lives.
+/// A responder, which ends with this.
+struct Responder(ServiceDaemon);
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        // The answer is of no interest: its thread ends by itself.
+        let _ = self.0.shutdown();
+    }
+}
+
+impl Responder {
+    fn start() -> Result<(Self, Receiver<ServiceEvent>), mdns_sd::Error> {
+        let responder = Self(ServiceDaemon::new()?);
+        // Bridges and virtual cables of containers lead to nodes that cannot be dialled from here.
+        let containers = IfPredicate::new(|interface| is_virtual(&interface.name));
+        responder.0.disable_interface(IfKind::Predicate(containers))?;
+        let announcements = responder.0.browse(SERVICE)?;
+        Ok((responder, announcements))
+    }
+}
+
+/// Tells of nodes until that has to be begun anew. Where some were missed, that is after `pause`.
+async fn browse(
+    found: &mpsc::Sender<Found>,
+    missed: &Notify,
+    pause: Duration,
+    adverts: &mut Adverts,
+) -> Interrupted {
+    let (_responder, announcements) = match Responder::start() {
+        Ok(started) => started,
+        Err(error) => return error.into(),
+    };
+    let missed = async {
+        missed.notified().await;
+        tokio::time::sleep(pause).await;
+    };
+    tokio::pin!(missed);
+    loop {
+        let event = tokio::select! {
+            // The library ends a subscription that is behind.
+            event = announcements.recv_async() => match event {
+                Ok(event) => event,
+                Err(_) => return Interrupted::Flooded,
+            },
+            () = &mut missed => return Interrupted::Missed,
+        };
+        let word = match event {
+            ServiceEvent::ServiceResolved(service) => adverts.read(&service),
+            ServiceEvent::ServiceRemoved(_, service) => {
+                tracing::debug!(service, "node not announced any more");
+                Some(Found::Gone { identity: service })
+            }
+            _ => None,
+        };
+        if let Some(word) = word
+            && found.send(word).await.is_err()
+        {
+            return Interrupted::Unheard;
+        }
+    }
+}
+
+/// Reads announcements.
+#[derive(Default)]
+struct Adverts {
+    networks: Networks,
+    /// It was said that some are of nodes that are not on the network.
+    is_off_link_said: bool,
+}
+
+impl Adverts {
+    fn read(&mut self, service: &ResolvedService) -> Option<Found> {
+        let Some(advert) = Advert::from_txt(|key| service.get_property_val_str(key)) else {
+            tracing::debug!(service = service.fullname, "ignored an announcement that is not one of ours");
+            return None;
+        };
+        let on_link = service.addresses.iter().filter_map(|ip| self.networks.on_link(ip, service.port));
+        let mut addresses: Vec<_> = on_link.collect();
+        addresses.sort();
+        addresses.truncate(ADDRESSES_ANNOUNCED);
+        let name = advert
+            .name
+            .unwrap_or_else(|| shown_name(service.fullname.trim_end_matches(SERVICE).trim_end_matches('.')));
+        if addresses.is_empty() {
+            self.say_off_link(&name, service);
+            return None;
+        }
+        tracing::debug!(service = service.fullname, slots = advert.slots, "node announced");
+        Some(Found::Node {
+            identity: service.fullname.clone(),
+            name,
+            addresses: Addresses::Announced(addresses),
+            kind: NodeKind::Discovered,
+        })
+    }
+
+    /// Said of the first one; it may be one of thousands that somebody made up.
+    fn say_off_link(&mut self, name: &str, service: &ResolvedService) {
+        let all = service.addresses.iter().take(ADDRESSES_ANNOUNCED);
+        let all = all.map(|ip| ip.to_ip_addr().to_string()).collect::<Vec<_>>().join(", ");
+        if std::mem::replace(&mut self.is_off_link_said, true) {
+            return tracing::debug!(name, all, "ignored an announcement of something elsewhere");
+        }
+        tracing::warn!(
+            "{name} is announced at {all}, which is not on the network that the announcement came from: nothing is dialled \
+             there unless it is named in PP_NODES (others like it are ignored, too)"
+        );
+    }
+}
+
+/// Addresses that a name has had, a limited number: what is once known is remembered for as long as the dispatcher lives.
 struct Known<T> {
     limit: usize,
     all: BTreeSet<T>,
@@ -224,10 +330,6 @@ impl<T: Ord> Known<T> {
         Self { limit, all: BTreeSet::new(), is_over: false }
     }
 
-    fn has(&self, one: &T) -> bool {
-        self.all.contains(one)
-    }
-
     fn add(&mut self, one: T) -> Added {
         if self.all.contains(&one) {
             return Added::Known;
@@ -238,17 +340,6 @@ impl<T: Ord> Known<T> {
         self.all.insert(one);
         Added::New
     }
-}
-
-fn socket_address(ip: &mdns_sd::ScopedIp, port: u16) -> SocketAddr {
-    let mut address = SocketAddr::new(ip.to_ip_addr(), port);
-    // A link-local address means nothing without the interface it was heard on.
-    if let (SocketAddr::V6(address), mdns_sd::ScopedIp::V6(scoped)) = (&mut address, ip)
-        && address.ip().is_unicast_link_local()
-    {
-        address.set_scope_id(scoped.scope_id().index);
-    }
-    address
 }
 
 fn is_virtual(interface: &str) -> bool {
@@ -268,10 +359,6 @@ mod tests {
             [known.add("c"), known.add("d"), known.add("c")],
             [refused(true), refused(false), refused(false)]
         );
-        assert_eq!(
-            (known.add("b"), known.has(&"c")),
-            (Added::Known, false),
-            "those that are known still are"
-        );
+        assert_eq!(known.add("b"), Added::Known, "those that are known still are");
     }
 }

@@ -4,8 +4,9 @@ mod address;
 pub(crate) mod discovery;
 pub(crate) mod programs;
 pub(crate) mod secret;
+mod strangers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use pp_protocol::handshake::{self, HandshakeError};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::socket;
 use pp_protocol::{
-    Digest, FromNode, Hello, NodeId, OutputLine, Payload, ProgramOffer, Refusal, Resume, Role, SessionId,
-    ToNode, Version, VersionRange, Welcome,
+    Digest, FromNode, Hello, Moment, NodeId, OutputLine, Payload, ProgramOffer, Refusal, Resume, Role,
+    SessionId, ToNode, Version, VersionRange, Welcome,
 };
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -33,6 +34,8 @@ use self::discovery::Addresses;
 use self::programs::OfferedPrograms;
 pub use self::programs::{ProgramError, ProgramFiles};
 use self::secret::DialSecret;
+pub(crate) use self::strangers::Admission;
+use self::strangers::Strangers;
 use crate::core::{DialFailure, DialStage, Event, NodeKey, NodeRefusal, Unreachable};
 
 /// Time that a TCP connection may take to be made.
@@ -53,7 +56,7 @@ pub(crate) struct LinkEvent {
 
 enum What {
     Up(Box<Welcome>, Version, mpsc::UnboundedSender<ToNode>, SocketLabel),
-    Failed(DialFailure, Option<NodeId>),
+    Failed(Failed),
     Received(Vec<FromNode>),
     Down,
 }
@@ -65,11 +68,25 @@ type SocketLabel = Option<SocketAddr>;
 pub(crate) struct Links {
     dialler: Arc<Dialler>,
     links: BTreeMap<NodeKey, Link>,
+    strangers: Strangers,
+    /// Dials that wait for their turn.
+    held: VecDeque<HeldDial>,
+    /// When it is looked for those whose turn it is.
+    turns_at: Option<Moment>,
     events: mpsc::UnboundedSender<LinkEvent>,
+}
+
+/// A dial of a node that was announced and has proved nothing, at an address where others like it were dialled of late.
+struct HeldDial {
+    node: NodeKey,
+    generation: u32,
+    resume: Option<Resume>,
 }
 
 struct Link {
     addresses: Addresses,
+    /// Addresses dialled last, if it was announced.
+    dialled: Vec<SocketAddr>,
     /// Address it was last connected to.
     connected_to: SocketLabel,
     /// The life of the node that last answered there.
@@ -95,12 +112,36 @@ pub(crate) struct Dialler {
 
 impl Links {
     pub(crate) fn new(dialler: Dialler, events: mpsc::UnboundedSender<LinkEvent>) -> Self {
-        Self { dialler: Arc::new(dialler), links: BTreeMap::new(), events }
+        Self {
+            dialler: Arc::new(dialler),
+            links: BTreeMap::new(),
+            strangers: Strangers::default(),
+            held: VecDeque::new(),
+            turns_at: None,
+            events,
+        }
+    }
+
+    /// Whether a node that was announced is taken notice of.
+    pub(crate) fn admit(&mut self, node: NodeKey, addresses: &[SocketAddr]) -> Admission {
+        self.strangers.admit(node, addresses)
+    }
+
+    /// A node is not announced any more.
+    pub(crate) fn gone(&mut self, node: NodeKey) {
+        self.strangers.gone(node);
+    }
+
+    /// There is no such node any more.
+    pub(crate) fn forget(&mut self, node: NodeKey) {
+        self.close(node);
+        self.links.remove(&node);
     }
 
     pub(crate) fn set_addresses(&mut self, node: NodeKey, addresses: Addresses) {
         let link = self.links.entry(node).or_insert_with(|| Link {
             addresses: addresses.clone(),
+            dialled: Vec::new(),
             connected_to: None,
             node: None,
             stage: Arc::default(),
@@ -140,22 +181,54 @@ impl Links {
         Some(self.links.get(&node)?.stage.reached())
     }
 
-    /// Starts to connect; what comes of it arrives as an event.
-    pub(crate) fn dial(&mut self, node: NodeKey, resume: Option<Resume>) {
+    /// Starts to connect, once it is its turn; what comes of it arrives as an event.
+    pub(crate) fn dial(&mut self, now: Moment, node: NodeKey, resume: Option<Resume>) {
         let Some(link) = self.links.get_mut(&node) else { return };
         link.reset();
-        let generation = link.generation;
-        let (dialler, addresses, events) =
-            (Arc::clone(&self.dialler), link.addresses.clone(), self.events.clone());
         link.stage = Arc::default();
+        let generation = link.generation;
+        self.dial_or_hold(now, HeldDial { node, generation, resume });
+    }
+
+    /// When [`Self::take_turns`] is due.
+    pub(crate) fn turns_at(&self) -> Option<Moment> {
+        self.turns_at
+    }
+
+    /// Dials whoever's turn it is.
+    pub(crate) fn take_turns(&mut self, now: Moment) {
+        self.turns_at = None;
+        for held in std::mem::take(&mut self.held) {
+            self.dial_or_hold(now, held);
+        }
+    }
+
+    fn dial_or_hold(&mut self, now: Moment, dial: HeldDial) {
+        let HeldDial { node, generation, resume } = dial;
+        let link = self.links.get_mut(&node).filter(|link| link.generation == generation);
+        let Some(link) = link else { return };
+        let addresses = match &link.addresses {
+            Addresses::Announced(all) => {
+                link.dialled = self.strangers.permit(now, all);
+                if link.dialled.is_empty() {
+                    self.held.push_back(HeldDial { node, generation, resume });
+                    self.turns_at.get_or_insert(now + strangers::EVERY);
+                    return;
+                }
+                Addresses::Announced(link.dialled.clone())
+            }
+            others => others.clone(),
+        };
+        let (dialler, events) = (Arc::clone(&self.dialler), self.events.clone());
         let stage = Arc::clone(&link.stage);
+        stage.reach(DialStage::Name);
         link.task = Some(tokio::spawn(async move {
             // Once the dispatcher has ended, nobody is interested.
             let report = |what| events.send(LinkEvent { node, generation, what }).is_ok();
             let greeted = match dialler.dial(dialler.role, addresses, resume, &stage).await {
                 Ok(greeted) => greeted,
-                Err(Failed { failure, node }) => {
-                    report(What::Failed(failure, node));
+                Err(failed) => {
+                    report(What::Failed(failed));
                     return;
                 }
             };
@@ -191,11 +264,16 @@ impl Links {
                 link.sender = Some(sender);
                 link.connected_to = address;
                 link.node = Some(welcome.node);
+                self.proved(node, address);
                 Event::LinkUp(node, welcome, version)
             }
-            What::Failed(failure, answered) => {
+            What::Failed(Failed { failure, node: answered, proved_at }) => {
                 tracing::debug!(node = node.0, ?failure, "dial failed");
                 link.node = answered;
+                match proved_at {
+                    Some(_) => self.proved(node, proved_at),
+                    None => self.strangers.failed(node),
+                }
                 Event::DialFailed(node, Box::new(failure))
             }
             What::Received(messages) => Event::Received(node, messages),
@@ -204,6 +282,14 @@ impl Links {
                 Event::LinkDown(node)
             }
         })
+    }
+
+    /// Whoever answered at `address` knows the secret.
+    fn proved(&mut self, node: NodeKey, address: SocketLabel) {
+        let Some(link) = self.links.get(&node) else { return };
+        if let (Addresses::Announced(_), Some(address)) = (&link.addresses, address) {
+            self.strangers.proved(node, address, &link.dialled);
+        }
     }
 
     pub(crate) fn send(&self, node: NodeKey, message: ToNode) {
@@ -314,11 +400,13 @@ struct Failed {
     failure: DialFailure,
     /// The node that answered, where it is one that is in use under another address.
     node: Option<NodeId>,
+    /// Where it had proved before that it knows the secret, if it did.
+    proved_at: SocketLabel,
 }
 
 impl From<DialFailure> for Failed {
     fn from(failure: DialFailure) -> Self {
-        Self { failure, node: None }
+        Self { failure, node: None, proved_at: None }
     }
 }
 
@@ -333,8 +421,8 @@ impl Stage {
 
     fn reached(&self) -> DialStage {
         let reached = self.0.load(Ordering::Relaxed);
-        let all = [DialStage::Welcome, DialStage::Proof, DialStage::Connection];
-        all.into_iter().find(|stage| *stage as u8 <= reached).unwrap_or(DialStage::Name)
+        let all = [DialStage::Welcome, DialStage::Proof, DialStage::Connection, DialStage::Name];
+        all.into_iter().find(|stage| *stage as u8 <= reached).unwrap_or(DialStage::Turn)
     }
 }
 
@@ -379,7 +467,8 @@ impl Dialler {
             resume,
             fresh_workers: self.fresh_workers,
         };
-        greet(dialled, hello, offers).await
+        let proved_at = dialled.address;
+        greet(dialled, hello, offers).await.map_err(|failed| Failed { proved_at, ..failed })
     }
 
     /// Gives an order, and waits until the node has taken it.
@@ -499,7 +588,7 @@ async fn greet(mut dialled: Dialled, hello: Hello, offers: Vec<ProgramOffer>) ->
         }
         Some(FromNode::Refused(refusal)) => {
             let node = if let Refusal::AlreadyConnected(node) = refusal { Some(node) } else { None };
-            Err(Failed { failure: DialFailure::Refused(NodeRefusal::Session(refusal)), node })
+            Err(Failed { node, ..DialFailure::Refused(NodeRefusal::Session(refusal)).into() })
         }
         _ => Err(DialFailure::Refused(NodeRefusal::NoWelcome).into()),
     }
