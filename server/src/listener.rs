@@ -6,6 +6,7 @@ mod strangers;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ use pp_node::{Node, Proof};
 use pp_protocol::address;
 use pp_protocol::connection;
 use pp_protocol::handshake::{self, Established, HandshakeError};
-use pp_protocol::limits::{HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKE_TIME, HANDSHAKES_AT_ONCE};
+use pp_protocol::limits::{
+    BACKLOG, DESCRIPTORS_KEPT, DESCRIPTORS_KEPT_DIVISOR, HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKE_TIME,
+    HANDSHAKES_AT_ONCE,
+};
 use pp_protocol::secret::{Secret, Secrets};
 use pp_protocol::socket;
 use rustix::process::{Resource, getrlimit};
@@ -35,7 +39,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// nobody out.
 pub(crate) async fn serve(listener: TcpListener, secrets: watch::Receiver<Secrets>, node: Node) {
     let refusals = Arc::<Refusals>::default();
-    let mut strangers = Strangers::new(strangers_at_once());
+    let limit = descriptors();
+    let mut strangers = Strangers::new(strangers_at_once(limit));
+    if let Err(error) = rustix::net::listen(&listener, BACKLOG as i32) {
+        tracing::debug!(%error, "connections that wait are as many as whoever made the socket wished");
+    }
     let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
@@ -47,14 +55,19 @@ pub(crate) async fn serve(listener: TcpListener, secrets: watch::Receiver<Secret
         };
         match accepted {
             Ok((stream, peer)) => {
+                // The lowest one that is free is given, so it tells how many are taken.
+                let are_few = stream.as_raw_fd() as usize >= limit - kept(limit);
+                if are_few && strangers.send_one_away() {
+                    refusals.few_descriptors(limit);
+                }
                 let (secrets, node, told) = (secrets.borrow().clone(), node.clone(), Arc::clone(&refusals));
                 let handshake = tokio::spawn(async move {
                     if let Err(error) = welcome(stream, peer, &secrets, &node).await {
                         told.refused(peer, &error);
                     }
                 });
-                if strangers.add(peer.ip().to_canonical(), handshake.abort_handle()) {
-                    refusals.crowded(peer, strangers.limit());
+                if let Some(crowd) = strangers.add(peer.ip().to_canonical(), handshake.abort_handle()) {
+                    refusals.crowded(peer, crowd);
                 }
             }
             Err(error) if is_lack_of_room(&error) => {
@@ -73,11 +86,20 @@ pub(crate) async fn serve(listener: TcpListener, secrets: watch::Receiver<Secret
     }
 }
 
-/// Number that may be under way: of the descriptors that this process may have, others need some too.
-fn strangers_at_once() -> usize {
+/// Number of descriptors that this process may have.
+fn descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
-    let share = limit.map_or(HANDSHAKES_AT_ONCE, |limit| limit / HANDSHAKE_DESCRIPTORS_DIVISOR);
-    share.clamp(1, HANDSHAKES_AT_ONCE)
+    limit.unwrap_or(usize::MAX)
+}
+
+/// Number of handshakes that may be under way: of so many descriptors, others need some too.
+fn strangers_at_once(descriptors: usize) -> usize {
+    (descriptors / HANDSHAKE_DESCRIPTORS_DIVISOR).clamp(1, HANDSHAKES_AT_ONCE)
+}
+
+/// Number of descriptors that are not for handshakes.
+fn kept(descriptors: usize) -> usize {
+    (descriptors / DESCRIPTORS_KEPT_DIVISOR).min(DESCRIPTORS_KEPT)
 }
 
 /// Whether the system has no descriptor or memory for one more connection.

@@ -11,6 +11,7 @@ use pp_protocol::secret::Secret;
 use pp_protocol::{FromNode, Hello, Role, SessionId, ToNode};
 use pp_tests::process::{self, OTHER_SECRET, SECRET};
 use pp_tests::wait::PATIENCE;
+use tokio::net::TcpSocket;
 
 use crate::{Daemon, home};
 
@@ -91,7 +92,7 @@ fn strangers_that_hold_every_descriptor_keep_nobody_out_and_the_log_short() {
     let mut command = process::command("prlimit", home.path());
     command.args(["--nofile=64", env!("CARGO_BIN_EXE_ppserver")]).env("PP_SECRET", SECRET);
     let mut daemon = Daemon::start_as(&mut command);
-    let silent: Vec<_> = (0..171).map(|_| TcpStream::connect(daemon.address).expect("it listens")).collect();
+    let silent: Vec<_> = (0..600).map(|_| TcpStream::connect(daemon.address).expect("it listens")).collect();
     let started = Instant::now();
     for _ in 0..3 {
         assert!(daemon.authenticate(SECRET).is_ok());
@@ -100,8 +101,31 @@ fn strangers_that_hold_every_descriptor_keep_nobody_out_and_the_log_short() {
     drop(silent);
     daemon.process.kill();
     let lines = daemon.process.stderr();
-    assert!(lines.contains("more than 32 connections have not proved"), "{lines}");
+    assert!(lines.contains("more than 8 connections of its network have not proved"), "{lines}");
     assert!(lines.lines().count() < 10, "{lines}");
+}
+
+#[test]
+fn however_many_places_strangers_come_from_the_log_is_short() {
+    let home = home();
+    let mut daemon = Daemon::start(home.path(), &[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let secret = Secret::parse("another secret, which is wrong").expect("a secret");
+    for host in 1..=250_u8 {
+        let refused = runtime.block_on(async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(([127, 0, 7, host], 0).into())?;
+            handshake::initiate(&mut socket.connect(daemon.address).await?, &secret, Role::Dispatcher).await
+        });
+        assert!(matches!(refused, Err(HandshakeError::SecretMismatch)), "{refused:?}");
+    }
+    let counted = daemon.process.wait_for_stderr("more connections came to nothing");
+    assert!(daemon.authenticate(SECRET).is_ok(), "others are served");
+    daemon.process.kill();
+    let log = daemon.process.stderr();
+    let lines = log.lines().filter(|line| line.contains("refused: the secrets differ")).count();
+    assert!((20..30).contains(&lines), "{lines} lines:\n{log}");
+    assert!(counted.contains("WARN"), "{counted}");
 }
 
 #[test]

@@ -315,8 +315,8 @@ pub(crate) fn strangers_that_hold_every_descriptor_do_not_keep_jobs_from_running
         wrapper: vec!["prlimit".into(), "--nofile=64".into()],
         ..ServerOptions::default()
     });
-    let silent: Vec<_> = (0..171).map_while(|_| TcpStream::connect(server.address()).ok()).collect();
-    assert_eq!(silent.len(), 171);
+    let silent: Vec<_> = (0..600).map_while(|_| TcpStream::connect(server.address()).ok()).collect();
+    assert_eq!(silent.len(), 600);
     let started = Instant::now();
     let dispatcher = builder([&server]).start().expect("it starts");
     assert_eq!(dispatcher.wait_for_nodes(1, Duration::from_secs(15)), 1, "{:?}", dispatcher.nodes());

@@ -2,6 +2,7 @@
 
 mod failing;
 mod fake;
+mod floods;
 mod hostile;
 mod jobs;
 mod programs;
@@ -24,6 +25,9 @@ fn main() {
     }
     if std::env::var_os(failing::REMOVED).is_some() {
         return failing::remove_itself();
+    }
+    if std::env::var_os(floods::ON_A_HOST).is_some() {
+        return floods::withstand_one_network();
     }
     pp_tests::harness::run(pp_tests::tests![
         running::every_job_runs_on_the_node_that_was_named,
@@ -58,6 +62,10 @@ fn main() {
         hostile::a_worker_killed_for_lack_of_memory_is_told_as_that,
         hostile::five_hundred_silent_connections_keep_nobody_out,
         hostile::strangers_that_hold_every_descriptor_do_not_keep_jobs_from_running,
+        floods::a_flood_from_one_address_keeps_no_distant_dispatcher_out,
+        floods::a_flood_from_many_addresses_of_one_network_keeps_no_distant_dispatcher_out,
+        floods::a_thousand_connections_that_announce_the_largest_frame_take_no_memory,
+        floods::strangers_leave_descriptors_to_whoever_is_in_where_workers_hold_most,
         scarce::where_descriptors_are_few_those_workers_that_start_do_all_the_work,
         scarce::a_dispatcher_with_few_descriptors_uses_those_local_workers_that_start,
         scarce::a_dispatcher_with_next_to_no_descriptors_says_which_limit_and_what_to_do,
