@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use pp_protocol::advert::{Advert, SERVICE};
 use pp_protocol::{NodeId, VersionRange};
 
-/// Where responders announce (RFC 6762, section 3).
+/// Group and port at which responders announce (RFC 6762, section 3).
 const GROUP: (Ipv4Addr, u16) = (Ipv4Addr::new(224, 0, 0, 251), 5353);
 /// A packet is sent once it has so many bytes.
 const PACKET_BYTES: usize = 1_100;
-/// How long they are to be believed, in seconds.
+/// Time for which they are to be believed, in seconds.
 const TTL: u32 = 120;
 
 /// Types and classes of records (RFC 1035, section 3.2; RFC 2782; RFC 6762, section 10.2).

@@ -25,7 +25,7 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// So many new connections to `target` a second, from each of `sources` in turn.
+    /// Makes `a_second` new connections to `target` every second, from each of `sources` in turn.
     pub fn start(target: SocketAddr, sources: Vec<IpAddr>, a_second: u32) -> Self {
         let (made, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let thread = thread::spawn({
@@ -33,14 +33,12 @@ impl Flood {
             move || {
                 let started = Instant::now();
                 let mut held = VecDeque::new();
-                let mut tried = 0;
-                for source in sources.iter().cycle() {
+                for (tried, source) in (0..).zip(sources.iter().cycle()) {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
                     let ahead = Duration::from_secs(1) * tried / a_second;
                     thread::sleep(ahead.saturating_sub(started.elapsed()));
-                    tried += 1;
                     // What finds no port left or no room there is not counted.
                     if let Ok(socket) = try_connect(*source, target) {
                         made.fetch_add(1, Ordering::Relaxed);

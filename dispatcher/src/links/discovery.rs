@@ -159,7 +159,7 @@ async fn look_up(address: Address, found: mpsc::Sender<Found>) {
     }
 }
 
-/// Why it has to be looked for nodes anew.
+/// Reason to look for nodes anew.
 #[derive(Debug, thiserror::Error)]
 enum Interrupted {
     #[error("cannot look for nodes on the network: {0}")]

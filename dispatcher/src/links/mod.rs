@@ -71,7 +71,7 @@ pub(crate) struct Links {
     strangers: Strangers,
     /// Dials that wait for their turn.
     held: VecDeque<HeldDial>,
-    /// When it is looked for those whose turn it is.
+    /// Time at which those are dialled whose turn it is.
     turns_at: Option<Moment>,
     events: mpsc::UnboundedSender<LinkEvent>,
 }
@@ -190,7 +190,7 @@ impl Links {
         self.dial_or_hold(now, HeldDial { node, generation, resume });
     }
 
-    /// When [`Self::take_turns`] is due.
+    /// Time at which [`Self::take_turns`] is due.
     pub(crate) fn turns_at(&self) -> Option<Moment> {
         self.turns_at
     }
@@ -284,7 +284,7 @@ impl Links {
         })
     }
 
-    /// Whoever answered at `address` knows the secret.
+    /// The node that answered at `address` knows the secret.
     fn proved(&mut self, node: NodeKey, address: SocketLabel) {
         let Some(link) = self.links.get(&node) else { return };
         if let (Addresses::Announced(_), Some(address)) = (&link.addresses, address) {
@@ -400,7 +400,7 @@ struct Failed {
     failure: DialFailure,
     /// The node that answered, where it is one that is in use under another address.
     node: Option<NodeId>,
-    /// Where it had proved before that it knows the secret, if it did.
+    /// Address at which it had proved before that it knows the secret, if it did.
     proved_at: SocketLabel,
 }
 

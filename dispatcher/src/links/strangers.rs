@@ -12,15 +12,15 @@ use pp_protocol::limits::STRANGERS_ANNOUNCED;
 
 use crate::core::NodeKey;
 
-/// Connections to strangers, all together: so many at once, and one more each time this has passed.
+/// Connections to strangers that are made at once, all together; then one more every so often.
 const AT_ONCE: u32 = 16;
-/// As often as that: four in a second.
+/// Time between two of them: four in a second.
 pub(super) const EVERY: Duration = Duration::from_millis(250);
-/// The same for each address, whatever is announced there. It has taken the connections that came to nothing.
+/// The same for each address, whatever is announced there.
 const AT_ONCE_AT_ONE: u32 = 4;
 const EVERY_AT_ONE: Duration = Duration::from_secs(60);
 
-/// What is known of strangers, and of those that were and have proved themselves.
+/// Strangers that are known, and those that were and have proved themselves.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
     unproved: BTreeMap<NodeKey, Stranger>,
@@ -53,7 +53,7 @@ pub(crate) enum Admission {
 impl Strangers {
     /// A node is announced at `addresses`, for the first time or again.
     ///
-    /// Where too many are known, the one gives way that has been dialled in vain most often; or one of the address at which
+    /// If too many are known, the one gives way that has been dialled in vain most often; or one of the address at which
     /// most are announced, so that many names of one address leave room for others.
     pub(super) fn admit(&mut self, node: NodeKey, addresses: &[SocketAddr]) -> Admission {
         let at = addresses.first().map(SocketAddr::ip);
@@ -93,7 +93,7 @@ impl Strangers {
         theirs.next().filter(|_| count > here + 1).map(|(node, _)| *node)
     }
 
-    /// Those of `addresses` that may be dialled now. It counts as done for those where nobody has proved anything.
+    /// The `addresses` that may be dialled now. Those at which nobody has proved anything count as dialled.
     pub(super) fn permit(&mut self, now: Moment, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
         addresses
             .iter()
@@ -145,11 +145,11 @@ impl Strangers {
     }
 }
 
-/// So many at once, and then one each time that an interval has passed: the bucket leaks (the generic cell rate algorithm of
-/// ITU-T I.371).
+/// A bucket that leaks: there is room for some at once, and then for one each time that an interval has passed (the generic
+/// cell rate algorithm of ITU-T I.371).
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// When all that was added has leaked out.
+    /// Time at which all that was added has leaked out.
     empty_at: Moment,
 }
 

@@ -48,16 +48,16 @@ struct Line {
     untold: u64,
 }
 
-/// What has been logged of late.
+/// Lines that were logged of late, and the count of those that were not.
 #[derive(Debug, Default)]
 struct Told {
     /// The last lines of each kind.
     kinds: BTreeMap<Kind, Line>,
-    /// When as many lines may be logged at once again as ever.
+    /// Time at which as many lines may be logged at once again as ever.
     quiet_at: Option<Instant>,
     /// Connections for which there was no line, of whatever kind.
     rest: u64,
-    /// When they are told of.
+    /// Time at which their number is logged.
     rest_at: Option<Instant>,
 }
 
@@ -203,7 +203,7 @@ impl Told {
         self.rest_at.get_or_insert(now + EVERY);
     }
 
-    /// When something is to be logged or forgotten.
+    /// Time at which something is to be logged or forgotten.
     fn next(&self) -> Option<Instant> {
         self.kinds.values().map(|line| line.next).chain(self.rest_at).min()
     }

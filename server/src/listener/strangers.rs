@@ -9,13 +9,13 @@ use tokio::task::AbortHandle;
 /// The handshakes under way, a limited number of them.
 pub(super) struct Strangers {
     limit: usize,
-    /// How many may be of one source.
+    /// Number there may be of one source.
     limit_of_one: usize,
     /// Oldest first, with where they come from.
     handshakes: VecDeque<(IpAddr, AbortHandle)>,
 }
 
-/// Why somebody was sent away for a newcomer.
+/// Reason to send somebody away for a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Crowd {
     /// There may be so many in all: the oldest of the source that has most had to go.

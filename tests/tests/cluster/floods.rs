@@ -14,7 +14,7 @@ use crate::jobs::{dispatcher, nap, square};
 
 /// New connections a second.
 const A_SECOND: u32 = 5_000;
-/// How long dispatchers join one after the other: `FLOOD_SECONDS=30` for as long as that.
+/// Time for which dispatchers join one after the other, unless `FLOOD_SECONDS` says another.
 const SECONDS: u64 = 3;
 
 /// Has dispatchers join over a long way for as long as told, and yields how long the slowest took.

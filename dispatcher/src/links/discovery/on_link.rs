@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use if_addrs::{IfAddr, Interface};
 use mdns_sd::ScopedIp;
 
-/// How long what the system says of its interfaces is believed.
+/// Time for which the system's word of its interfaces is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
 
 /// The networks of this machine's interfaces.
