@@ -708,7 +708,10 @@ fn a_node_is_forgotten_unless_it_has_ever_been_in_session() {
     assert_eq!(dispatcher.on(Event::NodeForgotten(A)), []);
     assert_eq!(dispatcher.core.nodes().count(), 0);
     assert_eq!(dispatcher.pass(Duration::from_secs(60)), [], "it is not dialled again");
-    assert_eq!(dispatcher.on(Event::DialFailed(A, Box::new(DialFailure::Unreachable(Unreachable::NoAddress)))), []);
+    assert_eq!(
+        dispatcher.on(Event::DialFailed(A, Box::new(DialFailure::Unreachable(Unreachable::NoAddress)))),
+        []
+    );
     dispatcher.connect(A, 1, 1);
     dispatcher.on(Event::NodeForgotten(A));
     assert_eq!(dispatcher.state(A), NodeState::Connected);
