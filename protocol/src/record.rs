@@ -161,3 +161,43 @@ impl Decoder for Opener {
         opened
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys of two peers that have met.
+    fn pair() -> [Keys; 2] {
+        let side = || snow::Builder::new("Noise_NN_25519_AESGCM_SHA256".parse().unwrap());
+        let (mut near, mut far) = (side().build_initiator().unwrap(), side().build_responder().unwrap());
+        let mut room = [0; 256];
+        let length = near.write_message(&[], &mut room).unwrap();
+        far.read_message(&room[..length], &mut [0; 256]).unwrap();
+        let length = far.write_message(&[], &mut room).unwrap();
+        near.read_message(&room[..length], &mut [0; 256]).unwrap();
+        [near, far].map(|state| Keys::new(state.into_transport_mode().unwrap()))
+    }
+
+    /// What comes of two records of which the first one is the last under its key for whoever seals, and the one of this
+    /// number for whoever opens.
+    fn opened(number: u64) -> [Result<Option<usize>, RecordError>; 2] {
+        let [near, far] = pair();
+        let mut sealer = Sealer { sealed: RECORDS_PER_KEY - 1, ..Sealer::new(near) };
+        let mut opener = Opener { opened: number - 1, ..Opener::new(far) };
+        [b"one", b"two"].map(|plain| {
+            let mut sealed = [0; SEALED_BYTES + 3];
+            assert_eq!(sealer.seal(plain, &mut sealed).unwrap(), sealed.len());
+            opener.decode(&mut BytesMut::from(&sealed[..]))
+        })
+    }
+
+    #[test]
+    fn both_sides_change_the_key_after_so_many_records() {
+        let together = opened(RECORDS_PER_KEY);
+        assert!(matches!(together, [Ok(Some(3)), Ok(Some(3))]), "{together:?}");
+        for other in [1, RECORDS_PER_KEY - 1] {
+            let apart = opened(other);
+            assert!(matches!(apart, [Ok(Some(3)), Err(RecordError::Altered)]), "{apart:?}");
+        }
+    }
+}
