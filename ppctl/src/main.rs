@@ -6,6 +6,7 @@ mod find;
 mod nodes;
 mod ping;
 mod resize;
+mod secret;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3_600);
     version,
     after_help = "Nodes are found on the local network (mDNS; PP_DISCOVER=0 turns that off), in PP_NODES and in --node.\n\
         The secret is looked for in --secret-file, PP_SECRET, PP_SECRET_FILE and ~/.config/ppserver/secret.\n\n\
-        Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8\n  ppctl ping render1"
+        Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8\n  ppctl ping render1\n  ppctl secret new"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -72,6 +73,9 @@ enum Command {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         count: u32,
     },
+    /// Make, show, find and replace the secret of a cluster
+    #[command(subcommand)]
+    Secret(secret::Command),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
 fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
+        Command::Secret(command) => secret::run(&arguments, command),
         Command::Nodes { nodes, time } => nodes::run(&arguments, nodes, *time),
         Command::Ping { nodes, node, count } => ping::run(&arguments, nodes, node, *count),
         Command::Resize { nodes, node, slots } => resize::run(&arguments, nodes, node.as_deref(), *slots),
@@ -120,6 +125,12 @@ fn print(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// Tells people what they should know, beside what was asked for.
+fn warn(text: &str) {
+    // There is nobody to tell if standard error is closed.
+    let _ = writeln!(io::stderr(), "ppctl: {text}");
 }
 
 /// Every node but the one that is this program.

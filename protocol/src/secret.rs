@@ -300,6 +300,18 @@ impl From<Secret> for Secrets {
     }
 }
 
+impl TryFrom<Vec<Secret>> for Secrets {
+    type Error = WrongSecret;
+
+    fn try_from(secrets: Vec<Secret>) -> Result<Self, WrongSecret> {
+        match secrets.len() {
+            0 => Err(WrongSecret::Empty),
+            1..=SECRETS => Ok(Self(secrets.into())),
+            many => Err(WrongSecret::Many(many)),
+        }
+    }
+}
+
 impl From<Secret> for FoundSecrets {
     fn from(secret: Secret) -> Self {
         Self { secrets: secret.into(), origin: Origin::Given }
