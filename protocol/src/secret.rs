@@ -249,7 +249,11 @@ impl Secrets {
         }
     }
 
-    fn parse_from(text: &str, place: impl fmt::Display) -> Result<Self, SecretError> {
+    /// As [`parse`](Self::parse), of a text from a place that an error names.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_from(text: &str, place: impl fmt::Display) -> Result<Self, SecretError> {
         Self::parse(text).map_err(|reason| SecretError::Wrong { place: place.to_string(), reason })
     }
 

@@ -11,9 +11,9 @@ use pp_tests::process::SECRET;
 use crate::{Daemon, Ended, home, ppserver, text};
 
 /// A user who owns nothing.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
         eprintln!("skipped: only root can act as somebody else");
@@ -27,7 +27,7 @@ fn write(path: &Path, content: &str, mode: u32) {
 }
 
 /// `ppserver` as a user who owns nothing but `home`, from a copy that this user can reach.
-fn as_nobody(home: &Path) -> Command {
+pub(crate) fn as_nobody(home: &Path) -> Command {
     let program = home.join("ppserver");
     fs::copy(env!("CARGO_BIN_EXE_ppserver"), &program).expect("a copy");
     chown(home, Some(NOBODY), Some(NOBODY)).expect("it is given away");

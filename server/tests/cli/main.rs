@@ -2,6 +2,7 @@
 
 mod arguments;
 mod files;
+mod hidden;
 mod life;
 mod secret;
 mod strangers;

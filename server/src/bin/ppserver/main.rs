@@ -1,10 +1,11 @@
 //! `ppserver`: offers the cores of this machine to dispatchers on the network.
 //!
 //! The daemon itself is the library of this package. Here is what belongs to a process of its own: the command line and the
-//! configuration file (`options`), the secret it is to have (`secret`), where it listens (`bind`), its pid file, its log,
+//! configuration file (`options`), the secret it is to have (`secret`) and that nobody else sees (`hidden`), where it listens (`bind`), its pid file, its log,
 //! its signals, the service manager that started it (`service`).
 
 mod bind;
+mod hidden;
 mod log;
 mod options;
 mod pid_file;
@@ -14,6 +15,7 @@ mod signals;
 
 use std::process::ExitCode;
 
+use crate::hidden::HandedOver;
 use crate::log::LogFormat;
 use crate::options::Options;
 use crate::pid_file::PidFile;
@@ -26,10 +28,16 @@ fn main() -> ExitCode {
 }
 
 fn start() -> ExitCode {
-    let (log_format, ended) = match Options::of_this_process() {
-        Ok(options) => (options.log_format(), run(options)),
+    let protected = hidden::protect().and_then(|()| hidden::take());
+    let (log_format, ended) = match (Options::of_this_process(), protected) {
+        (Ok(options), Ok(handed_over)) => (options.log_format(), run(options, handed_over)),
         // Nothing is logged yet.
-        Err(error) => (LogFormat::Text, Err(error.into())),
+        (Err(error), _) => (LogFormat::Text, Err(error.into())),
+        (Ok(options), Err(error)) => {
+            let error = anyhow::Error::new(error)
+                .context("the system does not keep what this process knows from others");
+            (options.log_format(), Err(error))
+        }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,22 +49,29 @@ fn start() -> ExitCode {
 }
 
 /// Runs the daemon until it is told to stop.
-fn run(options: Options) -> anyhow::Result<()> {
+fn run(options: Options, handed_over: Option<HandedOver>) -> anyhow::Result<()> {
+    let hidden = if handed_over.is_some() { Ok(()) } else { hidden::hide(options.secret_given()) };
     // The log may be such a file, and a program that a dispatcher sends.
     pp_node::processes::meet_errors_not_signals();
     log::start(options.verbosity(), options.log_format());
+    if let Err(error) = hidden {
+        tracing::warn!(
+            %error,
+            "jobs can read the secret where ppserver was told it, since it cannot be started anew; use --secret-file"
+        );
+    }
     pp_node::ensure_descriptors()?;
     // One thread: what a job passes through here is little, and handing it from thread to thread costs more.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(options));
+    let ended = runtime.block_on(serve(options, handed_over));
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(options: Options) -> anyhow::Result<()> {
+async fn serve(options: Options, handed_over: Option<HandedOver>) -> anyhow::Result<()> {
     // Before anything that tells others that the daemon is there: a signal must not find it unprepared.
     let signals = Signals::catch()?;
-    let (secrets, place) = secret::find(&options)?;
+    let (secrets, place) = secret::find(&options, handed_over)?;
     let _pid_file = options.pid_file().map(PidFile::create).transpose()?;
     let listener = bind::bind(options.interface(), options.port()).await?;
     if options.has_broadcast() {

@@ -277,6 +277,11 @@ impl Options {
         &self.secret_in_file
     }
 
+    /// The secret on the command line.
+    pub(crate) fn secret_given(&self) -> Option<&str> {
+        self.secret_told.secret.as_deref().map(String::as_str)
+    }
+
     /// The configuration file.
     pub(crate) fn config(&self) -> Option<&Path> {
         self.config.as_deref()

@@ -9,6 +9,7 @@ use pp_protocol::secret::{
 
 use ppserver::Acceptance;
 
+use crate::hidden::HandedOver;
 use crate::log::LogFormat;
 use crate::options::{Options, OptionsError, SecretOption};
 
@@ -39,16 +40,31 @@ enum ReloadError {
 }
 
 /// The secrets of this daemon, and where they are. One that is made is said how to bring to other machines.
-pub(crate) fn find(options: &Options) -> Result<(Secrets, Place), SecretError> {
+pub(crate) fn find(
+    options: &Options,
+    handed_over: Option<HandedOver>,
+) -> Result<(Secrets, Place), SecretError> {
     let told = options.secret_told();
     if told.secret.is_some() {
         tracing::warn!(
-            "other users can see the secret in the process list; use --secret-file or PP_SECRET_FILE"
+            "other users can see the secret in the process list for a moment while ppserver starts; use --secret-file or \
+             PP_SECRET_FILE"
         );
     }
-    let is_told = told.secret.is_some() || told.file.is_some() || secret::is_in_environment();
+    let is_told =
+        handed_over.is_some() || told.secret.is_some() || told.file.is_some() || secret::is_in_environment();
     let first = if is_told { told } else { options.secret_in_file() };
-    let found = secret::find(text_of(first), first.file.as_deref())?;
+    let found = match handed_over {
+        Some(HandedOver::ByCommandLine(text)) => Some(FoundSecrets {
+            secrets: Secrets::parse_from(&text, "the command line")?,
+            origin: Origin::Given,
+        }),
+        Some(HandedOver::ByEnvironment(text)) if told.file.is_none() => Some(FoundSecrets {
+            secrets: Secrets::parse_from(&text, SECRET_VARIABLE)?,
+            origin: Origin::Environment,
+        }),
+        _ => secret::find(text_of(first), first.file.as_deref())?,
+    };
     let FoundSecrets { secrets, origin } = match found {
         Some(found) => found,
         None => make(options.log_format())?,
