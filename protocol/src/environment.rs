@@ -59,6 +59,19 @@ pub fn directory(name: &'static str) -> Result<Option<PathBuf>, VariableError> {
     }
 }
 
+/// Where a user's settings of `ppserver` are: `$XDG_CONFIG_HOME/ppserver`, else `~/.config/ppserver`. `None` if neither
+/// variable is set.
+///
+/// # Errors
+/// When one of them is no absolute path.
+pub fn config_directory() -> Result<Option<PathBuf>, VariableError> {
+    let config = match directory("XDG_CONFIG_HOME")? {
+        Some(config) => Some(config),
+        None => directory("HOME")?.map(|home| home.join(".config")),
+    };
+    Ok(config.map(|config| config.join("ppserver")))
+}
+
 /// A path.
 pub fn path(name: &str) -> Option<PathBuf> {
     raw(name).map(PathBuf::from)

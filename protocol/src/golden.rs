@@ -77,8 +77,9 @@ fn advert() -> Lines {
 /// A handshake with keys and a nonce that are always the same, and the first records after it.
 async fn handshake_and_records() -> Lines {
     let mut lines = Lines::new();
-    for role in Role::ALL {
-        let spoken = handshake::spoken_for_golden(role);
+    for (role, with_keys) in Role::ALL.into_iter().flat_map(|role| [(role, false), (role, true)]) {
+        let spoken = handshake::spoken_for_golden(role, with_keys);
+        let role = if with_keys { format!("{role} with keys") } else { role.to_string() };
         for (name, bytes) in spoken.flights {
             lines.push((format!("handshake {role}: {name}"), hex(&bytes)));
         }
@@ -89,7 +90,7 @@ async fn handshake_and_records() -> Lines {
         lines.push((format!("record {role}: batch"), hex(&sealed)));
     }
     // A large message is its length and the beginning in one record, and what follows in others.
-    let spoken = handshake::spoken_for_golden(Role::Dispatcher);
+    let spoken = handshake::spoken_for_golden(Role::Dispatcher, false);
     let mut sealed = Vec::new();
     let mut writer = Writer::new(&mut sealed, spoken.keys);
     let bytes = vec![7; 70_000].into();

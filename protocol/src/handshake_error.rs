@@ -3,7 +3,13 @@
 use std::io::{self, ErrorKind};
 
 use crate::limits::{HANDSHAKE_FRAME_BYTES, HANDSHAKE_TIME};
-use crate::{SystemError, VersionRange};
+use crate::rules::article;
+use crate::{Role, SystemError, VersionRange};
+
+/// Byte of a greeting that says that the secret of the cluster is proved.
+pub const SHARED_SECRET: u8 = 1;
+/// Byte that says that keys of machines are proved besides.
+pub const MACHINE_KEYS: u8 = 2;
 
 /// Reason why two peers did not come together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,9 +41,7 @@ pub enum HandshakeError {
         theirs: VersionRange,
     },
     /// The two sides prove different things.
-    #[error(
-        "it asks for another kind of proof ({0}) than a shared secret; install the same release on both machines"
-    )]
+    #[error("{}", another_proof(*.0))]
     PatternMismatch(u8),
     /// The two secrets differ.
     #[error(
@@ -45,9 +49,51 @@ pub enum HandshakeError {
          (~/.config/ppserver/secret) here, or set PP_SECRET"
     )]
     SecretMismatch,
+    /// The node does not list this machine.
+    #[error(
+        "the node does not list the key of this machine, {key}; add the line that `ppctl key show` prints here to the \
+         node's file of authorized keys, and have the node read it (SIGHUP)"
+    )]
+    KeyNotListed {
+        /// The initiator's key.
+        key: String,
+    },
+    /// The node lists this machine, but for something else.
+    #[error(
+        "the node lists the key of this machine, {key}, but not as {}; change the options of its line in the node's file of \
+         authorized keys (`no-submit`, `operate`), and have the node read it (SIGHUP)", article(.role)
+    )]
+    RoleNotListed {
+        /// The initiator's key.
+        key: String,
+        /// The role that it wanted.
+        role: Role,
+    },
+    /// The node has another key than the one that is known.
+    #[error("its key is {shown}, and the one that is known is {known}")]
+    OtherNodeKey {
+        /// The key that it showed.
+        shown: String,
+        /// The key that it should have.
+        known: String,
+    },
     /// A frame before the end of the handshake was too long.
     #[error("the peer sent a handshake frame of {0} bytes, the limit is {HANDSHAKE_FRAME_BYTES}")]
     TooLong(usize),
+}
+
+fn another_proof(theirs: u8) -> String {
+    match theirs {
+        SHARED_SECRET => "it asks for the secret of the cluster, and this side for keys of machines".into(),
+        MACHINE_KEYS => {
+            "it asks for keys of machines (--authorized-keys), and this side for the secret alone".into()
+        }
+        other => {
+            format!(
+                "it asks for another kind of proof ({other}) than this side; install the same release on both machines"
+            )
+        }
+    }
 }
 
 impl From<io::Error> for HandshakeError {

@@ -48,6 +48,8 @@ mod golden;
 #[cfg(feature = "net")]
 pub mod handshake;
 #[cfg(feature = "net")]
+pub mod machine;
+#[cfg(feature = "net")]
 pub mod private;
 #[cfg(feature = "net")]
 pub mod record;
@@ -57,6 +59,8 @@ pub mod room;
 pub mod secret;
 #[cfg(feature = "net")]
 pub mod socket;
+#[cfg(feature = "net")]
+mod written;
 
 pub use handshake_error::HandshakeError;
 pub use ids::{AttemptId, Digest, FunctionId, JobId, NodeId, ProgramId, SecretId, SessionId};

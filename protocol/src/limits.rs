@@ -69,6 +69,18 @@ pub const SECRETS: usize = 4;
 /// Largest file that holds them.
 pub const SECRET_FILE_BYTES: u64 = 4 * 1024;
 
+/// Machines whose keys a node lists.
+pub const AUTHORIZED_KEYS: usize = 1024;
+
+/// Largest file that lists them, with its comments.
+pub const AUTHORIZED_KEYS_BYTES: u64 = 256 * 1024;
+
+/// Nodes whose keys a dispatcher remembers.
+pub const KNOWN_NODES: usize = 4096;
+
+/// Largest file that remembers them, with its comments.
+pub const KNOWN_NODES_BYTES: u64 = 2 * 1024 * 1024;
+
 /// Largest serialised argument or result of one job.
 pub const PAYLOAD_BYTES: usize = 1 << 30;
 

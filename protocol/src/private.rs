@@ -22,6 +22,9 @@ const NOT_FOR_OTHERS: u32 = 0o077;
 /// Permissions that others may not have on one of the administrator's, whose group may only read it.
 const NOT_FOR_GROUP: u32 = 0o037;
 
+/// What others may not do with a file that they may read.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
 /// A file is not as private as a secret has to be, or cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateError {
@@ -39,6 +42,14 @@ pub enum PrivateError {
     /// Others may read or change it.
     #[error("{} can be read by others (mode {mode:03o}); run: chmod 600 {}", .path.display(), .path.display())]
     Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Others may change it.
+    #[error("{} can be changed by others (mode {mode:03o}); run: chmod go-w {}", .path.display(), .path.display())]
+    Writable {
         /// The file.
         path: PathBuf,
         /// Its permission bits.
@@ -75,6 +86,40 @@ pub enum PrivateError {
         /// The most that it may hold.
         limit: u64,
     },
+}
+
+/// Reads the text of a file that nobody else can change, of at most `limit` bytes. Others may read it.
+///
+/// # Errors
+/// When it is not one, or cannot be read.
+pub fn read_unaltered(path: &Path, limit: u64) -> Result<String, PrivateError> {
+    let unreadable = |source| PrivateError::Unreadable { path: path.into(), source };
+    refuse_foreign_links(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path);
+    let file = file.map_err(unreadable)?;
+    check_unaltered(path, &file.metadata().map_err(unreadable)?)?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).ok().filter(|text| text.len() as u64 <= limit);
+    text.ok_or_else(|| PrivateError::NotText { path: path.into(), limit })
+}
+
+/// Whether the file at `path`, which this is about, can be changed by nobody else.
+///
+/// # Errors
+/// When it can.
+pub fn check_unaltered(path: &Path, metadata: &Metadata) -> Result<(), PrivateError> {
+    if !metadata.is_file() {
+        return Err(PrivateError::NoFile(path.into()));
+    }
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
+    if ![0, geteuid().as_raw()].contains(&owner) {
+        return Err(PrivateError::Foreign { path: path.into(), owner });
+    }
+    if mode & WRITABLE_BY_OTHERS != 0 {
+        return Err(PrivateError::Writable { path: path.into(), mode });
+    }
+    Ok(())
 }
 
 /// Opens a file that nobody else can read.
@@ -189,7 +234,10 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Makes the directories above `path` that are missing, for their owner only.
-fn make_directory(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// When they cannot be made.
+pub fn make_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(directory) if directory != Path::new("") => {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)

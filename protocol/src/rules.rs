@@ -59,7 +59,7 @@ pub enum Violation {
     },
 }
 
-fn article(role: &Role) -> &'static str {
+pub(crate) fn article(role: &Role) -> &'static str {
     match role {
         Role::Dispatcher => "a dispatcher",
         Role::Operator => "an operator",

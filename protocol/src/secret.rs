@@ -4,7 +4,6 @@
 //! use: all are accepted, the first is the one that is proved when dialling.
 
 mod passphrase;
-mod written;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,8 +17,9 @@ use crate::SecretId;
 use crate::environment::{self, VariableError};
 use crate::limits::{SECRET_FILE_BYTES, SECRETS};
 use crate::private::{self, PrivateError};
+use crate::written;
 
-pub use self::written::Mistyped;
+pub use crate::written::Mistyped;
 
 /// Environment variable that holds the secret itself.
 pub const SECRET_VARIABLE: &str = "PP_SECRET";
@@ -149,7 +149,7 @@ impl Secret {
     /// When it is empty, was mistyped, or is too short for a passphrase.
     pub fn parse(text: &str) -> Result<Self, WrongSecret> {
         let text = text.trim();
-        if let Some(secret) = written::read(text) {
+        if let Some(secret) = written::read(written::SECRET, text) {
             return Ok(Self::of_bits(text, &*secret?));
         }
         if let Ok(bits) = blake3::Hash::from_hex(text) {
@@ -167,12 +167,12 @@ impl Secret {
     /// # Panics
     /// When the system has no random numbers.
     pub fn random() -> Self {
-        let mut bits = Zeroizing::new([0; written::SECRET_BYTES]);
+        let mut bits = Zeroizing::new(written::Bits::default());
         getrandom::fill(bits.as_mut()).expect("the system's random number source works");
-        Self::of_bits(&written::write(&bits), &bits)
+        Self::of_bits(&written::write(written::SECRET, &bits), &bits)
     }
 
-    fn of_bits(text: &str, bits: &[u8; written::SECRET_BYTES]) -> Self {
+    fn of_bits(text: &str, bits: &written::Bits) -> Self {
         let weakness = passphrase::is_pattern(text).then_some(Weakness::Pattern);
         Self::new(text, bits, weakness)
     }
@@ -373,11 +373,7 @@ fn hide(error: VariableError) -> VariableError {
 /// # Errors
 /// When neither variable is set, or one is no absolute path.
 pub fn default_path() -> Result<PathBuf, SecretError> {
-    let config = match environment::directory("XDG_CONFIG_HOME")? {
-        Some(config) => Some(config),
-        None => environment::directory("HOME")?.map(|home| home.join(".config")),
-    };
-    Ok(config.ok_or(SecretError::NoHome)?.join("ppserver").join("secret"))
+    Ok(environment::config_directory()?.ok_or(SecretError::NoHome)?.join("secret"))
 }
 
 #[cfg(test)]
@@ -423,7 +419,10 @@ mod tests {
     fn digits_and_the_written_form_are_the_same_bits() {
         let bits = [7; 32];
         let digits = "07".repeat(32);
-        assert_eq!(Secret::parse(&written::write(&bits)).unwrap().id(), Secret::parse(&digits).unwrap().id());
+        assert_eq!(
+            Secret::parse(&written::write(written::SECRET, &bits)).unwrap().id(),
+            Secret::parse(&digits).unwrap().id()
+        );
     }
 
     #[test]
