@@ -39,7 +39,7 @@ mod store;
 pub mod worker;
 mod wrapping;
 
-pub use crate::core::{Proof, SessionStatistics, Statistics, SystemLoad};
+pub use crate::core::{Accepted, Proof, SessionStatistics, Statistics, SystemLoad};
 #[cfg(feature = "shell")]
 pub use descriptors::{TooFewDescriptors, ensure_descriptors};
 #[cfg(feature = "shell")]

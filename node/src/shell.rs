@@ -2,7 +2,7 @@
 
 mod programs;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,8 +12,7 @@ use pp_protocol::connection::Transport;
 use pp_protocol::limits::SLOTS;
 use pp_protocol::room;
 use pp_protocol::{
-    FromNode, Moment, NodeId, NodeStatus, Outcome, ProgramStatus, Role, SecretId, Target, ToNode,
-    WorkerShortage,
+    FromNode, Moment, NodeId, NodeStatus, Outcome, ProgramStatus, Role, Target, ToNode, WorkerShortage,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -22,7 +21,8 @@ use self::programs::StoredPrograms;
 pub use self::programs::own_executable;
 use crate::confinement::Confinement;
 use crate::core::{
-    Action, ConnectionKey, Core, CoreConfig, Event, Program, Proof, Statistics, SystemLoad, WorkerKey,
+    Accepted, Action, ConnectionKey, Core, CoreConfig, Event, Program, Proof, Statistics, SystemLoad,
+    WorkerKey,
 };
 use crate::descriptors::TooFewDescriptors;
 use crate::page::monotonic_ns;
@@ -216,10 +216,10 @@ impl Node {
         let _ = self.commands.send(Command::Serve(transport, peer, proof));
     }
 
-    /// From now on these secrets open the node: whoever came with another is cut off, and unless it comes back at once with
+    /// From now on these proofs open the node: whoever came with another is cut off, and unless it comes back at once with
     /// one of these, its session is over.
-    pub fn accept_only(&self, secrets: BTreeSet<SecretId>) {
-        self.send(Event::AcceptOnly(secrets));
+    pub fn accept_only(&self, accepted: Accepted) {
+        self.send(Event::AcceptOnly(accepted));
     }
 
     /// Changes the number of slots.

@@ -3,6 +3,7 @@
 //! It is a dispatcher that sends no jobs of its own: what it sees of the nodes is what every dispatcher sees.
 
 mod find;
+mod key;
 mod nodes;
 mod ping;
 mod resize;
@@ -76,6 +77,9 @@ enum Command {
     /// Make, show, find and replace the secret of a cluster
     #[command(subcommand)]
     Secret(secret::Command),
+    /// Make or show the key of this machine, for nodes that let in only machines they list (ppserver --authorized-keys)
+    #[command(subcommand)]
+    Key(key::Command),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +94,7 @@ fn run() -> ExitCode {
         Command::Secret(command) => secret::run(&arguments, command),
         Command::Nodes { nodes, time } => nodes::run(&arguments, nodes, *time),
         Command::Ping { nodes, node, count } => ping::run(&arguments, nodes, node, *count),
+        Command::Key(command) => key::run(&arguments, command),
         Command::Resize { nodes, node, slots } => resize::run(&arguments, nodes, node.as_deref(), *slots),
     };
     match done {

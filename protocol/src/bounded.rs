@@ -9,8 +9,9 @@ use tokio::io::{join, sink};
 use crate::advert::Advert;
 use crate::codec::{self, encode_with_texts};
 use crate::connection::{Message, Reader};
-use crate::handshake;
+use crate::handshake::{self, Credentials, Demand};
 use crate::limits::{NAME_BYTES, OUTPUT_LINE_BYTES, TEXT_BYTES};
+use crate::machine::{AuthorizedKeys, MachineKey};
 use crate::packed::{self, Input};
 use crate::record::{Keys, SEALED_BYTES, Sealer};
 use crate::samples;
@@ -96,29 +97,52 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn a_handshake_takes_no_more_memory_than_its_bytes_make_reasonable() {
-    let flights = handshake::spoken_for_golden(Role::Dispatcher).flights;
+    spoiled_handshakes(false);
+}
+
+#[test]
+fn a_handshake_of_machines_takes_no_more_memory_than_its_bytes_make_reasonable() {
+    spoiled_handshakes(true);
+}
+
+fn spoiled_handshakes(with_keys: bool) {
+    let flights = handshake::spoken_for_golden(Role::Dispatcher, with_keys).flights;
     let said = |name: &str| {
         let flight = flights.iter().find(|(flight, _)| *flight == name).map(|(_, bytes)| bytes.clone());
         flight.unwrap_or_else(|| panic!("{name} is not there"))
     };
     let framed = |message: Vec<u8>| [&(message.len() as u16).to_le_bytes()[..], &message].concat();
-    let to_node = [said("greeting"), framed(said("first message"))].concat();
+    let mut to_node = [said("greeting"), framed(said("first message"))].concat();
     let proof = [said("status, welcome"), said("second message")].concat();
-    let from_node = [said("answer"), framed(proof)].concat();
+    let mut from_node = [said("answer"), framed(proof)].concat();
+    if with_keys {
+        to_node.extend(framed(said("third message")));
+        from_node.extend(framed(said("status, welcome")));
+    }
+    let (keys, authorized) = ([(); 2].map(|()| MachineKey::random()), AuthorizedKeys::default());
     let first = number("PP_SEED", 1);
     run(async {
         for seed in first..first + number("PP_DECODES", 20_000) / 20 {
             let mut random = Random(seed);
             let is_node = random.below(2) == 0;
             let input = random.spoiled(if is_node { &to_node } else { &from_node });
-            let secret = secret();
+            let secrets = [secret()];
             let mut stream = join(&input[..], sink());
             let (handshake, peak) = if is_node {
-                let handshake = Box::pin(handshake::respond(&mut stream, std::slice::from_ref(&secret)));
-                peak_of_future(handshake).await
+                let demand = if with_keys {
+                    Demand::Key { secrets: &secrets, key: &keys[0], authorized: &authorized }
+                } else {
+                    Demand::Secret(&secrets)
+                };
+                peak_of_future(Box::pin(handshake::respond(&mut stream, demand))).await
             } else {
-                let handshake = Box::pin(handshake::initiate(&mut stream, &secret, Role::Dispatcher));
-                peak_of_future(handshake).await
+                let credentials = if with_keys {
+                    Credentials::Key { secret: &secrets[0], key: &keys[1], node: None }
+                } else {
+                    Credentials::Secret(&secrets[0])
+                };
+                peak_of_future(Box::pin(handshake::initiate(&mut stream, credentials, Role::Dispatcher)))
+                    .await
             };
             assert!(handshake.is_err(), "seed {seed}: nobody knew the secret");
             assert!(peak <= allowed(input.len()), "seed {seed}: {peak} bytes for {} of input", input.len());

@@ -60,9 +60,9 @@ impl Pattern {
     }
 }
 
-/// What an initiator proves.
+/// Proofs that an initiator gives.
 #[derive(Clone, Copy, Debug)]
-pub enum Proof<'a> {
+pub enum Credentials<'a> {
     /// That it knows the secret of the cluster.
     Secret(&'a Secret),
     /// That it knows the secret and has the key of a machine.
@@ -76,13 +76,13 @@ pub enum Proof<'a> {
     },
 }
 
-impl<'a> From<&'a Secret> for Proof<'a> {
+impl<'a> From<&'a Secret> for Credentials<'a> {
     fn from(secret: &'a Secret) -> Self {
         Self::Secret(secret)
     }
 }
 
-impl<'a> Proof<'a> {
+impl<'a> Credentials<'a> {
     fn pattern(self) -> Pattern {
         self.own_key().map_or(Pattern::SharedSecret, |_| Pattern::MachineKeys)
     }
@@ -97,7 +97,7 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// What a node demands of initiators. Of the secrets any is accepted, of the first [`SECRETS`].
+/// Proofs that a node demands of initiators. Any of the secrets is accepted, of the first [`SECRETS`].
 #[derive(Clone, Copy, Debug)]
 pub enum Demand<'a> {
     /// To know a secret of the cluster.
@@ -188,28 +188,28 @@ impl Status {
 /// Every variant of [`HandshakeError`], in bounded time.
 pub async fn initiate<'a, S>(
     stream: &mut S,
-    proof: impl Into<Proof<'a>>,
+    credentials: impl Into<Credentials<'a>>,
     role: Role,
 ) -> Result<Established, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    initiate_speaking(stream, proof, role, VersionRange::SPOKEN).await
+    initiate_speaking(stream, credentials, role, VersionRange::SPOKEN).await
 }
 
 /// As [`initiate`], speaking a given range of versions: for tests of what happens between releases.
 #[doc(hidden)]
 pub async fn initiate_speaking<'a, S>(
     stream: &mut S,
-    proof: impl Into<Proof<'a>>,
+    credentials: impl Into<Credentials<'a>>,
     role: Role,
     ours: VersionRange,
 ) -> Result<Established, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let proof = proof.into();
-    let (pattern, secret) = (proof.pattern(), proof.secret());
+    let credentials = credentials.into();
+    let (pattern, secret) = (credentials.pattern(), credentials.secret());
     in_time(async {
         let greeting = greeting(pattern, role as u8, ours);
         stream.write_all(&greeting).await?;
@@ -232,7 +232,7 @@ where
         let version = ours.highest_common(theirs).ok_or(HandshakeError::VersionMismatch { ours, theirs })?;
 
         let prologue = prologue(version, &greeting, &answer);
-        let noise = noise(pattern, secret, proof.own_key(), &prologue);
+        let noise = noise(pattern, secret, credentials.own_key(), &prologue);
         let mut noise = noise.build_initiator().map_err(broken)?;
         let mut buffer = [0; HANDSHAKE_FRAME_BYTES];
         let length = noise.write_message(&[], &mut buffer).map_err(broken)?;
@@ -244,9 +244,9 @@ where
             }
             _ => return Err(HandshakeError::SecretMismatch),
         }
-        let peer = match proof {
-            Proof::Secret(_) => None,
-            Proof::Key { key, node, .. } => Some(show_key(stream, &mut noise, key, node, role).await?),
+        let peer = match credentials {
+            Credentials::Secret(_) => None,
+            Credentials::Key { key, node, .. } => Some(show_key(stream, &mut noise, key, node, role).await?),
         };
         let keys = Keys::new(noise.into_transport_mode().map_err(broken)?);
         Ok(Established { keys, version, role, secret: secret.id(), peer })
@@ -777,7 +777,7 @@ mod tests {
             let secrets = [self.secret.clone()];
             let near = async {
                 let mut near = near;
-                let proof = Proof::Key { secret: &self.secret, key: &self.initiators, node };
+                let proof = Credentials::Key { secret: &self.secret, key: &self.initiators, node };
                 initiate(&mut near, proof, role).await
             };
             let demand = Demand::Key { secrets: &secrets, key: &self.nodes, authorized: &authorized };
@@ -845,7 +845,7 @@ mod tests {
         let secrets = [others.secret.clone()];
         let listed = AuthorizedKeys::parse(&machines.initiators.public().to_string()).unwrap();
         let (mut near, mut far) = tokio::io::duplex(64 * 1024);
-        let proof = Proof::Key { secret: &machines.secret, key: &machines.initiators, node: None };
+        let proof = Credentials::Key { secret: &machines.secret, key: &machines.initiators, node: None };
         let demand = Demand::Key { secrets: &secrets, key: &machines.nodes, authorized: &listed };
         let (near, far) =
             tokio::join!(initiate(&mut near, proof, Role::Dispatcher), respond(&mut far, demand));
@@ -857,10 +857,10 @@ mod tests {
     async fn a_node_of_either_kind_says_to_the_other_kind_what_it_asks_for() {
         let machines = Machines::new();
         let (secrets, listed) = ([machines.secret.clone()], AuthorizedKeys::default());
-        let proof = Proof::Key { secret: &machines.secret, key: &machines.initiators, node: None };
+        let proof = Credentials::Key { secret: &machines.secret, key: &machines.initiators, node: None };
         let demand = Demand::Key { secrets: &secrets, key: &machines.nodes, authorized: &listed };
         for (proof, demand, [near_says, far_says]) in [
-            (Proof::Secret(&machines.secret), demand, [MACHINE_KEYS, SHARED_SECRET]),
+            (Credentials::Secret(&machines.secret), demand, [MACHINE_KEYS, SHARED_SECRET]),
             (proof, Demand::Secret(&secrets), [SHARED_SECRET, MACHINE_KEYS]),
         ] {
             let (mut near, mut far) = tokio::io::duplex(64 * 1024);
@@ -881,7 +881,7 @@ mod tests {
         let listed = AuthorizedKeys::parse(&machines.initiators.public().to_string()).unwrap();
         for dialled in &several {
             let (mut near, mut far) = tokio::io::duplex(64 * 1024);
-            let proof = Proof::Key { secret: dialled, key: &machines.initiators, node: None };
+            let proof = Credentials::Key { secret: dialled, key: &machines.initiators, node: None };
             let demand = Demand::Key { secrets: &several, key: &machines.nodes, authorized: &listed };
             let (near, far) =
                 tokio::join!(initiate(&mut near, proof, Role::Dispatcher), respond(&mut far, demand));

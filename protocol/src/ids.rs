@@ -151,6 +151,10 @@ impl Digest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretId(pub u64);
 
+/// Name of a machine: the public half of its key. Never sent as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MachineId(pub [u8; 32]);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,7 +63,7 @@ pub mod socket;
 mod written;
 
 pub use handshake_error::HandshakeError;
-pub use ids::{AttemptId, Digest, FunctionId, JobId, NodeId, ProgramId, SecretId, SessionId};
+pub use ids::{AttemptId, Digest, FunctionId, JobId, MachineId, NodeId, ProgramId, SecretId, SessionId};
 pub use message::{
     Attempt, Farewell, FromNode, Hello, NodeStatus, OutputLine, ProgramBuild, ProgramOffer, ProgramRefusal,
     ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome, WorkerShortage,

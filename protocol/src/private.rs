@@ -1,4 +1,5 @@
 //! Files that hold a secret: read only if nobody else can read or exchange them, written so that nobody else ever could.
+//! And files that hold none, but say whom to trust: nobody else can change them.
 //!
 //! The rule is PostgreSQL's for its keys: a file of one's own is for its owner alone (0600); one of the administrator's
 //! may be for a group, too (0640), as files are that Kubernetes and systemd hand to a service. Besides, it has one name (a
@@ -22,7 +23,7 @@ const NOT_FOR_OTHERS: u32 = 0o077;
 /// Permissions that others may not have on one of the administrator's, whose group may only read it.
 const NOT_FOR_GROUP: u32 = 0o037;
 
-/// What others may not do with a file that they may read.
+/// Rights that others may not have to a file that they may read.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// A file is not as private as a secret has to be, or cannot be read.
@@ -88,51 +89,12 @@ pub enum PrivateError {
     },
 }
 
-/// Reads the text of a file that nobody else can change, of at most `limit` bytes. Others may read it.
-///
-/// # Errors
-/// When it is not one, or cannot be read.
-pub fn read_unaltered(path: &Path, limit: u64) -> Result<String, PrivateError> {
-    let unreadable = |source| PrivateError::Unreadable { path: path.into(), source };
-    refuse_foreign_links(path)?;
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path);
-    let file = file.map_err(unreadable)?;
-    check_unaltered(path, &file.metadata().map_err(unreadable)?)?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    let text = String::from_utf8(bytes).ok().filter(|text| text.len() as u64 <= limit);
-    text.ok_or_else(|| PrivateError::NotText { path: path.into(), limit })
-}
-
-/// Whether the file at `path`, which this is about, can be changed by nobody else.
-///
-/// # Errors
-/// When it can.
-pub fn check_unaltered(path: &Path, metadata: &Metadata) -> Result<(), PrivateError> {
-    if !metadata.is_file() {
-        return Err(PrivateError::NoFile(path.into()));
-    }
-    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
-    if ![0, geteuid().as_raw()].contains(&owner) {
-        return Err(PrivateError::Foreign { path: path.into(), owner });
-    }
-    if mode & WRITABLE_BY_OTHERS != 0 {
-        return Err(PrivateError::Writable { path: path.into(), mode });
-    }
-    Ok(())
-}
-
 /// Opens a file that nobody else can read.
 ///
 /// # Errors
 /// When it is not one, or cannot be opened.
 pub fn open(path: &Path) -> Result<File, PrivateError> {
-    let unreadable = |source| PrivateError::Unreadable { path: path.into(), source };
-    // Without waiting for somebody to write to what may be a pipe.
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path);
-    let file = file.map_err(unreadable)?;
-    check_at(path, &file.metadata().map_err(unreadable)?)?;
-    Ok(file)
+    open_if(path, check_at)
 }
 
 /// Reads the text of a file that nobody else can read, of at most `limit` bytes.
@@ -140,10 +102,35 @@ pub fn open(path: &Path) -> Result<File, PrivateError> {
 /// # Errors
 /// When it is not one, or cannot be read.
 pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateError> {
-    let file = open(path)?;
-    // With room for all of it, so that no copy of a part is left anywhere.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(limit as usize + 1));
+    text_of(open(path)?, path, limit)
+}
+
+/// As [`read`], of a file that others may read as long as they cannot change it.
+///
+/// # Errors
+/// When they can, or it cannot be read.
+pub fn read_unaltered(path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateError> {
+    text_of(open_if(path, check_unaltered_at)?, path, limit)
+}
+
+/// Opens a file that a check lets through.
+fn open_if(
+    path: &Path,
+    check: fn(&Path, &Metadata) -> Result<(), PrivateError>,
+) -> Result<File, PrivateError> {
     let unreadable = |source| PrivateError::Unreadable { path: path.into(), source };
+    // Without waiting for somebody to write to what may be a pipe.
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path);
+    let file = file.map_err(unreadable)?;
+    check(path, &file.metadata().map_err(unreadable)?)?;
+    Ok(file)
+}
+
+fn text_of(file: File, path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateError> {
+    let unreadable = |source| PrivateError::Unreadable { path: path.into(), source };
+    // With room for all of it, so that no copy of a part is left anywhere.
+    let length = file.metadata().map_err(unreadable)?.len().min(limit);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 1));
     file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     match std::str::from_utf8(&bytes) {
         Ok(text) if bytes.len() as u64 <= limit => Ok(Zeroizing::new(text.to_owned())),
@@ -156,16 +143,8 @@ pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateError> 
 /// # Errors
 /// When it is not.
 pub fn check_at(path: &Path, metadata: &Metadata) -> Result<(), PrivateError> {
-    refuse_foreign_links(path)?;
-    if !metadata.is_file() {
-        return Err(PrivateError::NoFile(path.into()));
-    }
-    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
-    let forbidden = match owner {
-        owner if owner == geteuid().as_raw() => NOT_FOR_OTHERS,
-        0 => NOT_FOR_GROUP,
-        owner => return Err(PrivateError::Foreign { path: path.into(), owner }),
-    };
+    let mode = own_mode_at(path, metadata)?;
+    let forbidden = if metadata.uid() == geteuid().as_raw() { NOT_FOR_OTHERS } else { NOT_FOR_GROUP };
     if mode & forbidden != 0 {
         return Err(PrivateError::Exposed { path: path.into(), mode });
     }
@@ -173,6 +152,31 @@ pub fn check_at(path: &Path, metadata: &Metadata) -> Result<(), PrivateError> {
         0 | 1 => Ok(()),
         names => Err(PrivateError::Linked { path: path.into(), names }),
     }
+}
+
+/// Whether the file that was opened at `path`, and has this metadata, can be changed by nobody else.
+///
+/// # Errors
+/// When it can.
+pub fn check_unaltered_at(path: &Path, metadata: &Metadata) -> Result<(), PrivateError> {
+    let mode = own_mode_at(path, metadata)?;
+    if mode & WRITABLE_BY_OTHERS != 0 {
+        return Err(PrivateError::Writable { path: path.into(), mode });
+    }
+    Ok(())
+}
+
+/// The permission bits of a file that is one's own or the administrator's, and so are the symbolic links that lead to it.
+fn own_mode_at(path: &Path, metadata: &Metadata) -> Result<u32, PrivateError> {
+    refuse_foreign_links(path)?;
+    if !metadata.is_file() {
+        return Err(PrivateError::NoFile(path.into()));
+    }
+    let owner = metadata.uid();
+    if ![0, geteuid().as_raw()].contains(&owner) {
+        return Err(PrivateError::Foreign { path: path.into(), owner });
+    }
+    Ok(metadata.mode() & 0o777)
 }
 
 /// Refuses symbolic links on the way to `path` that somebody else could lead elsewhere at any time.

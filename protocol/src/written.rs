@@ -7,14 +7,14 @@
 
 use zeroize::Zeroizing;
 
-/// What each form begins with; its number is that of the form.
+/// Beginning of each form; its number is that of the form.
 pub(crate) const SECRET: &str = "pp1-";
 pub(crate) const MACHINE_KEY: &str = "ppm1-";
 pub(crate) const PUBLIC_KEY: &str = "ppk1-";
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// What is written.
+/// Bits that are written.
 pub(crate) type Bits = [u8; BYTES];
 
 const BYTES: usize = 32;
@@ -25,7 +25,7 @@ const GROUP_BYTES: usize = 5;
 const GROUP_CHARACTERS: usize = 8;
 const CHARACTERS: usize = (BYTES + CHECK_BYTES) / GROUP_BYTES * GROUP_CHARACTERS;
 
-/// How a text that begins as one of these forms is none.
+/// Reason why a text that begins as one of these forms is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mistyped {
     /// Something is missing, or too much.

@@ -44,18 +44,22 @@ use std::time::Duration;
 use pp_node::confinement::Confinement;
 use pp_node::{Node, NodeConfig};
 use pp_protocol::address;
+use pp_protocol::machine::{AuthorizedKeys, MachineKey};
 use pp_protocol::secret::Secrets;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::advertise::Advertiser;
+use self::listener::Door;
 
 /// The settings of a daemon. Those of its node are in [`NodeConfig`], and nowhere else.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The secrets that dispatchers have to know one of.
     pub secrets: Secrets,
+    /// The machines that may connect; without it, any that knows the secret.
+    pub machines: Option<Machines>,
     /// Name, slots, workers, programs, patience.
     pub node: NodeConfig,
     /// Whether the node is announced on the local network (mDNS).
@@ -64,13 +68,22 @@ pub struct Settings {
     pub idle: Option<Duration>,
 }
 
+/// Keys of machines, which are asked for besides the secret: whoever connects has one that is listed.
+#[derive(Clone, Debug)]
+pub struct Machines {
+    /// The key of this machine, by which dispatchers know it.
+    pub key: MachineKey,
+    /// The machines that may connect, and as what.
+    pub authorized: AuthorizedKeys,
+}
+
 impl Settings {
     /// The defaults: a node called `node` with as many slots as there are processors, which nobody is told of and which
     /// stays. Its workers are confined: they run the programs of others.
     pub fn new(secrets: impl Into<Secrets>) -> Self {
         let mut node = NodeConfig::new("node", pp_node::processors());
         node.confinement = Some(Confinement::default());
-        Self { secrets: secrets.into(), node, announce: false, idle: None }
+        Self { secrets: secrets.into(), machines: None, node, announce: false, idle: None }
     }
 }
 
@@ -117,7 +130,7 @@ pub async fn serve(
 #[derive(Debug)]
 pub struct Daemon {
     node: Node,
-    secrets: watch::Sender<Secrets>,
+    door: watch::Sender<Door>,
     address: SocketAddr,
     advertiser: Option<Advertiser>,
     idle: Option<Duration>,
@@ -131,12 +144,13 @@ impl Daemon {
     /// # Errors
     /// When the socket does not listen, or the node cannot be started or announced.
     pub fn start(listener: TcpListener, settings: Settings) -> Result<Self, StartError> {
-        let Settings { secrets, node, announce, idle } = settings;
+        let Settings { secrets, machines, node, announce, idle } = settings;
         let address = listener.local_addr()?;
         let (name, slots) = (node.name.clone(), node.slots);
         let node = Node::start(node)?;
-        node.accept_only(secrets.ids());
-        let secrets = watch::Sender::new(secrets);
+        let door = Door { secrets, machines };
+        node.accept_only(door.accepted());
+        let door = watch::Sender::new(door);
         let advertiser = announce.then(|| Advertiser::start(node.clone(), name.clone(), address));
         let advertiser = advertiser.transpose().map_err(|error| StartError::Announce(error.into()))?;
         tracing::info!(
@@ -149,8 +163,8 @@ impl Daemon {
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(load::report(node.clone()));
-        tasks.spawn(listener::serve(listener, secrets.subscribe(), node.clone()));
-        Ok(Self { node, secrets, address, advertiser, idle, tasks })
+        tasks.spawn(listener::serve(listener, door.subscribe(), node.clone()));
+        Ok(Self { node, door, address, advertiser, idle, tasks })
     }
 
     /// The address it listens on.
@@ -165,7 +179,7 @@ impl Daemon {
 
     /// The way to have it accept other secrets.
     pub fn acceptance(&self) -> Acceptance {
-        Acceptance { node: self.node.clone(), secrets: self.secrets.clone() }
+        Acceptance { node: self.node.clone(), door: self.door.clone() }
     }
 
     /// Waits until the node has ended: it was drained or killed, or idle for too long.
@@ -191,21 +205,34 @@ impl Daemon {
     }
 }
 
-/// The secrets that a daemon accepts, which can be replaced while it runs.
+/// The secrets that a daemon accepts, and the machines it lists, which can be replaced while it runs.
 #[derive(Clone, Debug)]
 pub struct Acceptance {
     node: Node,
-    secrets: watch::Sender<Secrets>,
+    door: watch::Sender<Door>,
 }
 
 impl Acceptance {
     /// From now on these secrets are accepted, and no other. Whoever came with another is cut off; a dispatcher that comes
     /// back at once with one of these goes on as if nothing had been, the jobs of any other are ended.
     pub fn replace(&self, secrets: Secrets) {
-        let ids = secrets.ids();
-        // Newcomers first: whoever is still let in by the old ones is told from the others by the node.
-        self.secrets.send_replace(secrets);
-        self.node.accept_only(ids);
+        self.change(|door| door.secrets = secrets);
+    }
+
+    /// From now on these machines may connect, and no other, if the daemon asks for keys at all. Whoever is listed no more, or
+    /// not for what it connected as, is cut off, and its jobs are ended.
+    pub fn replace_authorized(&self, authorized: AuthorizedKeys) {
+        self.change(|door| {
+            if let Some(machines) = &mut door.machines {
+                machines.authorized = authorized;
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Door)) {
+        // Newcomers first: whoever is still let in as before is told from the others by the node.
+        self.door.send_modify(change);
+        self.node.accept_only(self.door.borrow().accepted());
     }
 }
 

@@ -10,15 +10,15 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pp_node::{Node, Proof};
+use pp_node::{Accepted, Node, Proof};
 use pp_protocol::address;
 use pp_protocol::connection;
-use pp_protocol::handshake::{self, Established, HandshakeError};
+use pp_protocol::handshake::{self, Demand, Established, HandshakeError};
 use pp_protocol::limits::{
     BACKLOG, DESCRIPTORS_KEPT, DESCRIPTORS_KEPT_DIVISOR, HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKE_TIME,
     HANDSHAKES_AT_ONCE,
 };
-use pp_protocol::secret::{Secret, Secrets};
+use pp_protocol::secret::Secrets;
 use pp_protocol::socket;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,17 +27,42 @@ use tokio::time::timeout;
 
 use self::refusals::Refusals;
 use self::strangers::Strangers;
+use crate::Machines;
 
 /// Pause before connections are taken in again, when the system has no room for one and nobody can be sent
 /// away.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Proofs that are asked of whoever connects.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) secrets: Secrets,
+    pub(crate) machines: Option<Machines>,
+}
+
+impl Door {
+    /// The proofs that are good for this door, by name.
+    pub(crate) fn accepted(&self) -> Accepted {
+        let rights = self.machines.as_ref().map(|machines| machines.authorized.rights());
+        let machines = rights.map(|rights| rights.map(|(key, role)| (key.id(), role)).collect());
+        Accepted { secrets: self.secrets.ids(), machines }
+    }
+
+    fn demand(&self) -> Demand<'_> {
+        let secrets = &self.secrets[..];
+        match &self.machines {
+            None => Demand::Secret(secrets),
+            Some(Machines { key, authorized }) => Demand::Key { secrets, key, authorized },
+        }
+    }
+}
 
 /// Serves whoever connects and knows the secret, for ever.
 ///
 /// Strangers, who have not proved that they know it, get a share of the descriptors only, and the oldest of them gives
 /// way to a newcomer: whoever knows the secret is through in milliseconds, so that connections that say nothing keep
 /// nobody out.
-pub(crate) async fn serve(listener: TcpListener, secrets: watch::Receiver<Secrets>, node: Node) {
+pub(crate) async fn serve(listener: TcpListener, door: watch::Receiver<Door>, node: Node) {
     let refusals = Arc::<Refusals>::default();
     let limit = descriptors();
     let mut strangers = Strangers::new(strangers_at_once(limit));
@@ -60,9 +85,9 @@ pub(crate) async fn serve(listener: TcpListener, secrets: watch::Receiver<Secret
                 if are_few && strangers.send_one_away() {
                     refusals.few_descriptors(limit);
                 }
-                let (secrets, node, told) = (secrets.borrow().clone(), node.clone(), Arc::clone(&refusals));
+                let (door, node, told) = (door.borrow().clone(), node.clone(), Arc::clone(&refusals));
                 let handshake = tokio::spawn(async move {
-                    if let Err(error) = welcome(stream, peer, &secrets, &node).await {
+                    if let Err(error) = welcome(stream, peer, &door, &node).await {
                         told.refused(peer, &error);
                     }
                 });
@@ -132,17 +157,22 @@ impl Spare {
 async fn welcome(
     mut stream: TcpStream,
     peer: SocketAddr,
-    secrets: &[Secret],
+    door: &Door,
     node: &Node,
 ) -> Result<(), HandshakeError> {
     socket::prepare(&stream)?;
     let welcome = async {
-        let established = handshake::respond(&mut stream, secrets).await?;
+        let established = handshake::respond(&mut stream, door.demand()).await?;
+        if let Some(key) = established.peer {
+            tracing::debug!(peer = address::shown(peer), %key, role = %established.role, "a machine that is listed");
+        }
         let (reader, writer) = stream.into_split();
         match connection::over_once_heard(reader, writer, established.keys).await {
             Ok(transport) => {
-                let Established { role, version, secret, .. } = established;
-                node.serve(transport, address::shown(peer), Proof { role, version, secret: Some(secret) });
+                let Established { role, version, secret, peer: machine, .. } = established;
+                let machine = machine.map(|key| key.id());
+                let proof = Proof { role, version, secret: Some(secret), machine };
+                node.serve(transport, address::shown(peer), proof);
             }
             // A dispatcher that dialled several addresses of this node at once uses one of them.
             Err(reason) => {

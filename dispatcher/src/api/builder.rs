@@ -8,6 +8,7 @@ use pp_node::functions::Registry;
 use pp_node::processes;
 use pp_protocol::environment;
 use pp_protocol::limits::SLOTS;
+use pp_protocol::machine::{self, KeyError, MACHINE_KEY_VARIABLE, MachineKey};
 use pp_protocol::secret::{self, FoundSecrets, SecretError};
 
 use super::dispatcher::Dispatcher;
@@ -49,6 +50,7 @@ impl Dispatcher {
 /// | `PP_NODES` | [`nodes`](Self::nodes), separated by commas |
 /// | `PP_DISCOVER` | [`discover`](Self::discover): 1 or 0 |
 /// | `PP_SECRET`, `PP_SECRET_FILE` | [`secret`](Self::secret) |
+/// | `PP_MACHINE_KEY` | [`machine_key`](Self::machine_key) |
 /// | `PP_LOCAL_WORKERS` | [`local_workers`](Self::local_workers) |
 /// | `PP_LOG` | a `tracing` subscriber of the program: `debug`, `pp_dispatcher=debug,pp_node=info` |
 ///
@@ -64,6 +66,7 @@ pub struct Builder {
     more_nodes: Vec<String>,
     secret: Option<String>,
     secret_file: Option<PathBuf>,
+    machine_key: Option<PathBuf>,
     observer: bool,
     fresh_workers: bool,
     programs: Vec<PathBuf>,
@@ -197,6 +200,15 @@ impl Builder {
     /// ```
     pub fn secret_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.secret_file = Some(path.into());
+        self
+    }
+
+    /// The file with the key of this machine, for nodes that let in only machines they list (`ppserver --authorized-keys`).
+    /// If it is neither said here nor in the environment, it is `~/.config/ppserver/machine_key`, where `ppctl key new` makes
+    /// one. The keys that such nodes show are remembered beside it, in `known_nodes`: a node that shows another one later is
+    /// refused.
+    pub fn machine_key(mut self, path: impl Into<PathBuf>) -> Self {
+        self.machine_key = Some(path.into());
         self
     }
 
@@ -457,6 +469,7 @@ impl Builder {
             nodes,
             discover,
             secret: if is_remote { self.find_secret()? } else { None },
+            machine_key: if is_remote { self.find_machine_key()? } else { None },
             max_attempts: self.max_attempts.unwrap_or(defaults.max_attempts),
             suspect_after,
             lost_after,
@@ -498,6 +511,18 @@ impl Builder {
 
     fn find_secret(&self) -> Result<Option<FoundSecrets>, SecretError> {
         secret::find(self.secret.as_deref(), self.secret_file.as_deref())
+    }
+
+    /// Where the key of this machine is, or would be. One that was said has to be there.
+    fn find_machine_key(&self) -> Result<Option<PathBuf>, KeyError> {
+        let said = self.machine_key.clone().or_else(|| environment::path(MACHINE_KEY_VARIABLE));
+        match said {
+            Some(path) => MachineKey::read(&path).map(|_| Some(path)),
+            None => match machine::default_path() {
+                Err(KeyError::NoHome) => Ok(None),
+                path => path.map(Some),
+            },
+        }
     }
 }
 

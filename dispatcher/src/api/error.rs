@@ -227,6 +227,9 @@ pub enum StartError {
     /// The secret cannot be used.
     #[error(transparent)]
     Secret(#[from] pp_protocol::secret::SecretError),
+    /// The key of this machine cannot be used.
+    #[error(transparent)]
+    MachineKey(#[from] pp_protocol::machine::KeyError),
     /// An environment variable does not have the form it should.
     #[error(transparent)]
     Environment(#[from] pp_protocol::environment::VariableError),

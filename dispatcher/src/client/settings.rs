@@ -1,5 +1,6 @@
 //! Settings of a client.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(doc)]
@@ -37,6 +38,9 @@ pub struct Settings {
     /// Secret shared with nodes, if there may be any. One that was found in a file is read again, before a node is dialled, if
     /// the file has changed.
     pub secret: Option<FoundSecrets>,
+    /// The file with this machine's key, for nodes that ask for one; it need not be there. What is known of such nodes is
+    /// remembered beside it. None if there is no place for either.
+    pub machine_key: Option<PathBuf>,
     /// The programs whose functions may be called, numbered in this order from [`ProgramId::FIRST`] on, at most
     /// [`PROGRAMS`](pp_protocol::limits::PROGRAMS). Without any there are the nodes' own functions.
     pub programs: Vec<ProgramFiles>,
@@ -65,6 +69,7 @@ impl Settings {
             nodes: Vec::new(),
             discover: false,
             secret: None,
+            machine_key: None,
             programs,
             max_attempts: MAX_ATTEMPTS,
             suspect_after: SUSPECT_AFTER,

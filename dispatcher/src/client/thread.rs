@@ -143,7 +143,7 @@ impl Actor {
         let links = Links::new(
             Dialler::new(
                 session,
-                settings.secret.clone().map(DialSecret::new),
+                (settings.secret.clone().map(DialSecret::new), settings.machine_key.clone()),
                 local.clone(),
                 programs,
                 (settings.observer, settings.fresh_workers),
@@ -262,9 +262,9 @@ impl Actor {
                 }
                 if known.is_none() {
                     self.next_node += 1;
-                    self.known.insert(identity, node);
+                    self.known.insert(identity.clone(), node);
                 }
-                self.links.set_addresses(node, addresses);
+                self.links.set_addresses(node, identity, addresses);
                 self.handle(Event::NodeFound { node, name, kind });
             }
             Found::Gone { identity } => {

@@ -133,6 +133,23 @@ fn not_listening(f: &mut fmt::Formatter<'_>, at: &str) -> fmt::Result {
 pub enum NodeRefusal {
     /// There is no secret here that it could be shown.
     NoSecret,
+    /// It asks for the key of this machine, and there is none.
+    NoMachineKey,
+    /// The key of this machine, or the file that remembers those of nodes, cannot be used; why, and what to do.
+    Keys(String),
+    /// It is not the node that is known: it showed another key, or none.
+    NotAsKnown {
+        /// The key that it showed, if any.
+        shown: Option<String>,
+        /// The key by which it is known.
+        known: String,
+        /// The file that says so.
+        file: String,
+        /// The line of it.
+        line: usize,
+        /// The address.
+        at: String,
+    },
     /// The program that it would be offered cannot be read here; which file, and what the system says.
     ProgramUnreadable(String),
     /// The handshake ended with this: the secrets or the releases differ, or it is no `ppserver`.
@@ -160,7 +177,24 @@ impl fmt::Display for NodeRefusal {
             Self::NoSecret => f.write_str(
                 "there is no secret here: copy the node's ~/.config/ppserver/secret to this machine, or set PP_SECRET",
             ),
-            Self::ProgramUnreadable(reason) => f.write_str(reason),
+            Self::NoMachineKey => f.write_str(
+                "it asks for the key of this machine, and there is none: make one with `ppctl key new`, and add the line \
+                 that it prints to the node's file of authorized keys",
+            ),
+            Self::Keys(reason) | Self::ProgramUnreadable(reason) => f.write_str(reason),
+            Self::NotAsKnown { shown, known, file, line, at } => {
+                match shown {
+                    Some(shown) => write!(
+                        f,
+                        "it is not the node that is known: it showed the key {shown}, and the one that is known is {known}"
+                    ),
+                    None => write!(
+                        f,
+                        "it is known by the key {known}, and shows none now, but asks for the secret alone"
+                    ),
+                }?;
+                write!(f, "; if it was meant to change, remove line {line} of {file} ({at})")
+            }
             Self::Handshake { error, at } => write!(f, "{error} ({at})"),
             Self::Session(refusal) => refusal.fmt(f),
             Self::NoWelcome => f.write_str("it did not answer the greeting as a ppserver does"),

@@ -1,6 +1,7 @@
 //! Connections to nodes: dialled, greeted, kept apart by generation.
 
 mod address;
+mod credentials;
 pub(crate) mod discovery;
 pub(crate) mod programs;
 pub(crate) mod secret;
@@ -9,6 +10,7 @@ mod strangers;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -17,7 +19,7 @@ use pp_node::{Node, Proof};
 use pp_protocol::address::shown;
 use pp_protocol::connection::{self, LinkError, Transport};
 use pp_protocol::environment;
-use pp_protocol::handshake::{self, HandshakeError};
+use pp_protocol::handshake::{self, HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use pp_protocol::socket;
 use pp_protocol::{
@@ -30,6 +32,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 pub use self::address::{Address, AddressError};
+use self::credentials::{ForNode, Keyring};
 use self::discovery::Addresses;
 use self::programs::OfferedPrograms;
 pub use self::programs::{ProgramError, ProgramFiles};
@@ -84,6 +87,8 @@ struct HeldDial {
 }
 
 struct Link {
+    /// What identifies the node to discovery.
+    identity: String,
     addresses: Addresses,
     /// Addresses dialled last, if it was announced.
     dialled: Vec<SocketAddr>,
@@ -102,7 +107,7 @@ struct Link {
 pub(crate) struct Dialler {
     session: SessionId,
     name: String,
-    secret: Option<Arc<DialSecret>>,
+    keyring: Keyring,
     local: Node,
     programs: Arc<OfferedPrograms>,
     role: Role,
@@ -138,8 +143,9 @@ impl Links {
         self.links.remove(&node);
     }
 
-    pub(crate) fn set_addresses(&mut self, node: NodeKey, addresses: Addresses) {
+    pub(crate) fn set_addresses(&mut self, node: NodeKey, identity: String, addresses: Addresses) {
         let link = self.links.entry(node).or_insert_with(|| Link {
+            identity,
             addresses: addresses.clone(),
             dialled: Vec::new(),
             connected_to: None,
@@ -219,13 +225,14 @@ impl Links {
             }
             others => others.clone(),
         };
+        let whom = Whom { identity: link.identity.clone(), addresses };
         let (dialler, events) = (Arc::clone(&self.dialler), self.events.clone());
         let stage = Arc::clone(&link.stage);
         stage.reach(DialStage::Name);
         link.task = Some(tokio::spawn(async move {
             // Once the dispatcher has ended, nobody is interested.
             let report = |what| events.send(LinkEvent { node, generation, what }).is_ok();
-            let greeted = match dialler.dial(dialler.role, addresses, resume, &stage).await {
+            let greeted = match dialler.dial(dialler.role, whom, resume, &stage).await {
                 Ok(greeted) => greeted,
                 Err(failed) => {
                     report(What::Failed(failed));
@@ -310,8 +317,9 @@ impl Links {
             Some(address) => Addresses::Announced(vec![address]),
             None => link.addresses.clone(),
         };
+        let whom = Whom { identity: link.identity.clone(), addresses };
         tokio::spawn(async move {
-            let given = timeout(ORDER_TIME, dialler.order(addresses, order)).await;
+            let given = timeout(ORDER_TIME, dialler.order(whom, order)).await;
             // Whoever has stopped waiting needs no word.
             let _ = result.try_send(given.unwrap_or(Err(DialFailure::Unreachable(Unreachable::NotAnswered))));
         });
@@ -380,6 +388,13 @@ impl Link {
     }
 }
 
+/// A node that is to be dialled.
+struct Whom {
+    /// What identifies it to discovery.
+    identity: String,
+    addresses: Addresses,
+}
+
 /// A connection to a node that has proved that it knows the secret.
 struct Dialled {
     transport: Transport<ToNode, FromNode>,
@@ -429,37 +444,42 @@ impl Stage {
 impl Dialler {
     pub(crate) fn new(
         session: SessionId,
-        secret: Option<DialSecret>,
+        (secret, machine_key): (Option<DialSecret>, Option<PathBuf>),
         local: Node,
         programs: OfferedPrograms,
         (observer, fresh_workers): (bool, bool),
     ) -> Self {
         let role = if observer { Role::Operator } else { Role::Dispatcher };
-        let secret = secret.map(Arc::new);
-        Self { session, name: own_name(), secret, local, programs: Arc::new(programs), role, fresh_workers }
+        let keyring = Keyring { secret: secret.map(Arc::new), machine_key };
+        Self { session, name: own_name(), keyring, local, programs: Arc::new(programs), role, fresh_workers }
     }
 
     async fn dial(
         &self,
         role: Role,
-        addresses: Addresses,
+        whom: Whom,
         resume: Option<Resume>,
         stage: &Arc<Stage>,
     ) -> Result<Greeted, Failed> {
+        let Whom { identity, addresses } = whom;
         let (dialled, offers) = match addresses {
             Addresses::Local => {
                 let (transport, nodes) = connection::in_memory();
                 let version = VersionRange::SPOKEN.newest;
-                self.local.serve(nodes, "this program".into(), Proof { role, version, secret: None });
+                self.local.serve(
+                    nodes,
+                    "this program".into(),
+                    Proof { role, version, secret: None, machine: None },
+                );
                 let offers = if role == Role::Dispatcher { self.programs.offers_here() } else { Vec::new() };
                 (Dialled { transport, version, address: None }, offers)
             }
             Addresses::Named(address) => {
                 let all = address.look_up().await;
                 let all = all.map_err(|error| DialFailure::Unreachable(Unreachable::Name(error.into())))?;
-                self.dial_any(role, all, stage).await?
+                self.dial_any(role, identity, all, stage).await?
             }
-            Addresses::Announced(all) => self.dial_any(role, all, stage).await?,
+            Addresses::Announced(all) => self.dial_any(role, identity, all, stage).await?,
         };
         let hello = Hello {
             session: self.session,
@@ -472,8 +492,8 @@ impl Dialler {
     }
 
     /// Gives an order, and waits until the node has taken it.
-    async fn order(&self, addresses: Addresses, order: ToNode) -> Result<(), DialFailure> {
-        let greeted = self.dial(Role::Operator, addresses, None, &Arc::default()).await;
+    async fn order(&self, whom: Whom, order: ToNode) -> Result<(), DialFailure> {
+        let greeted = self.dial(Role::Operator, whom, None, &Arc::default()).await;
         let Transport { sender, mut receiver } = greeted.map_err(|failed| failed.failure)?.dialled.transport;
         for message in [order, ToNode::Goodbye] {
             // A connection that has just broken ends below.
@@ -503,16 +523,15 @@ impl Dialler {
     async fn dial_any(
         &self,
         role: Role,
+        identity: String,
         addresses: Vec<SocketAddr>,
         stage: &Arc<Stage>,
     ) -> Result<(Dialled, Vec<ProgramOffer>), DialFailure> {
-        let Some(secret) = &self.secret else {
-            return Err(DialFailure::Refused(NodeRefusal::NoSecret));
-        };
-        // A file may be on a disk that answers when it likes.
-        let secret = Arc::clone(secret);
-        let secret = tokio::task::spawn_blocking(move || secret.now()).await;
-        let secret = secret.map_err(broken)?;
+        let keyring = self.keyring.clone();
+        // Files may be on a disk that answers when it likes.
+        let credentials =
+            tokio::task::spawn_blocking(move || keyring.for_node(identity)).await.map_err(broken)?;
+        let credentials = Arc::new(credentials.map_err(DialFailure::Refused)?);
         let programs = Arc::clone(&self.programs);
         let offers = if role == Role::Operator {
             Vec::new()
@@ -523,8 +542,8 @@ impl Dialler {
         let mut dials = JoinSet::new();
         stage.reach(DialStage::Connection);
         for address in addresses {
-            let (secret, stage) = (secret.clone(), Arc::clone(stage));
-            dials.spawn(async move { dial_one(address, &secret, role, &stage).await });
+            let (credentials, stage) = (Arc::clone(&credentials), Arc::clone(stage));
+            dials.spawn(async move { dial_one(address, &credentials, role, &stage).await });
         }
         let mut worst = DialFailure::Unreachable(Unreachable::NoAddress);
         while let Some(dialled) = dials.join_next().await {
@@ -540,10 +559,34 @@ impl Dialler {
 
 async fn dial_one(
     address: SocketAddr,
-    secret: &pp_protocol::secret::Secret,
+    credentials: &ForNode,
     role: Role,
     stage: &Stage,
 ) -> Result<Dialled, DialFailure> {
+    let refused = DialFailure::Refused;
+    let mut stream = connect(address, stage).await?;
+    let first = if credentials.is_node_known() {
+        credentials.of_machine().map_err(refused)?
+    } else {
+        credentials.of_secret()
+    };
+    let mut shaken = handshake::initiate(&mut stream, first, role).await;
+    if let Err(HandshakeError::PatternMismatch(MACHINE_KEYS)) = shaken {
+        let with_key = credentials.of_machine().map_err(refused)?;
+        stream = connect(address, stage).await?;
+        shaken = handshake::initiate(&mut stream, with_key, role).await;
+    }
+    let established = shaken.map_err(|error| failure_of(error, credentials, shown(address)))?;
+    if let Some(key) = established.peer {
+        credentials.remember(key).await.map_err(refused)?;
+    }
+    stage.reach(DialStage::Welcome);
+    let (reader, writer) = stream.into_split();
+    let transport = connection::over(reader, writer, established.keys);
+    Ok(Dialled { transport, version: established.version, address: Some(address) })
+}
+
+async fn connect(address: SocketAddr, stage: &Stage) -> Result<TcpStream, DialFailure> {
     let at = || shown(address);
     let connecting = match timeout(CONNECT_TIME, TcpStream::connect(address)).await {
         Err(_) => Err(Unreachable::NoAnswer { at: at(), within: CONNECT_TIME }),
@@ -554,20 +597,22 @@ async fn dial_one(
             .and_then(|stream| socket::prepare(&stream).map(|()| stream))
             .map_err(|error| Unreachable::NotConnected { error: error.into(), at: at() }),
     };
-    let mut stream = connecting.map_err(DialFailure::Unreachable)?;
+    let stream = connecting.map_err(DialFailure::Unreachable)?;
     stage.reach(DialStage::Proof);
-    match handshake::initiate(&mut stream, secret, role).await {
-        Ok(established) => {
-            stage.reach(DialStage::Welcome);
-            let (reader, writer) = stream.into_split();
-            let transport = connection::over(reader, writer, established.keys);
-            Ok(Dialled { transport, version: established.version, address: Some(address) })
+    Ok(stream)
+}
+
+/// What a handshake that came to nothing says of the node.
+fn failure_of(error: HandshakeError, credentials: &ForNode, at: String) -> DialFailure {
+    let not_as_known = match &error {
+        HandshakeError::Io(_) | HandshakeError::Closed | HandshakeError::Timeout => {
+            return DialFailure::Unreachable(Unreachable::Handshake { error, at });
         }
-        Err(error @ (HandshakeError::Io(_) | HandshakeError::Closed | HandshakeError::Timeout)) => {
-            Err(DialFailure::Unreachable(Unreachable::Handshake { error, at: at() }))
-        }
-        Err(error) => Err(DialFailure::Refused(NodeRefusal::Handshake { error, at: at() })),
-    }
+        HandshakeError::OtherNodeKey { shown, .. } => credentials.not_as_known(Some(shown.clone()), &at),
+        HandshakeError::PatternMismatch(SHARED_SECRET) => credentials.not_as_known(None, &at),
+        _ => None,
+    };
+    DialFailure::Refused(not_as_known.unwrap_or(NodeRefusal::Handshake { error, at }))
 }
 
 async fn greet(mut dialled: Dialled, hello: Hello, offers: Vec<ProgramOffer>) -> Result<Greeted, Failed> {

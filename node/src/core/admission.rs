@@ -1,4 +1,4 @@
-//! Which secrets open this node, and what becomes of whoever came with one that does so no longer.
+//! Which secrets and machines open this node, and what becomes of whoever came with one that does so no longer.
 //!
 //! ```text
 //! accepted: old        ──> old, new             ──> new
@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pp_protocol::{Moment, Role, SecretId, Version};
+use pp_protocol::{MachineId, Moment, Role, SecretId, Version};
 
 use super::connect::Peer;
 use super::session::Link;
@@ -28,22 +28,43 @@ pub struct Proof {
     pub version: Version,
     /// Secret that it knows; none if it lives in this process.
     pub secret: Option<SecretId>,
+    /// Machine that it is, where that is asked for.
+    pub machine: Option<MachineId>,
+}
+
+/// Proofs that open the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Secrets, of which one has to be known.
+    pub secrets: BTreeSet<SecretId>,
+    /// Machines, with the roles that each may have, where a peer has to be one of them besides.
+    pub machines: Option<BTreeSet<(MachineId, Role)>>,
+}
+
+impl<const N: usize> From<[SecretId; N]> for Accepted {
+    fn from(secrets: [SecretId; N]) -> Self {
+        Self { secrets: secrets.into(), machines: None }
+    }
+}
+
+impl Accepted {
+    /// Whoever lives in this process has proved nothing, and need not.
+    fn has(&self, Proof { role, secret, machine, .. }: Proof) -> bool {
+        let Some(secret) = secret else { return true };
+        let is_listed = |machines: &BTreeSet<_>| machine.is_some_and(|it| machines.contains(&(it, role)));
+        self.secrets.contains(&secret) && self.machines.as_ref().is_none_or(is_listed)
+    }
 }
 
 impl Core {
-    /// Closes what was opened by other secrets than these. What they run goes on for a moment: a dispatcher that knows
+    /// Closes what was opened by other proofs than these. What they run goes on for a moment: a dispatcher that has
     /// one of these by now comes back, and nothing is lost or run again.
-    pub(super) fn accept_only(
-        &mut self,
-        now: Moment,
-        secrets: BTreeSet<SecretId>,
-        actions: &mut Vec<Action>,
-    ) {
-        self.accepted = Some(secrets);
+    pub(super) fn accept_only(&mut self, now: Moment, accepted: Accepted, actions: &mut Vec<Action>) {
+        self.accepted = Some(accepted);
         let closed: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, c)| !self.is_accepted(c.secret))
+            .filter(|(_, c)| !self.is_accepted(c.proof))
             .map(|(key, _)| *key)
             .collect();
         for key in closed {
@@ -51,16 +72,20 @@ impl Core {
         }
         let until = now + MOVING_TIME;
         let accepted = self.accepted.as_ref();
-        for session in self.sessions.values_mut().filter(|session| !accepts(accepted, session.secret)) {
+        for session in self
+            .sessions
+            .values_mut()
+            .filter(|session| !session.proof.is_none_or(|proof| accepts(accepted, proof)))
+        {
             if let Link::Silent { until: later } = &mut session.link {
                 *later = until.min(*later);
             }
         }
     }
 
-    /// Whether whoever knows this secret may be here.
-    pub(super) fn is_accepted(&self, secret: Option<SecretId>) -> bool {
-        accepts(self.accepted.as_ref(), secret)
+    /// Whether whoever gave this proof may be here.
+    pub(super) fn is_accepted(&self, proof: Proof) -> bool {
+        accepts(self.accepted.as_ref(), proof)
     }
 
     fn expel(&mut self, now: Moment, key: ConnectionKey, actions: &mut Vec<Action>) {
@@ -71,6 +96,6 @@ impl Core {
     }
 }
 
-fn accepts(accepted: Option<&BTreeSet<SecretId>>, secret: Option<SecretId>) -> bool {
-    accepted.is_none_or(|accepted| secret.is_none_or(|secret| accepted.contains(&secret)))
+fn accepts(accepted: Option<&Accepted>, proof: Proof) -> bool {
+    accepted.is_none_or(|accepted| accepted.has(proof))
 }

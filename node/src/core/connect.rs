@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use pp_protocol::limits::{NAME_BYTES, SESSIONS, WINDOW_ATTEMPTS, cut};
 use pp_protocol::{
-    AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, SecretId, ToNode,
-    Version, Welcome,
+    AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Welcome,
 };
 
 use super::lanes::{Lane, LaneKey};
@@ -19,12 +18,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Role that the peer proved, and with it what it may send.
-    role: Role,
-    /// Protocol version that is spoken on it.
-    version: Version,
-    /// Secret that the peer knows.
-    pub(super) secret: Option<SecretId>,
+    /// Proof of the peer, which says what it may send, and the version that is spoken.
+    pub(super) proof: Proof,
     /// Peer on it, once it has greeted.
     pub(super) peer: Peer,
     /// Time of the last arrival.
@@ -36,16 +31,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(now: Moment, Proof { role, version, secret }: Proof) -> Self {
-        Self {
-            role,
-            version,
-            secret,
-            peer: Peer::Unknown,
-            heard: now,
-            asked: None,
-            round_trip: Duration::ZERO,
-        }
+    fn new(now: Moment, proof: Proof) -> Self {
+        Self { proof, peer: Peer::Unknown, heard: now, asked: None, round_trip: Duration::ZERO }
     }
 
     /// Learns from an answer. A long time may be the peer's own, so it counts for less than a short one.
@@ -72,7 +59,7 @@ impl Core {
         proof: Proof,
         actions: &mut Vec<Action>,
     ) {
-        if !self.is_accepted(proof.secret) {
+        if !self.is_accepted(proof) {
             // It was, when the handshake began.
             return actions.push(Action::Close(key));
         }
@@ -113,7 +100,7 @@ impl Core {
     fn received(&mut self, now: Moment, key: ConnectionKey, message: ToNode, actions: &mut Vec<Action>) {
         // The connection may have been closed by a message before this one in the same batch.
         let Some(connection) = self.connections.get(&key) else { return };
-        let Connection { role, version, peer, .. } = *connection;
+        let Connection { proof: Proof { role, version, .. }, peer, .. } = *connection;
         if let Err(violation) = message.rule().check(role, peer != Peer::Unknown, version) {
             return self.cut_off(key, peer, Refusal::NotPermitted(violation.to_string()), actions);
         }
@@ -227,8 +214,8 @@ impl Core {
         let key = SessionKey(self.next_session);
         self.next_session += 1;
         let name = cut(&hello.name, NAME_BYTES).to_owned();
-        let secret = self.connections.get(&connection).and_then(|connection| connection.secret);
-        let mut session = Session::new(hello.session, name, connection, secret);
+        let proof = self.connections.get(&connection).map(|connection| connection.proof);
+        let mut session = Session::new(hello.session, name, connection, proof);
         session.fresh_workers = hello.fresh_workers || self.config.fresh_worker_per_job;
         if !self.has_no_room() {
             session.window = session.window_for(self.share_of(key), Duration::ZERO);
@@ -263,7 +250,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let in_workers: Vec<_> = self.workers.values().flat_map(|worker| worker.attempts_of(key)).collect();
-        let secret = self.connections.get(&connection).and_then(|connection| connection.secret);
+        let proof = self.connections.get(&connection).map(|connection| connection.proof);
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.output.disconnected(actions);
         if let Link::Connected(old) = std::mem::replace(&mut session.link, Link::Connected(connection)) {
@@ -271,7 +258,7 @@ impl Core {
             actions.push(Action::Close(old));
         }
         session.youngest_connection = connection;
-        session.secret = secret;
+        session.proof = proof;
         session.acknowledged(resume.outcomes_received);
         let mut wanted = resume.held.clone();
         wanted.sort_unstable();

@@ -36,11 +36,11 @@ use std::time::Duration;
 
 use pp_protocol::worker::{Finished, Work};
 use pp_protocol::{
-    Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, SecretId, Stream, Target, ToNode,
+    Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, Stream, Target, ToNode,
     WorkerDeath, WorkerShortage,
 };
 
-pub use self::admission::Proof;
+pub use self::admission::{Accepted, Proof};
 use self::connect::Connection;
 use self::lanes::LaneKey;
 use self::programs::ProgramState;
@@ -124,8 +124,8 @@ pub struct CoreConfig {
 pub enum Event {
     /// A peer proved that it knows a secret, and to be in a role.
     Connected(ConnectionKey, Proof),
-    /// From now on these secrets open the node, and no other.
-    AcceptOnly(BTreeSet<SecretId>),
+    /// From now on these proofs open the node, and no other.
+    AcceptOnly(Accepted),
     /// Messages arrived.
     Received(ConnectionKey, Vec<ToNode>),
     /// The connection is gone.
@@ -240,8 +240,8 @@ pub struct Core {
     slots: u32,
     system: SystemLoad,
     draining: Option<Draining>,
-    /// Secrets that open the node; every one that was proved, as long as nothing is said.
-    accepted: Option<BTreeSet<SecretId>>,
+    /// Proofs that open the node; every one that was proved, as long as nothing is said.
+    accepted: Option<Accepted>,
     connections: BTreeMap<ConnectionKey, Connection>,
     sessions: BTreeMap<SessionKey, Session>,
     workers: BTreeMap<WorkerKey, Worker>,
@@ -312,7 +312,7 @@ impl Core {
     pub fn handle(&mut self, now: Moment, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Connected(key, proof) => self.connected(now, key, proof, actions),
-            Event::AcceptOnly(secrets) => self.accept_only(now, secrets, actions),
+            Event::AcceptOnly(accepted) => self.accept_only(now, accepted, actions),
             Event::Received(key, messages) => {
                 self.heard(now, key);
                 self.received_all(now, key, messages, actions);

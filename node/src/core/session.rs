@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use pp_protocol::limits::{OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS};
 use pp_protocol::{
-    Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramId, RunTimes, SecretId,
-    SessionId,
+    Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramId, RunTimes, SessionId,
 };
 
+use super::admission::Proof;
 use super::lanes::{Lane, Lanes};
 use super::output::Output;
 use super::{Action, ConnectionKey, Core, Program};
@@ -38,8 +38,8 @@ pub(super) struct Session {
     pub(super) link: Link,
     /// The youngest connection it has been on.
     pub(super) youngest_connection: ConnectionKey,
-    /// The secret that this one was opened with.
-    pub(super) secret: Option<SecretId>,
+    /// Proof with which this one was opened.
+    pub(super) proof: Option<Proof>,
     /// Whether each of its attempts has a worker of its own.
     pub(super) fresh_workers: bool,
     /// Its programs, and what waits for each.
@@ -91,18 +91,13 @@ pub struct SessionStatistics {
 }
 
 impl Session {
-    pub(super) fn new(
-        id: SessionId,
-        name: String,
-        connection: ConnectionKey,
-        secret: Option<SecretId>,
-    ) -> Self {
+    pub(super) fn new(id: SessionId, name: String, connection: ConnectionKey, proof: Option<Proof>) -> Self {
         Self {
             id,
             name,
             link: Link::Connected(connection),
             youngest_connection: connection,
-            secret,
+            proof,
             fresh_workers: false,
             lanes: Lanes::default(),
             in_workers: 0,

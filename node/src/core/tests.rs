@@ -142,7 +142,7 @@ fn status(connection: u32, status: ProgramStatus) -> Action {
 }
 
 fn proved(connection: ConnectionKey, role: Role, secret: Option<SecretId>) -> Event {
-    Event::Connected(connection, Proof { role, version: Version::V1, secret })
+    Event::Connected(connection, Proof { role, version: Version::V1, secret, machine: None })
 }
 
 fn connected(connection: ConnectionKey) -> Event {

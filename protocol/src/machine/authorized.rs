@@ -24,7 +24,7 @@ use crate::{Role, shown};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthorizedKeys(BTreeMap<PublicKey, Rights>);
 
-/// What the machine that has a key may connect as.
+/// Roles in which the machine that has a key may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rights {
     dispatcher: bool,
@@ -55,7 +55,7 @@ pub enum AuthorizedError {
         path: PathBuf,
         /// The number of the line.
         line: usize,
-        /// What is wrong with it.
+        /// The fault.
         reason: WrongLine,
     },
 }
@@ -82,6 +82,15 @@ pub enum WrongLine {
     /// There are too many.
     #[error("no more than {AUTHORIZED_KEYS} machines can be listed; remove those that are gone")]
     Many,
+}
+
+impl Rights {
+    fn include(self, role: Role) -> bool {
+        match role {
+            Role::Dispatcher => self.dispatcher,
+            Role::Operator => self.operator,
+        }
+    }
 }
 
 impl AuthorizedKeys {
@@ -123,14 +132,19 @@ impl AuthorizedKeys {
     /// When it may not.
     pub fn check(&self, key: &PublicKey, role: Role) -> Result<(), Unlisted> {
         let rights = self.0.get(key).ok_or(Unlisted::Key)?;
-        let has_right = match role {
-            Role::Dispatcher => rights.dispatcher,
-            Role::Operator => rights.operator,
-        };
-        if has_right { Ok(()) } else { Err(Unlisted::Role) }
+        if rights.include(role) { Ok(()) } else { Err(Unlisted::Role) }
     }
 
-    /// How many machines it lists.
+    /// Every machine with each role in which it may connect.
+    pub fn rights(&self) -> impl Iterator<Item = (PublicKey, Role)> {
+        let of_one = |(key, rights): (&PublicKey, &Rights)| {
+            let (key, rights) = (*key, *rights);
+            Role::ALL.into_iter().filter(move |role| rights.include(*role)).map(move |role| (key, role))
+        };
+        self.0.iter().flat_map(of_one)
+    }
+
+    /// Number of machines that it lists.
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -10,6 +10,7 @@ use snow::params::DHChoice;
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use zeroize::Zeroizing;
 
+use crate::MachineId;
 use crate::environment::{self, VariableError};
 use crate::limits::SECRET_FILE_BYTES;
 use crate::private::{self, PrivateError};
@@ -54,10 +55,13 @@ pub enum WrongKey {
 /// A machine's key could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
+    /// There is no such file.
+    #[error("there is no machine's key at {}; `ppctl key new` makes one", .0.display())]
+    Missing(PathBuf),
     /// The file cannot be read, or is not private.
     #[error("cannot use the machine's key: {0}")]
-    File(#[from] PrivateError),
-    /// What it holds is no key.
+    File(PrivateError),
+    /// The file holds something else.
     #[error(
         "{} holds no machine's key: {reason}; if it is to be one, remove the file and run: ppctl key new", .path.display()
     )]
@@ -113,7 +117,12 @@ impl MachineKey {
     /// # Errors
     /// When it cannot be read, is not private, or holds something else.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let text = private::read(path, SECRET_FILE_BYTES)?;
+        let text = private::read(path, SECRET_FILE_BYTES).map_err(|error| match error {
+            PrivateError::Unreadable { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                KeyError::Missing(path)
+            }
+            error => KeyError::File(error),
+        })?;
         let wrong = |reason| KeyError::Wrong { path: path.into(), reason };
         match written::read(written::MACHINE_KEY, text.trim()) {
             Some(private) => private.map(Self::of).map_err(|error| wrong(error.to_string())),
@@ -142,15 +151,11 @@ impl MachineKey {
     /// When it can be neither read nor written.
     pub fn read_or_create(path: &Path) -> Result<(Self, bool), KeyError> {
         match Self::read(path) {
-            Err(KeyError::File(PrivateError::Unreadable { source, .. }))
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                match Self::create(path)? {
-                    Some(key) => Ok((key, true)),
-                    // Somebody else was faster.
-                    None => Ok((Self::read(path)?, false)),
-                }
-            }
+            Err(KeyError::Missing(_)) => match Self::create(path)? {
+                Some(key) => Ok((key, true)),
+                // Somebody else was faster.
+                None => Ok((Self::read(path)?, false)),
+            },
             read => Ok((read?, false)),
         }
     }
@@ -172,6 +177,11 @@ impl fmt::Debug for MachineKey {
 }
 
 impl PublicKey {
+    /// The name of the machine that has it.
+    pub fn id(&self) -> MachineId {
+        MachineId(self.0)
+    }
+
     pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -201,7 +211,7 @@ impl FromStr for PublicKey {
     }
 }
 
-/// Where the key of this machine is: where `PP_MACHINE_KEY` says, else `$XDG_CONFIG_HOME/ppserver/machine_key`, else
+/// The file with the key of this machine: the one that `PP_MACHINE_KEY` names, else `$XDG_CONFIG_HOME/ppserver/machine_key`, else
 /// `~/.config/ppserver/machine_key`.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ pub struct KnownNodes {
     path: PathBuf,
 }
 
-/// What is remembered of a node.
+/// The key of a node that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// The key that it showed first.
@@ -54,7 +54,7 @@ pub enum KnownNodesError {
         path: PathBuf,
         /// The number of the line.
         line: usize,
-        /// What is wrong with it.
+        /// The fault.
         reason: WrongKey,
     },
     /// Another key was remembered meanwhile.
@@ -81,7 +81,7 @@ impl KnownNodes {
         &self.path
     }
 
-    /// What is remembered of the node of this identity.
+    /// The key that is remembered of the node of this identity.
     ///
     /// # Errors
     /// When the file cannot be read, others can change it, or a line makes no sense.
@@ -105,7 +105,7 @@ impl KnownNodes {
         let mut file = self.open().map_err(unwritable)?;
         // Several programs of a user may meet a node at the same time. The lock goes with the descriptor.
         flock(&file, FlockOperation::LockExclusive).map_err(|error| unwritable(error.into()))?;
-        private::check_unaltered(&self.path, &file.metadata().map_err(unwritable)?)?;
+        private::check_unaltered_at(&self.path, &file.metadata().map_err(unwritable)?)?;
         let mut text = String::new();
         file.rewind().map_err(unwritable)?;
         (&mut file).take(KNOWN_NODES_BYTES).read_to_string(&mut text).map_err(unwritable)?;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pp_protocol::address;
-use pp_protocol::handshake::HandshakeError;
+use pp_protocol::handshake::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 use pp_protocol::limits::HANDSHAKE_TIME;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -31,6 +31,10 @@ enum Kind {
     Crowded,
     WrongSecret(IpAddr),
     OtherVersion(IpAddr),
+    /// A machine whose key is not listed, or not for what it wants.
+    NotListed(IpAddr),
+    /// The secret where keys are asked for, or the other way round. Dispatchers try the secret first.
+    OtherProof,
     /// Bytes that are no greeting of a dispatcher.
     Nonsense,
     /// Nothing within the time there is, or too little.
@@ -73,8 +77,12 @@ impl Kind {
     /// Lines of this kind are logged at most once in this time.
     fn every(self) -> Duration {
         match self {
-            Self::Nonsense | Self::Silent | Self::Broken => EVERY_STRANGE,
-            Self::NoRoom | Self::Crowded | Self::WrongSecret(_) | Self::OtherVersion(_) => EVERY,
+            Self::Nonsense | Self::Silent | Self::Broken | Self::OtherProof => EVERY_STRANGE,
+            Self::NoRoom
+            | Self::Crowded
+            | Self::WrongSecret(_)
+            | Self::OtherVersion(_)
+            | Self::NotListed(_) => EVERY,
         }
     }
 }
@@ -87,6 +95,29 @@ impl Refusals {
             HandshakeError::SecretMismatch => (
                 Kind::WrongSecret(ip),
                 "refused: the secrets differ: it does not know this node's".to_owned(),
+            ),
+            HandshakeError::PatternMismatch(SHARED_SECRET) => (
+                Kind::OtherProof,
+                "told to show the key of its machine: it offered to prove the secret alone".to_owned(),
+            ),
+            HandshakeError::PatternMismatch(MACHINE_KEYS) => (
+                Kind::OtherProof,
+                "refused: it knows this node as one that asks for keys of machines, and there are no --authorized-keys here"
+                    .to_owned(),
+            ),
+            HandshakeError::KeyNotListed { key } => (
+                Kind::NotListed(ip),
+                format!(
+                    "refused: the key of its machine is not listed among the authorized keys; if it is to get in, add a \
+                     line and reload them (SIGHUP): {key}"
+                ),
+            ),
+            HandshakeError::RoleNotListed { key, role } => (
+                Kind::NotListed(ip),
+                format!(
+                    "refused: the key of its machine is listed, but not for a connection as {role}; see the options \
+                     (no-submit, operate) of its line among the authorized keys: {key}"
+                ),
             ),
             HandshakeError::VersionMismatch { .. } | HandshakeError::PatternMismatch(_) => {
                 (Kind::OtherVersion(ip), format!("refused: {error}"))
@@ -236,7 +267,7 @@ impl Told {
 
 fn log(kind: Kind, peer: Option<&str>, line: &str) {
     match kind {
-        Kind::Nonsense | Kind::Silent | Kind::Broken => tracing::info!(peer, "{line}"),
+        Kind::Nonsense | Kind::Silent | Kind::Broken | Kind::OtherProof => tracing::info!(peer, "{line}"),
         _ => tracing::warn!(peer, "{line}"),
     }
 }

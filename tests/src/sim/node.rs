@@ -202,7 +202,7 @@ impl World {
                 self.connections[id.0].key = Some(key);
                 self.launch(id, Toward::Dispatcher, Packet::HandshakeDone);
                 let version = VersionRange::SPOKEN.newest;
-                let proof = Proof { role: Role::Dispatcher, version, secret: None };
+                let proof = Proof { role: Role::Dispatcher, version, secret: None, machine: None };
                 self.node_event(node, Event::Connected(key, proof));
             }
             NodeInput::Batch(id, messages) => {

@@ -5,6 +5,7 @@ mod fake;
 mod floods;
 mod hostile;
 mod jobs;
+mod machines;
 mod programs;
 mod refusing;
 mod rotation;
@@ -88,5 +89,13 @@ fn main() {
         refusing::a_program_that_forgets_init_is_told_so_before_it_starts_a_worker,
         refusing::a_program_that_calls_init_only_at_times_is_told_by_its_workers,
         refusing::a_dispatcher_without_a_secret_says_where_to_get_one,
+        machines::a_machine_that_is_listed_runs_jobs_and_one_that_is_not_is_told_the_line_to_add,
+        machines::a_dispatcher_without_a_key_is_told_how_to_make_one,
+        machines::options_say_as_what_a_machine_may_connect,
+        machines::a_stolen_nodes_key_and_the_secret_submit_nowhere,
+        machines::a_line_that_is_removed_ends_its_sessions_and_no_others,
+        machines::a_node_that_is_known_is_believed_with_its_key_only,
+        machines::a_node_that_is_known_by_its_key_is_not_believed_with_the_secret_alone,
+        machines::nodes_of_either_kind_share_the_work_of_one_dispatcher,
     ])
 }

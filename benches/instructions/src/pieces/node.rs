@@ -76,7 +76,7 @@ impl Node {
             ended: 0,
         };
         let version = VersionRange::SPOKEN.newest;
-        let proof = Proof { role: Role::Dispatcher, version, secret: None };
+        let proof = Proof { role: Role::Dispatcher, version, secret: None, machine: None };
         node.handle(Event::Connected(CONNECTION, proof));
         let hello =
             Hello { session: SessionId(1), name: "dispatcher".into(), resume: None, fresh_workers: false };

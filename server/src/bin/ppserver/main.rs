@@ -1,18 +1,21 @@
 //! `ppserver`: offers the cores of this machine to dispatchers on the network.
 //!
 //! The daemon itself is the library of this package. Here is what belongs to a process of its own: the command line and the
-//! configuration file (`options`), the secret it is to have (`secret`) and that nobody else sees (`hidden`), where it listens (`bind`), its pid file, its log,
+//! configuration file (`options`), the secret it is to have (`secret`) and that nobody else sees (`hidden`), the machines that
+//! may connect (`machines`), where it listens (`bind`), its pid file, its log,
 //! its signals, the service manager that started it (`service`).
 
 mod bind;
 mod hidden;
 mod log;
+mod machines;
 mod options;
 mod pid_file;
 mod secret;
 mod service;
 mod signals;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::hidden::HandedOver;
@@ -72,6 +75,8 @@ async fn serve(options: Options, handed_over: Option<HandedOver>) -> anyhow::Res
     // Before anything that tells others that the daemon is there: a signal must not find it unprepared.
     let signals = Signals::catch()?;
     let (secrets, place) = secret::find(&options, handed_over)?;
+    let machines = machines::find(&options)?;
+    let list = options.authorized_keys().map(Path::to_owned);
     let _pid_file = options.pid_file().map(PidFile::create).transpose()?;
     let listener = bind::bind(options.interface(), options.port()).await?;
     if options.has_broadcast() {
@@ -82,11 +87,16 @@ async fn serve(options: Options, handed_over: Option<HandedOver>) -> anyhow::Res
             "jobs run as root, though without its privileges; give them a user of their own with --user NAME"
         );
     }
-    let daemon = ppserver::Daemon::start(listener, options.settings(secrets)?)?;
+    let daemon = ppserver::Daemon::start(listener, options.settings(secrets, machines)?)?;
     service::ready(daemon.address());
     let node = daemon.node().clone();
     let acceptance = daemon.acceptance();
-    let reload = || place.read_again(&acceptance);
+    let reload = || {
+        place.read_again(&acceptance);
+        if let Some(list) = &list {
+            machines::read_again(list, &acceptance);
+        }
+    };
     tokio::select! {
         _ = async { tokio::join!(signals.obey(&node, reload), daemon.ended()) } => {}
         () = service::keep_watchdog_quiet() => {}

@@ -17,8 +17,10 @@ use pp_node::{NodeConfig, StoreConfig};
 use pp_protocol::DEFAULT_PORT;
 use pp_protocol::address::HostIp;
 use pp_protocol::environment::{self, VariableError};
+use pp_protocol::machine;
 use pp_protocol::private::{self, PrivateError};
 use pp_protocol::secret::{self, SECRET_FILE_VARIABLE, Secrets};
+use ppserver::Machines;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -94,6 +96,14 @@ struct Told {
     #[arg(long, value_name = "FILE")]
     #[serde(deserialize_with = "unless_blank")]
     secret_file: Option<PathBuf>,
+    /// Only let machines connect whose keys this file lists, one a line as `ppctl key show` prints it
+    #[arg(long, env = "PP_AUTHORIZED_KEYS", value_name = "FILE")]
+    #[serde(deserialize_with = "unless_blank")]
+    authorized_keys: Option<PathBuf>,
+    /// Where this machine's own key is, made if it is missing [default: ~/.config/ppserver/machine_key]
+    #[arg(long, env = "PP_MACHINE_KEY", value_name = "FILE")]
+    #[serde(deserialize_with = "unless_blank")]
+    machine_key: Option<PathBuf>,
     /// Exit when no dispatcher has been connected for so many seconds
     #[arg(short, long, env = "PP_TIMEOUT", value_name = "SECONDS")]
     timeout: Option<IdleSeconds>,
@@ -287,6 +297,16 @@ impl Options {
         self.config.as_deref()
     }
 
+    /// The file that lists the machines that may connect, if the secret is not all that is asked for.
+    pub(crate) fn authorized_keys(&self) -> Option<&Path> {
+        self.told.authorized_keys.as_deref()
+    }
+
+    /// The file with this machine's own key; none for the usual place.
+    pub(crate) fn machine_key(&self) -> Option<&Path> {
+        self.told.machine_key.as_deref()
+    }
+
     /// Whether `-b` was given.
     pub(crate) fn has_broadcast(&self) -> bool {
         self.has_broadcast
@@ -300,10 +320,16 @@ impl Options {
     /// What jobs may do. Out of their reach is all that others would get in with.
     fn confinement(&self) -> Confinement {
         let told = &self.told;
-        let secrets = [&self.secret_told.file, &self.secret_in_file.file, &self.config];
+        let secrets = [
+            &self.secret_told.file,
+            &self.secret_in_file.file,
+            &self.config,
+            &told.machine_key,
+            &told.authorized_keys,
+        ];
         let environment = environment::path(SECRET_FILE_VARIABLE);
         let hidden =
-            secrets.into_iter().flatten().cloned().chain(environment).chain(secret::default_path().ok());
+            secrets.into_iter().flatten().cloned().chain(environment).chain(secret::default_path().ok()).chain(machine::default_path().ok());
         Confinement {
             level: told.confine.unwrap_or_default(),
             user: told.user.as_ref().map(|name| name.0.clone()),
@@ -317,7 +343,11 @@ impl Options {
     }
 
     /// The settings of the daemon.
-    pub(crate) fn settings(self, secrets: Secrets) -> Result<ppserver::Settings, OptionsError> {
+    pub(crate) fn settings(
+        self,
+        secrets: Secrets,
+        machines: Option<Machines>,
+    ) -> Result<ppserver::Settings, OptionsError> {
         let confinement = self.confinement();
         let Told { auto, workers, timeout, socket_timeout, restart, name, store, .. } = self.told;
         let slots = workers.map_or_else(pp_node::processors, Workers::get);
@@ -331,6 +361,7 @@ impl Options {
             node,
             announce: auto.unwrap_or(false),
             idle: timeout.map(|seconds| Duration::from_secs(seconds.get())),
+            machines,
             ..ppserver::Settings::new(secrets)
         })
     }
@@ -441,7 +472,8 @@ mod tests {
         assert_eq!(options.interface().map(ToString::to_string).as_deref(), Some("127.0.0.1"));
         assert_eq!(options.pid_file(), Some(Path::new("/p")));
         assert_eq!(options.secret_told().secret.as_deref().map(String::as_str), Some("x"));
-        let settings = options.settings(Secret::random().into()).expect("there is a place for programs");
+        let settings =
+            options.settings(Secret::random().into(), None).expect("there is a place for programs");
         assert!(settings.announce && settings.node.fresh_worker_per_job);
         assert_eq!((settings.node.slots, settings.node.silence), (3, Duration::from_secs(8)));
         assert_eq!(settings.idle, Some(Duration::from_secs(9)));
@@ -455,7 +487,8 @@ mod tests {
         let path_text = path.display().to_string();
         let options = parse(&["-c", &path_text, "-p", "2"]).expect("the options are right");
         assert_eq!((options.port(), options.log_format()), (2, LogFormat::Json));
-        let settings = options.settings(Secret::random().into()).expect("there is a place for programs");
+        let settings =
+            options.settings(Secret::random().into(), None).expect("there is a place for programs");
         assert_eq!(settings.node.slots, 5);
         std::fs::write(&path, "port = 1\nprot = 2\n").expect("a file");
         let Err(error) = parse(&["-c", &path_text]) else { panic!("there is no such key") };
