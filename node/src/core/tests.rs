@@ -13,14 +13,14 @@ use pp_protocol::limits::{
 };
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
-    Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobId, Moment, NodeId,
-    Outcome, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus, Refusal, Resume,
-    Role, SecretId, SessionId, Stream, Target, ToNode, Version, WorkerDeath, WorkerShortage,
+    Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobId, MachineId,
+    Moment, NodeId, Outcome, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus,
+    Refusal, Resume, Role, SecretId, SessionId, Stream, Target, ToNode, Version, WorkerDeath, WorkerShortage,
 };
 
 use super::{
-    Action, ConnectionKey, Core, CoreConfig, Event, Program, Progress, Proof, SessionKey, StartFailure,
-    WorkerKey,
+    Accepted, Action, ConnectionKey, Core, CoreConfig, Event, Program, Progress, Proof, SessionKey,
+    StartFailure, WorkerKey,
 };
 
 const FUNCTION: FunctionId = FunctionId(7);
@@ -1639,4 +1639,34 @@ fn a_session_that_is_away_as_its_secret_is_removed_is_not_kept_for_long() {
     node.on(Event::AcceptOnly([new].into()));
     node.now = Moment(0) + Duration::from_secs(1);
     assert_eq!(node.on(Event::Tick), [Action::Kill(WorkerKey(0))]);
+}
+
+#[test]
+fn a_machine_that_is_listed_no_more_or_not_for_its_role_is_ended_and_the_others_stay() {
+    let secret = SecretId(1);
+    let machine = |number| MachineId([number; 32]);
+    let listed = |machines: &[(u8, Role)]| {
+        let machines = machines.iter().map(|(number, role)| (machine(*number), *role)).collect();
+        Event::AcceptOnly(Accepted { secrets: [secret].into(), machines: Some(machines) })
+    };
+    let proved = |connection, number, role| {
+        let proof =
+            Proof { role, version: Version::V1, secret: Some(secret), machine: Some(machine(number)) };
+        Event::Connected(ConnectionKey(connection), proof)
+    };
+    let mut node = Node::with_slots(1);
+    node.on(listed(&[(1, Role::Dispatcher), (2, Role::Dispatcher), (2, Role::Operator)]));
+    node.on(proved(1, 1, Role::Dispatcher));
+    node.receive(1, ToNode::Hello(Box::new(hello(1))));
+    node.on(proved(2, 2, Role::Dispatcher));
+    node.on(proved(3, 2, Role::Operator));
+    assert_eq!(node.on(proved(4, 3, Role::Dispatcher)), [Action::Close(ConnectionKey(4))]);
+    let closed = [1, 3].map(|key| Action::Close(ConnectionKey(key)));
+    assert_eq!(node.on(listed(&[(2, Role::Dispatcher)])), closed);
+    let without_key =
+        Proof { role: Role::Dispatcher, version: Version::V1, secret: Some(secret), machine: None };
+    assert_eq!(node.on(Event::Connected(ConnectionKey(5), without_key)), [Action::Close(ConnectionKey(5))]);
+    node.now = Moment(0) + Duration::from_millis(999);
+    node.on(Event::Tick);
+    assert_eq!(node.core.status().sessions, 0, "that of the machine that was removed");
 }

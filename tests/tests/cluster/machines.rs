@@ -207,7 +207,9 @@ pub(crate) fn a_line_that_is_removed_ends_its_sessions_and_no_others() {
     let mut server = site.node("render1", &[ada.clone(), grace]);
     let thief = site.dispatcher("grace", [&server]);
     let honest = site.dispatcher("ada", [&server]);
-    let started = site.0.path().join("started");
+    // Jobs make no files beside the list and the key of their node.
+    let place = tempfile::tempdir().expect("a directory");
+    let started = place.path().join("started");
     let stolen = thief.submit(hang, (started.to_str().expect("paths here are text").to_owned(),));
     wait_until("the job to run", || started.exists());
     let work: Vec<_> = (0..200).map(|n| honest.submit(slow_square, (n, 10))).collect();

@@ -1,8 +1,8 @@
 //! The machines that may connect, if the options name a list of them, and the key of this one: found, else made.
 
-use pp_protocol::machine::{self, AuthorizedError, AuthorizedKeys, KeyError, MachineKey};
-use ppserver::Machines;
+use std::path::Path;
 
+use pp_protocol::machine::{self, AuthorizedError, AuthorizedKeys, KeyError, MachineKey};
 use ppserver::{Acceptance, Machines};
 
 use crate::options::Options;

@@ -328,8 +328,13 @@ impl Options {
             &told.authorized_keys,
         ];
         let environment = environment::path(SECRET_FILE_VARIABLE);
-        let hidden =
-            secrets.into_iter().flatten().cloned().chain(environment).chain(secret::default_path().ok()).chain(machine::default_path().ok());
+        let hidden = secrets
+            .into_iter()
+            .flatten()
+            .cloned()
+            .chain(environment)
+            .chain(secret::default_path().ok())
+            .chain(machine::default_path().ok());
         Confinement {
             level: told.confine.unwrap_or_default(),
             user: told.user.as_ref().map(|name| name.0.clone()),
