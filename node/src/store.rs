@@ -12,10 +12,12 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use lz4_flex::frame::FrameDecoder;
+use pp_protocol::limits::PROGRAM_BLOCK_BYTES;
 use pp_protocol::{Digest, ProgramRefusal};
 use rustix::process::geteuid;
 use tempfile::NamedTempFile;
@@ -27,11 +29,22 @@ const COPY_BYTES: usize = 256 * 1024;
 /// Excess of a packed program over the program itself, at most: a fraction of it, and so many bytes.
 const PACKED_EXCESS: (u64, u64) = (64, 64 * 1024);
 
+/// How much of what is not complete there may be, as a multiple of the store's limit: a program is there packed and unpacked
+/// before it is known to be the right one.
+const UNFINISHED_PARTS: u64 = 2;
+/// First bytes of the LZ4 frame format, and where it says how large its blocks are: the code from which on they are too large.
+const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
+const LZ4_HEAD_BYTES: usize = 6;
+const LZ4_LARGER_BLOCKS: u8 = 6;
+const _: () = assert!(PROGRAM_BLOCK_BYTES == 256 * 1024, "which is the size of code 5");
+
 /// The programs in one directory.
 #[derive(Debug)]
 pub(crate) struct ProgramStore {
     directory: PathBuf,
     limit_bytes: u64,
+    /// Bytes on disk of programs that are not complete.
+    unfinished: Arc<AtomicU64>,
     programs: BTreeMap<Digest, Stored>,
 }
 
@@ -91,7 +104,7 @@ impl ProgramStore {
                 programs.insert(digest, Stored { bytes: metadata.len(), used, verified: None });
             }
         }
-        Ok(Self { directory, limit_bytes, programs })
+        Ok(Self { directory, limit_bytes, unfinished: Arc::default(), programs })
     }
 
     /// Place of the program, if it is here. Its bytes are verified when it is asked for the first time, and when its file has
@@ -120,7 +133,13 @@ impl ProgramStore {
         }
         let packed = make(&self.directory).and_then(|()| tempfile::tempfile_in(&self.directory));
         let packed = packed.map_err(|error| not_stored(&self.directory, &error))?;
-        Ok(Incoming { digest, bytes, packed, packed_bytes: 0, directory: self.directory.clone() })
+        let directory = self.directory.clone();
+        let disk = Unfinished {
+            bytes: 0,
+            of_all: Arc::clone(&self.unfinished),
+            limit: UNFINISHED_PARTS * self.limit_bytes + excess(self.limit_bytes),
+        };
+        Ok(Incoming { digest, bytes, packed, packed_bytes: 0, disk, directory })
     }
 
     /// Forgets a program and removes its file.
@@ -171,7 +190,37 @@ pub(crate) struct Incoming {
     bytes: u64,
     packed: File,
     packed_bytes: u64,
+    disk: Unfinished,
     directory: PathBuf,
+}
+
+/// What a program that is not complete takes on disk, as a part of what all of them may.
+#[derive(Debug)]
+struct Unfinished {
+    bytes: u64,
+    of_all: Arc<AtomicU64>,
+    limit: u64,
+}
+
+impl Unfinished {
+    /// It takes so many bytes more, unless that is too much.
+    fn add(&mut self, bytes: usize) -> Result<(), ProgramRefusal> {
+        let bytes = bytes as u64;
+        self.bytes += bytes;
+        if self.of_all.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit {
+            return Ok(());
+        }
+        let limit = self.limit;
+        Err(ProgramRefusal::NotStored(format!(
+            "programs that are being sent to the node take more than {limit} bytes there"
+        )))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.of_all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Incoming {
@@ -182,12 +231,13 @@ impl Incoming {
     pub(crate) fn write(&mut self, piece: &[u8], store: &Mutex<ProgramStore>) -> Result<(), ProgramRefusal> {
         let start = self.packed_bytes;
         self.packed_bytes += piece.len() as u64;
-        if self.packed_bytes > self.bytes + self.bytes / PACKED_EXCESS.0 + PACKED_EXCESS.1 {
+        if self.packed_bytes > self.bytes + excess(self.bytes) {
             return Err(self.larger_than_announced());
         }
+        self.disk.add(piece.len())?;
         while let Err(error) = self.packed.write_all(piece) {
             let is_full = error.kind() == io::ErrorKind::StorageFull;
-            let has_room = is_full && store.lock().unwrap_or_else(PoisonError::into_inner).remove_oldest();
+            let has_room = is_full && lock(store).remove_oldest();
             if !has_room || self.packed.seek(SeekFrom::Start(start)).is_err() {
                 return Err(not_stored(&self.directory, &error));
             }
@@ -195,19 +245,23 @@ impl Incoming {
         Ok(())
     }
 
-    /// Unpacks and verifies the program, and takes it into the store.
+    /// Unpacks and verifies the program, and takes it into the store: not before that does another one make room for it.
     ///
     /// # Errors
     /// When what arrived is not the program announced, or cannot be written.
-    pub(crate) fn finish(mut self, store: &mut ProgramStore) -> Result<Place, ProgramRefusal> {
-        store.make_room(self.bytes);
-        let path = store.place_of(&self.digest);
+    pub(crate) fn finish(mut self, store: &Mutex<ProgramStore>) -> Result<Place, ProgramRefusal> {
+        let path = lock(store).place_of(&self.digest);
         let mut may_be_cleared = true;
-        let file = loop {
-            match self.unpack().and_then(|draft| keep_at(&path, draft)) {
-                Ok(file) => break file,
+        let (mut store, file) = loop {
+            let kept = self.unpack().and_then(|draft| {
+                let mut store = lock(store);
+                store.make_room(self.bytes);
+                keep_at(&path, draft).map(|file| (store, file))
+            });
+            match kept {
+                Ok(kept) => break kept,
                 Err(UnpackError::Disk(error))
-                    if error.kind() == io::ErrorKind::StorageFull && store.remove_oldest() => {}
+                    if error.kind() == io::ErrorKind::StorageFull && lock(store).remove_oldest() => {}
                 // The directory was removed meanwhile.
                 Err(UnpackError::Disk(error))
                     if error.kind() == io::ErrorKind::NotFound && std::mem::take(&mut may_be_cleared) => {}
@@ -228,6 +282,9 @@ impl Incoming {
         // Tells other nodes that somebody still writes it; the lock ends with the file or this process.
         draft.as_file().lock()?;
         self.packed.seek(SeekFrom::Start(0))?;
+        check_head(&self.packed)?;
+        self.packed.seek(SeekFrom::Start(0))?;
+        let mut disk = Unfinished { bytes: 0, of_all: Arc::clone(&self.disk.of_all), limit: self.disk.limit };
         let mut decoder = FrameDecoder::new(&self.packed);
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; COPY_BYTES];
@@ -241,6 +298,7 @@ impl Incoming {
             if unpacked > self.bytes {
                 return Err(UnpackError::Larger);
             }
+            disk.add(count).map_err(UnpackError::Refused)?;
             hasher.update(&buffer[..count]);
             draft.write_all(&buffer[..count])?;
         }
@@ -255,6 +313,7 @@ impl Incoming {
             UnpackError::Disk(error) => not_stored(&self.directory, &error),
             UnpackError::Packed(error) => ProgramRefusal::Unavailable(format!("it arrived damaged: {error}")),
             UnpackError::Larger => self.larger_than_announced(),
+            UnpackError::Refused(refusal) => refusal,
             UnpackError::OtherDigest(found) => ProgramRefusal::WrongDigest { found },
         }
     }
@@ -273,8 +332,31 @@ enum UnpackError {
     Packed(io::Error),
     #[error("larger than announced")]
     Larger,
+    #[error("{0}")]
+    Refused(ProgramRefusal),
     #[error("the digest is {0}")]
     OtherDigest(Digest),
+}
+
+/// How much larger than a program of so many bytes its packed form may be.
+fn excess(bytes: u64) -> u64 {
+    bytes / PACKED_EXCESS.0 + PACKED_EXCESS.1
+}
+
+/// Whoever unpacks takes as much memory as the head says: no more than blocks of [`PROGRAM_BLOCK_BYTES`] are worth.
+fn check_head(mut packed: &File) -> Result<(), UnpackError> {
+    let mut head = [0; LZ4_HEAD_BYTES];
+    packed.read_exact(&mut head).map_err(UnpackError::Packed)?;
+    let blocks = head[LZ4_HEAD_BYTES - 1] >> 4 & 7;
+    if head.starts_with(&LZ4_MAGIC) && blocks < LZ4_LARGER_BLOCKS {
+        return Ok(());
+    }
+    let reason = format!("it is no LZ4 frame with blocks of {PROGRAM_BLOCK_BYTES} bytes at most");
+    Err(UnpackError::Packed(io::Error::new(io::ErrorKind::InvalidData, reason)))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes the directory if it is missing, for its owner only.
@@ -360,7 +442,8 @@ fn digest_in(name: &str) -> Option<Digest> {
 mod tests {
     use std::os::unix::fs::{chown, lchown};
 
-    use lz4_flex::frame::FrameEncoder;
+    use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
+    use pp_counting::{Counting, Random, allowed, peak_of};
 
     use super::*;
 
@@ -369,13 +452,16 @@ mod tests {
             self.place(digest).map(|place| place.path)
         }
     }
+    #[global_allocator]
+    static ALLOCATOR: Counting = Counting;
 
     fn digest(program: &[u8]) -> Digest {
         Digest(blake3::hash(program).into())
     }
 
     fn packed(program: &[u8]) -> Vec<u8> {
-        let mut encoder = FrameEncoder::new(Vec::new());
+        let blocks = FrameInfo::new().block_size(BlockSize::Max256KB);
+        let mut encoder = FrameEncoder::with_frame_info(blocks, Vec::new());
         encoder.write_all(program).unwrap();
         encoder.finish().unwrap()
     }
@@ -388,13 +474,13 @@ mod tests {
     ) -> Result<PathBuf, ProgramRefusal> {
         let mut incoming = store.begin(digest, bytes)?;
         let (directory, limit_bytes) = (store.directory.clone(), store.limit_bytes);
-        let shared = Mutex::new(std::mem::replace(
-            store,
-            ProgramStore { directory, limit_bytes, programs: BTreeMap::new() },
-        ));
+        let empty =
+            ProgramStore { directory, limit_bytes, unfinished: Arc::default(), programs: BTreeMap::new() };
+        let shared = Mutex::new(std::mem::replace(store, empty));
         let written = packed.chunks(1000).try_for_each(|piece| incoming.write(piece, &shared));
+        let finished = written.and_then(|()| incoming.finish(&shared));
         *store = shared.into_inner().unwrap();
-        written.and_then(|()| incoming.finish(store)).map(|place| place.path)
+        finished.map(|place| place.path)
     }
 
     fn send_whole(store: &mut ProgramStore, program: &[u8]) -> Result<PathBuf, ProgramRefusal> {
@@ -490,6 +576,76 @@ mod tests {
     }
 
     #[test]
+    fn nothing_makes_room_for_a_program_before_it_is_found_to_be_the_right_one() {
+        let home = tempfile::tempdir().unwrap();
+        let programs: Vec<_> = (1..=32).map(|seed| program(2 * seed + 1, 100)).collect();
+        let mut store = ProgramStore::open(home.path().into(), 3_200).unwrap();
+        programs.iter().for_each(|program| drop(send_whole(&mut store, program).unwrap()));
+        let (announced, sent) = (program(3, 3_000), program(5, 3_000));
+        for packed in [packed(&sent), vec![7; 500]] {
+            send(&mut store, digest(&announced), 3_000, &packed).unwrap_err();
+        }
+        assert!(programs.iter().all(|program| store.path(&digest(program)).is_some()));
+        send_whole(&mut store, &announced).unwrap();
+        let kept = programs.iter().filter(|program| store.path(&digest(program)).is_some()).count();
+        assert_eq!(kept, 2, "once it is, as many go as have to");
+    }
+
+    #[test]
+    fn programs_that_are_not_complete_take_no_more_than_twice_what_the_store_may() {
+        let home = tempfile::tempdir().unwrap();
+        let mut store = ProgramStore::open(home.path().into(), 1 << 20).unwrap();
+        let shared = Mutex::new(ProgramStore::open(home.path().into(), 1 << 20).unwrap());
+        let piece = noise(9, 100_000);
+        let mut begun: Vec<_> = (0..10).map(|n| store.begin(Digest([n; 32]), 1 << 20).unwrap()).collect();
+        let mut written = 0;
+        let refusal = loop {
+            match begun.iter_mut().try_for_each(|incoming| incoming.write(&piece, &shared)) {
+                Ok(()) => written += 10,
+                Err(refusal) => break refusal,
+            }
+        };
+        assert!(matches!(refusal, ProgramRefusal::NotStored(_)), "which is tried again: {refusal}");
+        assert!((10..=20).contains(&written), "{written} pieces of 100,000 bytes");
+        drop(begun);
+        assert!(send_whole(&mut store, &noise(7, 1 << 20)).is_ok(), "one of the largest finds room again");
+    }
+
+    #[test]
+    fn unpacking_takes_no_more_memory_than_the_packed_bytes_make_reasonable() {
+        let home = tempfile::tempdir().unwrap();
+        let mut store = ProgramStore::open(home.path().into(), 1 << 30).unwrap();
+        let blocks = [
+            BlockSize::Max64KB,
+            BlockSize::Max256KB,
+            BlockSize::Max1MB,
+            BlockSize::Max4MB,
+            BlockSize::Max8MB,
+        ];
+        let samples: Vec<_> = blocks
+            .into_iter()
+            .map(|size| {
+                let mut encoder =
+                    FrameEncoder::with_frame_info(FrameInfo::new().block_size(size), Vec::new());
+                encoder.write_all(&program(3, 100_000)).unwrap();
+                encoder.finish().unwrap()
+            })
+            .collect();
+        let right = program(3, 100_000);
+        let mut stored = 0;
+        for seed in 0..500 {
+            let mut random = Random(seed);
+            let sample = &samples[random.below(samples.len())];
+            let input = if seed < 20 { sample.clone() } else { random.spoiled(sample) };
+            let (result, peak) = peak_of(|| send(&mut store, digest(&right), 100_000, &input));
+            assert!(peak <= allowed(input.len()), "seed {seed}: {peak} bytes for {}", input.len());
+            stored += u32::from(result.is_ok());
+            store.remove(&digest(&right));
+        }
+        assert!(stored > 5, "{stored} were right, and their blocks were not too large");
+    }
+
+    #[test]
     fn drafts_of_dead_nodes_are_removed_and_those_of_living_ones_are_not() {
         let home = tempfile::tempdir().unwrap();
         let (abandoned, in_use) = (home.path().join("incoming-1"), home.path().join("incoming-2"));
@@ -528,7 +684,7 @@ mod tests {
         fs::remove_dir_all(&directory).unwrap();
         let store = Mutex::new(store);
         incoming.write(&packed(&program), &store).unwrap();
-        let place = incoming.finish(&mut store.lock().unwrap()).unwrap();
+        let place = incoming.finish(&store).unwrap();
         assert_eq!(fs::read(place.path).unwrap(), program);
     }
 

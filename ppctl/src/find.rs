@@ -39,6 +39,12 @@ pub(crate) fn find(
             );
         }
     }
+    // It is there, and what is waited for says what may be wrong with it.
+    if found.is_none()
+        && let Some(node) = remote(&dispatcher).into_iter().find(wanted)
+    {
+        bail!("{node}");
+    }
     let (dispatcher, found) = match found {
         None if !is_address && !name.contains(' ') => {
             let others: Vec<_> = remote(&dispatcher).iter().map(NodeInfo::label).collect();
@@ -52,7 +58,10 @@ pub(crate) fn find(
         found => (dispatcher, found),
     };
     match found {
-        None => bail!("no node {name:?} was found; `ppctl nodes` lists those there are"),
+        None => match remote(&dispatcher).pop() {
+            Some(node) => bail!("{node}"),
+            None => bail!("no node {name:?} was found; `ppctl nodes` lists those there are"),
+        },
         Some(node) if is_usable(&node) => Ok((dispatcher, node)),
         Some(node) => bail!("{node}"),
     }

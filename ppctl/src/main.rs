@@ -63,7 +63,7 @@ enum Command {
         /// How many; 0 stops it from taking jobs
         slots: usize,
     },
-    /// Measure how long a job takes to a node and back that does nothing there
+    /// Measure how long a job takes to a node and back that does nothing there, waiting for a free slot included
     Ping {
         /// Look for it here too: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
         #[arg(long = "node", value_name = "ADDRESS")]
@@ -71,7 +71,7 @@ enum Command {
         /// Its name as `ppctl nodes` shows it, or its address: HOST or HOST:PORT
         node: String,
         /// How many jobs, one at a time
-        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         count: u32,
     },
     /// Make, show, find and replace the secret of a cluster

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
-use pp_dispatcher::{Dispatcher, built_in};
+use pp_dispatcher::{Dispatcher, NodeState, built_in};
 use serde_json::json;
 
 use crate::find::find;
@@ -40,19 +40,22 @@ pub(crate) fn run(
     }
     // The first one starts a worker.
     let mut times = Vec::new();
+    let mut stopped = None;
     for number in 0..=count {
         let sent = Instant::now();
         let echo = dispatcher.submit(built_in::echo, (vec![number as u8; BYTES],));
         let Ok(echoed) = echo.wait_timeout(PATIENCE) else {
-            bail!(
-                "{label} did not run a job within {} s; is it busy? `ppctl nodes` shows how many wait there",
-                PATIENCE.as_secs()
-            );
+            stopped = Some(unanswered(&dispatcher, &label));
+            break;
         };
         echoed?;
         times.push(sent.elapsed());
     }
+    if times.len() < 2 {
+        bail!("{}", stopped.unwrap_or_default());
+    }
     let first = times.remove(0);
+    let count = times.len();
     times.sort_unstable();
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     let [least, median, most] = [times[0], times[times.len() / 2], times[times.len() - 1]].map(milliseconds);
@@ -64,10 +67,32 @@ pub(crate) fn run(
         print(&format!("{measured}\n"))?;
     } else {
         print(&format!(
-            "{label}: {count} jobs there and back, one at a time: median {median:.3} ms, least {least:.3}, most \
+            "{label}: {} there and back, one at a time: median {median:.3} ms, least {least:.3}, most \
              {most:.3}; the first one, with a worker to start: {:.1} ms\n",
+            jobs(count),
             milliseconds(first)
         ))?;
     }
-    Ok(ExitCode::SUCCESS)
+    match stopped {
+        None => Ok(ExitCode::SUCCESS),
+        Some(stopped) => bail!("{stopped}; what is said above is of the jobs before that"),
+    }
+}
+
+/// Why a job has not come back, as far as this side knows.
+fn unanswered(dispatcher: &Dispatcher, label: &str) -> String {
+    let seconds = PATIENCE.as_secs();
+    match dispatcher.nodes().pop() {
+        Some(node) if node.state != NodeState::Connected => {
+            format!("a job did not come back from {label} within {seconds} s, and the node is lost: {node}")
+        }
+        _ => format!(
+            "{label} did not run a job within {seconds} s; all its slots may be in use: `ppctl nodes` shows how many jobs wait \
+             there"
+        ),
+    }
+}
+
+fn jobs(count: usize) -> String {
+    if count == 1 { "1 job".into() } else { format!("{count} jobs") }
 }

@@ -198,6 +198,30 @@ fn a_node_that_is_frozen_is_listed_with_what_is_waited_for() {
     server.process().signal(Signal::STOP);
     let listed = ppctl(&["nodes", "--node", &address]);
     listed.failed_saying(&[&address, "connecting", "it has taken the connection and says nothing yet"]);
+    for asked in [&["ping", &address][..], &["resize", &address, "3"]] {
+        ppctl(asked).failed_saying(&[&address, "it has taken the connection and says nothing yet"]);
+    }
+}
+
+#[test]
+fn ping_of_a_node_that_freezes_on_the_way_tells_what_was_measured_before() {
+    let mut server = server("render1", 1);
+    let address = server.address();
+    let pinging = std::thread::spawn({
+        let address = address.clone();
+        move || ppctl(&["ping", &address, "--count", "100000"])
+    });
+    server.process().wait_for_stderr("dispatcher connected");
+    // Some of them come back, and not all.
+    std::thread::park_timeout(std::time::Duration::from_secs(1));
+    server.process().signal(Signal::STOP);
+    let pinged = pinging.join().expect("it does not panic");
+    assert_ne!(pinged.code, Some(0), "{}", pinged.stdout);
+    assert!(pinged.stdout.contains(" jobs there and back, one at a time: median "), "{}", pinged.stdout);
+    assert!(!pinged.stdout.contains(" 100000 jobs"), "{}", pinged.stdout);
+    for part in ["did not come back from render1", "silent"] {
+        assert!(pinged.stderr.contains(part), "{}", pinged.stderr);
+    }
 }
 
 #[test]
@@ -223,6 +247,14 @@ fn ping_measures_jobs_there_and_back() {
     assert_eq!(pinged.code, Some(0), "{}", pinged.stderr);
     let expected = format!("render1 ({address}): 3 jobs there and back, one at a time: median ");
     assert!(pinged.stdout.starts_with(&expected), "{}", pinged.stdout);
+    let pinged = ppctl(&["ping", &address, "--count", "1"]);
+    assert!(pinged.stdout.contains(": 1 job there and back"), "{}", pinged.stdout);
+    let refused = ppctl(&["ping", &address, "--count", "-1"]);
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("-1 is not in 1..=100000"),
+        "{}",
+        refused.stderr
+    );
     let measured = ppctl(&["ping", &address, "--json"]).json();
     let [least, median, most] = ["least_ms", "median_ms", "most_ms"].map(|name| measured[name].as_f64());
     assert!(least > Some(0.0) && least <= median && median <= most, "{measured}");

@@ -93,11 +93,38 @@ pub const MESSAGE_BYTES: usize = 2 << 20;
 /// Bytes a message may need beyond its payload.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
 
+/// Arguments that are smaller do not count where arguments are limited together: the window limits how many there are.
+pub const LARGE_ARGS_BYTES: usize = 4 << 10;
+
+/// Large arguments that a dispatcher has at a node at once, at most, or those of one attempt: a quarter of the memory that the
+/// node says it has, or 4 GiB where it says nothing. The node takes twice as much of all dispatchers before it asks for no more,
+/// and returns what comes beyond three times as much.
+///
+/// ```
+/// assert_eq!(pp_protocol::limits::args_bytes_at_node(16 << 30), 4 << 30);
+/// ```
+pub const fn args_bytes_at_node(memory_bytes: u64) -> u64 {
+    const UNKNOWN: u64 = 4 << 30;
+    if memory_bytes == 0 { UNKNOWN } else { memory_bytes / 4 }
+}
+
 /// Largest executable file that is sent to a node.
 pub const PROGRAM_BYTES: u64 = 2 << 30;
 
 /// Piece of a compressed program carried by one message.
 pub const PROGRAM_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Programs that are sent to a node at once; others wait.
+pub const UPLOADS: usize = 8;
+
+/// Programs that one session sends to a node at once.
+pub const UPLOADS_OF_SESSION: usize = 2;
+
+/// Programs that a node looks for in its store at once.
+pub const PROGRAMS_LOCATED: usize = 4;
+
+/// Largest block of a compressed program (LZ4 frame format).
+pub const PROGRAM_BLOCK_BYTES: usize = 256 * 1024;
 
 /// Programs one session may offer.
 pub const PROGRAMS: usize = 64;
@@ -114,17 +141,22 @@ pub const FUNCTIONS_TIMED: usize = 1_024;
 /// Attempts a worker is given at once, at most.
 pub const WORKER_ATTEMPTS: usize = 4_096;
 
-/// Unacknowledged outcomes a node keeps for one session before it stops starting its attempts.
-pub const OUTCOMES_KEPT: usize = 4 * WINDOW_ATTEMPTS as usize;
-
-/// Total size of these before no more of its attempts are started.
+/// Size of unacknowledged outcomes that a node keeps for one session, before no more of its attempts are started. Their number
+/// counts in the window.
 pub const OUTCOME_BYTES_KEPT: usize = 512 << 20;
+
+/// The same for all sessions, which have equal parts of it.
+pub const OUTCOME_BYTES_AT_NODE: usize = 2 << 30;
 
 /// Most slots a node can be given.
 pub const SLOTS: u32 = 4_096;
 
 /// Sessions one node keeps at once.
 pub const SESSIONS: usize = 1_024;
+
+/// Connections of a node that belong to no session, those of operators and of whoever has not greeted yet: the oldest one gives
+/// way to another.
+pub const CONNECTIONS_WITHOUT_SESSION: usize = 256;
 
 /// Nodes that a dispatcher remembers of those that are announced to it and have not proved that they know the secret.
 pub const STRANGERS_ANNOUNCED: usize = 64;

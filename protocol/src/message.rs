@@ -325,6 +325,11 @@ pub enum Refusal {
     /// A message came that its sender may not send, or not then.
     #[error("the node closed the connection: {0}; is it of another release?")]
     NotPermitted(String),
+    /// More connections that belong to no dispatcher than the node keeps; the oldest gave way.
+    #[error(
+        "the node keeps {0} connections without a dispatcher's session, its limit; another one took this one's place"
+    )]
+    TooManyConnections(u32),
 }
 
 /// Status of a program at a node.

@@ -175,8 +175,12 @@ fn refusals() -> Vec<Refusal> {
         Refusal::AlreadyConnected(NodeId(7)),
         Refusal::BadHello("no".into()),
         Refusal::NotPermitted("no".into()),
+        Refusal::TooManyConnections(256),
     ];
-    variants!(samples, Refusal: Draining, TooManySessions, AlreadyConnected, BadHello, NotPermitted)
+    variants!(
+        samples,
+        Refusal: Draining, TooManySessions, AlreadyConnected, BadHello, NotPermitted, TooManyConnections,
+    )
 }
 
 fn program_refusals() -> Vec<ProgramRefusal> {

@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use pp_protocol::limits::LARGE_ARGS_BYTES;
 use pp_protocol::{Attempt, AttemptId, FunctionId, JobId, Moment, Payload, ProgramId};
 
 use super::blame::Charge;
@@ -91,10 +92,6 @@ pub(super) struct Rare {
     pub(super) charges: Vec<Charge>,
 }
 
-/// Size from which arguments count as large, in bytes. As many smaller ones as fit the largest window are not too much
-/// for any node.
-pub(super) const LARGE_ARGS: usize = 4 << 10;
-
 /// Size of the large arguments of some attempts, and of those that were sent ahead of slots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ArgsBytes {
@@ -107,7 +104,7 @@ impl ArgsBytes {
     #[inline]
     pub(super) fn of(args: &Payload, sent_ahead: bool) -> Option<Self> {
         let all = args.len() as u64;
-        (args.len() >= LARGE_ARGS).then_some(Self { all, ahead: if sent_ahead { all } else { 0 } })
+        (args.len() >= LARGE_ARGS_BYTES).then_some(Self { all, ahead: if sent_ahead { all } else { 0 } })
     }
 
     pub(super) fn add(&mut self, more: Self) {

@@ -12,23 +12,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pp_protocol::limits::OUTPUT_BYTES_TOLD;
+use pp_protocol::limits::{LARGE_ARGS_BYTES, OUTPUT_BYTES_TOLD, args_bytes_at_node};
 use pp_protocol::{
     Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, NodeStatus, OutputLine, ProgramId, ProgramStatus,
     RunTimes, Version, Welcome, WorkerShortage,
 };
 
 use super::NodeKey;
-use super::job::{ArgsBytes, Job, LARGE_ARGS, Location};
+use super::job::{ArgsBytes, Job, Location};
 use super::jobs::Jobs;
 use super::received::Received;
 
 /// Limit on the size of all large arguments that a node is sent ahead of its slots. A fast network carries less in the
 /// time for which work is sent ahead; and what is sent soon after it was made is still in a cache.
 const ARGS_AHEAD: u64 = 16 << 20;
-/// Limit on the size of all large arguments at a node: this part of its memory, or so much where it does not tell.
-const ARGS_MEMORY_PART: u64 = 4;
-const ARGS_AT_NODE: u64 = 4 << 30;
 /// A node whose slots are busy is sent more once this part of its window is free, or so many attempts fit: some at once
 /// cost both sides less than one by one.
 const REFILL_PART: u32 = 8;
@@ -206,17 +203,15 @@ impl Session {
 
     /// Whether arguments of this size are not too much beside those that are at it already.
     pub(super) fn has_room_for(&self, args_bytes: usize, status: &NodeStatus) -> bool {
-        args_bytes < LARGE_ARGS || self.attempts.is_empty() || self.has_room_for_large(args_bytes, status)
+        args_bytes < LARGE_ARGS_BYTES
+            || self.attempts.is_empty()
+            || self.has_room_for_large(args_bytes, status)
     }
 
     #[inline(never)]
     fn has_room_for_large(&self, args_bytes: usize, status: &NodeStatus) -> bool {
         let bytes = args_bytes as u64;
-        let at_node = match status.memory_total {
-            0 => ARGS_AT_NODE,
-            memory => memory / ARGS_MEMORY_PART,
-        };
-        self.args.all + bytes <= at_node
+        self.args.all + bytes <= args_bytes_at_node(status.memory_total)
             && (self.has_free_slot(status.slots) || self.args.ahead + bytes <= ARGS_AHEAD)
     }
 

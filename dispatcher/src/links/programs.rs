@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use lz4_flex::frame::FrameEncoder;
+use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use pp_node::own_executable;
 use pp_protocol::limits::{PROGRAM_BYTES, PROGRAM_CHUNK_BYTES, PROGRAMS};
 use pp_protocol::{Digest, ProgramBuild, ProgramId, ProgramOffer, Target};
@@ -159,7 +159,8 @@ fn build(path: &Path, target: &Target) -> Result<ProgramBuild, String> {
 
 fn compress(path: &Path) -> std::io::Result<Chunks> {
     let mut file = std::fs::File::open(path)?;
-    let mut encoder = FrameEncoder::new(Vec::new());
+    let blocks = FrameInfo::new().block_size(BlockSize::Max256KB);
+    let mut encoder = FrameEncoder::with_frame_info(blocks, Vec::new());
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let length = file.read(&mut buffer)?;

@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
-use pp_protocol::limits::{NAME_BYTES, SESSIONS, WINDOW_ATTEMPTS, cut};
+use pp_protocol::limits::{
+    CONNECTIONS_WITHOUT_SESSION, NAME_BYTES, PAYLOAD_BYTES, SESSIONS, args_bytes_at_node, cut,
+};
 use pp_protocol::{
-    AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Welcome,
+    Attempt, AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Welcome,
 };
 
 use super::lanes::{Lane, LaneKey};
 use super::session::{Link, Session};
-use super::{Action, ConnectionKey, Core, Program, Proof, SessionKey};
+use super::{Action, ConnectionKey, Core, Program, Proof, SessionKey, SystemLoad};
 
 /// No more than this is made up for by sending work ahead.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
+/// Limits on the large arguments of all sessions, as multiples of the limit for one: beyond it, windows are closed; beyond that,
+/// attempts are returned as they come.
+const ARGS_ASKED_FOR: u64 = 2;
+const ARGS_TURNED_AWAY: u64 = 3;
 /// Time between two heartbeats of a node.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -63,8 +69,19 @@ impl Core {
             // It was, when the handshake began.
             return actions.push(Action::Close(key));
         }
+        self.make_way(actions);
         self.connections.insert(key, Connection::new(now, proof));
         self.heartbeat.get_or_insert(now + HEARTBEAT);
+    }
+
+    /// Closes the oldest of the connections without a session if there are as many as may be.
+    fn make_way(&mut self, actions: &mut Vec<Action>) {
+        let without = || self.connections.iter().filter(|(_, it)| !matches!(it.peer, Peer::Session(_)));
+        if let Some((oldest, _)) = without().next()
+            && without().count() >= CONNECTIONS_WITHOUT_SESSION
+        {
+            self.refuse(*oldest, Refusal::TooManyConnections(CONNECTIONS_WITHOUT_SESSION as u32), actions);
+        }
     }
 
     pub(super) fn heard(&mut self, now: Moment, key: ConnectionKey) {
@@ -120,7 +137,7 @@ impl Core {
             (_, ToNode::Ping(number)) => actions.push(Action::Send(key, FromNode::Pong(number))),
             (_, ToNode::Resize(slots)) => self.resize(slots, actions),
             (_, ToNode::Drain) => self.drain(now, actions),
-            (Peer::Session(session), message) => self.session_message(session, message, actions),
+            (Peer::Session(session), message) => self.session_message(now, session, message, actions),
             (Peer::Operator, ToNode::Goodbye) => self.close(key, actions),
             (Peer::Operator | Peer::Unknown, _) => {}
         }
@@ -134,23 +151,16 @@ impl Core {
         self.refuse(key, refusal, actions);
     }
 
-    fn session_message(&mut self, key: SessionKey, message: ToNode, actions: &mut Vec<Action>) {
+    fn session_message(&mut self, now: Moment, key: SessionKey, message: ToNode, actions: &mut Vec<Action>) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         match message {
-            ToNode::Run(attempts) => {
-                // The window is a promise of the dispatcher; one that breaks it grossly is cut off.
-                let most = 2 * WINDOW_ATTEMPTS as usize + 2 * self.slots as usize;
-                if session.held() + attempts.len() > most {
-                    return self.protocol_broken(key, "Run came with more than the window", actions);
-                }
-                session.take_in(attempts);
-            }
+            ToNode::Run(attempts) => self.run(key, attempts, actions),
             ToNode::Cancel(attempts) => self.cancel(key, &attempts, actions),
             ToNode::Recall(attempts) => self.recall(key, &attempts, actions),
             ToNode::Ack(received) => session.acknowledged(received),
             ToNode::OutputReceived(bytes) => self.output_arrived(key, bytes, actions),
             ToNode::ProgramChunk { digest, bytes, last } => {
-                self.program_chunk(key, digest, bytes, last, actions)
+                self.program_chunk(now, key, digest, bytes, last, actions)
             }
             ToNode::ProgramUnavailable(digest, reason) => {
                 self.program_unavailable(key, digest, reason, actions)
@@ -164,6 +174,29 @@ impl Core {
                 }
             }
             ToNode::Hello(_) | ToNode::Ping(_) | ToNode::Pong(_) | ToNode::Resize(_) | ToNode::Drain => {}
+        }
+    }
+
+    /// Attempts to run, within what the session was granted; one that sends more is told so and cut off.
+    fn run(&mut self, key: SessionKey, attempts: Vec<Attempt>, actions: &mut Vec<Action>) {
+        let (args_bytes, of_all) = (Session::args_bytes_of(attempts.iter()), self.args_bytes());
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let (granted, args) = (session.granted(), session.args_bytes() + args_bytes);
+        if session.unsettled() + attempts.len() > granted {
+            let how = format!("it sent more attempts than it may have here, which are {granted} at most");
+            return self.protocol_broken(key, &how, actions);
+        }
+        // Those of one attempt are always taken.
+        let most = self.args_limit.max(PAYLOAD_BYTES as u64);
+        if args > most {
+            let how =
+                format!("it sent arguments of {args} bytes, and {most} is the limit for a dispatcher here");
+            return self.protocol_broken(key, &how, actions);
+        }
+        if args_bytes > 0 && of_all + args_bytes > ARGS_TURNED_AWAY * self.args_limit {
+            session.turn_away(attempts);
+        } else {
+            session.take_in(attempts);
         }
     }
 
@@ -218,10 +251,11 @@ impl Core {
         let mut session = Session::new(hello.session, name, connection, proof);
         session.fresh_workers = hello.fresh_workers || self.config.fresh_worker_per_job;
         if !self.has_no_room() {
-            session.window = session.window_for(self.share_of(key), Duration::ZERO);
+            session.grant(session.window_for(self.share_of(key), Duration::ZERO));
         }
-        let window = session.window;
+        let window = session.window();
         self.sessions.insert(key, session);
+        self.share_room_for_outcomes();
         self.set_peer(connection, Peer::Session(key));
         self.welcome(connection, false, Vec::new(), window, actions);
         // A dispatcher takes the node's own functions to be ready unless it is told.
@@ -266,7 +300,7 @@ impl Core {
         let held: Vec<_> = queued.chain(in_workers).chain(session.kept()).collect();
         let unwanted: Vec<_> = held.iter().copied().filter(|id| wanted.binary_search(id).is_err()).collect();
         session.send_all_again();
-        let window = session.window;
+        let window = session.window();
         self.set_peer(connection, Peer::Session(key));
         self.heard(now, connection);
         self.welcome(connection, true, held, window, actions);
@@ -335,10 +369,32 @@ impl Core {
     pub(super) fn end_session(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
         self.send_last_output(key, actions);
         let Some(session) = self.sessions.remove(&key) else { return };
+        self.share_room_for_outcomes();
         self.late_outcomes += session.kept().count() as u64;
         self.program_source_lost(key, actions);
         self.end_workers_of(key, actions);
         self.forget_unused_programs();
+    }
+
+    fn share_room_for_outcomes(&mut self) {
+        let sessions = self.sessions.len();
+        self.sessions.values_mut().for_each(|session| session.is_one_of(sessions));
+    }
+
+    /// Size of the large arguments of all attempts.
+    fn args_bytes(&self) -> u64 {
+        self.sessions.values().map(Session::args_bytes).sum()
+    }
+
+    /// Whether there are so many large arguments that no more are asked for.
+    pub(super) fn has_enough_args(&self) -> bool {
+        self.args_bytes() > ARGS_ASKED_FOR * self.args_limit
+    }
+
+    /// What dispatchers are told of the memory limits what they send: the most that any of them can have been told.
+    pub(super) fn loaded(&mut self, system: SystemLoad) {
+        self.system = system;
+        self.args_limit = self.args_limit.max(args_bytes_at_node(system.memory_total));
     }
 
     pub(super) fn forget_silent_sessions(&mut self, now: Moment, actions: &mut Vec<Action>) {

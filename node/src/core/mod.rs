@@ -34,6 +34,7 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use pp_protocol::limits::args_bytes_at_node;
 use pp_protocol::worker::{Finished, Work};
 use pp_protocol::{
     Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, Stream, Target, ToNode,
@@ -42,7 +43,7 @@ use pp_protocol::{
 
 pub use self::admission::{Accepted, Proof};
 use self::connect::Connection;
-use self::lanes::LaneKey;
+use self::lanes::{Lane, LaneKey};
 use self::programs::ProgramState;
 use self::session::Session;
 pub use self::session::SessionStatistics;
@@ -239,6 +240,8 @@ pub struct Core {
     config: CoreConfig,
     slots: u32,
     system: SystemLoad,
+    /// Large arguments that a session may have here, in bytes.
+    args_limit: u64,
     draining: Option<Draining>,
     /// Proofs that open the node; every one that was proved, as long as nothing is said.
     accepted: Option<Accepted>,
@@ -246,6 +249,8 @@ pub struct Core {
     sessions: BTreeMap<SessionKey, Session>,
     workers: BTreeMap<WorkerKey, Worker>,
     programs: BTreeMap<Program, ProgramState>,
+    /// Whether to look for programs that sessions may be asked for.
+    is_program_wanted: bool,
     /// Programs that a worker was ever started from.
     proven: BTreeSet<Program>,
     /// Whether the machine gives fewer workers than there are slots.
@@ -287,12 +292,14 @@ impl Core {
             slots: config.slots,
             config,
             system: SystemLoad::default(),
+            args_limit: args_bytes_at_node(0),
             draining: None,
             accepted: None,
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
             workers: BTreeMap::new(),
             programs: BTreeMap::from([(Program::Own, ProgramState::usable())]),
+            is_program_wanted: false,
             proven: BTreeSet::new(),
             shortage: None,
             told_shortage: None,
@@ -319,7 +326,7 @@ impl Core {
             }
             Event::Disconnected(key) => self.disconnected(now, key, actions),
             Event::ProgramStored(digest) => self.program_stored(digest, actions),
-            Event::ProgramMissing(digest) => self.program_missing(digest, actions),
+            Event::ProgramMissing(digest) => self.program_missing(digest),
             Event::ProgramFailed(digest, refusal) => self.program_failed(now, digest, refusal, actions),
             Event::WorkerReady(key) => self.worker_ready(key, actions),
             Event::WorkerFailed(key, failure) => self.worker_failed(now, key, failure, actions),
@@ -337,9 +344,10 @@ impl Core {
             Event::Resize(slots) => self.resize(slots, actions),
             Event::Drain => self.drain(now, actions),
             Event::Kill => self.kill(now, actions),
-            Event::Load(load) => self.system = load,
+            Event::Load(load) => self.loaded(load),
             Event::Tick => self.tick(now, actions),
         }
+        self.ask_for_programs(now, actions);
         self.schedule(now, actions);
         if self.shortage.is_some() || self.told_shortage.is_some() {
             self.announce_shortage(now, actions);
@@ -442,6 +450,10 @@ impl Core {
             let its_workers = || self.workers.values().filter(|worker| worker.lane.session == *key);
             let in_workers: usize = its_workers().map(Worker::holds).sum();
             assert_eq!(session.in_workers, in_workers, "a session knows how much of its work is in workers");
+            let waiting = session.lanes.iter().flat_map(Lane::waiting);
+            let in_workers = its_workers().flat_map(|worker| worker.work.iter().map(|piece| &piece.attempt));
+            let args_bytes = Session::args_bytes_of(waiting.chain(in_workers));
+            assert_eq!(session.args_bytes(), args_bytes, "and how large its arguments are");
             let busy = its_workers().filter(|worker| worker.busy_since.is_some()).count();
             assert_eq!(session.slots_used, busy, "a session knows how many workers it occupies");
             let of_lanes: usize = session.lanes.iter().map(|lane| lane.slots_used).sum();

@@ -342,6 +342,7 @@ impl Core {
     pub(super) fn announce_windows(&mut self, actions: &mut Vec<Action>) {
         let active = self.sessions.values().filter(|session| session.is_active()).count();
         let (capacity, has_no_room) = (self.capacity(), self.has_no_room());
+        let has_enough_args = self.has_enough_args();
         for session in self.sessions.values_mut() {
             let sharing = u32::try_from(active + usize::from(!session.is_active())).unwrap_or(u32::MAX);
             let takes_work = self.draining.is_none() && !has_no_room;
@@ -349,10 +350,11 @@ impl Core {
             let round_trip = connection.map_or(Duration::ZERO, |connection| connection.round_trip);
             let share = capacity.div_ceil(sharing.max(1));
             let window = if takes_work { session.window_for(share, round_trip) } else { 0 };
-            let change = window.abs_diff(session.window);
-            let notable = change > session.window / 4 || (change > 0 && (window == 0 || window <= 64));
+            let window = if has_enough_args { window.min(session.held() as u32) } else { window };
+            let change = window.abs_diff(session.window());
+            let notable = change > session.window() / 4 || (change > 0 && (window == 0 || window <= 64));
             if notable && let Some(connection) = session.connection() {
-                session.window = window;
+                session.grant(window);
                 actions.push(Action::Send(connection, FromNode::Window(window)));
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use pp_protocol::limits::{OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS};
+use pp_protocol::limits::{LARGE_ARGS_BYTES, OUTCOME_BYTES_AT_NODE, OUTCOME_BYTES_KEPT, WINDOW_ATTEMPTS};
 use pp_protocol::{
     Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramId, RunTimes, SessionId,
 };
@@ -51,13 +51,18 @@ pub(super) struct Session {
     /// Turn of the node in which it was last given a worker.
     pub(super) last_turn: u64,
     /// The window last announced.
-    pub(super) window: u32,
+    window: u32,
+    /// The largest window ever announced: attempts may have been sent for it before there was word of another.
+    granted: u32,
+    /// Size of the large arguments of its attempts.
+    args_bytes: u64,
     /// Run times of its functions.
     pub(super) run_times: RunTimes,
     /// Outcomes not acknowledged, oldest first.
     outcomes: VecDeque<Outcome>,
-    /// Total size of these.
+    /// Total size of these, and the size from which on no more attempts are started.
     outcome_bytes: usize,
+    outcome_room: usize,
     /// Number of outcomes there ever were.
     outcomes_made: u64,
     /// Number of the youngest outcomes that have not been sent.
@@ -104,9 +109,12 @@ impl Session {
             slots_used: 0,
             last_turn: 0,
             window: 0,
+            granted: 0,
+            args_bytes: 0,
             run_times: RunTimes::default(),
             outcomes: VecDeque::new(),
             outcome_bytes: 0,
+            outcome_room: OUTCOME_BYTES_KEPT,
             outcomes_made: 0,
             unsent: 0,
             output: Output::default(),
@@ -122,6 +130,48 @@ impl Session {
         }
     }
 
+    /// The window last announced.
+    pub(super) fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// It may have so many attempts here from now on.
+    pub(super) fn grant(&mut self, window: u32) {
+        self.window = window;
+        self.granted = self.granted.max(window);
+    }
+
+    /// It may have as many attempts here as it likes.
+    #[cfg(test)]
+    pub(super) fn lift_window(&mut self) {
+        self.granted = u32::MAX;
+    }
+
+    /// The most attempts that it was ever told it may have here.
+    pub(super) fn granted(&self) -> usize {
+        self.granted as usize
+    }
+
+    /// Size of the large arguments of its attempts.
+    pub(super) fn args_bytes(&self) -> u64 {
+        self.args_bytes
+    }
+
+    /// The same as it is found by counting.
+    pub(super) fn args_bytes_of<'a>(attempts: impl Iterator<Item = &'a Attempt>) -> u64 {
+        attempts.map(large_args).sum()
+    }
+
+    /// There are so many sessions at the node.
+    pub(super) fn is_one_of(&mut self, sessions: usize) {
+        self.outcome_room = (OUTCOME_BYTES_AT_NODE / sessions.max(1)).min(OUTCOME_BYTES_KEPT);
+    }
+
+    /// Attempts that its dispatcher has here, as far as it can know: of which it has not acknowledged an outcome.
+    pub(super) fn unsettled(&self) -> usize {
+        self.held() + self.outcomes.len()
+    }
+
     /// Attempts without outcome.
     pub(super) fn held(&self) -> usize {
         self.lanes.queued() + self.in_workers
@@ -134,9 +184,7 @@ impl Session {
 
     /// Whether attempts wait that may be started, as far as outcomes that are not acknowledged go.
     fn may_start(&self) -> bool {
-        self.lanes.any_waits()
-            && self.outcomes.len() < OUTCOMES_KEPT
-            && self.outcome_bytes < OUTCOME_BYTES_KEPT
+        self.lanes.any_waits() && self.outcome_bytes < self.outcome_room
     }
 
     /// The lanes whose next attempt may be started, as far as the session goes, and what they run.
@@ -153,6 +201,7 @@ impl Session {
 
     /// Attempts for their lanes. Those of programs that were never offered go back.
     pub(super) fn take_in(&mut self, attempts: Vec<Attempt>) {
+        self.args_bytes += Self::args_bytes_of(attempts.iter());
         let Some(first) = attempts.first().map(|attempt| attempt.program) else { return };
         // Nearly always, all are of one program.
         if attempts.iter().all(|attempt| attempt.program == first) {
@@ -167,8 +216,13 @@ impl Session {
 
     fn take_in_run(&mut self, program: ProgramId, attempts: Vec<Attempt>) {
         if let Err(attempts) = self.lanes.extend(program, attempts) {
-            attempts.into_iter().for_each(|attempt| self.ended(attempt.id, 0, Ended::Returned));
+            attempts.into_iter().for_each(|attempt| self.leaves(&attempt, Ended::Returned));
         }
+    }
+
+    /// Gives back attempts that were not taken in.
+    pub(super) fn turn_away(&mut self, attempts: Vec<Attempt>) {
+        attempts.into_iter().for_each(|attempt| self.ended(attempt.id, 0, Ended::Returned));
     }
 
     /// Time at which it is forgotten, unless it comes back.
@@ -208,6 +262,18 @@ impl Session {
         self.unsent += 1;
     }
 
+    /// An attempt has ended without having run to its end.
+    pub(super) fn leaves(&mut self, attempt: &Attempt, ended: Ended) {
+        self.forgets_args_of(attempt);
+        self.ended(attempt.id, 0, ended);
+    }
+
+    /// An attempt has ended: its arguments are no longer here.
+    #[inline]
+    pub(super) fn forgets_args_of(&mut self, attempt: &Attempt) {
+        self.args_bytes -= large_args(attempt);
+    }
+
     /// A worker of this program holds attempts.
     pub(super) fn slot_taken(&mut self, program: ProgramId) {
         self.slots_used += 1;
@@ -230,7 +296,7 @@ impl Session {
             return;
         }
         for attempt in self.lanes.take_all(which) {
-            self.ended(attempt.id, 0, Ended::Returned);
+            self.leaves(&attempt, Ended::Returned);
         }
     }
 
@@ -287,6 +353,13 @@ impl Session {
             window: self.window,
         }
     }
+}
+
+/// Size of the arguments, as far as they count.
+#[inline]
+fn large_args(attempt: &Attempt) -> u64 {
+    let bytes = attempt.args.len();
+    if bytes < LARGE_ARGS_BYTES { 0 } else { bytes as u64 }
 }
 
 impl Core {

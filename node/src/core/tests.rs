@@ -1,6 +1,7 @@
 //! Event in, exact actions out, nothing left over.
 
 mod batches;
+mod budgets;
 mod checks;
 mod programs;
 mod windows;
@@ -8,8 +9,7 @@ mod windows;
 use std::time::Duration;
 
 use pp_protocol::limits::{
-    OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT, PROGRAM_BUILDS, PROGRAM_BYTES,
-    PROGRAMS, WINDOW_ATTEMPTS,
+    OUTCOME_BYTES_KEPT, OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT, PROGRAM_BUILDS, PROGRAM_BYTES, PROGRAMS,
 };
 use pp_protocol::worker::{Finished, Work, WorkResult};
 use pp_protocol::{
@@ -32,6 +32,8 @@ struct Node {
     core: Core,
     now: Moment,
     actions: Vec<Action>,
+    /// Whether dispatchers may send as much as tests like.
+    lifts_windows: bool,
 }
 
 impl Node {
@@ -49,11 +51,14 @@ impl Node {
             grace: Duration::from_secs(10),
             drain_time: Duration::from_secs(30),
         };
-        Self { core: Core::new(config), now: Moment(0), actions: Vec::new() }
+        Self { core: Core::new(config), now: Moment(0), actions: Vec::new(), lifts_windows: true }
     }
 
     /// Feeds an event, and yields what is to be done, without heartbeats and windows, which have tests of their own.
     fn on(&mut self, event: Event) -> Vec<Action> {
+        if self.lifts_windows {
+            self.core.sessions.values_mut().for_each(|session| session.lift_window());
+        }
         self.core.handle(self.now, event, &mut self.actions);
         self.core.check_invariants();
         let noise = |action: &Action| {

@@ -266,6 +266,7 @@ impl Core {
             if let Some(session) = &mut session {
                 session.in_workers -= 1;
                 session.learn(piece.attempt.function, result.run_time_ns);
+                session.forgets_args_of(&piece.attempt);
                 session.ended(piece.attempt.id, result.run_time_ns, ended(result.result));
             }
         }
@@ -323,20 +324,22 @@ impl Core {
             let is_doomed =
                 |(doomed, ended): &mut _| *doomed == id && (is_running || *ended == Ended::TimedOut);
             let its_doom = doomed.take_if(is_doomed);
-            match (its_doom, worker.orders.of(id)) {
-                (Some((_, ended)), _) => session.ended(id, 0, ended),
+            let ended = match (its_doom, worker.orders.of(id)) {
+                (Some((_, ended)), _) => ended,
                 // It was told to go back, and had died by itself before it could be killed.
                 (None, Some(Order::Recall)) if is_running && death.death != KILLED => {
-                    session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone())));
+                    Ended::WorkerDied(Box::new(death.clone()))
                 }
-                (None, Some(order)) => session.ended(id, 0, order.outcome()),
+                (None, Some(order)) => order.outcome(),
                 // It may have been killed for an attempt that ended just before that: then the one that runs is not to
                 // blame, either.
                 (None, None) if !is_running || doomed.is_some() => {
-                    session.lanes.put_back(piece.attempt, false)
+                    session.lanes.put_back(piece.attempt, false);
+                    continue;
                 }
-                (None, None) => session.ended(id, 0, Ended::WorkerDied(Box::new(death.clone()))),
-            }
+                (None, None) => Ended::WorkerDied(Box::new(death.clone())),
+            };
+            session.leaves(&piece.attempt, ended);
         }
         if began_nothing && !worker.is_ending() {
             self.worker_began_nothing(now, worker.program, &death.death, actions);
@@ -405,7 +408,7 @@ impl Core {
         let mut in_workers = BTreeSet::new();
         for id in ids {
             match session.lanes.take_out(*id) {
-                Some(attempt) => session.ended(attempt.id, 0, order.outcome()),
+                Some(attempt) => session.leaves(&attempt, order.outcome()),
                 None => drop(in_workers.insert(*id)),
             }
         }
@@ -439,7 +442,7 @@ impl Core {
             let Some(session) = &mut session else { continue };
             session.in_workers -= 1;
             match orders.of(piece.attempt.id) {
-                Some(order) => session.ended(piece.attempt.id, 0, order.outcome()),
+                Some(order) => session.leaves(&piece.attempt, order.outcome()),
                 None => session.lanes.put_back(piece.attempt, worker.work.is_empty()),
             }
         }

@@ -1,6 +1,6 @@
 //! Programs on disk: looked up, received and verified off the node's task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 #[cfg(target_os = "linux")]
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::thread;
 
+use pp_protocol::limits::PROGRAMS_LOCATED;
 use pp_protocol::{Digest, Payload, ProgramRefusal};
 use tokio::sync::mpsc;
 
@@ -22,8 +23,8 @@ use crate::store::{Place, ProgramStore};
 #[cfg(target_os = "linux")]
 use crate::worker;
 
-/// Pieces of a program that wait to be written.
-const PIECES_WAITING: usize = 16 * 1024;
+/// Pieces of a program that wait to be written: 256 MiB.
+const PIECES_WAITING: usize = 1_024;
 
 #[derive(Debug)]
 pub(super) struct StoredPrograms {
@@ -35,11 +36,19 @@ pub(super) struct StoredPrograms {
     /// Programs found or received, and where they are.
     places: Arc<Mutex<BTreeMap<Digest, Place>>>,
     receiving: BTreeMap<Digest, blocking::SyncSender<Piece>>,
+    looking: Arc<Mutex<Looking>>,
     events: mpsc::UnboundedReceiver<Event>,
     event_sender: mpsc::UnboundedSender<Event>,
 }
 
 type Piece = (Payload, bool);
+
+/// Programs that are to be looked for in the store, and how many threads do that.
+#[derive(Debug, Default)]
+struct Looking {
+    queue: VecDeque<Digest>,
+    threads: usize,
+}
 
 impl StoredPrograms {
     pub(super) fn open(config: &NodeConfig) -> Result<Self, StartError> {
@@ -60,6 +69,7 @@ impl StoredPrograms {
             store,
             places: Arc::default(),
             receiving: BTreeMap::new(),
+            looking: Arc::default(),
             events,
             event_sender,
         })
@@ -100,19 +110,29 @@ impl StoredPrograms {
 
     /// Looks for a program in the store; reading and hashing it takes a while.
     pub(super) fn locate(&self, digest: Digest) {
+        let mut looking = lock(&self.looking);
+        looking.queue.push_back(digest);
+        if looking.threads == PROGRAMS_LOCATED {
+            return;
+        }
+        looking.threads += 1;
+        drop(looking);
         let look = {
             let (store, places, events) =
                 (self.store.clone(), Arc::clone(&self.places), self.event_sender.clone());
+            let looking = Arc::clone(&self.looking);
             move || {
-                let place = store.as_ref().and_then(|store| lock(store).place(&digest));
-                let event = match place {
-                    Some(place) => {
-                        lock(&places).insert(digest, place);
-                        Event::ProgramStored(digest)
-                    }
-                    None => Event::ProgramMissing(digest),
-                };
-                let _ = events.send(event);
+                while let Some(digest) = next_to_look_for(&looking) {
+                    let place = store.as_ref().and_then(|store| lock(store).place(&digest));
+                    let event = match place {
+                        Some(place) => {
+                            lock(&places).insert(digest, place);
+                            Event::ProgramStored(digest)
+                        }
+                        None => Event::ProgramMissing(digest),
+                    };
+                    let _ = events.send(event);
+                }
             }
         };
         if aside(look.clone()).is_err() {
@@ -146,10 +166,16 @@ impl StoredPrograms {
             }
             pieces
         });
-        // A full queue or a writer that gave up both end in the writer's own report.
-        let _ = pieces.try_send((piece, last));
+        // A writer that gave up reports that itself.
+        let sent = pieces.try_send((piece, last));
         if last {
             self.receiving.remove(&digest);
+        }
+        if let Err(blocking::TrySendError::Full(_)) = sent {
+            self.receiving.remove(&digest);
+            let reason = "it comes faster than the disk there takes it".into();
+            let failed = Event::ProgramFailed(digest, ProgramRefusal::NotStored(reason));
+            let _ = self.event_sender.send(failed);
         }
     }
 
@@ -157,6 +183,14 @@ impl StoredPrograms {
     pub(super) fn abandon(&mut self, digest: &Digest) {
         self.receiving.remove(digest);
     }
+}
+
+/// The next program to look for. Without one, the thread that asks is done.
+fn next_to_look_for(looking: &Mutex<Looking>) -> Option<Digest> {
+    let mut looking = lock(looking);
+    let next = looking.queue.pop_front();
+    looking.threads -= usize::from(next.is_none());
+    next
 }
 
 /// What starts the workers of this node, if they are confined.
@@ -192,7 +226,7 @@ fn receive(
     while let Ok((piece, last)) = pieces.recv() {
         incoming.write(&piece, store)?;
         if last {
-            return incoming.finish(&mut lock(store)).map(Some);
+            return incoming.finish(store).map(Some);
         }
     }
     Ok(None)

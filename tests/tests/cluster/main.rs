@@ -3,6 +3,7 @@
 mod failing;
 mod fake;
 mod floods;
+mod greedy;
 mod hostile;
 mod jobs;
 mod machines;
@@ -68,6 +69,7 @@ fn main() {
         floods::a_flood_from_many_addresses_of_one_network_keeps_no_distant_dispatcher_out,
         floods::a_thousand_connections_that_announce_the_largest_frame_take_no_memory,
         floods::strangers_leave_descriptors_to_whoever_is_in_where_workers_hold_most,
+        greedy::three_hundred_arguments_of_a_mebibyte_at_a_window_of_two_are_refused_and_cost_no_memory,
         scarce::where_descriptors_are_few_those_workers_that_start_do_all_the_work,
         scarce::a_dispatcher_with_few_descriptors_uses_those_local_workers_that_start,
         scarce::a_dispatcher_with_next_to_no_descriptors_says_which_limit_and_what_to_do,

@@ -1,7 +1,9 @@
 //! Sharing of work: the part of what waits that each node is given, and what is taken back from it.
 
 use super::*;
-use crate::core::job::{Job, LARGE_ARGS, Owner};
+use pp_protocol::limits::LARGE_ARGS_BYTES;
+
+use crate::core::job::{Job, Owner};
 use crate::core::jobs::Jobs;
 use crate::core::session::Session;
 
@@ -71,7 +73,7 @@ fn so_many_nodes_are_looked_at_for_what_is_first_in_the_queue() {
             dispatcher.on(Event::LinkUp(node, Box::new(welcome), Version::V1));
         }
         let large = |bytes| NewJob { args: Payload::from(vec![0; bytes]), ..new_job(0) };
-        let each = dispatcher.on(Event::Submit((0..=small).map(|_| large(LARGE_ARGS)).collect()));
+        let each = dispatcher.on(Event::Submit((0..=small).map(|_| large(LARGE_ARGS_BYTES)).collect()));
         assert_eq!(counts(&each).len(), small as usize + 1, "each of them runs one");
         assert_eq!(counts(&dispatcher.on(Event::Submit(vec![large(1 << 20)]))).len(), sent, "{small}");
     }
@@ -107,12 +109,12 @@ fn session(memory_total: u64, slots: u32, args: &[usize]) -> (Session, NodeStatu
 #[test]
 fn large_arguments_have_room_in_a_quarter_of_a_nodes_memory_and_small_ones_always() {
     let quarter = 1 << 20;
-    let (session, status, _jobs) = session(4 * quarter as u64, 4, &[quarter - LARGE_ARGS]);
+    let (session, status, _jobs) = session(4 * quarter as u64, 4, &[quarter - LARGE_ARGS_BYTES]);
     let fits = |bytes| session.has_room_for(bytes, &status);
-    assert_eq!([LARGE_ARGS - 1, LARGE_ARGS, LARGE_ARGS + 1].map(fits), [true, true, false]);
+    assert_eq!([LARGE_ARGS_BYTES - 1, LARGE_ARGS_BYTES, LARGE_ARGS_BYTES + 1].map(fits), [true, true, false]);
     let (session, status, _jobs) = self::session(4 * quarter as u64, 4, &[quarter]);
     let fits = |bytes| session.has_room_for(bytes, &status);
-    assert_eq!([1, LARGE_ARGS - 1, LARGE_ARGS].map(fits), [true, true, false]);
+    assert_eq!([1, LARGE_ARGS_BYTES - 1, LARGE_ARGS_BYTES].map(fits), [true, true, false]);
     let (session, status, _jobs) = self::session(4 * quarter as u64, 4, &[]);
     assert!(session.has_room_for(8 * quarter, &status), "what fits nowhere is tried one by one");
 }

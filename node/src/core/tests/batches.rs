@@ -263,7 +263,8 @@ fn of_the_workers_that_idle_one_makes_way_for_which_nothing_waits() {
     }
     // The first dispatcher's next attempt waits until outcomes are acknowledged.
     let session = node.core.sessions.get_mut(&SessionKey(0)).expect("it is connected");
-    (0..OUTCOMES_KEPT as u32).for_each(|job| session.ended(attempt(job).id, 0, Ended::Returned));
+    let result = Payload::from(vec![0; OUTCOME_BYTES_KEPT]);
+    session.ended(attempt(9).id, 0, Ended::Succeeded(result));
     assert_eq!(given(&node.receive(1, of(FUNCTION, 1..2))), []);
     node.now = node.now + Duration::from_secs(1);
     node.connect(3);
