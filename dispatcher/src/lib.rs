@@ -72,7 +72,7 @@ mod public {
     pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, Output, ResizeError, Stats};
     pub use crate::core::{
         DialStage, Failure, FailureCause, NodeKind, NodeLoss, NodeReason, NodeRefusal, NodeState,
-        NodeTrouble, Unreachable,
+        NodeTrouble, NotAsKnown, Unreachable,
     };
     pub use crate::links::AddressError;
 

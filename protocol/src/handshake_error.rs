@@ -70,12 +70,10 @@ pub enum HandshakeError {
         role: Role,
     },
     /// The node has another key than the one that is known.
-    #[error("its key is {shown}, and the one that is known is {known}")]
+    #[error("its key is {shown}, which is not the one that is known")]
     OtherNodeKey {
         /// The key that it showed.
         shown: String,
-        /// The key that it should have.
-        known: String,
     },
     /// A frame before the end of the handshake was too long.
     #[error("the peer sent a handshake frame of {0} bytes, the limit is {HANDSHAKE_FRAME_BYTES}")]

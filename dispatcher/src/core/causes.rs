@@ -138,18 +138,7 @@ pub enum NodeRefusal {
     /// The key of this machine, or the file that remembers those of nodes, cannot be used; why, and what to do.
     Keys(String),
     /// It is not the node that is known: it showed another key, or none.
-    NotAsKnown {
-        /// The key that it showed, if any.
-        shown: Option<String>,
-        /// The key by which it is known.
-        known: String,
-        /// The file that says so.
-        file: String,
-        /// The line of it.
-        line: usize,
-        /// The address.
-        at: String,
-    },
+    NotAsKnown(Box<NotAsKnown>),
     /// The program that it would be offered cannot be read here; which file, and what the system says.
     ProgramUnreadable(String),
     /// The handshake ended with this: the secrets or the releases differ, or it is no `ppserver`.
@@ -182,19 +171,7 @@ impl fmt::Display for NodeRefusal {
                  that it prints to the node's file of authorized keys",
             ),
             Self::Keys(reason) | Self::ProgramUnreadable(reason) => f.write_str(reason),
-            Self::NotAsKnown { shown, known, file, line, at } => {
-                match shown {
-                    Some(shown) => write!(
-                        f,
-                        "it is not the node that is known: it showed the key {shown}, and the one that is known is {known}"
-                    ),
-                    None => write!(
-                        f,
-                        "it is known by the key {known}, and shows none now, but asks for the secret alone"
-                    ),
-                }?;
-                write!(f, "; if it was meant to change, remove line {line} of {file} ({at})")
-            }
+            Self::NotAsKnown(other) => other.fmt(f),
             Self::Handshake { error, at } => write!(f, "{error} ({at})"),
             Self::Session(refusal) => refusal.fmt(f),
             Self::NoWelcome => f.write_str("it did not answer the greeting as a ppserver does"),
@@ -202,6 +179,38 @@ impl fmt::Display for NodeRefusal {
             Self::InUseElsewhere => f.write_str("it is in use under another address now"),
             Self::Program(refusal) => refusal.fmt(f),
         }
+    }
+}
+
+/// Node that is not the one that is known under its name or address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotAsKnown {
+    /// The key that it showed, if any.
+    pub shown: Option<String>,
+    /// The key by which it is known.
+    pub known: String,
+    /// The file that says so.
+    pub file: String,
+    /// The line of it.
+    pub line: usize,
+    /// The address.
+    pub at: String,
+}
+
+impl fmt::Display for NotAsKnown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shown, known, file, line, at } = self;
+        match shown {
+            Some(shown) => write!(
+                f,
+                "it is not the node that is known: it showed the key {shown}, and the one that is known is {known}"
+            ),
+            None => {
+                write!(f, "it is known by the key {known}, and shows none now, but asks for the secret alone")
+            }
+        }?;
+        write!(f, "; if it was meant to change, remove line {line} of {file} ({at})")
     }
 }
 

@@ -53,7 +53,7 @@ use pp_protocol::{AttemptId, JobId, Moment, ProgramId, SessionId};
 
 pub use self::actions::{Action, JobOutcome, Report, Resolution};
 pub use self::causes::{
-    DialStage, Failure, FailureCause, NodeLoss, NodeReason, NodeRefusal, NodeTrouble, Unreachable,
+    DialStage, Failure, FailureCause, NodeLoss, NodeReason, NodeRefusal, NodeTrouble, NotAsKnown, Unreachable,
 };
 use self::delays::Delays;
 pub use self::events::{DialFailure, Event, JobOptions, NewJob, Ticket};

@@ -11,7 +11,7 @@ use pp_protocol::machine::{KeyError, KnownNodes, MachineKey, Pin, PublicKey};
 use pp_protocol::secret::Secret;
 
 use super::secret::DialSecret;
-use crate::core::NodeRefusal;
+use crate::core::{NodeRefusal, NotAsKnown};
 
 /// Secret and key of this machine, and the nodes that are known.
 #[derive(Clone, Debug)]
@@ -77,7 +77,8 @@ impl ForNode {
     pub(super) fn not_as_known(&self, shown: Option<String>, at: &str) -> Option<NodeRefusal> {
         let (Pin { key, line }, known) = (self.pin?, self.known.as_ref()?);
         let file = known.path().display().to_string();
-        Some(NodeRefusal::NotAsKnown { shown, known: key.to_string(), file, line, at: at.into() })
+        let not_as_known = NotAsKnown { shown, known: key.to_string(), file, line, at: at.into() };
+        Some(NodeRefusal::NotAsKnown(Box::new(not_as_known)))
     }
 }
 

@@ -608,7 +608,7 @@ fn failure_of(error: HandshakeError, credentials: &ForNode, at: String) -> DialF
         HandshakeError::Io(_) | HandshakeError::Closed | HandshakeError::Timeout => {
             return DialFailure::Unreachable(Unreachable::Handshake { error, at });
         }
-        HandshakeError::OtherNodeKey { shown, .. } => credentials.not_as_known(Some(shown.clone()), &at),
+        HandshakeError::OtherNodeKey { shown } => credentials.not_as_known(Some(shown.clone()), &at),
         HandshakeError::PatternMismatch(SHARED_SECRET) => credentials.not_as_known(None, &at),
         _ => None,
     };

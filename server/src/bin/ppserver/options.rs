@@ -17,7 +17,7 @@ use pp_node::{NodeConfig, StoreConfig};
 use pp_protocol::DEFAULT_PORT;
 use pp_protocol::address::HostIp;
 use pp_protocol::environment::{self, VariableError};
-use pp_protocol::machine;
+use pp_protocol::machine::{self, KnownNodes};
 use pp_protocol::private::{self, PrivateError};
 use pp_protocol::secret::{self, SECRET_FILE_VARIABLE, Secrets};
 use ppserver::Machines;
@@ -328,13 +328,16 @@ impl Options {
             &told.authorized_keys,
         ];
         let environment = environment::path(SECRET_FILE_VARIABLE);
+        // Whoever is at home here may have a dispatcher, too.
+        let keys = machine::default_path().ok().into_iter();
+        let keys = keys.flat_map(|key| [KnownNodes::beside(&key).path().to_owned(), key]);
         let hidden = secrets
             .into_iter()
             .flatten()
             .cloned()
             .chain(environment)
             .chain(secret::default_path().ok())
-            .chain(machine::default_path().ok());
+            .chain(keys);
         Confinement {
             level: told.confine.unwrap_or_default(),
             user: told.user.as_ref().map(|name| name.0.clone()),
