@@ -141,8 +141,11 @@ pub const FUNCTIONS_TIMED: usize = 1_024;
 /// Attempts a worker is given at once, at most.
 pub const WORKER_ATTEMPTS: usize = 4_096;
 
-/// Size of unacknowledged outcomes that a node keeps for one session, before no more of its attempts are started. Their number
-/// counts in the window.
+/// Number of unacknowledged outcomes that a node keeps for one session, before no more of its attempts are started. A
+/// dispatcher acknowledges those without a gap: small ones that overtook a large one wait for that.
+pub const OUTCOMES_KEPT: usize = 4 * WINDOW_ATTEMPTS as usize;
+
+/// Size of unacknowledged outcomes that a node keeps for one session, before no more of its attempts are started.
 pub const OUTCOME_BYTES_KEPT: usize = 512 << 20;
 
 /// The same for all sessions, which have equal parts of it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pp_protocol::limits::{
-    CONNECTIONS_WITHOUT_SESSION, NAME_BYTES, PAYLOAD_BYTES, SESSIONS, args_bytes_at_node, cut,
+    CONNECTIONS_WITHOUT_SESSION, NAME_BYTES, OUTCOMES_KEPT, PAYLOAD_BYTES, SESSIONS, args_bytes_at_node, cut,
 };
 use pp_protocol::{
     Attempt, AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Welcome,
@@ -182,7 +182,9 @@ impl Core {
         let (args_bytes, of_all) = (Session::args_bytes_of(attempts.iter()), self.args_bytes());
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let (granted, args) = (session.granted(), session.args_bytes() + args_bytes);
-        if session.unsettled() + attempts.len() > granted {
+        // What has ended here has not been heard of there, so that this is at most what the dispatcher counts itself.
+        let is_within = session.held() + attempts.len() <= granted;
+        if !is_within || session.unsettled() + attempts.len() > granted + OUTCOMES_KEPT {
             let how = format!("it sent more attempts than it may have here, which are {granted} at most");
             return self.protocol_broken(key, &how, actions);
         }

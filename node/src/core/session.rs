@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use pp_protocol::limits::{LARGE_ARGS_BYTES, OUTCOME_BYTES_AT_NODE, OUTCOME_BYTES_KEPT, WINDOW_ATTEMPTS};
+use pp_protocol::limits::{
+    LARGE_ARGS_BYTES, OUTCOME_BYTES_AT_NODE, OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS,
+};
 use pp_protocol::{
     Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramId, RunTimes, SessionId,
 };
@@ -167,7 +169,7 @@ impl Session {
         self.outcome_room = (OUTCOME_BYTES_AT_NODE / sessions.max(1)).min(OUTCOME_BYTES_KEPT);
     }
 
-    /// Attempts that its dispatcher has here, as far as it can know: of which it has not acknowledged an outcome.
+    /// Attempts of which its dispatcher has not acknowledged an outcome.
     pub(super) fn unsettled(&self) -> usize {
         self.held() + self.outcomes.len()
     }
@@ -184,7 +186,9 @@ impl Session {
 
     /// Whether attempts wait that may be started, as far as outcomes that are not acknowledged go.
     fn may_start(&self) -> bool {
-        self.lanes.any_waits() && self.outcome_bytes < self.outcome_room
+        self.lanes.any_waits()
+            && self.outcomes.len() < OUTCOMES_KEPT
+            && self.outcome_bytes < self.outcome_room
     }
 
     /// The lanes whose next attempt may be started, as far as the session goes, and what they run.
