@@ -29,6 +29,8 @@ struct Node {
     answers: VecDeque<Event>,
     payloads: Payloads,
     ended: u32,
+    /// Attempts that the node takes.
+    window: u32,
 }
 
 pub(super) fn run(at_once: u32, jobs: u32) -> anyhow::Result<()> {
@@ -40,7 +42,10 @@ pub(super) fn run(at_once: u32, jobs: u32) -> anyhow::Result<()> {
         // One at a time, the next is sent only once the end of the one before has been acknowledged.
         let is_heard = at_once > 1 || node.answers.is_empty();
         while is_heard && sent < jobs && sent - node.ended + at_once <= in_flight {
-            let count = at_once.min(jobs - sent);
+            let count = at_once.min(jobs - sent).min(node.window - (sent - node.ended));
+            if count == 0 {
+                break;
+            }
             node.send(sent..sent + count);
             sent += count;
         }
@@ -74,6 +79,7 @@ impl Node {
             answers: VecDeque::new(),
             payloads: Payloads::new(),
             ended: 0,
+            window: 0,
         };
         let version = VersionRange::SPOKEN.newest;
         let proof = Proof { role: Role::Dispatcher, version, secret: None, machine: None };
@@ -129,6 +135,9 @@ impl Node {
                     let received = first + outcomes.len() as u64;
                     self.answers.push_back(Event::Received(CONNECTION, vec![ToNode::Ack(received)]));
                 }
+                Action::Send(_, FromNode::Welcome(welcome)) => self.window = welcome.window,
+                // Here it grows only.
+                Action::Send(_, FromNode::Window(window)) => self.window = window.max(self.window),
                 Action::Send(..) => {}
                 other => panic!("where nothing fails, a node has no reason to ask for {other:?}"),
             }
