@@ -25,7 +25,7 @@ use std::io;
 use snow::HandshakeState;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-pub use crate::handshake_error::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
+pub use crate::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 use crate::limits::{HANDSHAKE_FRAME_BYTES, HANDSHAKE_TIME, SECRETS};
 use crate::machine::{AuthorizedKeys, MachineKey, PublicKey, Unlisted};
 use crate::record::Keys;

@@ -62,7 +62,7 @@ pub mod socket;
 #[cfg(feature = "net")]
 mod written;
 
-pub use handshake_error::HandshakeError;
+pub use handshake_error::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 pub use ids::{AttemptId, Digest, FunctionId, JobId, MachineId, NodeId, ProgramId, SecretId, SessionId};
 pub use message::{
     Attempt, Farewell, FromNode, Hello, NodeStatus, OutputLine, ProgramBuild, ProgramOffer, ProgramRefusal,
