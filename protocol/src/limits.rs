@@ -17,6 +17,8 @@
 //! | jobs, requests and cancellations taken in at once | `dispatcher/src/client/thread/intake.rs` |
 //! | events that a listener has not taken, lines that wait for the terminal | `dispatcher/src/client/events.rs`, `client/printer.rs` |
 //! | jobs of a map in flight | `dispatcher/src/api/map/feed.rs` |
+//! | words of discovery that wait, strangers that are known and dialled | `dispatcher/src/links/discovery.rs`, `links/strangers.rs` |
+//! | programs whose troubles are remembered | `PROVEN_KEPT` in `node/src/core/programs.rs` |
 //! | threads for callbacks, ranges of silence | `dispatcher/src/api/builder.rs` |
 //! | kinds of refusals that are counted, strangers at once | `server/src/listener/refusals.rs`, `server/src/listener.rs` |
 //! | programs kept on disk, size of the configuration file | `server/src/bin/ppserver/options.rs` |
@@ -126,7 +128,7 @@ pub const PROGRAMS_LOCATED: usize = 4;
 /// Largest block of a compressed program (LZ4 frame format).
 pub const PROGRAM_BLOCK_BYTES: usize = 256 * 1024;
 
-/// Programs one session may offer.
+/// Programs one session may offer (kept by `offered` in `node/src/core/programs.rs`, and by the dispatcher's `OfferedPrograms`).
 pub const PROGRAMS: usize = 64;
 
 /// Builds of a program that may be offered, each for another target.
@@ -154,7 +156,7 @@ pub const OUTCOME_BYTES_AT_NODE: usize = 2 << 30;
 /// Most slots a node can be given.
 pub const SLOTS: u32 = 4_096;
 
-/// Sessions one node keeps at once.
+/// Sessions one node keeps at once (kept by `begin_session` in `node/src/core/connect.rs`).
 pub const SESSIONS: usize = 1_024;
 
 /// Connections of a node that belong to no session, those of operators and of whoever has not greeted yet: the oldest one gives

@@ -2,7 +2,7 @@
 //!
 //! | what died | who is charged |
 //! |---|---|
-//! | a worker | the attempt that had started in it. The node sees that on the page it shares with the worker, and says so ([`Ended::WorkerDied`](pp_protocol::Ended::WorkerDied)); what waited behind it comes back as returned, and is not charged |
+//! | a worker | the attempt that had started in it. The node sees that on the page it shares with the worker, and says so ([`Ended::WorkerDied`](pp_protocol::Ended::WorkerDied)); one that died with outcomes it had not reported is charged to the attempt that finished last. What waited behind it goes on at the node, and is not charged |
 //! | a node | the first of its attempts, as many as it had slots: nodes start them in the order they come, so no others can have been running |
 //! | nothing: a panic that is to be retried | the attempt that panicked |
 //!
