@@ -25,11 +25,11 @@ use std::io;
 use snow::HandshakeState;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-pub use crate::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 use crate::limits::{HANDSHAKE_FRAME_BYTES, HANDSHAKE_TIME, SECRETS};
 use crate::machine::{AuthorizedKeys, MachineKey, PublicKey, Unlisted};
 use crate::record::Keys;
 use crate::secret::Secret;
+pub use crate::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 use crate::{Role, SecretId, Version, VersionRange};
 
 const MAGIC: [u8; 4] = *b"ppsv";
