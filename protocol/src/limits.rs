@@ -18,7 +18,7 @@
 //! | events that a listener has not taken, lines that wait for the terminal | `dispatcher/src/client/events.rs`, `client/printer.rs` |
 //! | jobs of a map in flight | `dispatcher/src/api/map/feed.rs` |
 //! | words of discovery that wait, strangers that are known and dialled | `dispatcher/src/links/discovery.rs`, `links/strangers.rs` |
-//! | programs whose troubles are remembered | `PROVEN_KEPT` in `node/src/core/programs.rs` |
+//! | programs remembered to have started before | `PROVEN_KEPT` in `node/src/core/programs.rs` |
 //! | threads for callbacks, ranges of silence | `dispatcher/src/api/builder.rs` |
 //! | kinds of refusals that are counted, strangers at once | `server/src/listener/refusals.rs`, `server/src/listener.rs` |
 //! | programs kept on disk, size of the configuration file | `server/src/bin/ppserver/options.rs` |
