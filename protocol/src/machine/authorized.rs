@@ -68,6 +68,11 @@ pub enum WrongLine {
         "{0:?} is none of the options `no-submit` and `operate`, which stand before the key and are separated by commas"
     )]
     Option(String),
+    /// An option where it would be taken for a comment, or for the key.
+    #[error(
+        "{0:?} is an option, which stands before the key; several are separated by commas: `no-submit,operate ppk1-...`"
+    )]
+    Misplaced(String),
     /// There are options, and no key.
     #[error(
         "no key follows the options; write `[OPTIONS] ppk1-... [COMMENT]`, as `ppctl key show` prints it"
@@ -162,7 +167,8 @@ fn parse_line(line: usize, text: &str) -> Result<(PublicKey, Rights), WrongLine>
     // Whatever looks like one of our keys is meant to be one.
     let is_key = first.get(..2).is_some_and(|begins| begins.eq_ignore_ascii_case("pp"));
     if is_key {
-        return Ok((first.parse()?, rights));
+        let key = first.parse()?;
+        return words.next().map_or(Ok(()), no_option).map(|()| (key, rights));
     }
     for option in first.split(',') {
         match option {
@@ -171,7 +177,16 @@ fn parse_line(line: usize, text: &str) -> Result<(PublicKey, Rights), WrongLine>
             other => return Err(WrongLine::Option(shown(other).into_owned())),
         }
     }
-    Ok((words.next().ok_or(WrongLine::NoKey)?.parse()?, rights))
+    let key = words.next().ok_or(WrongLine::NoKey)?;
+    no_option(key)?;
+    let key = key.parse()?;
+    words.next().map_or(Ok(()), no_option).map(|()| (key, rights))
+}
+
+/// A restriction that is written where it has no effect would give more rights than was meant.
+fn no_option(word: &str) -> Result<(), WrongLine> {
+    let is_option = word.split(',').any(|part| matches!(part, "no-submit" | "operate"));
+    if is_option { Err(WrongLine::Misplaced(shown(word).into_owned())) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -216,6 +231,9 @@ mod tests {
         wrong(format!("{key}\nno-sumbit {other}"), &["line 2", "no-sumbit", "`no-submit` and `operate`"]);
         wrong(format!("{key}\n\n{key}"), &["line 3", "in line 1", "remove one"]);
         wrong("operate".into(), &["line 1", "no key follows"]);
+        wrong(format!("{key} no-submit"), &["line 1", "before the key"]);
+        wrong(format!("operate {key} no-submit"), &["line 1", "before the key"]);
+        wrong(format!("operate no-submit {key}"), &["line 1", "separated by commas"]);
         wrong("operate ssh-ed25519 AAAA".into(), &["line 1", "begins with `ppk1-`"]);
         wrong(format!("{}0", key), &["line 1", "was not copied as it was"]);
         wrong("ppm1-00".into(), &["line 1", "a machine's own key"]);
