@@ -117,6 +117,8 @@ fn rotate(arguments: &Arguments, step: Step) -> anyhow::Result<()> {
     let file = path.display();
     let several = secrets.len() > 1;
     let mut lines = secrets.to_vec();
+    let name = |secret: &Secret| short(secret.id());
+    let before: Vec<_> = lines.iter().map(name).collect();
     match step {
         Step::Add if several => bail!(
             "{file} holds {} secrets already: a rotation is under way; `ppctl secret rotate` says how far it has come",
@@ -129,9 +131,24 @@ fn rotate(arguments: &Arguments, step: Step) -> anyhow::Result<()> {
         Step::First => lines.rotate_right(1),
         Step::Drop => lines.truncate(1),
     }
+    // Steps out of order look alike in the end: which secret has come, or gone, is said each time.
+    let done = match step {
+        Step::Add => format!("secret {} is new, and comes second until every node has it", name(&lines[1])),
+        Step::First => format!(
+            "secret {} is first now, in the place of {}; once more puts that back",
+            name(&lines[0]),
+            before[0]
+        ),
+        Step::Drop => format!(
+            "secret {} is removed, and {} alone is left; if that is the one to be replaced, begin again",
+            before[1..].join(" and "),
+            before[0]
+        ),
+    };
     let lines: Secrets =
         lines.try_into().map_err(|_| anyhow!("{file} would hold more than {SECRETS} secrets"))?;
     private::replace(&path, &lines.lines()).with_context(|| cannot_write(&path))?;
+    warn(&done);
     tell_state(arguments)
 }
 
