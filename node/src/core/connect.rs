@@ -179,7 +179,10 @@ impl Core {
 
     /// Attempts to run, within what the session was granted; one that sends more is told so and cut off.
     fn run(&mut self, key: SessionKey, attempts: Vec<Attempt>, actions: &mut Vec<Action>) {
-        let (args_bytes, of_all) = (Session::args_bytes_of(attempts.iter()), self.args_bytes());
+        let args_bytes = Session::args_bytes_of(attempts.iter());
+        // Nearly always there are no large ones, and nothing is to be added up.
+        let are_turned_away =
+            args_bytes > 0 && self.args_bytes() + args_bytes > ARGS_TURNED_AWAY * self.args_limit;
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let (granted, args) = (session.granted(), session.args_bytes() + args_bytes);
         // What has ended here has not been heard of there, so that this is at most what the dispatcher counts itself.
@@ -195,10 +198,10 @@ impl Core {
                 format!("it sent arguments of {args} bytes, and {most} is the limit for a dispatcher here");
             return self.protocol_broken(key, &how, actions);
         }
-        if args_bytes > 0 && of_all + args_bytes > ARGS_TURNED_AWAY * self.args_limit {
+        if are_turned_away {
             session.turn_away(attempts);
         } else {
-            session.take_in(attempts);
+            session.take_in(attempts, args_bytes);
         }
     }
 

@@ -203,9 +203,9 @@ impl Session {
         self.lanes.any_waits() && self.waiting().next().is_some()
     }
 
-    /// Attempts for their lanes. Those of programs that were never offered go back.
-    pub(super) fn take_in(&mut self, attempts: Vec<Attempt>) {
-        self.args_bytes += Self::args_bytes_of(attempts.iter());
+    /// Attempts for their lanes, with large arguments of this size. Those of programs that were never offered go back.
+    pub(super) fn take_in(&mut self, attempts: Vec<Attempt>, args_bytes: u64) {
+        self.args_bytes += args_bytes;
         let Some(first) = attempts.first().map(|attempt| attempt.program) else { return };
         // Nearly always, all are of one program.
         if attempts.iter().all(|attempt| attempt.program == first) {
