@@ -30,6 +30,8 @@ use crate::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
 
 /// Batches of messages that wait for the core; their connections are held back beyond that.
 const BATCHES_WAITING: usize = 64;
+/// Size of freed blocks that are kept for the next ones.
+const FREED_BYTES_KEPT: usize = 2 << 20;
 /// Events taken in before the core's deadline is looked at again.
 const EVENTS_AT_ONCE: usize = 64;
 
@@ -170,6 +172,7 @@ impl Node {
     /// When the program store or this program's own functions cannot be used.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         crate::functions::Registry::of_this_program()?;
+        keep_freed_memory();
         if config.workers == Workers::Processes {
             crate::descriptors::ensure_descriptors()?;
         }
@@ -563,6 +566,13 @@ impl Actor {
         let handle = WorkerHandle::spawn(key, program, self.worker_sender.clone());
         self.workers.insert(key, handle);
     }
+}
+
+/// Has the allocator keep memory that is freed. Lists of attempts and outcomes come and go all the time: given back to the
+/// system, each would be mapped and cleared anew. glibc keeps blocks up to the size of the largest mapping that was ever freed
+/// (mallopt(3), `M_MMAP_THRESHOLD`), and twice as much at the end of its heap; to other allocators this is nothing.
+fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(FREED_BYTES_KEPT)));
 }
 
 fn log_sent(peer: &str, message: &FromNode) {
