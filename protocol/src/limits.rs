@@ -21,6 +21,7 @@
 //! | programs remembered to have started before | `PROVEN_KEPT` in `node/src/core/programs.rs` |
 //! | threads for callbacks, ranges of silence | `dispatcher/src/api/builder.rs` |
 //! | kinds of refusals that are counted, strangers at once | `server/src/listener/refusals.rs`, `server/src/listener.rs` |
+//! | arguments, command lines, what is kept of them, output held for its order, lines of output, logs of jobs | `run/src/`: `records.rs`, `jobs.rs`, `sources.rs`, `order.rs`, `lines.rs`, `joblog.rs` |
 //! | programs kept on disk, size of the configuration file | `server/src/bin/ppserver/options.rs` |
 
 use std::time::Duration;

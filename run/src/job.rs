@@ -1,0 +1,90 @@
+//! A job as it is composed: its arguments, and the texts made of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::placeholder::{Placeholder, Vocabulary};
+use crate::results;
+use crate::template::{Filling, Template, TemplateError};
+
+/// Arguments that belong together: one of each source, or the columns of a line.
+pub(crate) type Row = Vec<Vec<u8>>;
+
+/// What is known of a job only when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The slot it runs in, from 1.
+    pub slot: usize,
+    /// How many jobs there are; matters only where [`Plan::needs_total`](crate::Plan::needs_total).
+    pub total: u64,
+}
+
+/// A job. Its texts are made when they are asked for, as some of them depend on where it starts.
+#[derive(Clone, Debug)]
+pub struct Composed {
+    pub(crate) sequence: u64,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) shape: Arc<Shape>,
+}
+
+/// What jobs of a plan have in common.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) command: Template,
+    pub(crate) tag: Option<Template>,
+    pub(crate) vocabulary: Vocabulary,
+    pub(crate) slots: usize,
+}
+
+impl Composed {
+    /// Its number, from 1 in the order of the arguments.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Its arguments, as they came.
+    pub fn arguments(&self) -> impl Iterator<Item = &[u8]> {
+        self.rows.iter().flatten().map(Vec::as_slice)
+    }
+
+    /// The line for the shell.
+    pub fn command(&self, start: Start) -> Vec<u8> {
+        self.fill(&self.shape.command, start)
+    }
+
+    /// What stands before each line of its output, with the tab, where `--tag` or `--tagstring` is given.
+    pub fn tag(&self, start: Start) -> Option<Vec<u8>> {
+        let mut tag = self.fill(self.shape.tag.as_ref()?, start);
+        tag.push(b'\t');
+        Some(tag)
+    }
+
+    /// Another text with placeholders filled in, without quotes: the argument of `--return`, say. A text that comes from
+    /// a command line was judged by [`Plan::check`](crate::Plan::check).
+    pub fn expand(&self, text: &[u8], start: Start) -> Result<Vec<u8>, TemplateError> {
+        Ok(self.fill(&Template::text(text, &self.shape.vocabulary)?, start))
+    }
+
+    /// Its directory below that of `--results`: a name and a value for each argument. Never leads out of there.
+    pub fn results_path(&self) -> PathBuf {
+        results::path(&self.rows, &self.shape.vocabulary.names)
+    }
+
+    /// Whether `{uniq}` or `{choose_k}` say that it is not run.
+    pub(crate) fn is_left_out(&self) -> bool {
+        let arguments: Vec<&[u8]> = self.arguments().collect();
+        self.shape.command.placeholders().any(|placeholder| match placeholder {
+            Placeholder::Unique => {
+                (1..arguments.len()).any(|number| arguments[..number].contains(&arguments[number]))
+            }
+            Placeholder::Rising => !arguments.is_sorted_by(|a, b| a < b),
+            _ => false,
+        })
+    }
+
+    fn fill(&self, template: &Template, start: Start) -> Vec<u8> {
+        let arguments: Vec<&[u8]> = self.arguments().collect();
+        let Shape { slots, .. } = *self.shape;
+        template.fill(Filling { arguments: &arguments, sequence: self.sequence, start, slots })
+    }
+}

@@ -1,0 +1,71 @@
+//! Bytes as one word of a POSIX shell.
+
+/// Appends `value`, quoted where that is needed, the way GNU parallel shows it.
+///
+/// ```
+/// let mut line = Vec::new();
+/// pp_run::quote::quote_into(b"it's", &mut line);
+/// assert_eq!(line, br#"'it'"'"'s'"#);
+/// ```
+pub fn quote_into(value: &[u8], line: &mut Vec<u8>) {
+    if value.is_empty() {
+        line.extend_from_slice(b"''");
+        return;
+    }
+    if value.iter().copied().all(is_plain) {
+        line.extend_from_slice(value);
+        return;
+    }
+    let parts = || value.split(|byte| *byte == b'\'');
+    let last = parts().count() - 1;
+    for (number, part) in parts().enumerate() {
+        if number > 0 {
+            line.extend_from_slice(br#""'""#);
+        }
+        let is_between = 0 < number && number < last;
+        if is_between || !part.is_empty() {
+            line.push(b'\'');
+            line.extend_from_slice(part);
+            line.push(b'\'');
+        }
+    }
+}
+
+/// `value` as one word.
+pub fn quoted(value: &[u8]) -> Vec<u8> {
+    let mut line = Vec::with_capacity(value.len() + 2);
+    quote_into(value, &mut line);
+    line
+}
+
+/// Whether a byte means nothing to a shell, wherever it stands.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-./_".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_is_what_parallel_shows() {
+        let cases = [
+            ("", "''"),
+            ("a+-./_Z9", "a+-./_Z9"),
+            ("a b", "'a b'"),
+            ("a=b", "'a=b'"),
+            ("a,b", "'a,b'"),
+            ("\n", "'\n'"),
+            ("'", r#""'""#),
+            ("''", r#""'"''"'""#),
+            ("'a", r#""'"'a'"#),
+            ("a'", r#"'a'"'""#),
+            ("a'b'c", r#"'a'"'"'b'"'"'c'"#),
+            ("a'''b", r#"'a'"'"''"'"''"'"'b'"#),
+            ("ä", "'ä'"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(String::from_utf8(quoted(value.as_bytes())).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Options of GNU parallel that are refused, each with what to do instead.
+
+/// Options, and what to do instead of them.
+const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &["--rpl", "--parens", "--filter"],
+        "Perl is not run here; --plus has strings for most of it, as {%.gz}, {/old/new}, {uniq}",
+    ),
+    (
+        &["--sql", "--sqlmaster", "--sqlworker", "--sqlandworker"],
+        "there is no database here; --joblog writes a table, and --results the output",
+    ),
+    (
+        &["--tmux", "--tmuxpane"],
+        "jobs have no terminal; --line-buffer --tag shows what they print while they run",
+    ),
+    (
+        &["--fifo", "--cat"],
+        "input goes to a job's standard input with --pipe; write the command so that it reads that",
+    ),
+    (
+        &[
+            "--semaphore",
+            "--semaphore-name",
+            "--semaphorename",
+            "--id",
+            "--semaphore-timeout",
+            "--semaphoretimeout",
+        ],
+        "there are no semaphores here; use sem or flock on this machine, or -j for how many jobs run at once",
+    ),
+    (&["--st", "--bg", "--fg"], "there are no semaphores here; use sem or flock on this machine"),
+    (
+        &["--load", "--noswap", "--limit"],
+        "each node runs as many jobs as it has slots; set --workers of ppserver there, or -j here",
+    ),
+    (
+        &["--memfree", "--memsuspend"],
+        "nodes limit the memory of a job; set --worker-memory of ppserver there, or give fewer jobs with -j",
+    ),
+    (&["--env-parallel", "--session", "--record-env", "--_parset"], ENVIRONMENT),
+    (&["-S", "--sshlogin", "--slf", "--sshloginfile", "--ssh", "--ssh-delay", "--sshdelay"], SSH),
+    (&["-M", "--controlmaster", "--filter-hosts", "--hostgroups", "--hgrp", "--rsync-opts"], SSH),
+    (&["--onall", "--nonall"], "to run a command once on every node, use --each-node"),
+    (
+        &["--citation", "--bibtex"],
+        "this is not GNU parallel; if you used that, its own --citation says how it is cited",
+    ),
+    (&["--csv"], "quoted columns are not read; --colsep , splits plain ones"),
+    (
+        &["--profile", "-J", "--embed", "--shebang", "--shebang-wrap", "--hashbang"],
+        "write a script that calls ppctl run",
+    ),
+    (
+        &["--extensionreplace", "--er", "--basenamereplace", "--bnr", "--dirnamereplace", "--dnr"],
+        "the placeholders are {.} {/} {//} {/.} {#} {%}; only {} can be another word, with -I",
+    ),
+    (
+        &["--basenameextensionreplace", "--bner", "--seqreplace", "--slotreplace"],
+        "the placeholders are {.} {/} {//} {/.} {#} {%}; only {} can be another word, with -I",
+    ),
+    (
+        &["--arg-sep", "--arg-file-sep"],
+        "sources begin with ::: and ::::; put a command that needs these words into a script",
+    ),
+    (&["--process-slot-var"], "the slot is in $PARALLEL_JOBSLOT"),
+];
+
+const ENVIRONMENT: &str = "functions and aliases do not travel; --env NAME copies a variable, --basefile takes a script to every node";
+
+const SSH: &str =
+    "nothing goes over ssh here; start ppserver on the machine, and it is found, or name it with --node";
+
+/// The line for an option that is refused, given as it is on the command line (`--tmux`, `--sqlmaster=URL`, `-S`).
+///
+/// ```
+/// let line = pp_run::unsupported::refusal("--tmux").unwrap_or_default();
+/// assert!(line.starts_with("--tmux is not offered: "));
+/// ```
+pub fn refusal(option: &str) -> Option<String> {
+    let name = option.split('=').next().unwrap_or(option);
+    let (_, advice) = REFUSED.iter().find(|(names, _)| names.contains(&name))?;
+    Some(format!("{name} is not offered: {advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_are_refused_say_in_one_line_what_to_do() {
+        for option in [
+            "--rpl",
+            "--sqlmaster=x",
+            "--tmux",
+            "--fifo",
+            "--cat",
+            "--load=1",
+            "--memfree",
+            "-S",
+            "--citation",
+        ] {
+            let line = refusal(option).unwrap();
+            assert!(!line.contains(['\n', '=']) && line.len() < 160, "{line}");
+        }
+        assert_eq!(refusal("-k"), None);
+        assert_eq!(refusal("--link"), None);
+    }
+
+    #[test]
+    fn no_option_is_refused_twice() {
+        let mut names: Vec<_> = REFUSED.iter().flat_map(|(names, _)| *names).collect();
+        names.sort_unstable();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+    }
+}
