@@ -79,10 +79,10 @@ impl<'a> Rows<'a> {
         Self { values, reading, is_done: false }
     }
 
-    /// Takes what says how columns are called, off the start.
-    pub(crate) fn header(&mut self, lines: usize) -> io::Result<Row> {
-        let last = (0..lines).map_while(|_| self.values.next()).last().transpose()?;
-        Ok(last.map(|names| self.reading.columns(&names)).unwrap_or_default())
+    /// Takes the names of the columns off the start.
+    pub(crate) fn header(&mut self) -> io::Result<Row> {
+        let names = self.values.next().transpose()?;
+        Ok(names.map(|names| self.reading.columns(&names)).unwrap_or_default())
     }
 
     /// The next value, which may be written as several.

@@ -84,7 +84,18 @@ impl Composed {
 
     fn fill(&self, template: &Template, start: Start) -> Vec<u8> {
         let arguments: Vec<&[u8]> = self.arguments().collect();
-        let Shape { slots, .. } = *self.shape;
-        template.fill(Filling { arguments: &arguments, sequence: self.sequence, start, slots })
+        template.fill(&self.shape.filling(&arguments, self.sequence, start))
+    }
+}
+
+impl Shape {
+    /// What templates of a job are filled in with.
+    pub(crate) fn filling<'a>(&self, arguments: &'a [&'a [u8]], sequence: u64, start: Start) -> Filling<'a> {
+        Filling { arguments, sequence, start, slots: self.slots }
+    }
+
+    /// Placeholders of the command and the tag.
+    pub(crate) fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
+        self.command.placeholders().chain(self.tag.iter().flat_map(Template::placeholders))
     }
 }

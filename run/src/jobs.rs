@@ -106,7 +106,7 @@ impl<'a> Jobs<'a> {
             rows.clear();
         }
         self.sequence += 1;
-        Ok(Some(self.job(rows)))
+        Ok(Some(Composed { sequence: self.sequence, rows, shape: self.shape.clone() }))
     }
 
     /// Reads until so many rows wait, if there are that many and they could be in one command line.
@@ -153,13 +153,10 @@ impl<'a> Jobs<'a> {
 
     /// How long the command of the next job is with so many rows.
     fn length(&self, count: usize) -> usize {
-        let rows = if self.dealing.most == 0 {
-            Vec::new()
-        } else {
-            self.waiting.iter().take(count).cloned().collect()
-        };
-        let job = Composed { sequence: self.sequence + 1, ..self.job(rows) };
-        job.command(Start { slot: 1, total: 1 }).len()
+        let shown = if self.dealing.most == 0 { 0 } else { count };
+        let arguments: Vec<&[u8]> = self.waiting.iter().take(shown).flatten().map(Vec::as_slice).collect();
+        let start = Start { slot: 1, total: 1 };
+        self.shape.command.fill(&self.shape.filling(&arguments, self.sequence + 1, start)).len()
     }
 
     /// How many of `taken` rows a job takes so that the last are spread evenly.
@@ -174,10 +171,6 @@ impl<'a> Jobs<'a> {
         let portion = taken.div_ceil(over.max(1));
         self.portion = Some(portion);
         Ok(portion)
-    }
-
-    fn job(&self, rows: Vec<Row>) -> Composed {
-        Composed { sequence: self.sequence, rows, shape: self.shape.clone() }
     }
 
     fn too_long(&self) -> ComposeError {

@@ -31,6 +31,7 @@ mod pattern;
 mod placeholder;
 mod plan;
 pub mod quote;
+mod random;
 mod records;
 mod results;
 mod sources;

@@ -74,8 +74,8 @@ impl Vocabulary {
 
     /// A column by its name, as it is or as a path. Names go before all else.
     fn named(&self, body: &[u8]) -> Option<Placeholder> {
-        let names = self.names.iter().enumerate().filter(|(_, name)| !name.is_empty());
-        names.rev().find_map(|(column, name)| {
+        let mut names = self.names.iter().enumerate().filter(|(_, name)| !name.is_empty());
+        names.find_map(|(column, name)| {
             let edit = path_edit(body.strip_prefix(name.as_slice())?)?;
             Some(Placeholder::At(column as i64 + 1, edit))
         })

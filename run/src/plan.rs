@@ -19,8 +19,8 @@ pub struct Options {
     pub arg_files: Vec<Input>,
     /// `-C`, `--colsep`
     pub colsep: Option<Pattern>,
-    /// `--header`: so many lines begin each source, the last of which names its columns. See [`Plan::header_lines`].
-    pub header: usize,
+    /// `--header :`: the first value of each source names its columns. See [`Plan::names_columns`].
+    pub header: bool,
     /// `--trim`; without it columns of `--colsep` are trimmed at both ends, and nothing else is.
     pub trim: Option<Trim>,
     /// `-E`
@@ -71,9 +71,7 @@ pub enum PlanError {
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// The argument of `--header`.
-    #[error(
-        "--header {given}: write ':' if the first line names the columns, or how many lines come before the arguments"
-    )]
+    #[error("--header {given} is not offered: with --header : the first line names the columns")]
     Header {
         /// What was given.
         given: String,
@@ -81,6 +79,9 @@ pub enum PlanError {
     /// A limit on command lines that nothing can keep.
     #[error("--max-chars {0} leaves no room for a command")]
     NoRoom(usize),
+    /// A word for the arguments that is everywhere.
+    #[error("-I needs a word that stands for the arguments, as in -I ,, or leave it out and write {{}}")]
+    NoReplacement,
 }
 
 /// What is run.
@@ -88,7 +89,8 @@ pub enum PlanError {
 pub struct Plan {
     options: Options,
     words: Words,
-    needs_total: bool,
+    /// As long as columns have no names.
+    shape: Arc<Shape>,
 }
 
 impl Plan {
@@ -97,27 +99,19 @@ impl Plan {
         if let Some(limit @ (0 | 1)) = options.max_chars {
             return Err(PlanError::NoRoom(limit));
         }
+        if options.replace.as_ref().is_some_and(Vec::is_empty) {
+            return Err(PlanError::NoReplacement);
+        }
         let words = Words::split(words, &options.arg_files);
-        let mut plan = Self { options, words, needs_total: false };
-        let shape = plan.shape(Vec::new())?;
-        let tag = shape.tag.iter().flat_map(Template::placeholders);
-        plan.needs_total = shape
-            .command
-            .placeholders()
-            .chain(tag)
-            .any(|placeholder| matches!(placeholder, Placeholder::Total | Placeholder::Sequence(true)));
-        Ok(plan)
+        let shape = Arc::new(shape(&options, &words, Vec::new())?);
+        Ok(Self { options, words, shape })
     }
 
     /// Reads the argument of `--header`.
-    pub fn header_lines(text: &str) -> Result<usize, PlanError> {
+    pub fn names_columns(text: &str) -> Result<bool, PlanError> {
         match text {
-            ":" => Ok(1),
-            text => text
-                .parse()
-                .ok()
-                .filter(|lines| *lines > 0)
-                .ok_or_else(|| PlanError::Header { given: text.into() }),
+            ":" | "1" | r".*\n" => Ok(true),
+            text => Err(PlanError::Header { given: text.into() }),
         }
     }
 
@@ -126,14 +120,23 @@ impl Plan {
         &self.words
     }
 
-    /// Whether a text says how many jobs there are, so that all have to be composed before the first is run.
+    /// Whether the command or the tag says how many jobs there are (`{##}`), so that all have to be composed before the
+    /// first is run.
     pub fn needs_total(&self) -> bool {
-        self.needs_total
+        let mut placeholders = self.shape.placeholders();
+        placeholders
+            .any(|placeholder| matches!(placeholder, Placeholder::Total | Placeholder::Sequence(true)))
+    }
+
+    /// Whether the command has the slot in it (`{%}`), so that it is another one each time it starts: comparing it with
+    /// what a job log says tells nothing then.
+    pub fn depends_on_slot(&self) -> bool {
+        self.shape.command.placeholders().any(|placeholder| matches!(placeholder, Placeholder::Slot(_)))
     }
 
     /// Judges another text with placeholders, for [`Composed::expand`](crate::Composed::expand).
     pub fn check(&self, text: &[u8]) -> Result<(), TemplateError> {
-        Template::text(text, &self.vocabulary(Vec::new())).map(drop)
+        Template::text(text, &self.shape.vocabulary).map(drop)
     }
 
     /// The jobs. `open` is asked once for each file and for standard input, in the order of the sources, and gives the
@@ -154,34 +157,19 @@ impl Plan {
                 })?,
             };
             let mut rows = Rows::new(values, reading.clone());
-            names.extend(rows.header(self.options.header)?);
+            if self.options.header {
+                names.extend(rows.header()?);
+            }
             sources.push((*linked, rows));
         }
-        let shape = Arc::new(self.shape(names)?);
+        let shape = Arc::new(shape(&self.options, &self.words, names)?);
         let combining = Combining { is_linked: self.options.link, shuffle: self.options.shuf };
         Ok(Jobs::new(combine(sources, combining)?, shape, self.dealing()))
     }
 
-    fn shape(&self, names: Vec<Vec<u8>>) -> Result<Shape, TemplateError> {
-        let vocabulary = self.vocabulary(names);
-        let options = &self.options;
-        let repeats_context = match options.several {
-            Some(several) => several == Several::Context,
-            None => options.max_replace_args.is_some() || options.max_lines.is_some(),
-        };
-        let command = Template::command(&self.words.command, &vocabulary, options.quote, repeats_context)?;
-        let tag = options.tagstring.as_ref().map(|tag| Template::text(&with_tabs(tag), &vocabulary));
-        Ok(Shape { command, tag: tag.transpose()?, vocabulary, slots: options.slots })
-    }
-
-    fn vocabulary(&self, names: Vec<Vec<u8>>) -> Vocabulary {
-        let replace = self.options.replace.clone().filter(|replace| replace != b"{}");
-        Vocabulary { names, plus: self.options.plus, replace }
-    }
-
     fn reading(&self) -> Reading {
         let options = &self.options;
-        let tab = || Pattern::parse(b"\t").ok().filter(|_| options.header > 0);
+        let tab = || Pattern::parse(b"\t").ok().filter(|_| options.header);
         let separator = options.colsep.clone().or_else(tab);
         let trim = if separator.is_some() { Trim::Both } else { Trim::Nowhere };
         Reading {
@@ -206,6 +194,19 @@ impl Plan {
     }
 }
 
+/// What jobs have in common, with columns of these names.
+fn shape(options: &Options, words: &Words, names: Vec<Vec<u8>>) -> Result<Shape, TemplateError> {
+    let replace = options.replace.clone().filter(|replace| replace != b"{}");
+    let vocabulary = Vocabulary { names, plus: options.plus, replace };
+    let repeats_context = match options.several {
+        Some(several) => several == Several::Context,
+        None => options.max_replace_args.is_some() || options.max_lines.is_some(),
+    };
+    let command = Template::command(&words.command, &vocabulary, options.quote, repeats_context)?;
+    let tag = options.tagstring.as_ref().map(|tag| Template::text(&with_tabs(tag), &vocabulary));
+    Ok(Shape { command, tag: tag.transpose()?, vocabulary, slots: options.slots })
+}
+
 /// A tag as it is written: `\t` and `\n` are tab and line end.
 fn with_tabs(tag: &[u8]) -> Vec<u8> {
     let mut result = Vec::with_capacity(tag.len());
@@ -220,4 +221,152 @@ fn with_tabs(tag: &[u8]) -> Vec<u8> {
         rest = &rest[length..];
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::job::{Composed, Start};
+    use crate::random::Random;
+
+    const START: Start = Start { slot: 3, total: 20 };
+
+    fn words(line: &str) -> Vec<Vec<u8>> {
+        line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+    }
+
+    fn nothing<'a>(_: &Input) -> io::Result<Opened<'a>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn jobs(options: Options, line: &str) -> Result<Vec<Composed>, ComposeError> {
+        Plan::new(options, words(line)).unwrap().jobs(nothing)?.collect()
+    }
+
+    #[test]
+    fn texts_depend_on_where_a_job_starts() {
+        let options =
+            Options { plus: true, slots: 10, tagstring: Some(b"{}:{%}".into()), ..Options::default() };
+        let plan = Plan::new(options, words("echo {%} {0%} {0#} {##} ::: a b")).unwrap();
+        assert!(plan.needs_total() && plan.depends_on_slot());
+        let jobs: Vec<_> = plan.jobs(nothing).unwrap().map(|job| job.unwrap()).collect();
+        assert_eq!(jobs[1].command(START), b"echo 3 03 02 20");
+        assert_eq!(jobs[1].tag(START), Some(b"b:3\t".to_vec()));
+        assert_eq!(jobs[1].results_path(), Path::new("1/b"));
+        assert_eq!(jobs[1].expand(b"{}.out", START), Ok(b"b.out".to_vec()));
+        assert!(
+            plan.check(b"{= $_++ =}").is_err() && plan.check(b"{/(/x}").is_err() && plan.check(b"{}").is_ok()
+        );
+        let plain = Plan::new(Options::default(), words("echo {#} ::: a")).unwrap();
+        assert!(!plain.needs_total() && !plain.depends_on_slot());
+    }
+
+    #[test]
+    fn jobs_that_are_left_out_keep_their_number() {
+        let plus = || Options { plus: true, ..Options::default() };
+        let numbers = |line| jobs(plus(), line).unwrap().iter().map(Composed::sequence).collect::<Vec<_>>();
+        assert_eq!(numbers("echo {uniq} ::: a b ::: a b"), [2, 3]);
+        assert_eq!(numbers("echo {choose_k} ::: a b ::: a b"), [2]);
+        assert_eq!(numbers("echo ::: a b ::: a b"), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_command_line_that_is_too_long_says_which_argument_it_has() {
+        let options =
+            || Options { max_chars: Some(10), several: Some(Several::Context), ..Options::default() };
+        let error = jobs(options(), "echo ::: a aaaaaaaaaaaaaa").unwrap_err();
+        let ComposeError::TooLong { sequence: 2, length: 19, limit: 9, argument } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(argument, "aaaaaaaaaaaaaa");
+        let long = format!("echo ::: {}", "a".repeat(COMMAND_BYTES));
+        assert!(matches!(
+            jobs(Options::default(), &long),
+            Err(ComposeError::TooLong { limit: COMMAND_BYTES, .. })
+        ));
+        assert!(matches!(
+            Plan::new(Options { max_chars: Some(1), ..options() }, words("a")),
+            Err(PlanError::NoRoom(1))
+        ));
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_named() {
+        let error = jobs(Options::default(), "echo :::: nofile").unwrap_err();
+        assert_eq!(error.to_string(), "cannot open \"nofile\", which is to hold arguments");
+        let plan = Plan::new(Options::default(), words("echo")).unwrap();
+        let broken = || -> Opened<'static> {
+            Box::new(
+                [Ok(b"a".to_vec()), Err(io::ErrorKind::InvalidData.into()), Ok(b"b".to_vec())].into_iter(),
+            )
+        };
+        let results: Vec<_> = plan.jobs(|_| Ok(broken())).unwrap().map(|job| job.is_ok()).collect();
+        assert_eq!(results, [true, false]);
+    }
+
+    #[test]
+    fn no_more_is_read_than_a_job_takes() {
+        let plan =
+            Plan::new(Options { max_replace_args: Some(2), ..Options::default() }, words("echo")).unwrap();
+        let read = std::sync::atomic::AtomicUsize::new(0);
+        let count = || {
+            read.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok(b"a".to_vec())
+        };
+        let mut jobs = plan.jobs(|_| Ok(Box::new(std::iter::repeat_with(count)))).unwrap();
+        for taken in 1..=3 {
+            jobs.next().unwrap().unwrap();
+            assert_eq!(read.load(std::sync::atomic::Ordering::Relaxed), 2 * taken);
+        }
+    }
+
+    #[test]
+    fn commands_are_filled_with_as_much_as_fits() {
+        let plan = Plan::new(
+            Options { several: Some(Several::Xargs), slots: 1, ..Options::default() },
+            words("echo"),
+        );
+        let values = (0..100_000).map(|number| Ok(format!("{number:07}").into_bytes()));
+        let jobs = plan.unwrap().jobs(|_| Ok(Box::new(values.clone()))).unwrap();
+        let lengths: Vec<_> = jobs.map(|job| job.unwrap().command(START).len()).collect();
+        // Eight bytes each with the blank, after the four of the command.
+        let most = (COMMAND_BYTES - 4) / 8;
+        assert_eq!(lengths[..6], [4 + 8 * most; 6]);
+        assert_eq!(lengths[6], 4 + 8 * (100_000 - 6 * most));
+    }
+
+    #[test]
+    fn whatever_is_written_nothing_panics() {
+        let mut random = Random::of_this_run();
+        for _ in 0..20_000 {
+            let signs = b"{}{}{}=:/.#%^,+-01298ab \\[]*?s\xff\t";
+            let options = Options {
+                plus: random.below(4) > 0,
+                quote: random.below(4) == 0,
+                link: random.below(4) == 0,
+                header: random.below(4) == 0,
+                replace: (random.below(8) == 0).then(|| random.bytes(2, signs)),
+                tagstring: Some(random.bytes(10, signs)),
+                colsep: Pattern::parse(&random.bytes(3, signs)).ok(),
+                max_replace_args: [None, Some(0), Some(3)][random.below(3)],
+                max_chars: (random.below(4) == 0).then(|| random.below(40) + 2),
+                several: [None, Some(Several::Context), Some(Several::Once)][random.below(3)],
+                slots: random.below(3),
+                ..Options::default()
+            };
+            let mut words = vec![random.bytes(12, signs), random.bytes(12, signs)];
+            for _source in 0..random.below(3) {
+                words.push([b":::".to_vec(), b":::+".to_vec()][random.below(2)].clone());
+                words.extend((0..random.below(4)).map(|_| random.bytes(6, signs)));
+            }
+            let Ok(plan) = Plan::new(options, words) else { continue };
+            let input = [b"a".to_vec(), b"".to_vec()];
+            let Ok(jobs) = plan.jobs(|_| Ok(Box::new(input.clone().into_iter().map(Ok)))) else { continue };
+            for job in jobs.map_while(Result::ok) {
+                let _ = (job.command(START), job.tag(START), job.results_path());
+            }
+        }
+    }
 }

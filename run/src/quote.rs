@@ -45,7 +45,31 @@ fn is_plain(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
+
     use super::*;
+    use crate::random::Random;
+
+    #[test]
+    fn a_shell_gives_quoted_bytes_back() {
+        let mut random = Random::of_this_run();
+        let all: Vec<u8> = (1..=255).collect();
+        for round in 0..20 {
+            // Few different bytes in half of the rounds, so that quotes meet.
+            let of: &[u8] = if round % 2 == 0 { &all } else { b"'\"\\ \na$`" };
+            let values: Vec<Vec<u8>> = (0..100).map(|_| random.bytes(20, of)).collect();
+            let mut line = br"printf '%s\0'".to_vec();
+            for value in &values {
+                line.push(b' ');
+                quote_into(value, &mut line);
+            }
+            let output = Command::new("/bin/sh").arg("-c").arg(OsStr::from_bytes(&line)).output().unwrap();
+            let given_back: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).collect();
+            assert_eq!(given_back[..values.len()], values, "{}", String::from_utf8_lossy(&line));
+        }
+    }
 
     #[test]
     fn quoting_is_what_parallel_shows() {

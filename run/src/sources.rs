@@ -6,6 +6,7 @@ use std::iter::Peekable;
 use crate::columns::Rows;
 use crate::job::Row;
 use crate::jobs::ComposeError;
+use crate::random::Random;
 
 /// Values of a source that the shell has opened.
 pub type Opened<'a> = Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send + 'a>;
@@ -175,15 +176,81 @@ impl Iterator for Linked<'_> {
     }
 }
 
-/// Fisher and Yates, with numbers of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+/// Fisher and Yates.
 fn shuffle(rows: &mut [Row], seed: u64) {
-    let mut state = seed;
+    let mut random = Random::new(seed);
     for last in (1..rows.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        rows.swap(last, ((u128::from(mixed) * (last as u128 + 1)) >> 64) as usize);
+        rows.swap(last, random.below(last + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::columns::Reading;
+
+    /// Sources of which each is a text, a letter a value; a plus before one says that it is linked.
+    fn combined(sources: &[&'static str], combining: Combining) -> Result<Vec<String>, ComposeError> {
+        let sources = sources.iter().map(|text| {
+            let values = text.trim_start_matches('+').bytes().map(|byte| Ok(vec![byte]));
+            (text.starts_with('+'), Rows::new(Box::new(values), Arc::new(Reading::default())))
+        });
+        let rows = combine(sources.collect(), combining)?;
+        rows.map(|row| Ok(String::from_utf8(row?.concat()).expect("text"))).collect()
+    }
+
+    fn crossed(sources: &[&'static str]) -> Vec<String> {
+        combined(sources, Combining { is_linked: false, shuffle: None }).unwrap()
+    }
+
+    fn linked(sources: &[&'static str]) -> Vec<String> {
+        combined(sources, Combining { is_linked: true, shuffle: None }).unwrap()
+    }
+
+    #[test]
+    fn sources_are_combined_each_with_each_the_last_changes_fastest() {
+        assert_eq!(crossed(&["ab", "12", "xy"]).join(" "), "a1x a1y a2x a2y b1x b1y b2x b2y");
+        assert_eq!(crossed(&["abc", "+12", "xy"]).join(" "), "a1x a1y b2x b2y");
+        assert_eq!(crossed(&["ab", "12", "+xy"]).join(" "), "a1x a2y b1x b2y");
+        assert_eq!(crossed(&["ab", "", "1"]).join(" "), "a1 b1");
+        assert_eq!(crossed(&["", ""]), [""; 0]);
+    }
+
+    #[test]
+    fn linked_sources_start_again_until_the_longest_ends() {
+        assert_eq!(linked(&["ab", "12345", "xyz"]).join(" "), "a1x b2y a3z b4x a5y");
+        assert_eq!(linked(&["ab"]).join(" "), "a b");
+        assert_eq!(linked(&["ab", ""]).join(" "), "a b");
+        assert_eq!(linked(&[""]), [""; 0]);
+    }
+
+    #[test]
+    fn the_order_of_a_shuffle_follows_from_its_seed() {
+        let shuffled =
+            |seed| combined(&["abcdefghij"], Combining { is_linked: false, shuffle: Some(seed) }).unwrap();
+        assert_eq!(shuffled(1), shuffled(1));
+        assert_ne!(shuffled(1), shuffled(2));
+        let mut sorted = shuffled(1);
+        sorted.sort();
+        assert_eq!(sorted.concat(), "abcdefghij");
+    }
+
+    #[test]
+    fn the_first_source_is_read_as_it_is_needed() {
+        let endless = Rows::new(Box::new(std::iter::repeat_with(|| Ok(b"a".to_vec()))), Arc::default());
+        let other =
+            Rows::new(Box::new([b"1", b"2"].into_iter().map(|value| Ok(value.to_vec()))), Arc::default());
+        let combining = Combining { is_linked: false, shuffle: None };
+        let rows = combine(vec![(false, endless), (false, other)], combining).unwrap();
+        assert_eq!(rows.take(1_000).filter(Result::is_ok).count(), 1_000);
+    }
+
+    #[test]
+    fn what_is_kept_has_a_limit() {
+        let mut kept = Kept { bytes: KEPT_BYTES - VALUE_BYTES - 1 };
+        assert!(kept.keep(vec![b"a".to_vec()]).is_ok());
+        assert!(matches!(kept.keep(vec![Vec::new()]), Err(ComposeError::TooMuchToKeep)));
     }
 }

@@ -50,7 +50,7 @@ enum Quoting {
 }
 
 /// What a template is filled in with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Filling<'a> {
     pub(crate) arguments: &'a [&'a [u8]],
     pub(crate) sequence: u64,
@@ -109,7 +109,7 @@ impl Template {
         })
     }
 
-    pub(crate) fn fill(&self, filling: Filling<'_>) -> Vec<u8> {
+    pub(crate) fn fill(&self, filling: &Filling<'_>) -> Vec<u8> {
         let mut line = Line { text: Vec::new(), word: Vec::new(), quoting: self.quoting };
         for (number, word) in self.words.iter().enumerate() {
             if number > 0 {
@@ -124,7 +124,7 @@ impl Template {
 }
 
 impl Group {
-    fn fill(&self, filling: Filling<'_>, line: &mut Line) {
+    fn fill(&self, filling: &Filling<'_>, line: &mut Line) {
         if !self.is_repeated || filling.arguments.is_empty() {
             self.tokens.iter().for_each(|token| token.fill(filling.arguments, filling, line));
             return;
@@ -140,7 +140,7 @@ impl Group {
 
 impl Token {
     /// Appends itself, with `each` where it stands for all arguments.
-    fn fill(&self, each: &[&[u8]], filling: Filling<'_>, line: &mut Line) {
+    fn fill(&self, each: &[&[u8]], filling: &Filling<'_>, line: &mut Line) {
         let placeholder = match self {
             Self::Text(text) => return line.text(text),
             Self::Place(placeholder) => placeholder,
