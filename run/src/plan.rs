@@ -338,6 +338,16 @@ mod tests {
     }
 
     #[test]
+    fn arguments_that_make_no_command_longer_are_not_read_without_end() {
+        let options = Options { several: Some(Several::Context), slots: 1, ..Options::default() };
+        let plan = Plan::new(options, words("echo {1}")).unwrap();
+        let endless = std::iter::repeat_with(|| Ok(b"abcdefg".to_vec()));
+        let job = plan.jobs(|_| Ok(Box::new(endless.clone()))).unwrap().next().unwrap().unwrap();
+        assert_eq!(job.arguments().count(), COMMAND_BYTES.div_ceil(8));
+        assert_eq!(job.command(START), b"echo abcdefg");
+    }
+
+    #[test]
     fn whatever_is_written_nothing_panics() {
         let mut random = Random::of_this_run();
         for _ in 0..20_000 {

@@ -85,8 +85,9 @@ impl Template {
                 _ => words.push(vec![each()]),
             }
         }
-        let begins_with_argument =
-            matches!(words.first().and_then(|word| word.first()), Some(Token::Place(_)));
+        // What the first word is made of is a command, or a part of one.
+        let mut first_word = words.iter().take(1).flatten().take_while(|token| !token.has_blank());
+        let begins_with_argument = first_word.any(|token| matches!(token, Token::Place(_)));
         let quoting = match (quotes_words, begins_with_argument) {
             (true, _) => Quoting::Words,
             (false, true) => Quoting::Nothing,
@@ -139,6 +140,10 @@ impl Group {
 }
 
 impl Token {
+    fn has_blank(&self) -> bool {
+        matches!(self, Self::Text(text) if text.iter().any(u8::is_ascii_whitespace))
+    }
+
     /// Appends itself, with `each` where it stands for all arguments.
     fn fill(&self, each: &[&[u8]], filling: &Filling<'_>, line: &mut Line) {
         let placeholder = match self {
