@@ -342,7 +342,7 @@ mod tests {
         let options = Options { several: Some(Several::Context), slots: 1, ..Options::default() };
         let plan = Plan::new(options, words("echo {1}")).unwrap();
         let endless = std::iter::repeat_with(|| Ok(b"abcdefg".to_vec()));
-        let job = plan.jobs(|_| Ok(Box::new(endless.clone()))).unwrap().next().unwrap().unwrap();
+        let job = plan.jobs(|_| Ok(Box::new(endless))).unwrap().next().unwrap().unwrap();
         assert_eq!(job.arguments().count(), COMMAND_BYTES.div_ceil(8));
         assert_eq!(job.command(START), b"echo abcdefg");
     }
