@@ -109,7 +109,10 @@ pub struct StoreConfig {
 #[non_exhaustive]
 pub enum StartError {
     /// The program store cannot be used.
-    #[error("cannot use {} to keep programs in: {source}; choose another directory", .directory.display())]
+    #[error(
+        "cannot use {} to keep programs in: {source}; make it one that this user may write to, or choose another \
+         directory (--store)", .directory.display()
+    )]
     Store {
         /// The directory.
         directory: PathBuf,

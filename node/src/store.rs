@@ -90,9 +90,14 @@ impl ProgramStore {
     /// when it died are removed.
     ///
     /// # Errors
-    /// When the directory cannot be made or read.
+    /// When the directory cannot be made, read or written to.
     pub(crate) fn open(directory: PathBuf, limit_bytes: u64) -> io::Result<Self> {
         make(&directory)?;
+        // Whether something can be made in it shows now, and not when the first program comes. If it is full, old ones go then.
+        match tempfile::tempfile_in(&directory) {
+            Err(error) if !is_full(&error) => return Err(error),
+            _ => {}
+        }
         let mut programs = BTreeMap::new();
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
@@ -407,12 +412,14 @@ fn keep_at(path: &Path, draft: NamedTempFile) -> Result<File, UnpackError> {
     Ok(file)
 }
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn not_stored(directory: &Path, error: &io::Error) -> ProgramRefusal {
     let directory = directory.display();
     let remedy = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "make room there or choose another directory (--store)"
-        }
+        _ if is_full(error) => "make room there or choose another directory (--store)",
         io::ErrorKind::FileTooLarge => {
             "raise the limit on the size of files (ulimit -f, or LimitFSIZE= of the service)"
         }

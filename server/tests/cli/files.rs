@@ -117,6 +117,19 @@ fn a_store_of_somebody_else_is_refused_and_nothing_in_it_is_run() {
 }
 
 #[test]
+fn a_store_that_cannot_be_written_to_is_told_at_the_start() {
+    if !is_root() {
+        return;
+    }
+    let home = home();
+    let store = home.path().join("store");
+    fs::create_dir(&store).expect("a directory");
+    let mut command = as_nobody(home.path());
+    command.args(["-p", "0", "-i", "127.0.0.1", "--store", text(&store)]).env("PP_SECRET", SECRET);
+    Ended::failing(&mut command, &[text(&store), "Permission denied", "may write to", "--store"]);
+}
+
+#[test]
 fn directories_that_are_made_for_private_files_are_private() {
     let home = home();
     Daemon::start_as(&mut ppserver(home.path(), &[]));
