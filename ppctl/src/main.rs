@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use pp_dispatcher::{Builder, Dispatcher, NodeInfo, NodeKind, NodeState};
+use pp_protocol::Role;
 
 /// Time between two looks at nodes while waiting for them.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -27,7 +28,8 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3_600);
 #[command(
     version,
     after_help = "Nodes are found on the local network (mDNS; PP_DISCOVER=0 turns that off), in PP_NODES and in --node.\n\
-        The secret is looked for in --secret-file, PP_SECRET, PP_SECRET_FILE and ~/.config/ppserver/secret.\n\n\
+        The secret is looked for in --secret-file, PP_SECRET, PP_SECRET_FILE and ~/.config/ppserver/secret.\n\
+        The key of this machine is in PP_MACHINE_KEY or ~/.config/ppserver/machine_key.\n\n\
         Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8\n  ppctl ping render1\n  ppctl secret new"
 )]
 struct Arguments {
@@ -43,7 +45,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the nodes: found, connected, their slots and load; and those that refuse, with the reason
+    /// List the nodes: found, connected, their slots and load; and those that refuse, with the reason. A node that lists
+    /// machines (ppserver --authorized-keys) has to list this one with `operate`
     Nodes {
         /// Also look at this node: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
         #[arg(long = "node", value_name = "ADDRESS")]
@@ -52,7 +55,8 @@ enum Command {
         #[arg(long, default_value = "1.5", value_name = "SECONDS", value_parser = seconds)]
         time: Duration,
     },
-    /// Change how many jobs a node runs at once, now
+    /// Change how many jobs a node runs at once, now. A node that lists machines (ppserver --authorized-keys) has to list this
+    /// one with `operate`
     #[command(allow_missing_positional = true)]
     Resize {
         /// Look for it here too: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
@@ -63,7 +67,8 @@ enum Command {
         /// How many; 0 stops it from taking jobs
         slots: usize,
     },
-    /// Measure how long a job takes to a node and back that does nothing there, waiting for a free slot included
+    /// Measure how long a job takes to a node and back that does nothing there, waiting for a free slot included. A node that
+    /// lists machines (ppserver --authorized-keys) has to let this one send jobs
     Ping {
         /// Look for it here too: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
         #[arg(long = "node", value_name = "ADDRESS")]
@@ -114,9 +119,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("it has to be a number of seconds from 0 to {}", LONGEST_LOOK.as_secs()))
 }
 
-/// Says how a dispatcher is set up that only looks, at the nodes of the environment and these.
-fn look(arguments: &Arguments, nodes: &[String]) -> Builder {
-    let builder = Dispatcher::builder().observer(true).discover_by_default(true).more_nodes(nodes);
+/// Says how a dispatcher is set up that looks at the nodes of the environment and these: as an operator, who runs no jobs, or
+/// as one who does. Nodes that list machines may let in this one as one of them only.
+fn look(arguments: &Arguments, nodes: &[String], role: Role) -> Builder {
+    let builder = match role {
+        Role::Operator => Dispatcher::builder().observer(true),
+        Role::Dispatcher => Dispatcher::builder().local_workers(0).only_built_in(true),
+    };
+    let builder = builder.discover_by_default(true).more_nodes(nodes);
     match &arguments.secret_file {
         Some(path) => builder.secret_file(path),
         None => builder,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use pp_dispatcher::{NodeInfo, NodeKind, NodeState};
+use pp_protocol::Role;
 use serde::Serialize;
 
 use crate::{Arguments, is_settled, look, print, remote, wait_for};
@@ -71,7 +72,7 @@ impl From<NodeInfo> for Line {
 }
 
 pub(crate) fn run(arguments: &Arguments, named: &[String], time: Duration) -> anyhow::Result<ExitCode> {
-    let builder = look(arguments, named);
+    let builder = look(arguments, named, Role::Operator);
     let discovering = builder.discovers()?;
     let dispatcher = builder.start()?;
     let started = Instant::now();

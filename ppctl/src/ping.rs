@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use pp_dispatcher::{Dispatcher, NodeState, built_in};
+use pp_protocol::Role;
 use serde_json::json;
 
 use crate::find::find;
@@ -22,7 +23,7 @@ pub(crate) fn run(
     name: &str,
     count: u32,
 ) -> anyhow::Result<ExitCode> {
-    let (looking, node) = find(arguments, nodes, name)?;
+    let (looking, node) = find(arguments, nodes, name, Role::Dispatcher)?;
     drop(looking);
     let label = node.label();
     if node.slots == 0 {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use pp_dispatcher::NodeInfo;
+use pp_protocol::Role;
 use serde_json::json;
 
 use crate::find::find;
@@ -20,8 +21,8 @@ pub(crate) fn run(
     slots: usize,
 ) -> anyhow::Result<ExitCode> {
     let (dispatcher, node) = match (name, nodes) {
-        (Some(name), _) => find(arguments, nodes, name)?,
-        (None, [address]) => find(arguments, &[], address)?,
+        (Some(name), _) => find(arguments, nodes, name, Role::Operator)?,
+        (None, [address]) => find(arguments, &[], address, Role::Operator)?,
         (None, []) => bail!("which node? Say its name or its address: ppctl resize NODE {slots}"),
         (None, _) => bail!(
             "which of the {} nodes named with --node? Say its name or its address as well: ppctl resize {} NODE {slots}",

@@ -177,6 +177,19 @@ fn an_address_where_nothing_listens_is_listed_with_that() {
 }
 
 #[test]
+fn a_name_that_is_not_known_is_listed_with_that() {
+    let name = "dns:no-such-name.invalid";
+    let unknown =
+        ["dns:no-such-name.invalid:60000", "unreachable", "cannot look up the name", "how it is written"];
+    ppctl(&["nodes", "--time", "60", "--node", name]).failed_saying(&unknown);
+    ppctl(&["ping", "--node", name, "render1"]).failed_saying(&[
+        "no node is called \"render1\"",
+        unknown[0],
+        unknown[2],
+    ]);
+}
+
+#[test]
 fn what_listens_but_is_no_ppserver_is_said_to_be_none() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();

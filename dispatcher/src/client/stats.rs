@@ -46,6 +46,30 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
+    /// A name that was given, under which no node is known yet.
+    pub(crate) fn of_name(name: &str, reason: NodeReason) -> Self {
+        let is_looked_up = !matches!(reason, NodeReason::Dialling(_));
+        Self {
+            name: name.into(),
+            address: name.into(),
+            kind: NodeKind::Configured,
+            state: if is_looked_up { NodeState::Unreachable } else { NodeState::Connecting },
+            reason: Some(reason),
+            slots: 0,
+            busy: 0,
+            queued: 0,
+            dispatchers: 0,
+            cpus: 0,
+            jobs_at_node: 0,
+            jobs_ended: 0,
+            run_time: Duration::ZERO,
+            load: 0.0,
+            memory_used: 0,
+            memory_total: 0,
+            confinement: String::new(),
+        }
+    }
+
     /// Name and address, as in the statistics.
     ///
     /// ```

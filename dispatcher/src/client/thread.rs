@@ -27,7 +27,7 @@ use super::here::become_dispatcher_thread;
 use super::printer::Printer;
 use super::settings::{ClientError, Settings};
 use super::settle::{JobTicket, Wakes, outcome_of};
-use crate::core::{Action, Core, DispatcherConfig, Event, NodeKey, Report};
+use crate::core::{Action, Core, DialStage, DispatcherConfig, Event, NodeKey, NodeReason, Report};
 use crate::links::discovery::{self, Addresses, Found};
 use crate::links::programs::OfferedPrograms;
 use crate::links::secret::DialSecret;
@@ -107,6 +107,8 @@ struct Actor {
     printer: Printer,
     /// The nodes found, by what identifies them to discovery.
     known: BTreeMap<String, NodeKey>,
+    /// Names of which every address is a node, as long as they have none, and why.
+    unknown_names: BTreeMap<String, NodeReason>,
     /// The key of the next one.
     next_node: u32,
     /// It was said that more are announced than can be known.
@@ -162,6 +164,9 @@ impl Actor {
             discovery,
             printer,
             known: BTreeMap::new(),
+            unknown_names: discovery::looked_up(&settings.nodes)
+                .map(|address| (address.written(), NodeReason::Dialling(DialStage::Name)))
+                .collect(),
             next_node: 0,
             are_strangers_many: false,
             actions: Vec::new(),
@@ -266,6 +271,10 @@ impl Actor {
                 }
                 self.links.set_addresses(node, identity, addresses);
                 self.handle(Event::NodeFound { node, name, kind });
+            }
+            Found::LookedUp { name, failed: None } => drop(self.unknown_names.remove(&name)),
+            Found::LookedUp { name, failed: Some(cause) } => {
+                self.unknown_names.insert(name, NodeReason::Unreachable(cause));
             }
             Found::Gone { identity } => {
                 if let Some(node) = self.known.get(&identity).copied() {

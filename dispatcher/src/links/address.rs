@@ -49,6 +49,11 @@ impl Address {
         if port != 0 && (is_ip || is_name) { Ok(Self { host, port, each }) } else { Err(bad()) }
     }
 
+    /// As people write it.
+    pub(crate) fn written(&self) -> String {
+        if self.each { format!("dns:{self}") } else { self.to_string() }
+    }
+
     /// Every address it stands for now.
     pub(crate) async fn look_up(&self) -> io::Result<Vec<SocketAddr>> {
         let host = self.host.as_str();
@@ -57,7 +62,11 @@ impl Address {
             Err(_) => match tokio::net::lookup_host((host, self.port)).await {
                 Ok(addresses) => Ok(addresses.collect()),
                 Err(error) => {
-                    Err(io::Error::new(error.kind(), format!("cannot look up the name {host}: {error}")))
+                    let reason = format!(
+                        "cannot look up the name {host}: {error}; check how it is written, and that the DNS or /etc/hosts of \
+                         this machine knows it"
+                    );
+                    Err(io::Error::new(error.kind(), reason))
                 }
             },
         }

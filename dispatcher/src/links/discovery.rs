@@ -11,12 +11,13 @@ use mdns_sd::{IfKind, IfPredicate, Receiver, ResolvedService, ServiceDaemon, Ser
 use pp_protocol::advert::{Advert, SERVICE};
 use pp_protocol::limits::{ADDRESSES_ANNOUNCED, ADDRESSES_NAMED};
 use pp_protocol::shown_name;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use self::on_link::Networks;
 use super::Address;
-use crate::core::NodeKind;
+use crate::core::{NodeKind, Unreachable};
 
 /// Time between two look-ups of a `dns:` name.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
@@ -44,6 +45,13 @@ pub(crate) enum Found {
     Gone {
         /// The identity under which it was reported.
         identity: String,
+    },
+    /// A name of which every address is a node was looked up; why that came to nothing, if it did.
+    LookedUp {
+        /// The name, as it was written.
+        name: String,
+        /// Cause.
+        failed: Option<Unreachable>,
     },
 }
 
@@ -102,13 +110,18 @@ pub(crate) fn named(configured: &[Address]) -> impl Iterator<Item = Found> {
     configured.iter().filter(|address| !address.each).cloned().map(Found::configured)
 }
 
+/// The names of which every address is a node.
+pub(crate) fn looked_up(configured: &[Address]) -> impl Iterator<Item = &Address> {
+    configured.iter().filter(|address| address.each)
+}
+
 /// Starts looking for nodes other than those [`named`].
 pub(crate) fn start(
     configured: &[Address],
     discover: bool,
     found: &mpsc::Sender<Found>,
 ) -> Option<Discovery> {
-    for address in configured.iter().filter(|address| address.each) {
+    for address in looked_up(configured) {
         tokio::spawn(look_up(address.clone(), found.clone()));
     }
     if !discover {
@@ -119,41 +132,35 @@ pub(crate) fn start(
     Some(Discovery { task, missed })
 }
 
-/// Every address a name has is a node; new ones are noticed within seconds.
-async fn look_up(address: Address, found: mpsc::Sender<Found>) {
+/// Every address a name has is a node; new ones are noticed within seconds. Ends when there is nobody to tell.
+async fn look_up(address: Address, found: mpsc::Sender<Found>) -> Result<(), SendError<Found>> {
     let mut known = Known::new(ADDRESSES_NAMED);
-    let mut failed = String::new();
+    // Said once, not every five seconds.
+    let mut said = None;
     loop {
-        match address.look_up().await {
+        let failed = match address.look_up().await {
             Ok(addresses) => {
-                failed.clear();
+                let failed = addresses.is_empty().then_some(Unreachable::NoAddress);
                 for each in addresses {
                     match known.add(each) {
-                        Added::New => {}
-                        Added::Known => continue,
-                        Added::Refused { first } => {
-                            if first {
-                                tracing::warn!(
-                                    "{} has had {ADDRESSES_NAMED} addresses: no others of it are used",
-                                    address.host
-                                );
-                            }
-                            continue;
-                        }
-                    }
-                    if found.send(Found::configured(each.into())).await.is_err() {
-                        return;
+                        Added::New => found.send(Found::configured(each.into())).await?,
+                        Added::Known | Added::Refused { first: false } => {}
+                        Added::Refused { first: true } => tracing::warn!(
+                            "{} has had {ADDRESSES_NAMED} addresses: no others of it are used",
+                            address.host
+                        ),
                     }
                 }
+                failed
             }
-            Err(error) => {
-                // Said once, not every five seconds.
-                let reason = error.to_string();
-                if failed != reason {
-                    tracing::warn!("{reason}; trying again");
-                    failed = reason;
-                }
+            Err(error) => Some(Unreachable::Name(error.into())),
+        };
+        if said.as_ref() != Some(&failed) {
+            if let Some(reason) = &failed {
+                tracing::warn!("{}: {reason}; trying again", address.written());
             }
+            said = Some(failed.clone());
+            found.send(Found::LookedUp { name: address.written(), failed }).await?;
         }
         tokio::time::sleep(LOOK_UP_EVERY).await;
     }

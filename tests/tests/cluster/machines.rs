@@ -156,6 +156,21 @@ pub(crate) fn a_dispatcher_without_a_key_is_told_how_to_make_one() {
     server.process().wait_for_stderr("authorized keys were read again");
     let (found, said, error) = ppctl(&home, &nodes);
     assert!(found && said.contains("connected"), "{said}{error}");
+    // One who measures jobs sends some, and gives no orders.
+    let ping = ["ping", "--count", "1", &address];
+    for (options, pinged) in [("", true), ("no-submit,operate ", false), ("operate ", true)] {
+        site.write_list("render1", &[format!("# {pinged}, {options}\n{options}{line}\n")]);
+        let before = server.process().stderr().matches("were read again").count();
+        read_again(&mut server);
+        wait_until("the list to be read", || {
+            server.process().stderr().matches("were read again").count() > before
+        });
+        let (found, said, error) = ppctl(&home, &ping);
+        assert!(
+            found == pinged && (found || error.contains("not as a dispatcher")),
+            "{options}: {said}{error}"
+        );
+    }
     // What it knows of the node does not get in the way of a second look.
     assert!(ppctl(&home, &nodes).0);
 }

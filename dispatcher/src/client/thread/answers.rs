@@ -99,8 +99,9 @@ impl Actor {
             memory_total: view.status.memory_total,
             confinement: view.confinement.into(),
         });
+        let names = self.unknown_names.iter().map(|(name, reason)| NodeInfo::of_name(name, reason.clone()));
         Stats {
-            nodes: nodes.collect(),
+            nodes: nodes.chain(names).collect(),
             unresolved: self.core.unresolved(),
             late_outcomes: self.core.late_outcomes(),
             elapsed: Duration::ZERO,
