@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Subcommand;
-use pp_protocol::machine::{self, MachineKey, PublicKey};
+use pp_protocol::machine::{self, KeyError, MachineKey, PublicKey};
 use pp_protocol::{environment, shown};
 use serde_json::json;
 
@@ -24,10 +24,12 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn run(arguments: &Arguments, command: &Command) -> anyhow::Result<ExitCode> {
-    let path = machine::default_path()?;
+    let path = machine::default_path().map_err(KeyError::from)?;
     match command {
         Command::New => {
             let Some(key) = MachineKey::create(&path)? else {
+                // What is no key is said how to put in order.
+                MachineKey::read(&path)?;
                 bail!(
                     "this machine has a key already, in {}; `ppctl key show` prints its line. To have another one, remove \
                      that file: nodes that list the old key let this machine in no more",

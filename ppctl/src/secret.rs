@@ -1,15 +1,20 @@
 //! `ppctl secret`: makes the secret of a cluster, shows it, says where it is, and replaces it while everything runs.
 
+mod rotation;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::{Subcommand, ValueEnum};
-use pp_protocol::environment;
-use pp_protocol::secret::{self, Origin, SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secret, Secrets};
-use pp_protocol::{SecretId, limits::SECRETS, private};
+use pp_protocol::limits::SECRET_FILE_BYTES;
+use pp_protocol::secret::{
+    self, Origin, SECRET_FILE_VARIABLE, SECRET_VARIABLE, Secret, SecretError, Secrets, bring,
+};
+use pp_protocol::{environment, private};
 use serde_json::json;
 
+use self::rotation::{Rotation, Stage};
 use crate::{Arguments, print, warn};
 
 #[derive(Debug, Subcommand)]
@@ -24,17 +29,21 @@ pub(crate) enum Command {
     Show,
     /// Print the file that holds the secret, or is to hold it
     Path,
-    /// Replace the secret by another one in three steps, while everything runs; without a step: say how far it has come
-    Rotate { step: Option<Step> },
+    /// Replace the secret by another one in three steps, while everything runs; without a step: say how far that has come, and
+    /// what is next
+    Rotate {
+        /// Step to take; one that is out of turn changes nothing
+        step: Option<Step>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Step {
     /// Add a new secret behind the one there is: nodes with this file accept both
     Add,
-    /// Put the last secret first: dispatchers with this file prove it
+    /// Put the new secret first: dispatchers with this file prove it
     First,
-    /// Remove all but the first secret: nodes with this file accept no other
+    /// Remove the old secret: nodes with this file accept only the new one
     Drop,
 }
 
@@ -43,7 +52,8 @@ pub(crate) fn run(arguments: &Arguments, command: &Command) -> anyhow::Result<Ex
         Command::New { print } => new(arguments, *print),
         Command::Show => show(arguments),
         Command::Path => {
-            say(arguments, &json!({ "path": path(arguments)? }), &path(arguments)?.display().to_string())
+            let path = path(arguments)?;
+            say(arguments, &json!({ "path": path }), &path.display().to_string())
         }
         Command::Rotate { step: None } => tell_state(arguments),
         Command::Rotate { step: Some(step) } => rotate(arguments, *step),
@@ -57,11 +67,11 @@ fn path(arguments: &Arguments) -> anyhow::Result<PathBuf> {
         return Ok(path.clone());
     }
     if environment::is_set(SECRET_VARIABLE) {
-        warn(&format!("{SECRET_VARIABLE} is set, and what it says is used before any file"));
+        warn(&format!("{SECRET_VARIABLE} is set, and what it says is used before this file"));
     }
     match environment::path(SECRET_FILE_VARIABLE) {
         Some(path) => Ok(path),
-        None => Ok(secret::default_path()?),
+        None => Ok(secret::default_path().map_err(SecretError::from)?),
     }
 }
 
@@ -71,8 +81,9 @@ fn new(arguments: &Arguments, only_print: bool) -> anyhow::Result<()> {
         return say(arguments, &json!({ "secret": secret.text() }), secret.text());
     }
     let path = path(arguments)?;
-    let secret = Secret::random();
-    if !private::create(&path, &Secrets::from(secret).lines()).with_context(|| cannot_write(&path))? {
+    if !private::create(&path, &Secret::random().line()).map_err(SecretError::from)? {
+        // What is no secret is said how to put in order.
+        Secrets::read(&path)?;
         bail!(
             "{} holds a secret already; `ppctl secret rotate` replaces it while everything runs, or remove the file first",
             path.display()
@@ -88,7 +99,7 @@ fn new(arguments: &Arguments, only_print: bool) -> anyhow::Result<()> {
 
 fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let found = secret::find(None, arguments.secret_file.as_deref())?;
-    let found = found.ok_or_else(|| anyhow!("there is no secret here yet; `ppctl secret new` makes one"))?;
+    let Some(found) = found else { return Err(none_yet(arguments)) };
     let first = found.secrets.first();
     if let Some(weakness) = first.weakness() {
         warn(weakness.advice());
@@ -99,96 +110,86 @@ fn show(arguments: &Arguments) -> anyhow::Result<()> {
     say(arguments, &json!({ "secret": first.text() }), first.text())
 }
 
-/// The secrets of the file, which has to be what is used here.
-fn in_file(arguments: &Arguments) -> anyhow::Result<(PathBuf, Secrets)> {
-    let found = secret::find(None, arguments.secret_file.as_deref())?;
-    match found.map(|found| (found.origin, found.secrets)) {
-        Some((Origin::File(path), secrets)) => Ok((path, secrets)),
+/// The file of the secrets that are used here, which have to be in one.
+fn file(arguments: &Arguments) -> anyhow::Result<PathBuf> {
+    match secret::find(None, arguments.secret_file.as_deref())?.map(|found| found.origin) {
+        Some(Origin::File(path)) => Ok(path),
         Some(_) => bail!(
             "the secret is in {SECRET_VARIABLE}, where it cannot be replaced while anything runs; keep it in a file, for \
              which unset {SECRET_VARIABLE} or give --secret-file"
         ),
-        None => bail!("there is no secret here yet; `ppctl secret new` makes one"),
+        None => Err(none_yet(arguments)),
+    }
+}
+
+/// The error of whoever needs a secret where there is none: where it is to be, if it can be anywhere.
+fn none_yet(arguments: &Arguments) -> anyhow::Error {
+    match path(arguments) {
+        Ok(path) => {
+            anyhow!("there is no secret here yet, in {}; `ppctl secret new` makes one", path.display())
+        }
+        Err(error) => error,
     }
 }
 
 fn rotate(arguments: &Arguments, step: Step) -> anyhow::Result<()> {
-    let (path, secrets) = in_file(arguments)?;
-    let file = path.display();
-    let several = secrets.len() > 1;
-    let mut lines = secrets.to_vec();
-    let name = |secret: &Secret| short(secret.id());
-    let before: Vec<_> = lines.iter().map(name).collect();
-    match step {
-        Step::Add if several => bail!(
-            "{file} holds {} secrets already: a rotation is under way; `ppctl secret rotate` says how far it has come",
-            lines.len()
-        ),
-        Step::Add => lines.push(Secret::random()),
-        Step::First | Step::Drop if !several => {
-            bail!("{file} holds one secret only; `ppctl secret rotate add` begins a rotation")
-        }
-        Step::First => lines.rotate_right(1),
-        Step::Drop => lines.truncate(1),
-    }
-    // Steps out of order look alike in the end: which secret has come, or gone, is said each time.
-    let done = match step {
-        Step::Add => format!("secret {} is new, and comes second until every node has it", name(&lines[1])),
-        Step::First => format!(
-            "secret {} is first now, in the place of {}; once more puts that back",
-            name(&lines[0]),
-            before[0]
-        ),
-        Step::Drop => format!(
-            "secret {} is removed, and {} alone is left; if that is the one to be replaced, begin again",
-            before[1..].join(" and "),
-            before[0]
-        ),
+    let path = file(arguments)?;
+    let take = |text: &str| -> anyhow::Result<rotation::Done> {
+        let done = Rotation::read(text, &path)?.take(step);
+        done.map_err(|misstep| anyhow!("{} {misstep}", path.display()))
     };
-    let lines: Secrets =
-        lines.try_into().map_err(|_| anyhow!("{file} would hold more than {SECRETS} secrets"))?;
-    private::replace(&path, &lines.lines()).with_context(|| cannot_write(&path))?;
-    warn(&done);
-    tell_state(arguments)
+    let taken = private::update(&path, SECRET_FILE_BYTES, |text| match take(text) {
+        Ok((text, said)) => (text, Ok(said)),
+        Err(error) => (None, Err(error)),
+    });
+    let said = taken.map_err(SecretError::from)??;
+    warn(&said);
+    tell(arguments, &path, matches!(step, Step::Drop))
 }
 
-/// Says which secrets the file holds, and what to do next.
 fn tell_state(arguments: &Arguments) -> anyhow::Result<()> {
-    let (path, secrets) = in_file(arguments)?;
-    let names: Vec<_> = secrets.iter().map(|secret| short(secret.id())).collect();
-    let mut told = format!("{} holds:\n", path.display());
+    tell(arguments, &file(arguments)?, false)
+}
+
+/// Says which secrets the file holds, how far a rotation has come, and what to do next.
+fn tell(arguments: &Arguments, path: &Path, is_done: bool) -> anyhow::Result<()> {
+    let text = private::read(path, SECRET_FILE_BYTES).map_err(SecretError::from)?;
+    let rotation = Rotation::read(&text, path)?;
+    let (names, new, stage) = (rotation.names(), rotation.new_name(), rotation.stage());
+    let file = path.display();
+    let mut told = format!("{file} holds:\n");
     for (place, name) in names.iter().enumerate() {
-        let use_of =
+        let is_new = if Some(name) == new.as_ref() { " (new)" } else { "" };
+        let proved =
             if place == 0 { "proved by dispatchers, accepted by nodes" } else { "accepted by nodes, too" };
-        told += &format!("  secret {name}: {use_of}\n");
+        told += &format!("  secret {name}{is_new}: {proved}\n");
     }
-    told += &match secrets.len() {
-        1 => "to replace it: `ppctl secret rotate add`, then bring the file to all machines as that says"
-            .to_owned(),
-        _ => format!(
-            "1. bring this file to every node, and have each read it (pkill -HUP ppserver, or restart its service):\n  {}\n\
-             2. once all nodes accept both: `ppctl secret rotate first`, unless the new one is first; bring the file to every \
-             machine with dispatchers, which notice by themselves\n\
-             3. once all of them have it: `ppctl secret rotate drop`; bring the file to every machine, and have the nodes read \
-             it: what the old secret opened is closed within a second",
-            bring(&path)
+    let bring = bring(path);
+    let next = match stage {
+        Stage::One => Some("add"),
+        Stage::Added => Some("first"),
+        Stage::First => Some("drop"),
+        Stage::Unmarked => None,
+    };
+    told += &match stage {
+        Stage::One if is_done => format!(
+            "All 3 steps are done here. Bring the file to every machine, and have each node read it (pkill -HUP ppserver, or \
+             restart its service): what the old secret opened is closed within a second:\n  {bring}"
+        ),
+        Stage::One => "No rotation is under way. To replace the secret: ppctl secret rotate add".into(),
+        Stage::Unmarked => format!("It {}", rotation.which()),
+        Stage::Added => format!(
+            "Step 1 of 3 is done here. Next:\n\
+             - bring the file to every node, and have each read it (pkill -HUP ppserver, or restart its service):\n  {bring}\n\
+             - once all nodes accept both: ppctl secret rotate first"
+        ),
+        Stage::First => format!(
+            "Steps 1 and 2 of 3 are done here. Next:\n\
+             - bring the file to every machine with dispatchers, which notice by themselves:\n  {bring}\n\
+             - once all of them have it: ppctl secret rotate drop"
         ),
     };
-    say(arguments, &json!({ "path": path, "secrets": names }), &told)
-}
-
-/// A name that does not tell the secret.
-fn short(SecretId(id): SecretId) -> String {
-    format!("{:08x}", id >> 32)
-}
-
-fn bring(path: &Path) -> String {
-    let file = path.display();
-    format!("ssh OTHER 'umask 077; mkdir -p ~/.config/ppserver; cat > ~/.config/ppserver/secret' < {file}")
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}; name another file with --secret-file", path.display())
+    say(arguments, &json!({ "path": path, "secrets": names, "new": new, "next": next }), &told)
 }
 
 fn say(arguments: &Arguments, as_json: &serde_json::Value, as_text: &str) -> anyhow::Result<()> {

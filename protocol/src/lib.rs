@@ -74,7 +74,7 @@ pub use payload::Payload;
 pub use role::Role;
 pub use rules::{Place, Rule, Violation};
 pub use run_times::RunTimes;
-pub use shown::{is_plain_name, shown, shown_lines, shown_name};
+pub use shown::{is_plain_name, quoted, shown, shown_lines, shown_name};
 pub use system_error::SystemError;
 pub use version::{Version, VersionRange};
 

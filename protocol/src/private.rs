@@ -7,94 +7,39 @@
 //! What is judged is the file that was opened, not the one that has its name a moment later.
 //! Source: PostgreSQL, `src/backend/libpq/be-secure-common.c`.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+mod error;
+mod write;
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use crate::environment;
+
+pub use self::error::{Denial, PrivateError};
+pub use self::write::{create, make_directory, update};
+pub(crate) use self::write::{lock, unwritable};
+
 /// Symbolic links that are followed; the system follows no more, either (path_resolution(7)).
 const LINKS_FOLLOWED: usize = 40;
-/// Permissions that nobody else may have on a file of one's own.
-const NOT_FOR_OTHERS: u32 = 0o077;
-/// Permissions that others may not have on one of the administrator's, whose group may only read it.
-const NOT_FOR_GROUP: u32 = 0o037;
-
+/// Permissions of a file of one's own.
+const FOR_OWNER: u32 = 0o700;
+/// Permissions of one of the administrator's, whose group may read it.
+const FOR_GROUP: u32 = 0o740;
 /// Rights that others may not have to a file that they may read.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// A file is not as private as a secret has to be, or cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum PrivateError {
-    /// It cannot be read.
-    #[error("{} cannot be read: {source}; check its path and owner", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Reason.
-        source: io::Error,
-    },
-    /// It is a directory, a device, or the like.
-    #[error("{} is no file; name one", .0.display())]
-    NoFile(PathBuf),
-    /// Others may read or change it.
-    #[error("{} can be read by others (mode {mode:03o}); run: chmod 600 {}", .path.display(), .path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Others may change it.
-    #[error("{} can be changed by others (mode {mode:03o}); run: chmod go-w {}", .path.display(), .path.display())]
-    Writable {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It is somebody else's.
-    #[error(
-        "{} belongs to another user ({owner}), who can change it; make a copy of your own, with: install -m 600",
-        .path.display()
-    )]
-    Foreign {
-        /// The file, or the symbolic link that leads to it.
-        path: PathBuf,
-        /// The number of the user.
-        owner: u32,
-    },
-    /// It has further names.
-    #[error(
-        "{} has {names} names (hard links), and others may be able to read it under another one; remove these, or make a \
-         copy of your own",
-        .path.display()
-    )]
-    Linked {
-        /// The file.
-        path: PathBuf,
-        /// Number of its names.
-        names: u64,
-    },
-    /// It is longer than what is expected, or not text.
-    #[error("{} does not hold text of at most {limit} bytes; is it another file?", .path.display())]
-    NotText {
-        /// The file.
-        path: PathBuf,
-        /// The most that it may hold.
-        limit: u64,
-    },
-}
-
-/// Opens a file that nobody else can read.
+/// The usual place of a file of this user's: `$XDG_CONFIG_HOME/ppserver/NAME`, or `~/.config/ppserver/NAME`.
 ///
 /// # Errors
-/// When it is not one, or cannot be opened.
-pub fn open(path: &Path) -> Result<File, PrivateError> {
-    open_if(path, check_at)
+/// When neither variable is set, or one is no absolute path.
+pub fn usual_path(name: &str) -> Result<PathBuf, PrivateError> {
+    Ok(environment::config_directory()?.ok_or(PrivateError::NoHome)?.join(name))
 }
 
 /// Reads the text of a file that nobody else can read, of at most `limit` bytes.
@@ -102,7 +47,7 @@ pub fn open(path: &Path) -> Result<File, PrivateError> {
 /// # Errors
 /// When it is not one, or cannot be read.
 pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateError> {
-    text_of(open(path)?, path, limit)
+    text_of(&open_if(path, OpenOptions::new().read(true), check_at)?, path, limit)
 }
 
 /// As [`read`], of a file that others may read as long as they cannot change it.
@@ -110,32 +55,53 @@ pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateError> 
 /// # Errors
 /// When they can, or it cannot be read.
 pub fn read_unaltered(path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateError> {
-    text_of(open_if(path, check_unaltered_at)?, path, limit)
+    text_of(&open_if(path, OpenOptions::new().read(true), check_unaltered_at)?, path, limit)
 }
 
 /// Opens a file that a check lets through.
 fn open_if(
     path: &Path,
+    options: &mut OpenOptions,
     check: fn(&Path, &Metadata) -> Result<(), PrivateError>,
 ) -> Result<File, PrivateError> {
-    let unreadable = |source| PrivateError::Unreadable { path: path.into(), source };
     // Without waiting for somebody to write to what may be a pipe.
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path);
-    let file = file.map_err(unreadable)?;
-    check(path, &file.metadata().map_err(unreadable)?)?;
+    let file = options.custom_flags(OFlags::NONBLOCK.bits() as i32).open(path);
+    let file = file.map_err(|source| unreadable(path, source))?;
+    check(path, &file.metadata().map_err(|source| unreadable(path, source))?)?;
     Ok(file)
 }
 
-fn text_of(file: File, path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateError> {
-    let unreadable = |source| PrivateError::Unreadable { path: path.into(), source };
+/// The text of a file that was opened, without what editors of other systems put before one.
+pub(crate) fn text_of(file: &File, path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateError> {
+    let unreadable = |source| unreadable(path, source);
     // With room for all of it, so that no copy of a part is left anywhere.
     let length = file.metadata().map_err(unreadable)?.len().min(limit);
     let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 1));
     file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     match std::str::from_utf8(&bytes) {
-        Ok(text) if bytes.len() as u64 <= limit => Ok(Zeroizing::new(text.to_owned())),
+        Ok(text) if bytes.len() as u64 <= limit => {
+            Ok(Zeroizing::new(text.trim_start_matches('\u{feff}').to_owned()))
+        }
         _ => Err(PrivateError::NotText { path: path.into(), limit }),
     }
+}
+
+/// Why a file could not be read: it is not there, or something on the way to it refuses, or what the system says.
+pub fn unreadable(path: &Path, source: io::Error) -> PrivateError {
+    match source.kind() {
+        ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(target) => PrivateError::Dangling { path: path.into(), target },
+            Err(_) => PrivateError::Missing(path.into()),
+        },
+        ErrorKind::PermissionDenied => refuse_foreign_links(path).err().unwrap_or_else(|| denied(path, path)),
+        _ => PrivateError::Unreadable { path: path.into(), source },
+    }
+}
+
+fn denied(path: &Path, by: &Path) -> PrivateError {
+    let (owner, mode) = fs::metadata(by).map_or((0, 0), |by| (by.uid(), by.mode() & 0o7777));
+    let user = geteuid().as_raw();
+    PrivateError::Denied(Box::new(Denial { path: path.into(), by: by.into(), user, owner, mode }))
 }
 
 /// Whether the file that was opened at `path`, and has this metadata, is as private as it has to be.
@@ -144,9 +110,11 @@ fn text_of(file: File, path: &Path, limit: u64) -> Result<Zeroizing<String>, Pri
 /// When it is not.
 pub fn check_at(path: &Path, metadata: &Metadata) -> Result<(), PrivateError> {
     let mode = own_mode_at(path, metadata)?;
-    let forbidden = if metadata.uid() == geteuid().as_raw() { NOT_FOR_OTHERS } else { NOT_FOR_GROUP };
-    if mode & forbidden != 0 {
-        return Err(PrivateError::Exposed { path: path.into(), mode });
+    let allowed = if metadata.uid() == 0 { FOR_GROUP } else { FOR_OWNER };
+    if mode & !allowed != 0 {
+        // One that is read by somebody else than its owner is to be read by them afterwards, too.
+        let right = if metadata.uid() == geteuid().as_raw() { 0o600 } else { 0o640 };
+        return Err(PrivateError::Exposed { path: path.into(), mode, right });
     }
     match metadata.nlink() {
         0 | 1 => Ok(()),
@@ -170,13 +138,25 @@ pub fn check_unaltered_at(path: &Path, metadata: &Metadata) -> Result<(), Privat
 fn own_mode_at(path: &Path, metadata: &Metadata) -> Result<u32, PrivateError> {
     refuse_foreign_links(path)?;
     if !metadata.is_file() {
-        return Err(PrivateError::NoFile(path.into()));
+        return Err(PrivateError::NoFile { path: path.into(), what: kind_of(metadata) });
     }
     let owner = metadata.uid();
     if ![0, geteuid().as_raw()].contains(&owner) {
         return Err(PrivateError::Foreign { path: path.into(), owner });
     }
     Ok(metadata.mode() & 0o777)
+}
+
+/// What is no file, for people.
+fn kind_of(metadata: &Metadata) -> &'static str {
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else {
+        "a device"
+    }
 }
 
 /// Refuses symbolic links on the way to `path` that somebody else could lead elsewhere at any time.
@@ -187,7 +167,11 @@ fn refuse_foreign_links(path: &Path) -> Result<(), PrivateError> {
     let mut place = PathBuf::new();
     while let Some(component) = ahead.pop() {
         place.push(&component);
-        let metadata = fs::symlink_metadata(&place).map_err(unreadable)?;
+        let metadata =
+            fs::symlink_metadata(&place).map_err(|source| match (source.kind(), place.parent()) {
+                (ErrorKind::PermissionDenied, Some(directory)) => denied(path, directory),
+                _ => unreadable(source),
+            })?;
         if !metadata.is_symlink() {
             continue;
         }
@@ -208,97 +192,10 @@ fn components(path: &Path) -> Vec<PathBuf> {
     parts.rev().map(|part| PathBuf::from(part.as_os_str())).collect()
 }
 
-/// Writes `text` to a new file at `path` that only its owner can read. False if there is something already.
-///
-/// # Errors
-/// When it cannot be written. Nothing is left then.
-pub fn create(path: &Path, text: &str) -> io::Result<bool> {
-    make_directory(path)?;
-    let draft = Draft::write(path, text, Permissions::from_mode(0o600))?;
-    match draft.become_new(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes `text` in place of what the file at `path` holds, all of it or nothing. Owner, group and mode stay; symbolic
-/// links are followed.
-///
-/// # Errors
-/// When it cannot be written. The file is as it was then.
-pub fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let path = fs::canonicalize(path)?;
-    let was = fs::metadata(&path)?;
-    let draft = Draft::write(&path, text, Permissions::from_mode(was.mode() & 0o640))?;
-    std::os::unix::fs::chown(&draft.path, Some(was.uid()), Some(was.gid()))?;
-    fs::rename(&draft.path, &path)?;
-    // The name as well is to survive that the machine stops now.
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-}
-
-/// Makes the directories above `path` that are missing, for their owner only.
-///
-/// # Errors
-/// When they cannot be made.
-pub fn make_directory(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(directory) if directory != Path::new("") => {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A file on its way to its name, removed if it does not get there.
-struct Draft {
-    path: PathBuf,
-}
-
-impl Draft {
-    /// Beside the file that it is to become, for its owner only from the beginning.
-    fn write(beside: &Path, text: &str, permissions: Permissions) -> io::Result<Self> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let mut name = beside.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{:016x}.new", u64::from_le_bytes(random)));
-        let path = beside.with_file_name(name);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let draft = Self { path };
-        file.write_all(text.as_bytes())?;
-        file.set_permissions(permissions)?;
-        file.sync_all()?;
-        Ok(draft)
-    }
-
-    /// Takes the name unless somebody else has it. Never has the file two names, which would have it refused.
-    #[cfg(target_os = "linux")]
-    fn become_new(&self, path: &Path) -> io::Result<()> {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        use rustix::io::Errno;
-        match renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
-            // File systems that do not know it.
-            Err(Errno::INVAL) => fs::hard_link(&self.path, path),
-            renamed => Ok(renamed?),
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn become_new(&self, path: &Path) -> io::Result<()> {
-        fs::hard_link(&self.path, path)
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // It has its name by now, or is not wanted.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{chown, lchown, symlink};
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
     use super::*;
 
@@ -318,13 +215,30 @@ mod tests {
     #[test]
     fn a_file_is_for_its_owner_alone() {
         let home = tempfile::tempdir().unwrap();
-        for (mode, is_private) in
-            [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o620, false), (0o601, false)]
-        {
+        for (mode, is_private) in [
+            (0o600, true),
+            (0o400, true),
+            // A file of root's may be for a group, whoever reads it.
+            (0o640, is_root()),
+            (0o604, false),
+            (0o620, false),
+            (0o601, false),
+        ] {
             let read = read(&file(&home, mode), LIMIT);
             assert_eq!(read.is_ok(), is_private, "{mode:o}");
             assert!(is_private || matches!(read, Err(PrivateError::Exposed { .. })), "{read:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_from_a_link_that_leads_nowhere() {
+        let home = tempfile::tempdir().unwrap();
+        let missing = read(&home.path().join("ppserver/secret"), LIMIT).unwrap_err();
+        assert!(missing.is_missing(), "{missing}");
+        let link = home.path().join("link");
+        symlink("nothing", &link).unwrap();
+        let dangling = read(&link, LIMIT).unwrap_err().to_string();
+        assert!(dangling.contains("is a link to nothing, which is not there"), "{dangling}");
     }
 
     #[test]
@@ -377,18 +291,52 @@ mod tests {
         }
     }
 
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn update_to(path: &Path, text: &str) {
+        let was = update(path, LIMIT, |was| (Some(Zeroizing::new(text.into())), was.to_owned())).unwrap();
+        assert_ne!(was, text);
+    }
+
     #[test]
     fn what_is_written_is_private_from_the_beginning_and_leaves_nothing_beside_it() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("new/ppserver/secret");
-        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert!(create(&path, "one").unwrap());
         assert!(!create(&path, "two").unwrap(), "what is there stays");
         let names = || fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!((read(&path, LIMIT).unwrap().as_str(), mode(&path), names()), ("one", 0o600, 1));
         assert_eq!(mode(&home.path().join("new")), 0o700, "and so are the directories made for it");
-        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        replace(&path, "two").unwrap();
-        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path), names()), ("two", 0o640, 1));
+        fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+        update_to(&path, "two");
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path), names()), ("two", 0o400, 1));
+        let longer = update(&path, LIMIT, |_| (Some(Zeroizing::new("x".repeat(65))), ()));
+        assert!(matches!(longer, Err(PrivateError::Full { .. })), "{longer:?}");
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names()), ("two", 1));
+    }
+
+    #[test]
+    fn a_file_that_root_keeps_for_a_group_is_still_for_it_when_it_was_changed() {
+        if !is_root() {
+            return eprintln!("skipped: only root can give a file to any group");
+        }
+        let home = tempfile::tempdir().unwrap();
+        let path = file(&home, 0o640);
+        chown(&path, None, Some(1234)).unwrap();
+        update_to(&path, "two");
+        let changed = fs::metadata(&path).unwrap();
+        assert_eq!((changed.uid(), changed.gid(), changed.mode() & 0o777), (0, 1234, 0o640));
+    }
+
+    #[test]
+    fn changes_at_the_same_time_are_made_one_after_the_other() {
+        let home = tempfile::tempdir().unwrap();
+        let path = file(&home, 0o600);
+        fs::write(&path, "").unwrap();
+        let add = || update(&path, LIMIT, |text| (Some(Zeroizing::new(format!("{text}x"))), ())).unwrap();
+        std::thread::scope(|scope| (0..32).for_each(|_| drop(scope.spawn(add))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "x".repeat(32));
     }
 }

@@ -1,13 +1,13 @@
 //! The secret a dispatcher and a node must share: its forms, where it is looked for, how it is made.
 //!
 //! A place that holds a secret may hold several, one a line, so that one can take the place of another while both are in
-//! use: all are accepted, the first is the one that is proved when dialling.
+//! use: all are accepted, the first is the one that is proved when dialling. Lines that begin with `#` are comments.
 
 mod passphrase;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::SecretId;
 use crate::environment::{self, VariableError};
 use crate::limits::{SECRET_FILE_BYTES, SECRETS};
 use crate::private::{self, PrivateError};
+use crate::shown::{is_invisible, quoted};
 use crate::written;
 
 pub use crate::written::Mistyped;
@@ -74,7 +75,7 @@ pub struct FoundSecrets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongSecret {
     /// It has no characters.
-    #[error("is empty; write one into it, or remove it to have one made")]
+    #[error("is empty (comments do not count); put one there, as `ppctl secret new --print` prints it")]
     Empty,
     /// It is guessed too soon.
     #[error(
@@ -87,9 +88,30 @@ pub enum WrongSecret {
         "begins with `pp1-` as those that are made, but was not copied as it was: {0}; copy it once more"
     )]
     Mistyped(#[from] Mistyped),
+    /// It is like one that was made, but does not begin so.
+    #[error(
+        "looks like one that was made, but those begin with `pp1-`, with nothing before that and nothing else in its \
+         place; copy it once more"
+    )]
+    Prefix,
+    /// It is the key of a machine.
+    #[error(
+        "is the key of a machine, which belongs elsewhere; a secret that was made begins with `pp1-`: `ppctl secret show` \
+         prints that of another machine there"
+    )]
+    Key,
+    /// Nobody could write it anywhere else.
+    #[error(
+        "has a character in it that cannot be seen (U+{0:04X}); remove it, or use a secret made by `ppctl secret new`"
+    )]
+    Unseen(u32),
+    /// It is there twice.
+    #[error("is the same as the one in line {0}; remove one of them")]
+    Twice(usize),
     /// More are there than are accepted at once.
     #[error(
-        "has {0} lines, each of them a secret, and no more than {SECRETS} are accepted at once; remove the oldest"
+        "has {0} lines, each of them a secret, and no more than {SECRETS} are accepted at once; remove those that no \
+         machine uses any more"
     )]
     Many(usize),
     /// A passphrase takes memory, and there is none.
@@ -110,25 +132,25 @@ pub enum SecretError {
         /// Reason why it is none.
         reason: WrongSecret,
     },
-    /// The file cannot be read, or is not private.
-    #[error("cannot use the secret file: {0}")]
+    /// The file cannot be found, read or written, or is not private.
+    #[error("cannot use the secret file: {}{}", .0, advice(.0))]
     File(#[from] PrivateError),
-    /// The file cannot be written.
-    #[error("cannot write a new secret to {}: {source}; give one with --secret-file or PP_SECRET", .path.display())]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// Reason.
-        source: io::Error,
-    },
     /// The variable that holds it is not text.
     #[error(transparent)]
     Variable(#[from] VariableError),
-    /// There is no home directory to keep it in.
-    #[error(
-        "no place for a secret file: neither XDG_CONFIG_HOME nor HOME is set; give one with --secret-file or PP_SECRET"
-    )]
-    NoHome,
+}
+
+/// What helps against a file that cannot be used, as far as the error does not say it.
+fn advice(error: &PrivateError) -> String {
+    match error {
+        PrivateError::Missing(path) => {
+            format!(
+                "; bring it there from another machine, or make one: ppctl secret new --secret-file {}",
+                quoted(path)
+            )
+        }
+        error => error.or_elsewhere("PP_SECRET_FILE, or --secret-file of ppserver and ppctl"),
+    }
 }
 
 impl Secret {
@@ -136,7 +158,8 @@ impl Secret {
     ///
     /// A text that begins with `pp1-` is a secret of 256 random bits with a checksum, as [`random`](Self::random) makes it.
     /// So are 64 hexadecimal digits, without one. Any other is a passphrase, of which a key is made by Argon2id: that takes a
-    /// tenth of a second, to slow down whoever guesses.
+    /// tenth of a second, to slow down whoever guesses. What looks like a secret of the first kind with another beginning is
+    /// neither.
     ///
     /// ```
     /// use pp_protocol::secret::{Secret, WrongSecret};
@@ -146,7 +169,7 @@ impl Secret {
     /// ```
     ///
     /// # Errors
-    /// When it is empty, was mistyped, or is too short for a passphrase.
+    /// When it is empty, was mistyped, or is too short for a passphrase, or has characters that cannot be seen.
     pub fn parse(text: &str) -> Result<Self, WrongSecret> {
         let text = text.trim();
         if let Some(secret) = written::read(written::SECRET, text) {
@@ -154,6 +177,15 @@ impl Secret {
         }
         if let Ok(bits) = blake3::Hash::from_hex(text) {
             return Ok(Self::of_bits(text, bits.as_bytes()));
+        }
+        if [written::MACHINE_KEY, written::PUBLIC_KEY].iter().any(|key| written::read(key, text).is_some()) {
+            return Err(WrongSecret::Key);
+        }
+        if written::is_like_secret(text) {
+            return Err(WrongSecret::Prefix);
+        }
+        if let Some(unseen) = text.chars().find(|c| c.is_control() || is_invisible(*c)) {
+            return Err(WrongSecret::Unseen(unseen.into()));
         }
         match text.chars().count() {
             0 => Err(WrongSecret::Empty),
@@ -192,6 +224,13 @@ impl Secret {
     /// The secret as text, to be written where another machine finds it.
     pub fn text(&self) -> &str {
         &self.0.text
+    }
+
+    /// The same, as a file holds it.
+    pub fn line(&self) -> Zeroizing<String> {
+        let mut line = Zeroizing::new(String::with_capacity(self.text().len() + 1));
+        line.extend([self.text(), "\n"]);
+        line
     }
 
     /// Weakness against somebody who recorded a handshake, if it has one.
@@ -235,18 +274,12 @@ impl Weakness {
 }
 
 impl Secrets {
-    /// The secrets in `text`, one a line; blank lines do not count.
+    /// The secrets in `text`, one a line; blank lines and comments do not count.
     ///
     /// # Errors
-    /// When there is none, there are too many, or one of them is wrong.
+    /// When there is none, there are too many, one is there twice, or one of them is wrong.
     pub fn parse(text: &str) -> Result<Self, WrongSecret> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let count = lines.clone().count();
-        match count {
-            0 => Err(WrongSecret::Empty),
-            1..=SECRETS => Ok(Self(lines.map(Secret::parse).collect::<Result<_, _>>()?)),
-            _ => Err(WrongSecret::Many(count)),
-        }
+        Self::parse_lines(text).map_err(|(_, reason)| reason)
     }
 
     /// As [`parse`](Self::parse), of a text from a place that an error names.
@@ -254,7 +287,30 @@ impl Secrets {
     /// # Errors
     /// As there.
     pub fn parse_from(text: &str, place: impl fmt::Display) -> Result<Self, SecretError> {
-        Self::parse(text).map_err(|reason| SecretError::Wrong { place: place.to_string(), reason })
+        Self::parse_lines(text).map_err(|(line, reason)| SecretError::Wrong {
+            place: line.map_or_else(|| place.to_string(), |line| format!("line {line} of {place}")),
+            reason,
+        })
+    }
+
+    /// The secrets; else what is wrong, and the number of the line where that is, if several are secrets.
+    fn parse_lines(text: &str) -> Result<Self, (Option<usize>, WrongSecret)> {
+        let count = lines(text).count();
+        match count {
+            0 => return Err((None, WrongSecret::Empty)),
+            1..=SECRETS => {}
+            _ => return Err((None, WrongSecret::Many(count))),
+        }
+        let mut secrets = Vec::<(usize, Secret)>::with_capacity(count);
+        for (line, text) in lines(text) {
+            let wrong = |reason| ((count > 1).then_some(line), reason);
+            let secret = Secret::parse(text).map_err(wrong)?;
+            if let Some((before, _)) = secrets.iter().find(|(_, before)| before.id() == secret.id()) {
+                return Err(wrong(WrongSecret::Twice(*before)));
+            }
+            secrets.push((line, secret));
+        }
+        Ok(Self(secrets.into_iter().map(|(_, secret)| secret).collect()))
     }
 
     /// Reads the secrets in a file that nobody else can read ([`private`]).
@@ -272,24 +328,13 @@ impl Secrets {
     /// When the file cannot be written.
     pub fn create(path: &Path) -> Result<Self, SecretError> {
         let secret = Secret::random();
-        match private::create(path, &Self::from(secret.clone()).lines()) {
-            Ok(true) => Ok(secret.into()),
-            Ok(false) => Self::read(path),
-            Err(source) => Err(SecretError::Unwritable { path: path.into(), source }),
-        }
+        let is_made = private::create(path, &secret.line())?;
+        if is_made { Ok(secret.into()) } else { Self::read(path) }
     }
 
     /// The secret to prove when dialling.
     pub fn first(&self) -> &Secret {
         &self.0[0]
-    }
-
-    /// All of them, as a file holds them.
-    pub fn lines(&self) -> Zeroizing<String> {
-        let bytes = self.0.iter().map(|secret| secret.text().len() + 1).sum();
-        let mut lines = Zeroizing::new(String::with_capacity(bytes));
-        self.0.iter().for_each(|secret| lines.extend([secret.text(), "\n"]));
-        lines
     }
 
     /// Their names.
@@ -301,18 +346,6 @@ impl Secrets {
 impl From<Secret> for Secrets {
     fn from(secret: Secret) -> Self {
         Self([secret].into())
-    }
-}
-
-impl TryFrom<Vec<Secret>> for Secrets {
-    type Error = WrongSecret;
-
-    fn try_from(secrets: Vec<Secret>) -> Result<Self, WrongSecret> {
-        match secrets.len() {
-            0 => Err(WrongSecret::Empty),
-            1..=SECRETS => Ok(Self(secrets.into())),
-            many => Err(WrongSecret::Many(many)),
-        }
     }
 }
 
@@ -351,11 +384,20 @@ pub fn find(given: Option<&str>, file: Option<&Path>) -> Result<Option<FoundSecr
     if let Some(path) = environment::path(SECRET_FILE_VARIABLE) {
         return in_file(path);
     }
-    match default_path() {
-        Ok(path) if path.exists() => in_file(path),
-        Ok(_) | Err(SecretError::NoHome) => Ok(None),
-        Err(error) => Err(error),
+    let path = match default_path() {
+        Err(PrivateError::NoHome) => return Ok(None),
+        path => path?,
+    };
+    match in_file(path) {
+        Err(SecretError::File(error)) if error.is_missing() => Ok(None),
+        found => found,
     }
+}
+
+/// The lines of a text that are secrets, with their numbers.
+pub fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = (1..).zip(text.lines().map(str::trim));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
 /// Whether the environment says what the secret is, or where.
@@ -372,13 +414,34 @@ fn hide(error: VariableError) -> VariableError {
 ///
 /// # Errors
 /// When neither variable is set, or one is no absolute path.
-pub fn default_path() -> Result<PathBuf, SecretError> {
-    Ok(environment::config_directory()?.ok_or(SecretError::NoHome)?.join("secret"))
+pub fn default_path() -> Result<PathBuf, PrivateError> {
+    private::usual_path("secret")
+}
+
+/// The command that brings a secret file to another machine: to the usual place if it is in that here, else to the same one.
+/// What is there is replaced, all of it or nothing, and nobody else can read it then, whatever it was before. A group can
+/// where one can here.
+pub fn bring(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let directory = match path.parent() {
+        Some(directory) if !default_path().is_ok_and(|usual| usual == path) => quoted(directory),
+        _ => "${XDG_CONFIG_HOME:-$HOME/.config}/ppserver".into(),
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = format!("{name}.new");
+    let (name, draft) = (quoted(&*name), quoted(&draft));
+    let is_for_group = std::fs::metadata(&path).is_ok_and(|file| file.mode() & 0o040 != 0);
+    let group = if is_for_group { format!("chgrp GROUP {draft} && chmod 640") } else { "chmod 600".into() };
+    let there = format!(
+        "umask 077; d={directory}; mkdir -p \"$d\" && cd \"$d\" && cat > {draft} && {group} {draft} && mv {draft} {name}"
+    );
+    format!("ssh OTHER {} < {}", quoted(&there), quoted(&path))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -391,7 +454,7 @@ mod tests {
         let made = Secrets::create(&path).unwrap();
         assert_eq!(Secrets::read(&path).unwrap().ids(), made.ids());
         assert_eq!(Secrets::create(&path).unwrap().ids(), made.ids());
-        assert_eq!(fs::read_to_string(&path).unwrap(), *made.lines());
+        assert_eq!(fs::read_to_string(&path).unwrap(), *made.first().line());
     }
 
     #[test]
@@ -401,6 +464,42 @@ mod tests {
         let mistyped = format!("{}{last}", &text[..text.len() - 1]);
         assert_eq!(Secret::parse(&mistyped).unwrap_err(), WrongSecret::Mistyped(Mistyped::Checksum));
         assert_eq!(Secret::parse(&text).unwrap().weakness(), None);
+        assert!(Secret::parse(&text.replace("pp1", "PP1")).is_ok());
+        for prefix in ["pp2-", "pp1_", "ppl-", "", "PP_SECRET=pp1-", "\"pp1-"] {
+            let error = Secret::parse(&text.replace("pp1-", prefix)).unwrap_err();
+            assert_eq!(error, WrongSecret::Prefix, "{prefix}");
+        }
+        let key = crate::machine::MachineKey::random().public().to_string();
+        assert_eq!(Secret::parse(&key).unwrap_err(), WrongSecret::Key);
+    }
+
+    /// Runs the command that brings a file, in a shell that stands in for that of another machine.
+    fn brought(path: &Path, there: &Path) {
+        let line = bring(path).replace("ssh OTHER", "sh -c").replace("chgrp GROUP", "chgrp 0");
+        let mut shell = std::process::Command::new("sh");
+        let ran =
+            shell.args(["-c", &line]).env("HOME", there).env_remove("XDG_CONFIG_HOME").status().unwrap();
+        assert!(ran.success(), "{line}");
+    }
+
+    #[test]
+    fn a_file_that_is_brought_is_private_whatever_was_there_and_wherever_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let odd = home.path().join("it's $HOME's `secret` file");
+        Secrets::create(&odd).unwrap();
+        let text = fs::read_to_string(&odd).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        fs::set_permissions(&odd, fs::Permissions::from_mode(0o604)).unwrap();
+        brought(&odd, home.path());
+        assert_eq!(
+            (fs::read_to_string(&odd).unwrap(), mode(&odd)),
+            (text, 0o600),
+            "it is read, then replaced"
+        );
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+        fs::set_permissions(&odd, fs::Permissions::from_mode(0o640)).unwrap();
+        brought(&odd, home.path());
+        assert_eq!(mode(&odd), 0o640, "where it is for a group here, it is there");
     }
 
     #[test]
@@ -412,6 +511,7 @@ mod tests {
         assert_eq!(Secret::parse("aaaaaaaaaaaaaaaa").unwrap().weakness(), Some(Weakness::Pattern));
         assert_eq!(Secret::parse(&"0".repeat(64)).unwrap().weakness(), Some(Weakness::Pattern));
         assert_eq!(Secret::parse("elevenchars").unwrap_err(), WrongSecret::Short(11));
+        assert_eq!(Secret::parse("correct\u{200b}horse battery").unwrap_err(), WrongSecret::Unseen(0x200b));
         assert_eq!(Secret::parse(" \n").unwrap_err(), WrongSecret::Empty);
     }
 
@@ -434,7 +534,14 @@ mod tests {
         let parsed = Secrets::parse(&text(&secrets[..SECRETS])).unwrap();
         assert_eq!(parsed.len(), SECRETS);
         assert_eq!(parsed.first().id(), secrets[0].id());
-        assert_eq!(Secrets::parse(&parsed.lines()).unwrap().ids(), parsed.ids());
+        let commented = format!("# ours\r\n{}\r\n  #{}", text(&secrets[..1]).trim(), secrets[1].text());
+        assert_eq!(Secrets::parse(&commented).unwrap().ids(), [secrets[0].id()].into());
+        let twice = format!("{}{}", text(&secrets[..2]), secrets[0].text());
+        let error = Secrets::parse_from(&twice, "/a").unwrap_err().to_string();
+        assert!(
+            error.starts_with("the secret from line 5 of /a is the same as the one in line 1; remove"),
+            "{error}"
+        );
         assert_eq!(Secrets::parse(&text(&secrets)).unwrap_err(), WrongSecret::Many(SECRETS + 1));
         assert_eq!(Secrets::parse("\n \n").unwrap_err(), WrongSecret::Empty);
         let one_wrong = format!("{}hello\n", text(&secrets[..1]));

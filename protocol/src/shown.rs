@@ -1,6 +1,7 @@
 //! Text that came from elsewhere, as it may be shown on a terminal.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt::Write;
 
 #[cfg(any(feature = "net", feature = "codec"))]
@@ -41,6 +42,22 @@ pub(crate) fn shown_text(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A path or another word as a shell reads it, to be copied by people: in quotes where it needs them.
+///
+/// ```
+/// assert_eq!(pp_protocol::quoted("/etc/ppserver/secret"), "/etc/ppserver/secret");
+/// assert_eq!(pp_protocol::quoted("/it's mine"), r"'/it'\''s mine'");
+/// ```
+pub fn quoted(word: &(impl AsRef<OsStr> + ?Sized)) -> Cow<'_, str> {
+    let text = word.as_ref().to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''")).into()
+    }
+}
+
 /// Whether nothing in `text` would be shown as something else: [`shown_name`] leaves it as it is.
 pub fn is_plain_name(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() || is_invisible(c)) && text.len() <= NAME_BYTES
@@ -64,7 +81,7 @@ fn escape(text: &str, is_left: impl Fn(char) -> bool) -> Cow<'_, str> {
 }
 
 /// Characters of no width, line ends beyond those of ASCII, and what changes the direction of text.
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 

@@ -57,6 +57,23 @@ pub(crate) fn read(prefix: &str, text: &str) -> Option<Result<Zeroizing<Bits>, M
     begins.eq_ignore_ascii_case(prefix).then(|| read_characters(rest))
 }
 
+/// Whether `text` looks like a secret that was written here, but does not begin so: what is in front is mistyped, or too much.
+pub(crate) fn is_like_secret(text: &str) -> bool {
+    let mut characters = Zeroizing::new(String::with_capacity(text.len()));
+    characters.extend(text.chars().filter(char::is_ascii_alphanumeric));
+    let end = characters.len().checked_sub(CHARACTERS).map(|start| &characters[start..]);
+    end.is_some_and(|end| read_characters(end).is_ok()) || begins_like_secret(text)
+}
+
+/// Whether it begins with `pp`, one or two characters and a dash or what is hit in its place; or is a long word with `pp`.
+pub(crate) fn begins_like_secret(text: &str) -> bool {
+    let Some(rest) = text.get(2..).filter(|_| text[..2].eq_ignore_ascii_case("pp")) else { return false };
+    let is_dash = |c: char| "-_=:.,;/\u{2010}\u{2011}\u{2012}\u{2013}\u{2014}\u{2212}".contains(c);
+    let dash = rest.chars().position(|c| !c.is_ascii_alphanumeric());
+    let is_prefix = dash.is_some_and(|place| place <= 2) && rest.chars().take(3).any(is_dash);
+    is_prefix || (text.len() >= CHARACTERS && !text.contains(char::is_whitespace))
+}
+
 fn read_characters(text: &str) -> Result<Zeroizing<Bits>, Mistyped> {
     let characters = || text.chars().filter(|character| *character != '-');
     let length = characters().count();
@@ -133,6 +150,35 @@ mod tests {
                 let wrong = String::from_utf8(wrong).unwrap();
                 assert_eq!(read(SECRET, &wrong).unwrap().unwrap_err(), Mistyped::Checksum, "{wrong}");
             }
+        }
+    }
+
+    #[test]
+    fn what_has_another_beginning_is_told_from_a_passphrase() {
+        let text = write(SECRET, &bits()).to_string();
+        let bare = &text[SECRET.len()..];
+        let with = |before: &str| format!("{before}{bare}");
+        for like in [
+            with(""),
+            with("pp2-"),
+            with("pp1_"),
+            with("PPl-"),
+            with("pp"),
+            with("p1-"),
+            with("pp1\u{2013}"),
+            with("PP_SECRET=pp1-"),
+            format!("\"{text}\""),
+            "pp2-too-short".into(),
+            "pp-".into(),
+            format!("pp1{}", &bare[1..]),
+        ] {
+            assert!(is_like_secret(&like), "{like}");
+        }
+        let hex = "7f".repeat(24);
+        for other in
+            ["correct horse battery staple", "pp and its nodes", "ppserver-at-home", "p", "", "grün", &hex]
+        {
+            assert!(!is_like_secret(other), "{other}");
         }
     }
 

@@ -9,6 +9,7 @@ use pp_node::processes;
 use pp_protocol::environment;
 use pp_protocol::limits::SLOTS;
 use pp_protocol::machine::{self, KeyError, MACHINE_KEY_VARIABLE, MachineKey};
+use pp_protocol::private::PrivateError;
 use pp_protocol::secret::{self, FoundSecrets, SecretError};
 
 use super::dispatcher::Dispatcher;
@@ -519,8 +520,8 @@ impl Builder {
         match said {
             Some(path) => MachineKey::read(&path).map(|_| Some(path)),
             None => match machine::default_path() {
-                Err(KeyError::NoHome) => Ok(None),
-                path => path.map(Some),
+                Err(PrivateError::NoHome) => Ok(None),
+                path => Ok(Some(path?)),
             },
         }
     }

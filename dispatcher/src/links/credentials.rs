@@ -87,8 +87,5 @@ fn unusable(error: impl ToString) -> NodeRefusal {
 }
 
 fn unusable_key(error: KeyError) -> NodeRefusal {
-    match error {
-        KeyError::Missing(_) => NodeRefusal::NoMachineKey,
-        error => unusable(error),
-    }
+    if error.is_missing() { NodeRefusal::NoMachineKey } else { unusable(error) }
 }

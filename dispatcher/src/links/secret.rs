@@ -1,9 +1,10 @@
 //! The secret to dial with. One from a file is read again when the file is another one than it was, so that a secret can be
 //! replaced by another one while dispatchers run.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use pp_protocol::secret::{FoundSecrets, Origin, Secret, Secrets};
 
@@ -20,8 +21,12 @@ struct Read {
     look: Option<Look>,
 }
 
-/// A file that looks the same is the same.
-type Look = (u64, SystemTime);
+/// A file that looks the same is the same: its number, its length, and when it was changed, which nobody can set.
+type Look = (u64, u64, (i64, i64));
+
+fn look_of(file: &Metadata) -> Look {
+    (file.ino(), file.len(), (file.ctime(), file.ctime_nsec()))
+}
 
 impl DialSecret {
     pub(crate) fn new(FoundSecrets { secrets, origin }: FoundSecrets) -> Self {
@@ -41,10 +46,10 @@ impl DialSecret {
 }
 
 impl Read {
-    /// Looks at the file again. One that cannot be used leaves what was there: it may be about to be written.
+    /// Looks at the file again. One that cannot be used, or is gone, leaves what was there: it may be about to be written.
     fn again(&mut self, file: &Path) {
-        let look = std::fs::metadata(file).and_then(|file| Ok((file.len(), file.modified()?))).ok();
-        if look.is_none() || look == self.look {
+        let look = std::fs::metadata(file).ok().as_ref().map(look_of);
+        if look == self.look {
             return;
         }
         match Secrets::read(file) {

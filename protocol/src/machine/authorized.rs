@@ -18,7 +18,11 @@ use std::path::{Path, PathBuf};
 use super::{PublicKey, WrongKey};
 use crate::limits::{AUTHORIZED_KEYS, AUTHORIZED_KEYS_BYTES};
 use crate::private::{self, PrivateError};
+use crate::written::is_like_secret;
 use crate::{Role, shown};
+
+/// Lines that are told when they are wrong; of more only the number is.
+const WRONG_LINES: usize = 8;
 
 /// The machines that may connect, and as what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,15 +52,15 @@ pub enum AuthorizedError {
     /// The file cannot be read, or others can change it.
     #[error("cannot use the file of authorized keys: {0}")]
     File(#[from] PrivateError),
-    /// A line makes no sense.
-    #[error("line {line} of the authorized keys in {}: {reason}", .path.display())]
+    /// Lines make no sense.
+    #[error("the authorized keys in {} are wrong: {}", .path.display(), listed(.lines, *.more))]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// The number of the line.
-        line: usize,
-        /// The fault.
-        reason: WrongLine,
+        /// Numbers of the first lines that are wrong, and their faults.
+        lines: Vec<(usize, WrongLine)>,
+        /// Number of further ones.
+        more: usize,
     },
 }
 
@@ -89,6 +93,12 @@ pub enum WrongLine {
     Many,
 }
 
+fn listed(lines: &[(usize, WrongLine)], more: usize) -> String {
+    let lines: Vec<_> = lines.iter().map(|(line, reason)| format!("line {line}: {reason}")).collect();
+    let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+    lines.join("; ") + &more
+}
+
 impl Rights {
     fn include(self, role: Role) -> bool {
         match role {
@@ -105,30 +115,35 @@ impl AuthorizedKeys {
     /// When it cannot be read, others can change it, or a line makes no sense.
     pub fn read(path: &Path) -> Result<Self, AuthorizedError> {
         let text = private::read_unaltered(path, AUTHORIZED_KEYS_BYTES)?;
-        Self::parse(&text).map_err(|(line, reason)| AuthorizedError::Wrong {
-            path: path.into(),
-            line,
-            reason,
+        Self::parse(&text).map_err(|mut lines| {
+            let more = lines.len().saturating_sub(WRONG_LINES);
+            lines.truncate(WRONG_LINES);
+            AuthorizedError::Wrong { path: path.into(), lines, more }
         })
     }
 
-    /// The list in `text`; else the number of the line that is wrong, and what is wrong with it.
-    pub(crate) fn parse(text: &str) -> Result<Self, (usize, WrongLine)> {
-        let mut keys = BTreeMap::new();
+    /// The list in `text`; else the numbers of the lines that are wrong, and what is wrong with each.
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<(usize, WrongLine)>> {
+        let (mut keys, mut wrong) = (BTreeMap::new(), Vec::new());
         for (line, text) in (1..).zip(text.lines()) {
             let text = text.trim();
             if text.is_empty() || text.starts_with('#') {
                 continue;
             }
-            let (key, rights) = parse_line(line, text).map_err(|reason| (line, reason))?;
-            if keys.len() == AUTHORIZED_KEYS {
-                return Err((line, WrongLine::Many));
-            }
-            if let Some(Rights { line: first, .. }) = keys.insert(key, rights) {
-                return Err((line, WrongLine::Again(first)));
+            match parse_line(line, text) {
+                Ok(_) if keys.len() == AUTHORIZED_KEYS => {
+                    wrong.push((line, WrongLine::Many));
+                    break;
+                }
+                Ok((key, rights)) => {
+                    if let Some(Rights { line: first, .. }) = keys.insert(key, rights) {
+                        wrong.push((line, WrongLine::Again(first)));
+                    }
+                }
+                Err(reason) => wrong.push((line, reason)),
             }
         }
-        Ok(Self(keys))
+        if wrong.is_empty() { Ok(Self(keys)) } else { Err(wrong) }
     }
 
     /// Whether the machine that has this key may connect in this role.
@@ -164,8 +179,9 @@ fn parse_line(line: usize, text: &str) -> Result<(PublicKey, Rights), WrongLine>
     let mut rights = Rights { dispatcher: true, operator: false, line };
     let mut words = text.split_whitespace();
     let first = words.next().ok_or(WrongLine::NoKey)?;
-    // Whatever looks like one of our keys is meant to be one.
-    let is_key = first.get(..2).is_some_and(|begins| begins.eq_ignore_ascii_case("pp"));
+    // Whatever looks like one of our keys is meant to be one, and a secret is not shown.
+    let is_key =
+        first.get(..2).is_some_and(|begins| begins.eq_ignore_ascii_case("pp")) || is_like_secret(first);
     if is_key {
         let key = first.parse()?;
         return words.next().map_or(Ok(()), no_option).map(|()| (key, rights));
@@ -196,6 +212,7 @@ mod tests {
 
     use super::*;
     use crate::machine::MachineKey;
+    use crate::secret::Secret;
 
     fn keys<const N: usize>() -> [PublicKey; N] {
         std::array::from_fn(|_| MachineKey::random().public())
@@ -227,6 +244,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             let error = AuthorizedKeys::read(&path).unwrap_err().to_string();
             assert!(parts.iter().all(|part| error.contains(part)), "{parts:?} are not in: {error}");
+            error
         };
         wrong(format!("{key}\nno-sumbit {other}"), &["line 2", "no-sumbit", "`no-submit` and `operate`"]);
         wrong(format!("{key}\n\n{key}"), &["line 3", "in line 1", "remove one"]);
@@ -237,6 +255,14 @@ mod tests {
         wrong("operate ssh-ed25519 AAAA".into(), &["line 1", "begins with `ppk1-`"]);
         wrong(format!("{}0", key), &["line 1", "was not copied as it was"]);
         wrong("ppm1-00".into(), &["line 1", "a machine's own key"]);
+        let secret = Secret::random();
+        for line in [secret.text().to_owned(), format!("operate {}", secret.text())] {
+            wrong(format!("{key}\n{line}"), &["line 2", "a secret", "ppctl secret rotate"]);
+        }
+        let bare = &secret.text()[4..];
+        assert!(!wrong(bare.into(), &["line 1", "begins with `ppk1-`"]).contains(bare), "it is not shown");
+        wrong(format!("x\n{key}\nno-key"), &["line 1", "\"x\"", "; line 3", "no-key"]);
+        wrong("x\n".repeat(WRONG_LINES + 2), &["line 8", "; and 2 more"]);
         let many: String =
             (0..=AUTHORIZED_KEYS).map(|_| format!("{}\n", MachineKey::random().public())).collect();
         wrong(many, &["line 1025", "no more than 1024"]);

@@ -1,7 +1,6 @@
 //! The key of a machine, and the public half of it that others list.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,9 +10,10 @@ use snow::resolvers::{CryptoResolver, DefaultResolver};
 use zeroize::Zeroizing;
 
 use crate::MachineId;
-use crate::environment::{self, VariableError};
+use crate::environment;
 use crate::limits::SECRET_FILE_BYTES;
 use crate::private::{self, PrivateError};
+use crate::shown::quoted;
 use crate::written::{self, Bits, Mistyped};
 
 /// Environment variable that names the file with the key of this machine.
@@ -47,6 +47,12 @@ pub enum WrongKey {
          machine, so make it another one; the line to write is what `ppctl key show` prints there"
     )]
     Private,
+    /// It is a secret.
+    #[error(
+        "this is a secret of a cluster, which belongs nowhere but into its file: whoever has read it here can run code on the \
+         nodes, so replace it (`ppctl secret rotate`); the line to write is what `ppctl key show` prints on a machine"
+    )]
+    Secret,
     /// It was not copied as it was.
     #[error("this public key was not copied as it was: {0}; copy it once more")]
     Mistyped(#[from] Mistyped),
@@ -55,12 +61,9 @@ pub enum WrongKey {
 /// A machine's key could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// There is no such file.
-    #[error("there is no machine's key at {}; `ppctl key new` makes one", .0.display())]
-    Missing(PathBuf),
-    /// The file cannot be read, or is not private.
-    #[error("cannot use the machine's key: {0}")]
-    File(PrivateError),
+    /// The file cannot be found, read or written, or is not private.
+    #[error("cannot use the machine's key: {}{}", .0, advice(.0))]
+    File(#[from] PrivateError),
     /// The file holds something else.
     #[error(
         "{} holds no machine's key: {reason}; if it is to be one, remove the file and run: ppctl key new", .path.display()
@@ -71,26 +74,23 @@ pub enum KeyError {
         /// Why it is none.
         reason: String,
     },
-    /// The file cannot be written.
-    #[error(
-        "cannot write a new machine's key to {}: {source}; name another place with --machine-key or {MACHINE_KEY_VARIABLE}",
-        .path.display()
-    )]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The variables that lead to its place make no sense.
-    #[error(transparent)]
-    Variable(#[from] VariableError),
-    /// There is no home directory to keep it in.
-    #[error(
-        "no place for the machine's key: neither XDG_CONFIG_HOME nor HOME is set; name one with --machine-key or \
-         {MACHINE_KEY_VARIABLE}"
-    )]
-    NoHome,
+}
+
+/// What helps against a file that cannot be used, as far as the error does not say it.
+fn advice(error: &PrivateError) -> String {
+    match error {
+        PrivateError::Missing(path) => {
+            format!("; make one with: {MACHINE_KEY_VARIABLE}={} ppctl key new", quoted(path))
+        }
+        error => error.or_elsewhere(MACHINE_KEY_VARIABLE),
+    }
+}
+
+impl KeyError {
+    /// Whether there is no such file: a key can be made there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_missing())
+    }
 }
 
 impl MachineKey {
@@ -117,15 +117,11 @@ impl MachineKey {
     /// # Errors
     /// When it cannot be read, is not private, or holds something else.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let text = private::read(path, SECRET_FILE_BYTES).map_err(|error| match error {
-            PrivateError::Unreadable { path, source } if source.kind() == io::ErrorKind::NotFound => {
-                KeyError::Missing(path)
-            }
-            error => KeyError::File(error),
-        })?;
+        let text = private::read(path, SECRET_FILE_BYTES)?;
         let wrong = |reason| KeyError::Wrong { path: path.into(), reason };
         match written::read(written::MACHINE_KEY, text.trim()) {
             Some(private) => private.map(Self::of).map_err(|error| wrong(error.to_string())),
+            None if text.trim().is_empty() => Err(wrong("it is empty".into())),
             None => Err(wrong(format!("it does not begin with `{}`", written::MACHINE_KEY))),
         }
     }
@@ -139,10 +135,7 @@ impl MachineKey {
         let key = Self::random();
         let mut text = written::write(written::MACHINE_KEY, &key.0.private);
         text.push('\n');
-        match private::create(path, &text) {
-            Ok(is_new) => Ok(is_new.then_some(key)),
-            Err(source) => Err(KeyError::Unwritable { path: path.into(), source }),
-        }
+        Ok(private::create(path, &text)?.then_some(key))
     }
 
     /// Reads the key in this file, making one if there is no such file; whether it was made.
@@ -151,7 +144,7 @@ impl MachineKey {
     /// When it can be neither read nor written.
     pub fn read_or_create(path: &Path) -> Result<(Self, bool), KeyError> {
         match Self::read(path) {
-            Err(KeyError::Missing(_)) => match Self::create(path)? {
+            Err(error) if error.is_missing() => match Self::create(path)? {
                 Some(key) => Ok((key, true)),
                 // Somebody else was faster.
                 None => Ok((Self::read(path)?, false)),
@@ -203,9 +196,15 @@ impl FromStr for PublicKey {
     type Err = WrongKey;
 
     fn from_str(text: &str) -> Result<Self, WrongKey> {
-        match written::read(written::PUBLIC_KEY, text.trim()) {
+        let text = text.trim();
+        let begins = |prefix| written::read(prefix, text).is_some();
+        match written::read(written::PUBLIC_KEY, text) {
             Some(bits) => Ok(Self(*bits?)),
-            None if written::read(written::MACHINE_KEY, text.trim()).is_some() => Err(WrongKey::Private),
+            None if begins(written::MACHINE_KEY) => Err(WrongKey::Private),
+            None if text.get(..3).is_some_and(|kind| kind.eq_ignore_ascii_case("ppk")) => {
+                Err(WrongKey::Other)
+            }
+            None if begins(written::SECRET) || written::begins_like_secret(text) => Err(WrongKey::Secret),
             None => Err(WrongKey::Other),
         }
     }
@@ -216,11 +215,9 @@ impl FromStr for PublicKey {
 ///
 /// # Errors
 /// When none of the variables is set, or one is no absolute path.
-pub fn default_path() -> Result<PathBuf, KeyError> {
-    if let Some(path) = environment::path(MACHINE_KEY_VARIABLE) {
-        return Ok(path);
-    }
-    Ok(environment::config_directory()?.ok_or(KeyError::NoHome)?.join("machine_key"))
+pub fn default_path() -> Result<PathBuf, PrivateError> {
+    let said = environment::path(MACHINE_KEY_VARIABLE);
+    said.map_or_else(|| private::usual_path("machine_key"), Ok)
 }
 
 #[cfg(test)]
@@ -228,6 +225,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::secret::Secret;
 
     #[test]
     fn a_key_made_is_read_back_and_a_second_one_does_not_replace_it() {
@@ -251,6 +249,14 @@ mod tests {
         let private = written::write(written::MACHINE_KEY, key.private());
         assert_eq!(private.parse::<PublicKey>(), Err(WrongKey::Private));
         assert_eq!("ssh-ed25519".parse::<PublicKey>(), Err(WrongKey::Other));
+        let secret = Secret::random();
+        for text in [secret.text(), &secret.text().replace('-', "_")] {
+            assert_eq!(text.parse::<PublicKey>(), Err(WrongKey::Secret));
+        }
+        assert_eq!(
+            key.public().to_string().replace("ppk1", "ppk2").parse::<PublicKey>(),
+            Err(WrongKey::Other)
+        );
         let mistyped = text[..text.len() - 1].parse::<PublicKey>();
         assert!(matches!(mistyped, Err(WrongKey::Mistyped(_))), "{mistyped:?}");
     }
@@ -262,5 +268,8 @@ mod tests {
         private::create(&path, &MachineKey::random().public().to_string()).unwrap();
         let error = MachineKey::read(&path).unwrap_err().to_string();
         assert!(error.contains("does not begin with `ppm1-`") && error.contains("ppctl key new"), "{error}");
+        fs::write(&path, "\n").unwrap();
+        let error = MachineKey::read(&path).unwrap_err().to_string();
+        assert!(error.contains("it is empty") && error.contains("remove the file"), "{error}");
     }
 }

@@ -6,13 +6,11 @@
 //! Source: the idea of OpenSSH's `known_hosts`, sshd(8).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
-use super::{PublicKey, WrongKey};
+use super::{MACHINE_KEY_VARIABLE, PublicKey, WrongKey};
 use crate::limits::{KNOWN_NODES, KNOWN_NODES_BYTES, NAME_BYTES, cut};
 use crate::private::{self, PrivateError};
 use crate::shown;
@@ -36,17 +34,13 @@ pub struct Pin {
 /// The keys of nodes cannot be looked up, or not be remembered.
 #[derive(Debug, thiserror::Error)]
 pub enum KnownNodesError {
-    /// The file cannot be read, or others can change it.
-    #[error("cannot use the file of known nodes: {0}")]
+    /// The file cannot be read or written, or others can change it.
+    #[error(
+        "cannot use the file of known nodes: {}{}",
+        .0,
+        .0.or_elsewhere(&format!("{MACHINE_KEY_VARIABLE}, beside which the known nodes are"))
+    )]
     File(#[from] PrivateError),
-    /// The file cannot be written.
-    #[error("cannot remember the node's key in {}: {source}; check its owner and mode", .path.display())]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// A line makes no sense.
     #[error("line {line} of the known nodes in {}: {reason}; mend or remove it", .path.display())]
     Wrong {
@@ -88,9 +82,7 @@ impl KnownNodes {
     pub fn find(&self, identity: &str) -> Result<Option<Pin>, KnownNodesError> {
         match private::read_unaltered(&self.path, KNOWN_NODES_BYTES) {
             Ok(text) => self.find_in(&text, &written(identity)).map(|(pin, _)| pin),
-            Err(PrivateError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(None)
-            }
+            Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -100,15 +92,13 @@ impl KnownNodes {
     /// # Errors
     /// When the file cannot be written, is full, or somebody else has remembered another key.
     pub fn pin(&self, identity: &str, key: PublicKey) -> Result<(), KnownNodesError> {
-        let unwritable = |source| KnownNodesError::Unwritable { path: self.path.clone(), source };
-        private::make_directory(&self.path).map_err(unwritable)?;
+        private::make_directory(&self.path)?;
+        let unwritable = |source| private::unwritable(&self.path, source);
         let mut file = self.open().map_err(unwritable)?;
-        // Several programs of a user may meet a node at the same time. The lock goes with the descriptor.
-        flock(&file, FlockOperation::LockExclusive).map_err(|error| unwritable(error.into()))?;
+        // Several programs of a user may meet a node at the same time.
+        private::lock(&file, &self.path)?;
         private::check_unaltered_at(&self.path, &file.metadata().map_err(unwritable)?)?;
-        let mut text = String::new();
-        file.rewind().map_err(unwritable)?;
-        (&mut file).take(KNOWN_NODES_BYTES).read_to_string(&mut text).map_err(unwritable)?;
+        let text = private::text_of(&file, &self.path, KNOWN_NODES_BYTES)?;
         let identity = written(identity);
         match self.find_in(&text, &identity)? {
             (Some(pin), _) if pin.key == key => return Ok(()),
@@ -118,7 +108,7 @@ impl KnownNodes {
         }
         // One write at the end of the file: whoever reads meanwhile sees the line or does not.
         let break_before = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        file.write_all(format!("{break_before}{key} {identity}\n").as_bytes()).map_err(unwritable)
+        Ok(file.write_all(format!("{break_before}{key} {identity}\n").as_bytes()).map_err(unwritable)?)
     }
 
     fn open(&self) -> io::Result<File> {

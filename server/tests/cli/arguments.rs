@@ -133,9 +133,12 @@ fn a_configuration_that_cannot_be_read_is_an_error() {
     .expect("a fifo");
     let endless = std::path::Path::new("/dev/zero");
     for path in [missing.as_path(), home.path(), &fifo, endless] {
-        let message = format!("cannot read the configuration file {}", path.display());
-        Ended::failing(&mut ppserver(home.path(), &["-c", text(path)]), &[&message, "-c"]);
-        Ended::failing(ppserver(home.path(), &[]).env("PP_CONFIG", path), &[&message, "PP_CONFIG"]);
+        let message = "cannot read the configuration file";
+        Ended::failing(&mut ppserver(home.path(), &["-c", text(path)]), &[message, text(path), "-c"]);
+        Ended::failing(
+            ppserver(home.path(), &[]).env("PP_CONFIG", path),
+            &[message, text(path), "PP_CONFIG"],
+        );
     }
     let other = home.path().join("disk.image");
     std::fs::write(&other, vec![b'#'; 1 << 20]).expect("a file");

@@ -6,6 +6,7 @@ use std::path::Path;
 use pp_protocol::handshake::HandshakeError;
 use pp_tests::process::{OTHER_SECRET, SECRET, Signal};
 
+use crate::files::{NOBODY, as_nobody, is_root};
 use crate::{Daemon, Ended, home, ppserver, text};
 
 fn write_with_mode(path: &Path, secret: &str, mode: u32) {
@@ -33,7 +34,7 @@ fn a_secret_file_that_is_missing_is_an_error_and_no_other_secret_is_used_instead
     let mut command = ppserver(home.path(), &["--secret-file", text(&missing)]);
     Ended::failing(
         command.env("PP_SECRET", SECRET),
-        &["cannot use the secret file", text(&missing), "cannot be read"],
+        &["cannot use the secret file", text(&missing), "is not there", "ppctl secret new --secret-file"],
     );
 }
 
@@ -76,6 +77,8 @@ fn passphrases_are_warned_of_and_what_is_guessed_at_once_is_refused() {
     let typed = format!("{typed}{}", if last == "0" { "1" } else { "0" });
     let mistyped = ["the secret from PP_SECRET", "was not copied as it was", "checksum", "copy it once more"];
     Ended::failing(ppserver(home.path(), &[]).env("PP_SECRET", typed), &mistyped);
+    let prefix = ["the secret from PP_SECRET", "those begin with `pp1-`", "copy it once more"];
+    Ended::failing(ppserver(home.path(), &[]).env("PP_SECRET", SECRET.replace("pp1-", "ppl-")), &prefix);
 }
 
 #[test]
@@ -131,12 +134,28 @@ fn the_line_that_brings_the_secret_does_bring_it() {
 }
 
 #[test]
+fn a_secret_that_is_out_of_reach_is_not_taken_for_one_that_is_missing() {
+    if !is_root() {
+        return;
+    }
+    let home = home();
+    let closed = home.path().join("closed");
+    std::fs::create_dir_all(closed.join(".config/ppserver")).expect("a directory");
+    write_with_mode(&closed.join(".config/ppserver/secret"), SECRET, 0o600);
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).expect("it is closed");
+    let mut command = as_nobody(home.path());
+    let refused =
+        format!("user {NOBODY}: the directory {} is closed, of user 0, with mode 700", text(&closed));
+    Ended::failing(command.env("HOME", &closed), &["cannot use the secret file", &refused, "run as user 0"]);
+}
+
+#[test]
 fn a_secret_in_the_home_directory_that_others_can_read_is_refused() {
     let home = home();
     std::fs::create_dir_all(home.path().join(".config/ppserver")).expect("a directory");
     let file = home.path().join(".config/ppserver/secret");
-    write_with_mode(&file, SECRET, 0o640);
-    Ended::failing(&mut ppserver(home.path(), &["-p", "0"]), &["mode 640", "chmod 600", text(&file)]);
+    write_with_mode(&file, SECRET, 0o644);
+    Ended::failing(&mut ppserver(home.path(), &["-p", "0"]), &["mode 644", "chmod 600", text(&file)]);
 }
 
 #[test]
@@ -181,7 +200,9 @@ fn secrets_are_read_again_at_a_signal_and_what_is_bad_keeps_those_of_before_and_
     let daemon = Daemon::start_as(&mut ppserver(home.path(), &["--secret-file", text(&file)]));
     let is_known = |secret| daemon.authenticate(secret).is_ok();
     let several = [SECRET; 5].join("\n");
+    let twice = [SECRET; 2].join("\n");
     for (content, mode, part) in [
+        (&*twice, 0o600, "the same as the one in line 1"),
         (SECRET, 0o644, "mode 644"),
         ("", 0o600, "is empty"),
         ("hello", 0o600, "has 5 characters"),
@@ -193,7 +214,7 @@ fn secrets_are_read_again_at_a_signal_and_what_is_bad_keeps_those_of_before_and_
         assert!(is_known(SECRET), "{part}");
     }
     std::fs::remove_file(&file).expect("it was there");
-    reload(&daemon, "cannot be read");
+    reload(&daemon, "is not there");
     assert!(is_known(SECRET) && !is_known(OTHER_SECRET));
     write_with_mode(&file, &format!("{OTHER_SECRET}\n{SECRET}\n"), 0o600);
     reload(&daemon, "again accepted=2");

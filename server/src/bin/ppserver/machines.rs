@@ -20,7 +20,8 @@ pub(crate) enum MachinesError {
 pub(crate) fn find(options: &Options) -> Result<Option<Machines>, MachinesError> {
     let Some(list) = options.authorized_keys() else { return Ok(None) };
     let authorized = AuthorizedKeys::read(list)?;
-    let path = options.machine_key().map_or_else(machine::default_path, |path| Ok(path.into()))?;
+    let path = options.machine_key().map_or_else(machine::default_path, |path| Ok(path.into()));
+    let path = path.map_err(KeyError::from)?;
     let (key, is_new) = MachineKey::read_or_create(&path)?;
     if is_new {
         tracing::info!(file = %path.display(), "a new key of this machine was written");

@@ -178,10 +178,8 @@ impl SecretOption {
 /// Options that make no sense.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OptionsError {
-    #[error(
-        "cannot read the configuration file {}: {source}; check the path given with -c or PP_CONFIG", .path.display()
-    )]
-    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("cannot read the configuration file: {0} (given with -c or PP_CONFIG)")]
+    Unreadable(PrivateError),
     #[error(
         "cannot read the configuration file {}: it is no regular file; check the path given with -c or PP_CONFIG",
         .0.display()
@@ -404,7 +402,7 @@ fn verbosity(told: &Told, matches: &ArgMatches) -> Result<Verbosity, OptionsErro
 }
 
 fn read(path: &Path) -> Result<Told, OptionsError> {
-    let unreadable = |source| OptionsError::Unreadable { path: path.into(), source };
+    let unreadable = |source| OptionsError::Unreadable(private::unreadable(path, source));
     // What is none may never end, or wait for somebody to write it.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(OptionsError::NoFile(path.into()));

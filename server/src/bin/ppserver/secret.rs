@@ -134,10 +134,7 @@ fn make(log_format: LogFormat) -> Result<FoundSecrets, SecretError> {
             tracing::warn!("{name} is blank, which counts as not set");
         }
     }
-    let file = path.display();
-    let bring = format!(
-        "ssh OTHER 'umask 077; mkdir -p ~/.config/ppserver; cat > ~/.config/ppserver/secret' < {file}"
-    );
+    let (file, bring) = (path.display(), secret::bring(&path));
     match log_format {
         LogFormat::Json => {
             tracing::warn!(%file, bring, "a new secret was written; bring it to other machines")
