@@ -170,10 +170,9 @@ impl Plan {
     fn reading(&self) -> Reading {
         let options = &self.options;
         let tab = || Pattern::parse(b"\t").ok().filter(|_| options.header);
-        let separator = options.colsep.clone().or_else(tab);
-        let trim = if separator.is_some() { Trim::Both } else { Trim::Nowhere };
+        let trim = if options.colsep.is_some() { Trim::Both } else { Trim::Nowhere };
         Reading {
-            separator,
+            separator: options.colsep.clone().or_else(tab),
             trim: options.trim.unwrap_or(trim),
             end: options.end_of_file.clone(),
             skips_blank: options.no_run_if_empty,

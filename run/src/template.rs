@@ -72,7 +72,8 @@ impl Template {
         let each = || Token::Place(Placeholder::Each(Edit::Whole));
         if words.is_empty() {
             let group = Group { tokens: vec![each()], is_repeated: false };
-            return Ok(Self { words: vec![vec![group]], quoting: Quoting::Nothing });
+            let quoting = if quotes_words { Quoting::Words } else { Quoting::Nothing };
+            return Ok(Self { words: vec![vec![group]], quoting });
         }
         let mut words: Vec<Vec<Token>> = if quotes_words {
             words.iter().map(|word| parse(word, vocabulary)).collect::<Result<_, _>>()?

@@ -316,6 +316,8 @@ pub(crate) const OWN: &[Row] = &[
     ),
     ("--header : echo ::: a 1 2 ::: b 3 4", "", "echo 1 3\necho 1 4\necho 2 3\necho 2 4\n"),
     ("--header : echo {A} {ab} {a.b} {a.b.} ::: a 1 ::: ab 2 ::: a.b 3.4", "", "echo {A} 2 3.4 3\n"),
+    ("--header : echo {} ::: a ' x ' 'y z'", "", "echo ' x '\necho 'y z'\n"),
+    ("-q ::: 'echo a' b", "", "'echo a'\nb\n"),
     ("--header : --colsep , echo {c}{b}{a} ::: a,b,c 1,2,3 4,5", "", "echo 321\necho 54\n"),
     ("--header : --colsep , echo {c} ::: a,b,c 1,2", "", "echo \n"),
     ("--header 1 echo {b} ::: b 1 2", "", "echo 1\necho 2\n"),
@@ -361,4 +363,10 @@ pub(crate) const DIFFERENT: &[(&str, &str, &str, &str)] = &[
         "commands are as long as they may be",
     ),
     ("echo {-3}. ::: A ::: 1", "", "echo .\n", "there is no third argument from the end"),
+    (
+        "-d, echo ::: a,b",
+        "",
+        "echo 'a,b'\n",
+        "the delimiter is for what is read, not for arguments on the command line",
+    ),
 ];
