@@ -95,6 +95,10 @@ impl<'a> Rows<'a> {
                 self.is_done = true;
                 break;
             };
+            if value.contains(&0) {
+                let why = "an argument has a zero byte in it, which no command line can hold: is -0 missing?";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
             let goes_on = self.reading.joins_values && value.last().is_some_and(|last| b" \t".contains(last));
             joined.get_or_insert_with(Vec::new).extend(value);
             if !goes_on {
@@ -155,6 +159,14 @@ mod tests {
         let values = [Err(io::ErrorKind::InvalidData.into()), Ok(b"x".to_vec())];
         let mut rows = Rows::new(Box::new(values.into_iter()), Arc::new(Reading::default()));
         assert!(rows.next().unwrap().is_err());
+        assert!(rows.next().is_none());
+    }
+
+    #[test]
+    fn a_value_with_a_zero_byte_is_an_error_that_names_the_option() {
+        let values = [Ok(b"a\0b".to_vec()), Ok(b"c".to_vec())];
+        let mut rows = Rows::new(Box::new(values.into_iter()), Arc::default());
+        assert!(rows.next().unwrap().unwrap_err().to_string().contains("is -0 missing?"));
         assert!(rows.next().is_none());
     }
 
