@@ -56,12 +56,14 @@ mod public {
     pub use pp_macros::job;
     /// Functions that every node has, also one that does not run this program: to be submitted as any other.
     pub use pp_node::built_in;
+    pub use pp_node::built_in::{CommandLine, CommandOutput, CommandStatus};
     pub use pp_protocol::{
         Death, Farewell, HandshakeError, JobId, Panic, ProgramRefusal, Refusal, Stream as OutputStream,
         SystemError, Target, Violation, WorkerDeath, WorkerShortage,
     };
 
     pub use crate::api::builder::Builder;
+    pub use crate::api::command::CommandBuilder;
     pub use crate::api::completions::{AsCompleted, as_completed};
     pub use crate::api::dispatcher::Dispatcher;
     pub use crate::api::error::{JobError, StartError, ValueFault};

@@ -3,11 +3,14 @@
 //! They are part of the node's own program: of `ppserver`, and of a dispatcher's program for its local cores. A job that
 //! calls one of them runs on every node, also on those that cannot run the dispatcher's program.
 
+mod command;
+
 use std::time::Duration;
 
 use pp_protocol::room;
 use pp_protocol::values::Source;
 
+pub use self::command::{CommandLine, CommandOutput, CommandStatus};
 use crate::functions::{BuiltIn, CallError, Function, Identity, invoke};
 
 /// Returns the bytes it is given.
@@ -20,12 +23,34 @@ pub fn sleep(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// Runs a command on the node, and waits for its end. What it has started and left running is not waited for, and ends with
+/// the worker at the latest. A command that writes more than a job's result may have is killed, and the job's outcome says so.
+pub fn command(line: CommandLine) -> CommandOutput {
+    command::run(&line)
+}
+
 fn call_echo(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
     invoke(args, result, |(bytes,): (Vec<u8>,)| echo(bytes))
 }
 
 fn call_sleep(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
     invoke(args, result, |(time,): (Duration,)| sleep(time))
+}
+
+fn call_command(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
+    invoke(args, result, |(line,): (CommandLine,)| command(line))
+}
+
+inventory::submit! {
+    BuiltIn(Function {
+        name: || "ppserver::command",
+        version: "1",
+        identity: || {
+            let pointer: fn(CommandLine) -> CommandOutput = command;
+            Identity::of(&command, &pointer, pointer as usize)
+        },
+        call: call_command,
+    })
 }
 
 inventory::submit! {

@@ -91,8 +91,8 @@ const CLIENT: [&str; 13] = [
     "handle",
     "thread",
 ];
-const API: [&str; 9] =
-    ["function", "error", "init", "job", "submit", "completions", "map", "dispatcher", "builder"];
+const API: [&str; 10] =
+    ["function", "error", "init", "job", "submit", "command", "completions", "map", "dispatcher", "builder"];
 
 /// Reads the names that each file of `folder` uses of its neighbours: by their full path, or by `super::` from the first
 /// level.

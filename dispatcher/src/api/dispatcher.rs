@@ -1,5 +1,6 @@
 //! The dispatcher: where jobs are submitted.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use pp_protocol::limits::SLOTS;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::command::CommandBuilder;
 use super::error::JobError;
 use super::function::JobFunction;
 use super::job::Job;
@@ -69,6 +71,20 @@ impl Dispatcher {
         A: Serialize,
     {
         JobBuilder::new(Arc::clone(self.client.handle()), function, &args)
+    }
+
+    /// A command as a job: a program that the node's machine has. It runs on every node, also on those of another
+    /// architecture than this program's.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let output = dispatcher.command("echo").args(["hello", "world"]).submit().wait()?;
+    /// assert_eq!((output.status.is_success(), &output.stdout[..]), (true, &b"hello world\n"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn command(&self, program: impl Into<OsString>) -> CommandBuilder {
+        CommandBuilder::new(Arc::clone(self.client.handle()), program.into())
     }
 
     /// Calls `function` with each of `inputs`; see [`Map`].

@@ -1,6 +1,7 @@
 //! Public interface: typing, and the words for people, on top of the [client](crate::client).
 
 pub(crate) mod builder;
+pub(crate) mod command;
 pub(crate) mod completions;
 pub(crate) mod dispatcher;
 pub(crate) mod error;

@@ -1,0 +1,315 @@
+//! Commands: a program that the node's machine has, run with its arguments and its output taken as it is.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, fmt};
+
+use bytes::Bytes;
+use pp_protocol::limits::PAYLOAD_BYTES;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, ioctl_fionbio};
+use serde::{Deserialize, Serialize};
+
+/// Bytes read from a command, or written to it, at once.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Pieces read before the other direction has its turn: as much as a pipe holds, at most.
+const PIECES_AT_ONCE: usize = 16;
+/// Time between two looks whether a command has ended whose end is not seen otherwise.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A program to be run by [`command`](super::command), and all that it is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandLine {
+    /// Path of the program, or its name, which is looked for in the `PATH` of the node.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Variables that it has beside those of the node's jobs.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Directory that it runs in; by default, that of the node's jobs.
+    pub directory: Option<OsString>,
+    /// What it can read from its standard input, which is empty otherwise.
+    pub stdin: Bytes,
+}
+
+/// How a command ended, and what it wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CommandOutput {
+    /// How it ended.
+    pub status: CommandStatus,
+    /// Time at which it was started, by the clock of the node.
+    pub started: SystemTime,
+    /// Time that it ran for.
+    pub run_time: Duration,
+    /// Bytes that it wrote to standard output.
+    pub stdout: Bytes,
+    /// Bytes that it wrote to standard error.
+    pub stderr: Bytes,
+}
+
+/// End of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CommandStatus {
+    /// It ended with this exit code.
+    Exited(i32),
+    /// A signal of this number ended it.
+    Signalled(i32),
+    /// It could not be started, for this reason.
+    NotStarted(String),
+}
+
+impl CommandStatus {
+    /// Whether it ended with exit code 0.
+    pub fn is_success(&self) -> bool {
+        *self == Self::Exited(0)
+    }
+}
+
+impl fmt::Display for CommandStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Signalled(signal) => write!(f, "killed by signal {signal}"),
+            Self::NotStarted(reason) => write!(f, "not started: {reason}"),
+        }
+    }
+}
+
+impl From<ExitStatus> for CommandStatus {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, signal) => Self::Signalled(signal.unwrap_or_default()),
+        }
+    }
+}
+
+pub(super) fn run(line: &CommandLine) -> CommandOutput {
+    let (started, clock) = (SystemTime::now(), Instant::now());
+    let mut streams = Streams { stdin: line.stdin.clone(), ..Streams::default() };
+    let status = match start(line).and_then(|mut child| streams.serve(&mut child)) {
+        Ok(status) => status.into(),
+        Err(error) => CommandStatus::NotStarted(explain(line, &error)),
+    };
+    let Streams { stdout, stderr, .. } = streams;
+    CommandOutput { status, started, run_time: clock.elapsed(), stdout: stdout.into(), stderr: stderr.into() }
+}
+
+fn start(line: &CommandLine) -> io::Result<Child> {
+    let mut command = Command::new(&line.program);
+    let stdin = if line.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
+    command.args(&line.arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs(line.environment.iter().map(|(name, value)| (name, value)));
+    if let Some(directory) = &line.directory {
+        command.current_dir(directory);
+    }
+    command.spawn()
+}
+
+fn explain(line: &CommandLine, error: &io::Error) -> String {
+    let program = line.program.display();
+    // Which of the two is missing, the system does not say.
+    if let Some(directory) = &line.directory
+        && let Err(error) = std::fs::metadata(directory)
+    {
+        return format!("cannot run {program} in the directory {}: {error}", directory.display());
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound if !line.program.as_encoded_bytes().contains(&b'/') => {
+            let path = env::var_os("PATH").unwrap_or_default();
+            format!("there is no program {program} in {}; install it there, or give its path", path.display())
+        }
+        _ => format!("cannot run {program}: {error}"),
+    }
+}
+
+/// What goes in and comes out of a command.
+#[derive(Default)]
+struct Streams {
+    /// Bytes not written yet.
+    stdin: Bytes,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Streams {
+    /// Passes on what is written and read until the command has ended.
+    fn serve(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
+        let mut input = child.stdin.take().map(OwnedFd::from);
+        let mut output = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+        for pipe in input.iter().chain(output.iter().flatten()) {
+            ioctl_fionbio(pipe, true)?;
+        }
+        let end = End::of(child);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                // Whatever it has started may go on writing: of that nothing is taken.
+                self.read(&mut output)?;
+                return Ok(status);
+            }
+            if self.stdout.len() + self.stderr.len() > PAYLOAD_BYTES {
+                child.kill()?;
+                return child.wait();
+            }
+            end.wait(input.iter(), output.iter().flatten())?;
+            self.write(&mut input)?;
+            self.read(&mut output)?;
+        }
+    }
+
+    /// Writes as much as the command takes now.
+    fn write(&mut self, input: &mut Option<OwnedFd>) -> io::Result<()> {
+        let Some(pipe) = input else { return Ok(()) };
+        while !self.stdin.is_empty() {
+            match rustix::io::write(&*pipe, &self.stdin[..self.stdin.len().min(PIECE_BYTES)]) {
+                Ok(count) => drop(self.stdin.split_to(count)),
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                // It need not read all of it.
+                Err(Errno::PIPE) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        *input = None;
+        Ok(())
+    }
+
+    /// Reads what there is now.
+    fn read(&mut self, output: &mut [Option<OwnedFd>; 2]) -> io::Result<()> {
+        for (pipe, bytes) in output.iter_mut().zip([&mut self.stdout, &mut self.stderr]) {
+            for _ in 0..PIECES_AT_ONCE {
+                let Some(open) = pipe else { break };
+                bytes.reserve(PIECE_BYTES);
+                match rustix::io::read(&*open, rustix::buffer::spare_capacity(bytes)) {
+                    Ok(0) => *pipe = None,
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// End of a command, as something that can be waited for together with its pipes.
+struct End(#[cfg(target_os = "linux")] Option<OwnedFd>);
+
+impl End {
+    #[cfg(target_os = "linux")]
+    fn of(child: &Child) -> Self {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let pid = Pid::from_raw(child.id().cast_signed());
+        Self(pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(_child: &Child) -> Self {
+        Self()
+    }
+
+    /// Waits until the command has ended, takes input, or has written something.
+    fn wait<'a>(
+        &'a self,
+        input: impl Iterator<Item = &'a OwnedFd>,
+        output: impl Iterator<Item = &'a OwnedFd>,
+    ) -> io::Result<()> {
+        let mut watched: Vec<_> = input.map(|pipe| PollFd::new(pipe, PollFlags::OUT)).collect();
+        watched.extend(output.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        let end = self.descriptor();
+        watched.extend(end.map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN)));
+        let patience =
+            if end.is_some() { None } else { Some(LOOK_EVERY.try_into().map_err(io::Error::other)?) };
+        match poll(&mut watched, patience.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.as_ref().map(AsFd::as_fd)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(program: &str, arguments: &[&str]) -> CommandLine {
+        CommandLine {
+            program: program.into(),
+            arguments: arguments.iter().map(OsString::from).collect(),
+            ..CommandLine::default()
+        }
+    }
+
+    fn shell(script: &str) -> CommandLine {
+        line("/bin/sh", &["-c", script])
+    }
+
+    #[test]
+    fn output_is_taken_as_it_is_from_both_streams() {
+        let CommandOutput { status, stdout, stderr, .. } = run(&shell(r"printf 'a\0\377\n'; printf b >&2"));
+        assert!(status.is_success());
+        assert_eq!((&stdout[..], &stderr[..]), (&b"a\0\xff\n"[..], &b"b"[..]));
+    }
+
+    #[test]
+    fn its_end_is_told_as_it_was() {
+        assert_eq!(run(&shell("exit 7")).status, CommandStatus::Exited(7));
+        assert_eq!(run(&shell("kill -15 $$")).status, CommandStatus::Signalled(15));
+        let CommandStatus::NotStarted(reason) = run(&line("no-such-program", &[])).status else { panic!() };
+        assert!(reason.contains("no-such-program") && reason.contains("install"), "{reason}");
+        let nowhere = CommandLine { directory: Some("/nowhere".into()), ..shell("true") };
+        let CommandStatus::NotStarted(reason) = run(&nowhere).status else { panic!() };
+        assert!(reason.contains("/nowhere"), "{reason}");
+    }
+
+    #[test]
+    fn input_and_output_that_fill_their_pipes_do_not_wait_for_each_other() {
+        let stdin: Bytes = (0..3_000_000_u32).map(|n| n as u8).collect();
+        let echoed = run(&CommandLine { stdin: stdin.clone(), ..shell("tee /dev/stderr") });
+        assert!(echoed.status.is_success());
+        assert!(echoed.stdout == stdin && echoed.stderr == stdin);
+    }
+
+    #[test]
+    fn input_that_is_not_read_is_no_error() {
+        let not_read = run(&CommandLine { stdin: vec![1; 1 << 20].into(), ..shell("exec true") });
+        assert_eq!(not_read.status, CommandStatus::Exited(0));
+    }
+
+    #[test]
+    fn what_is_left_running_is_not_waited_for() {
+        let left = run(&shell("sleep 60 & echo $!"));
+        assert!(left.status.is_success() && left.run_time < Duration::from_secs(30));
+        let pid = String::from_utf8_lossy(&left.stdout)
+            .trim()
+            .parse()
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn it_has_its_variables_and_directory_and_no_input() {
+        let line = CommandLine {
+            environment: vec![("GREETING".into(), "hello world".into())],
+            directory: Some("/".into()),
+            ..shell("echo $GREETING; pwd; wc -c")
+        };
+        assert_eq!(run(&line).stdout, "hello world\n/\n0\n");
+    }
+}
