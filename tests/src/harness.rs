@@ -1,19 +1,34 @@
 //! A test program's `main`.
 
+use std::time::{Duration, Instant};
+
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A test: what it claims, and the function that shows it.
 pub type Test = (&'static str, fn());
 
+/// Time after which it is told how long a test took: whoever waits for the tests is to know for which.
+const LONG: Duration = Duration::from_secs(5);
+
 /// Runs tests as `cargo test` expects it, one after the other: they measure and kill processes.
 pub fn run(tests: &[Test]) -> ! {
+    run_side_by_side(1, tests)
+}
+
+/// As [`run`], so many at once: for tests that wait most of the time, each with machines of its own.
+pub fn run_side_by_side(at_once: usize, tests: &[Test]) -> ! {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads = Some(at_once.min(arguments.test_threads.unwrap_or(at_once)));
     let trials = tests.iter().map(|(name, test)| {
-        let test = *test;
-        Trial::test(*name, move || match std::panic::catch_unwind(test) {
-            Ok(()) => Ok(()),
-            Err(panic) => Err(Failed::from(message_of(&*panic))),
+        let (name, test) = (*name, *test);
+        Trial::test(name, move || {
+            let started = Instant::now();
+            let ended = std::panic::catch_unwind(test);
+            let took = started.elapsed();
+            if took >= LONG {
+                println!("{name} took {:.1} s", took.as_secs_f64());
+            }
+            ended.map_err(|panic| Failed::from(message_of(&*panic)))
         })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit()

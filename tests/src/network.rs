@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::wait::wait_until;
 
@@ -149,7 +150,8 @@ struct Namespace(String);
 
 impl Namespace {
     fn make(role: &str) -> Result<Self, String> {
-        let name = format!("{PREFIX}-{}-{role}", std::process::id());
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{PREFIX}-{}-{}-{role}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         try_ip(&format!("netns add {name}")).map(|_| Self(name))
     }
 

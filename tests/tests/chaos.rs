@@ -1,7 +1,7 @@
 //! Thousands of jobs while real nodes are killed, frozen, thawed, restarted, drained and resized, and workers killed.
 //!
 //! Every job must have one right outcome, its callback must be called once, and nothing may be left behind. Lasts for
-//! `CHAOS_SECONDS` (default 60); `CHAOS_SEED` repeats the faults of an earlier run in their order, not to the moment.
+//! `CHAOS_SECONDS` (default 30); `CHAOS_SEED` repeats the faults of an earlier run in their order, not to the moment.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -182,7 +182,7 @@ fn disturb(
 }
 
 fn nothing_is_lost_doubled_or_left_behind() {
-    let seconds = std::env::var("CHAOS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let seconds = std::env::var("CHAOS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
     let mut random = Random::from_environment("CHAOS_SEED");
     let home = tempfile::tempdir().expect("a directory");
     let mut servers = [Server::start(2), Server::start(2), Server::start(1)];

@@ -32,6 +32,8 @@ const LISTENER: &str = "--listener";
 const STORM: &str = "--storm";
 /// Tells a worker the name of its host.
 const HOST_VARIABLE: &str = "LAN_TEST_HOST";
+/// Tests at once: they wait for cables, silence and farewells most of the time.
+const AT_ONCE: usize = 3;
 /// Small jobs on their way at once.
 const SMALL_AT_ONCE: usize = 500;
 
@@ -619,14 +621,17 @@ fn main() {
         println!("skipped, as no networks can be made here: {reason}");
         pp_tests::harness::run(&[]);
     }
-    pp_tests::harness::run(pp_tests::tests![
-        nodes_are_found_and_one_that_is_killed_loses_nothing_and_is_used_again,
-        a_cable_pulled_for_three_seconds_costs_nothing,
-        a_cable_pulled_for_eight_seconds_has_jobs_run_elsewhere_and_the_node_is_used_again,
-        a_node_that_hears_nothing_gets_no_new_jobs_and_its_own_run_elsewhere,
-        a_node_is_found_whatever_its_name_and_its_farewell_is_heard,
-        what_cannot_be_announced_is_said,
-        a_link_local_address_keeps_its_interface_wherever_it_is_shown_and_read,
-        a_storm_of_announcements_makes_a_dispatcher_attack_nobody_and_ends_no_discovery,
-    ]);
+    pp_tests::harness::run_side_by_side(
+        AT_ONCE,
+        pp_tests::tests![
+            nodes_are_found_and_one_that_is_killed_loses_nothing_and_is_used_again,
+            a_cable_pulled_for_three_seconds_costs_nothing,
+            a_cable_pulled_for_eight_seconds_has_jobs_run_elsewhere_and_the_node_is_used_again,
+            a_node_that_hears_nothing_gets_no_new_jobs_and_its_own_run_elsewhere,
+            a_node_is_found_whatever_its_name_and_its_farewell_is_heard,
+            what_cannot_be_announced_is_said,
+            a_link_local_address_keeps_its_interface_wherever_it_is_shown_and_read,
+            a_storm_of_announcements_makes_a_dispatcher_attack_nobody_and_ends_no_discovery,
+        ],
+    );
 }
