@@ -85,6 +85,13 @@ pub struct Variable {
     value: Option<String>,
 }
 
+impl Variable {
+    /// The one that tells jobs the name of the node.
+    pub(crate) fn of_node(name: &str) -> Self {
+        Self { name: NODE_VARIABLE.into(), value: Some(name.into()) }
+    }
+}
+
 /// A text that names no variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it has to be NAME, NAME=VALUE, or NAME* for all that begin so; PP_* cannot be given to workers")]
@@ -122,6 +129,9 @@ impl fmt::Display for Variable {
         }
     }
 }
+
+/// Variable that tells jobs the name of the node that they run on. A dispatcher's own cores have none.
+pub const NODE_VARIABLE: &str = "PP_NODE";
 
 /// Names of variables of this software begin so.
 const OWN: &str = "PP_";

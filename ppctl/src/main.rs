@@ -7,6 +7,7 @@ mod key;
 mod nodes;
 mod ping;
 mod resize;
+mod run;
 mod secret;
 
 use std::io::{self, Write};
@@ -79,6 +80,8 @@ enum Command {
         #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         count: u32,
     },
+    /// Run a command for each argument, on this machine's cores and those of all nodes, in the words of GNU parallel
+    Run(Box<run::Options>),
     /// Make, show, find and replace the secret of a cluster
     #[command(subcommand)]
     Secret(secret::Command),
@@ -94,12 +97,20 @@ fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| match std::env::args_os().nth(1) {
+        // As GNU parallel has it: other codes say how many jobs failed.
+        Some(command) if command == "run" && error.use_stderr() => {
+            let _ = error.print();
+            std::process::exit(run::WRONG.into())
+        }
+        _ => error.exit(),
+    });
     let done = match &arguments.command {
         Command::Secret(command) => secret::run(&arguments, command),
         Command::Nodes { nodes, time } => nodes::run(&arguments, nodes, *time),
         Command::Ping { nodes, node, count } => ping::run(&arguments, nodes, node, *count),
         Command::Key(command) => key::run(&arguments, command),
+        Command::Run(options) => run::run(&arguments, options),
         Command::Resize { nodes, node, slots } => resize::run(&arguments, nodes, node.as_deref(), *slots),
     };
     match done {
@@ -107,7 +118,8 @@ fn run() -> ExitCode {
         Err(error) => {
             // There is nobody to tell if standard error is closed.
             let _ = writeln!(io::stderr(), "ppctl: {}", told_once(&error));
-            ExitCode::FAILURE
+            let is_run = matches!(arguments.command, Command::Run(_));
+            if is_run { ExitCode::from(run::WRONG) } else { ExitCode::FAILURE }
         }
     }
 }

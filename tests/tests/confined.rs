@@ -231,7 +231,7 @@ fn look_at_itself() -> Vec<String> {
 fn environment() -> Vec<String> {
     let mut names: Vec<_> = std::env::vars()
         .map(|(name, value)| match name.as_str() {
-            "PP_WORKER" | "PATH" | "HOME" | "TMPDIR" => name,
+            "PP_NODE" | "PP_WORKER" | "PATH" | "HOME" | "TMPDIR" => name,
             _ => format!("{name}={value}"),
         })
         .collect();
@@ -292,6 +292,7 @@ fn a_job_has_the_variables_that_are_listed_or_given_and_no_others() {
         "LC_TIME=C",
         "OMP_NUM_THREADS=1",
         "PATH",
+        "PP_NODE",
         "PP_WORKER",
         "TMPDIR",
         "TZ=UTC",

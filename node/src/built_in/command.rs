@@ -14,6 +14,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::NODE_VARIABLE;
+
 /// Bytes read from a command, or written to it, at once.
 const PIECE_BYTES: usize = 64 * 1024;
 /// Pieces read before the other direction has its turn: as much as a pipe holds, at most.
@@ -40,6 +42,8 @@ pub struct CommandLine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CommandOutput {
+    /// Name of the node that ran it; none for the dispatcher's own cores.
+    pub node: Option<String>,
     /// How it ended.
     pub status: CommandStatus,
     /// Time at which it was started, by the clock of the node.
@@ -98,7 +102,14 @@ pub(super) fn run(line: &CommandLine) -> CommandOutput {
         Err(error) => CommandStatus::NotStarted(explain(line, &error)),
     };
     let Streams { stdout, stderr, .. } = streams;
-    CommandOutput { status, started, run_time: clock.elapsed(), stdout: stdout.into(), stderr: stderr.into() }
+    CommandOutput {
+        node: env::var(NODE_VARIABLE).ok(),
+        status,
+        started,
+        run_time: clock.elapsed(),
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+    }
 }
 
 fn start(line: &CommandLine) -> io::Result<Child> {

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use super::WorkerProgram;
 use super::leftovers::Inherited;
 use super::link::Link;
+use crate::confinement::NODE_VARIABLE;
 use crate::core::StartFailure;
 use crate::descriptors;
 #[cfg(target_os = "linux")]
@@ -224,7 +225,12 @@ impl ProcessPlan {
         #[cfg(target_os = "linux")]
         let mut scratch = None;
         let mut command = match start {
-            Start::File(path) => Command::new(path),
+            Start::File(path) => {
+                let mut command = Command::new(path);
+                // This process may be a job of a node itself.
+                command.env_remove(NODE_VARIABLE);
+                command
+            }
             #[cfg(target_os = "linux")]
             Start::Launched(launch) => {
                 let (command, its_scratch) = launch.command(node_end)?;

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 #[cfg(target_os = "linux")]
 use super::Workers;
 use super::{NodeConfig, StartError};
+#[cfg(target_os = "linux")]
+use crate::confinement::Variable;
 use crate::core::{Event, Program};
 #[cfg(target_os = "linux")]
 use crate::launcher::{self, Launch, Launcher};
@@ -205,6 +207,7 @@ fn launcher(config: &NodeConfig, own: &Path) -> Result<Option<Arc<Launcher>>, St
     }
     launcher::check(confinement)?;
     let mut confinement = confinement.clone();
+    confinement.environment.push(Variable::of_node(&config.name));
     confinement.hidden.extend(config.store.as_ref().map(|store| store.directory.clone()));
     let failed = |source| StartError::Scratch { directory: std::env::temp_dir(), source };
     Ok(Some(Arc::new(Launcher::new(&confinement, own).map_err(failed)?)))

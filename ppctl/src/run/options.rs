@@ -1,0 +1,231 @@
+//! Options of `ppctl run`, in the words of GNU parallel.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use pp_run::{Input, Pattern, Plan, Several, Trim};
+
+/// Run a command for each argument, on this machine's cores and on all nodes, in the words of GNU parallel
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Placeholders: {} the argument, {.} without its extension, {/} its file name, {//} its directory, {/.} both,\n\
+        {#} the number of the job, {%} its slot, {2} the second argument; without any, the arguments come last.\n\
+        Without ::: and :::: arguments are lines of standard input.\n\n\
+        The command runs in /bin/sh: on this machine where ppctl runs, on others in an empty directory. Nodes need nothing\n\
+        but the programs it names.\n\n\
+        Examples:\n  ppctl run gzip -9 ::: *.log\n  ppctl run -k convert {} {.}.png ::: *.jpg\n  seq 100 | ppctl run --tag ./simulate --seed {}\n\n\
+        Exit code: how many jobs failed, 101 if more than 100 did, 255 if the run itself went wrong."
+)]
+pub(crate) struct Options {
+    /// Jobs on this machine at once: a number, +N, -N or N% of its cores, 0 for as many as possible
+    #[arg(short, long, value_name = "N", allow_hyphen_values = true, help_heading = "How it runs")]
+    jobs: Option<String>,
+    /// Also use this node: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
+    #[arg(long = "node", value_name = "ADDRESS", help_heading = "How it runs")]
+    pub(super) nodes: Vec<String>,
+    /// Kill a job that runs longer: seconds, or 2m, 3h, 1d
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "How it runs")]
+    pub(super) timeout: Option<Duration>,
+    /// Run a job that fails up to N times in all
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "How it runs")]
+    pub(super) retries: u32,
+    /// Times a job may be running as its node dies
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "How it runs")]
+    pub(super) max_attempts: Option<u32>,
+    /// Wait so long between the starts of two jobs
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "How it runs")]
+    pub(super) delay: Option<Duration>,
+    /// Run jobs in this directory, which every node has to have
+    #[arg(long, visible_alias = "workdir", value_name = "DIR", help_heading = "How it runs")]
+    pub(super) wd: Option<OsString>,
+    /// Give jobs this variable of ppctl's environment; may be repeated
+    #[arg(long, value_name = "NAME", help_heading = "How it runs")]
+    pub(super) env: Vec<String>,
+    /// Show the commands and run none
+    #[arg(long, help_heading = "How it runs")]
+    pub(super) dry_run: bool,
+
+    /// Print output in the order of the arguments
+    #[arg(short, long, help_heading = "Output")]
+    pub(super) keep_order: bool,
+    /// Put the arguments before each line of output
+    #[arg(long, help_heading = "Output")]
+    tag: bool,
+    /// Put this text before each line of output; placeholders are filled in
+    #[arg(long, value_name = "TEXT", help_heading = "Output")]
+    tagstring: Option<OsString>,
+    /// Print each command to standard error as its job is started
+    #[arg(short = 't', long, help_heading = "Output")]
+    pub(super) verbose: bool,
+    /// Write a line for each job that has ended to this file; +FILE appends
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) joblog: Option<OsString>,
+
+    /// Read arguments from this file; may be repeated
+    #[arg(short = 'a', long, value_name = "FILE", help_heading = "Arguments")]
+    arg_file: Vec<OsString>,
+    /// Arguments are ended by a zero byte
+    #[arg(short = '0', long, help_heading = "Arguments")]
+    null: bool,
+    /// Arguments are ended by this text
+    #[arg(short = 'd', long, value_name = "TEXT", conflicts_with = "null", help_heading = "Arguments")]
+    delimiter: Option<OsString>,
+    /// Cut each line into columns {1}, {2}, ... at this text
+    #[arg(short = 'C', long, value_name = "TEXT", help_heading = "Arguments")]
+    colsep: Option<OsString>,
+    /// ':': the first line names the columns
+    #[arg(long, value_name = "LINES", help_heading = "Arguments")]
+    header: Option<String>,
+    /// Take white space off arguments: l, r, lr or n
+    #[arg(long, value_name = "WHERE", help_heading = "Arguments")]
+    trim: Option<String>,
+    /// Arguments end at this one
+    #[arg(short = 'E', value_name = "TEXT", help_heading = "Arguments")]
+    end: Option<OsString>,
+    /// Skip empty arguments
+    #[arg(short = 'r', long, help_heading = "Arguments")]
+    no_run_if_empty: bool,
+    /// Take one argument of each source together, instead of each with each
+    #[arg(long, visible_alias = "xapply", help_heading = "Arguments")]
+    link: bool,
+    /// Mix the jobs
+    #[arg(long, help_heading = "Arguments")]
+    shuf: bool,
+    /// Put up to N arguments into each job
+    #[arg(short = 'n', long, value_name = "N", help_heading = "Arguments")]
+    max_args: Option<usize>,
+    /// Put up to N arguments into each job, as {1} to {N}
+    #[arg(short = 'N', long, value_name = "N", help_heading = "Arguments")]
+    max_replace_args: Option<usize>,
+    /// Put up to N lines into each job
+    #[arg(short = 'L', long, value_name = "N", help_heading = "Arguments")]
+    max_lines: Option<usize>,
+    /// As many arguments to a job as fit; the word around {} is repeated
+    #[arg(short = 'X', help_heading = "Arguments")]
+    context: bool,
+    /// As many arguments to a job as fit
+    #[arg(short = 'm', conflicts_with = "context", help_heading = "Arguments")]
+    several: bool,
+    /// Longest command line, in bytes
+    #[arg(short = 's', long, value_name = "BYTES", help_heading = "Arguments")]
+    max_chars: Option<usize>,
+    /// Quote the command, so that the shell does nothing with it
+    #[arg(short = 'q', long, help_heading = "Arguments")]
+    quote: bool,
+    /// Placeholders of bash's kind, too: {..}, {%suffix}, {#prefix}, {/a/b}, {^a}, {:1:2}, {##}
+    #[arg(long, help_heading = "Arguments")]
+    plus: bool,
+    /// This text instead of {}
+    #[arg(short = 'I', long, value_name = "TEXT", help_heading = "Arguments")]
+    replace: Option<OsString>,
+
+    /// The command, and its arguments behind `:::`, or files with them behind `::::`
+    #[arg(trailing_var_arg = true, value_name = "COMMAND [::: ARGUMENTS]")]
+    words: Vec<OsString>,
+}
+
+impl Options {
+    /// What is run, with so many slots.
+    pub(super) fn plan(&self, slots: usize) -> anyhow::Result<Plan> {
+        let several = match (self.context, self.several) {
+            (true, _) => Some(Several::Context),
+            (false, true) => Some(Several::Once),
+            (false, false) => None,
+        };
+        let trim =
+            |text: &String| Trim::parse(text).ok_or_else(|| anyhow!("--trim {text}: write l, r, lr or n"));
+        let colsep = self.colsep.clone().map(|text| Pattern::parse(&text.into_vec())).transpose();
+        let options = pp_run::Options {
+            arg_files: self.arg_file.iter().map(|file| Input::named(file.clone().into_vec())).collect(),
+            colsep: colsep.context("--colsep")?,
+            header: self.header.as_deref().map(Plan::names_columns).transpose()?.unwrap_or_default(),
+            trim: self.trim.as_ref().map(trim).transpose()?,
+            end_of_file: self.end.clone().map(OsString::into_vec),
+            no_run_if_empty: self.no_run_if_empty,
+            link: self.link,
+            shuf: self.shuf.then(seed),
+            plus: self.plus,
+            replace: self.replace.clone().map(OsString::into_vec),
+            quote: self.quote,
+            tagstring: self.tagstring.clone().map(OsString::into_vec).or(self.tag.then(|| b"{}".to_vec())),
+            max_args: self.max_args,
+            max_replace_args: self.max_replace_args,
+            max_lines: self.max_lines,
+            max_chars: self.max_chars,
+            several,
+            slots,
+        };
+        Ok(Plan::new(options, self.words.iter().map(|word| word.clone().into_vec()).collect())?)
+    }
+
+    /// What ends an argument that is read.
+    pub(super) fn delimiter(&self) -> anyhow::Result<Vec<u8>> {
+        match &self.delimiter {
+            _ if self.null => Ok(vec![0]),
+            Some(text) => Ok(pp_run::parse_delimiter(&text.clone().into_vec())?),
+            None => Ok(vec![b'\n']),
+        }
+    }
+
+    /// The file of the job log, and whether it is written on.
+    pub(super) fn joblog(&self) -> Option<(PathBuf, bool)> {
+        let name = self.joblog.clone()?.into_vec();
+        Some(match name.strip_prefix(b"+") {
+            Some(name) => (OsString::from_vec(name.to_vec()).into(), true),
+            None => (OsString::from_vec(name).into(), false),
+        })
+    }
+
+    /// Jobs on this machine at once, where it has so many cores.
+    pub(super) fn local_workers(&self, cores: usize) -> anyhow::Result<usize> {
+        const MOST: usize = pp_protocol::limits::SLOTS as usize;
+        let Some(text) = self.jobs.as_deref() else { return Ok(cores) };
+        let number = |text: &str| text.parse::<usize>().ok();
+        let jobs = if let Some(percent) = text.strip_suffix('%') {
+            number(percent).map(|percent| (cores * percent).div_ceil(100).max(1))
+        } else if let Some(more) = text.strip_prefix('+') {
+            number(more).map(|more| cores.saturating_add(more))
+        } else if let Some(fewer) = text.strip_prefix('-') {
+            number(fewer).map(|fewer| cores.saturating_sub(fewer).max(1))
+        } else {
+            number(text).map(|jobs| if jobs == 0 { MOST } else { jobs })
+        };
+        match jobs {
+            Some(jobs) if jobs <= MOST => Ok(jobs),
+            Some(_) => bail!("--jobs {text}: at most {MOST}"),
+            None => bail!(
+                "--jobs {text}: write a number, as in -j 8, -j +2, -j -1, -j 50%, or -j 0 for as many as possible"
+            ),
+        }
+    }
+}
+
+/// A seed that is another one each time.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(())
+}
+
+/// Reads a time: seconds, or a number with a unit.
+fn time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
+        Some(place) => text.split_at(place),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => f64::NAN,
+    };
+    let time = number
+        .trim()
+        .parse::<f64>()
+        .ok()
+        .and_then(|number| Duration::try_from_secs_f64(number * seconds).ok());
+    time.filter(|time| !time.is_zero()).ok_or_else(|| "write seconds, as in 10 or 1.5, or 2m, 3h, 1d".into())
+}

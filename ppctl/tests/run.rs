@@ -1,0 +1,235 @@
+//! `ppctl run` beside GNU parallel: the same command lines, the same bytes, the same exit codes.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use pp_tests::process::{self, Process, Signal};
+use pp_tests::wait::wait_until;
+use tempfile::TempDir;
+
+/// A command line behind `parallel -k` or `ppctl run -k`, what it prints, and its exit code. `%IN%` before it is its standard
+/// input.
+type Row = (&'static str, &'static str, i32);
+
+const TABLE: &[Row] = &[
+    ("echo ::: a b c", "a\nb\nc\n", 0),
+    ("echo ::: A B ::: 1 2", "A 1\nA 2\nB 1\nB 2\n", 0),
+    ("echo ::: A B C :::+ 1 2 3", "A 1\nB 2\nC 3\n", 0),
+    ("--link echo ::: A B C ::: 1 2", "A 1\nB 2\nC 1\n", 0),
+    ("echo {2} {1} ::: A B ::: 1 2", "1 A\n2 A\n1 B\n2 B\n", 0),
+    ("echo :::: abc n3", "A 1\nA 2\nA 3\nB 1\nB 2\nB 3\nC 1\nC 2\nC 3\n", 0),
+    ("-a abc -a n3 --link echo", "A 1\nB 2\nC 3\n", 0),
+    (
+        "echo {} {.} {/} {//} {/.} {#} ::: dir/sub/f.tar.gz noext ./x.y",
+        "dir/sub/f.tar.gz dir/sub/f.tar f.tar.gz dir/sub f.tar 1\nnoext noext noext . noext 2\n./x.y ./x x.y . x 3\n",
+        0,
+    ),
+    ("-j1 echo {%} ::: a b", "1\n1\n", 0),
+    (r#"echo ::: 'a  b' 'c;d' '$HOME' "e'f" '*' ''"#, "a  b\nc;d\n$HOME\ne'f\n*\n\n", 0),
+    (r#"'echo {}' ::: 'a  b' '$(id)' '|'"#, "a  b\n$(id)\n|\n", 0),
+    (r#"'echo "{}"' ::: 'a  b'"#, "'a  b'\n", 0),
+    ("-q echo '$HOME {}' ::: 1", "$HOME 1\n", 0),
+    ("'echo {} | tr a-z A-Z' ::: abc", "ABC\n", 0),
+    ("::: 'echo one' 'echo two'", "one\ntwo\n", 0),
+    ("%echo one\necho two\n%", "one\ntwo\n", 0),
+    ("%a\0b c\0%-0 echo", "a\nb c\n", 0),
+    (r"--colsep '\t' echo {2}-{1} :::: tsv", "y-x\n2-1\n4-3\n", 0),
+    (r"--colsep '\t' --header : echo {y}-{x} :::: tsv", "2-1\n4-3\n", 0),
+    ("-N2 echo {1}-{2} ::: a b c d e", "a-b\nc-d\ne-\n", 0),
+    ("-n2 echo ::: a b c", "a b\nc\n", 0),
+    ("-L2 echo :::: abc", "A B\nC\n", 0),
+    ("-j1 -X echo pre-{}-post ::: a b c", "pre-a-post pre-b-post pre-c-post\n", 0),
+    ("-j1 -m echo pre-{}-post ::: a b c", "pre-a b c-post\n", 0),
+    ("-I,, echo ,, ::: a", "a\n", 0),
+    (r#"--tag 'printf "l1\nl2\n"' ::: a b"#, "a\tl1\na\tl2\nb\tl1\nb\tl2\n", 0),
+    ("--tagstring 'job {#}:' echo ::: a b", "job 1:\ta\njob 2:\tb\n", 0),
+    ("--dry-run echo {} ::: 'a b' c", "echo 'a b'\necho c\n", 0),
+    ("'exit {}' ::: 0 1 2 3", "", 3),
+    ("%%echo x{}", "", 0),
+    ("%a\n\nb\n%echo x{}", "xa\nx\nxb\n", 0),
+    ("%a\n\nb\n%-r echo x{}", "xa\nxb\n", 0),
+    ("%a\nSTOP\nb\n%-E STOP echo x{}", "xa\n", 0),
+    ("%a\nb%echo x{}", "xa\nxb\n", 0),
+    ("--trim lr echo '[{}]' ::: ' a '", "[a]\n", 0),
+    ("echo ::: '{}' '{.}'", "{}\n{.}\n", 0),
+    ("echo '{{}}' ::: x", "{x}\n", 0),
+    ("--plus echo {..} {%.gz} {#d} {^a} ::: dir/a.tar.gz", "dir/a dir/a.tar ir/a.tar.gz dir/a.tar.gz\n", 0),
+    ("--plus echo {#} of {##}: {} ::: a b", "1 of 2: a\n2 of 2: b\n", 0),
+    ("--plus --dry-run echo {#} of {##} ::: a b", "echo 1 of 2\necho 2 of 2\n", 0),
+    ("nosuchcommand ::: a", "", 1),
+    ("--retries 3 'echo try; exit 1' ::: a", "try\n", 1),
+    ("'cat; echo {}' ::: a", "a\n", 0),
+    ("'echo $PARALLEL_SEQ' ::: a b", "1 a\n2 b\n", 0),
+    ("'kill -9 $$' ::: a", "", 1),
+    ("--wd / pwd ::: a", "/\n", 0),
+    ("--timeout 1 'sleep {}; echo {}' ::: 0 9", "0\n", 1),
+];
+
+/// Where the files are that command lines speak of.
+fn files() -> TempDir {
+    let folder = tempfile::tempdir().expect("a directory");
+    for (name, text) in [("abc", "A\nB\nC\n"), ("n3", "1\n2\n3\n"), ("tsv", "x\ty\n1\t2\n3\t4\n")] {
+        fs::write(folder.path().join(name), text).expect("it can be written");
+    }
+    folder
+}
+
+fn ppctl() -> String {
+    format!("{} run", env!("CARGO_BIN_EXE_ppctl"))
+}
+
+/// Runs a command line in a shell.
+fn shell(folder: &Path, line: &str, input: &[u8]) -> Output {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", line])
+        .current_dir(folder)
+        .env("PP_DISCOVER", "0")
+        .env("PARALLEL_SHELL", "/bin/sh")
+        .env("HOME", folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    // It need not read any of it.
+    let _ = child.stdin.take().expect("it is piped").write_all(input);
+    child.wait_with_output().expect("it ends")
+}
+
+fn has_parallel() -> bool {
+    let run = Command::new("parallel").arg("--version").env("HOME", "/nonexistent").output();
+    run.is_ok_and(|run| run.stdout.starts_with(b"GNU parallel"))
+}
+
+/// The input that a command line begins with, and the rest of it.
+fn input_of(line: &str) -> (&str, &str) {
+    match line.strip_prefix('%').and_then(|rest| rest.split_once('%')) {
+        Some((input, line)) => (input, line),
+        None => ("", line),
+    }
+}
+
+#[test]
+fn the_same_command_lines_print_the_same_as_gnu_parallel() {
+    let folder = files();
+    let judge = has_parallel();
+    if !judge {
+        println!("GNU parallel is not here: compared with what it printed when this was written");
+    }
+    let mut wrong = Vec::new();
+    std::thread::scope(|scope| {
+        let run = |row: &Row| {
+            let (line, printed, code) = *row;
+            let (input, line) = input_of(line);
+            let of = |program: &str| {
+                let output = shell(folder.path(), &format!("{program} -k {line}"), input.as_bytes());
+                (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code(), output.stderr)
+            };
+            let (ours, our_code, said) = of(&ppctl());
+            let mut wrong = Vec::new();
+            if (&ours[..], our_code) != (printed, Some(code)) {
+                let said = String::from_utf8_lossy(&said);
+                wrong.push(format!(
+                    "{line}\n  prints {ours:?} ({our_code:?}), not {printed:?} ({code}): {said}"
+                ));
+            }
+            if judge {
+                let (theirs, their_code, _) = of("parallel");
+                if (&theirs[..], their_code) != (printed, Some(code)) {
+                    wrong.push(format!(
+                        "{line}\n  GNU parallel prints {theirs:?} ({their_code:?}), not {printed:?} ({code})"
+                    ));
+                }
+            }
+            wrong
+        };
+        let (first, second) = TABLE.split_at(TABLE.len() / 2);
+        let other = scope.spawn(move || second.iter().flat_map(run).collect::<Vec<_>>());
+        wrong.extend(first.iter().flat_map(run));
+        wrong.extend(other.join().expect("it does not panic"));
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn output_is_bytes_and_two_jobs_do_not_mix() {
+    let folder = files();
+    let line = format!("{} -k 'head -c 4 /dev/zero | tr \\\\0 \\\\377; echo {{}}' ::: 1 2", ppctl());
+    assert_eq!(shell(folder.path(), &line, b"").stdout, b"\xff\xff\xff\xff1\n\xff\xff\xff\xff2\n");
+    let line = format!("{} 'head -c 67108864 /dev/urandom | tee big{{}} | cat' ::: 1", ppctl());
+    let output = shell(folder.path(), &line, b"").stdout;
+    assert!(
+        output == fs::read(folder.path().join("big1")).expect("it was written"),
+        "64 MiB arrive unchanged"
+    );
+}
+
+#[test]
+fn the_first_output_is_there_before_the_input_ends() {
+    let folder = files();
+    let mut child = process::command(env!("CARGO_BIN_EXE_ppctl"), folder.path())
+        .args(["run", "echo"])
+        .env("PP_DISCOVER", "0")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let (mut input, mut output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    input.write_all(b"first\n").expect("it reads");
+    let mut line = [0; 6];
+    std::io::Read::read_exact(&mut output, &mut line).expect("it prints");
+    assert_eq!(&line, b"first\n");
+    input.write_all(b"second\n").expect("it reads on");
+    drop(input);
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut output, &mut rest).expect("it prints");
+    assert_eq!((rest.as_str(), child.wait().expect("it ends").code()), ("second\n", Some(0)));
+}
+
+#[test]
+fn an_interrupted_run_ends_at_once_and_leaves_nothing_running() {
+    let folder = files();
+    let mark = format!("86{}", std::process::id());
+    let mut command = process::command(env!("CARGO_BIN_EXE_ppctl"), folder.path());
+    let line = format!("setsid sleep {mark} & sleep {mark}");
+    let mut run =
+        Process::start(command.args(["run", "-j2", &line, ":::", "1", "2"]).env("PP_DISCOVER", "0"));
+    wait_until("the jobs to run", || sleeping(&mark) == 4);
+    let interrupted = Instant::now();
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(255));
+    assert!(interrupted.elapsed() < Duration::from_secs(2), "it took {:?}", interrupted.elapsed());
+    wait_until("its jobs to be gone", || sleeping(&mark) == 0);
+}
+
+/// Processes that sleep for so long.
+fn sleeping(mark: &str) -> usize {
+    let wanted = format!("sleep\0{mark}");
+    let processes = fs::read_dir("/proc").expect("it is Linux").flatten();
+    processes
+        .filter(|it| {
+            fs::read(it.path().join("cmdline")).is_ok_and(|line| line.starts_with(wanted.as_bytes()))
+        })
+        .count()
+}
+
+#[test]
+fn the_job_log_has_a_line_for_each_job_as_gnu_parallel_writes_it() {
+    let folder = files();
+    let line = format!("{} --joblog log 'printf abc; exit {{}}' ::: 0 2", ppctl());
+    assert_eq!(shell(folder.path(), &line, b"").status.code(), Some(1));
+    let log = fs::read_to_string(folder.path().join("log")).expect("it is written");
+    let mut lines: Vec<Vec<&str>> = log.lines().map(|line| line.split('\t').collect()).collect();
+    let names = lines.remove(0).join(" ");
+    assert_eq!(names, "Seq Host Starttime JobRuntime Send Receive Exitval Signal Command");
+    lines.sort();
+    let told: Vec<_> =
+        lines.iter().map(|line| [line[0], line[1], line[5], line[6], line[7], line[8]]).collect();
+    assert_eq!(
+        told,
+        [["1", ":", "3", "0", "0", "printf abc; exit 0"], ["2", ":", "3", "2", "0", "printf abc; exit 2"]]
+    );
+}
