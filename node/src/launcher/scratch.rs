@@ -49,9 +49,12 @@ impl Scratch {
         remove_abandoned(parent);
         for _ in 0..TRIES {
             let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
-            let lock = File::open(&directory)?;
+            // Until it is locked, another node may have it for one left behind, and remove it.
+            let lock = match File::open(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
             lock.lock()?;
-            // Another node may have had it for one left behind.
             if directory.exists() {
                 // Workers may run as another user, and have to get to theirs.
                 fs::set_permissions(&directory, Permissions::from_mode(0o711))?;
@@ -167,6 +170,17 @@ mod tests {
         assert!(!second_path.exists() && first_path.exists(), "a worker has it still");
         drop(worker);
         assert!(!first_path.exists() && foreign.exists());
+    }
+
+    #[test]
+    fn nodes_that_start_at_once_leave_each_others_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let make = || (0..50).map(|_| Scratch::create_in(parent.path()).unwrap()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(made.iter().all(|scratch| scratch.directory.is_dir()));
     }
 
     #[test]
