@@ -100,7 +100,10 @@ fn run() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| match std::env::args_os().nth(1) {
         // As GNU parallel has it: other codes say how many jobs failed.
         Some(command) if command == "run" && error.use_stderr() => {
-            let _ = error.print();
+            match run::refusal(&error) {
+                Some(refusal) => warn(&refusal),
+                None => drop(error.print()),
+            }
             std::process::exit(run::WRONG.into())
         }
         _ => error.exit(),

@@ -59,6 +59,16 @@ const TABLE: &[Row] = &[
     ("--plus echo {..} {%.gz} {#d} {^a} ::: dir/a.tar.gz", "dir/a dir/a.tar ir/a.tar.gz dir/a.tar.gz\n", 0),
     ("--plus echo {#} of {##}: {} ::: a b", "1 of 2: a\n2 of 2: b\n", 0),
     ("--plus --dry-run echo {#} of {##} ::: a b", "echo 1 of 2\necho 2 of 2\n", 0),
+    ("-j1 --halt now,fail=1 'echo {}; exit {}' ::: 0 3 0", "0\n3\n", 3),
+    ("-j1 --halt soon,fail=1 'echo {}; exit {}' ::: 0 3 0", "0\n3\n", 3),
+    ("-j2 --halt now,success=1 'sleep {}; echo {}' ::: 5 0.1", "", 0),
+    ("--timeout 300% 'sleep {}; echo {}' ::: 0.2 0.2 0.2 0.2 9", "0.2\n0.2\n0.2\n0.2\n", 1),
+    ("--resume echo ::: a", "", 255),
+    (
+        "--results out1 echo {1} {2} ::: I II ::: a; cd out1; find . -type f | sort; cat 1/I/2/a/stdout 1/II/2/a/seq",
+        "./1/I/2/a/seq\n./1/I/2/a/stderr\n./1/I/2/a/stdout\n./1/II/2/a/seq\n./1/II/2/a/stderr\n./1/II/2/a/stdout\nI a\n2",
+        0,
+    ),
     ("nosuchcommand ::: a", "", 1),
     ("--retries 3 'echo try; exit 1' ::: a", "try\n", 1),
     ("'cat; echo {}' ::: a", "a\n", 0),
@@ -214,6 +224,44 @@ fn sleeping(mark: &str) -> usize {
             fs::read(it.path().join("cmdline")).is_ok_and(|line| line.starts_with(wanted.as_bytes()))
         })
         .count()
+}
+
+#[test]
+fn a_run_goes_on_where_an_earlier_one_was_stopped() {
+    let steps = |program: &str| {
+        let folder = files();
+        [
+            "--joblog log 'exit {}' ::: 0 2",
+            "--joblog log --resume 'echo re {}' ::: 0 2 7",
+            "--joblog log --resume-failed 'echo rf {}' ::: 0 2 7",
+            "--joblog log --resume-failed 'echo rf {}' ::: 0 2 7",
+            "--joblog log 'echo {}; exit {}' ::: 0 4",
+            "--joblog log --retry-failed",
+        ]
+        .map(|step| {
+            let output = shell(folder.path(), &format!("{program} -k -j1 {step}; cut -f 1,7,9 log"), b"");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        })
+    };
+    let ours = steps(&ppctl());
+    let last = "4\nSeq\tExitval\tCommand\n1\t0\techo 0; exit 0\n2\t4\techo 4; exit 4\n2\t4\techo 4; exit 4\n";
+    assert_eq!(ours[5], last);
+    assert!(ours[2].starts_with("rf 2\nSeq") && ours[3].starts_with("Seq"), "{ours:?}");
+    if has_parallel() {
+        assert_eq!(ours, steps("parallel"));
+    }
+}
+
+#[test]
+fn what_another_run_had_under_the_same_number_is_said() {
+    let folder = files();
+    let run = |arguments: &str| shell(folder.path(), &format!("{} {arguments}", ppctl()), b"");
+    run("--joblog log echo ::: a b");
+    let said = run("--joblog log --resume echo ::: a c").stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("job 2") && said.contains("echo b") && !said.contains("job 1"), "{said}");
+    let said = run("--tmux echo ::: a").stderr;
+    assert!(String::from_utf8_lossy(&said).contains("--tmux is not offered"), "{said:?}");
 }
 
 #[test]

@@ -5,17 +5,18 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use pp_dispatcher::{CommandOutput, Dispatcher, JobError, Output};
-use pp_run::{ComposeError, Composed, Plan, Start};
+use pp_run::halt::{Tally, When};
+use pp_run::times::{Runtimes, Timeout};
+use pp_run::{ComposeError, Plan, Start};
 
 use super::finished::{End, Finished, Printer};
+use super::task::{self, Task, Tasks};
 use super::{Options, WRONG};
 use crate::Arguments;
 
@@ -23,12 +24,12 @@ use crate::Arguments;
 const AHEAD: usize = 64;
 /// Time between two looks at how many slots there are.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Failed jobs that the exit code counts.
-const MOST_COUNTED: u64 = 100;
 
 /// What the loop is told.
 enum Event {
-    Composed(Result<Composed, ComposeError>),
+    /// How many jobs there are, where that is known before the first.
+    Counted(u64),
+    Composed(Result<Task, ComposeError>),
     /// There are no more arguments.
     AllComposed,
     Ended(Running, Result<CommandOutput, JobError>),
@@ -38,7 +39,7 @@ enum Event {
 /// A job that was submitted.
 #[derive(Debug)]
 struct Running {
-    job: Composed,
+    task: Task,
     position: u64,
     slot: usize,
     tries: u32,
@@ -57,17 +58,18 @@ struct Engine<'a> {
     /// Jobs asked for that have not ended.
     under_way: usize,
     submitted: u64,
-    failed: u64,
-    all_composed: bool,
-    /// How many jobs there are, where jobs are told that.
-    total: Arc<AtomicU64>,
-    /// Whether jobs are told their slot, so that no more are under way than there are slots.
-    needs_slot: bool,
+    tally: Tally,
+    runtimes: Runtimes,
+    total: Option<u64>,
+    /// Whether no more jobs are asked for.
+    asks_no_more: bool,
+    /// Whether the command has the slot in it.
+    depends_on_slot: bool,
     /// Jobs that may be under way.
     most: usize,
     looks_at: Instant,
     /// Jobs that wait for their time (`--delay`), and when that is.
-    delayed: VecDeque<Composed>,
+    delayed: VecDeque<Task>,
     next_start: Instant,
 }
 
@@ -80,6 +82,7 @@ pub(super) fn run(
     let printer = Printer::new(options)?;
     let delimiter = options.delimiter()?;
     let environment = variables(&options.env)?;
+    let tally = Tally::new(options.halt());
     let builder = Dispatcher::builder()
         .local_workers(local_workers)
         .only_built_in(true)
@@ -93,9 +96,17 @@ pub(super) fn run(
     let dispatcher = builder.start()?;
     let (events, told) = channel();
     let (wanted, asked) = channel();
-    let needs_slot = plan.depends_on_slot();
-    let total = Arc::new(AtomicU64::new(0));
-    compose(plan, delimiter, Arc::clone(&total), asked, events.clone())?;
+    let depends_on_slot = plan.depends_on_slot();
+    let needs_total = tally.needs_total();
+    let logged = printer.log.as_ref().filter(|_| options.retry_failed).map(|log| log.failed());
+    compose(
+        move || match logged {
+            None => task::tasks(&plan, &delimiter, needs_total),
+            Some(failed) => Ok(task::logged(failed)),
+        },
+        asked,
+        events.clone(),
+    )?;
     tell_interrupts(events.clone())?;
     let mut engine = Engine {
         options,
@@ -107,10 +118,11 @@ pub(super) fn run(
         slots: Slots::default(),
         under_way: 0,
         submitted: 0,
-        failed: 0,
-        all_composed: false,
-        total,
-        needs_slot,
+        tally,
+        runtimes: Runtimes::default(),
+        total: None,
+        asks_no_more: false,
+        depends_on_slot,
         most: 1,
         looks_at: Instant::now(),
         delayed: VecDeque::new(),
@@ -126,19 +138,21 @@ impl Engine<'_> {
         loop {
             self.ask_for_more();
             let patience = self.begin_delayed();
-            if self.all_composed && self.under_way == 0 {
-                self.printer.finish()?;
-                let code = if self.failed > MOST_COUNTED { MOST_COUNTED + 1 } else { self.failed };
-                return Ok(ExitCode::from(code as u8));
+            if self.asks_no_more && self.under_way == 0 {
+                return Ok(ExitCode::from(self.tally.exit_code(self.total)));
             }
             match told.recv_timeout(patience) {
-                Ok(Event::Composed(job)) if self.options.delay.is_some() => self.delayed.push_back(job?),
-                Ok(Event::Composed(job)) => self.begin(job?),
+                Ok(Event::Counted(total)) => self.total = Some(total),
+                Ok(Event::Composed(task)) => self.composed(task?),
                 Ok(Event::AllComposed) => {
-                    self.all_composed = true;
+                    self.asks_no_more = true;
                     self.under_way -= 1;
                 }
-                Ok(Event::Ended(running, result)) => self.ended(running, result)?,
+                Ok(Event::Ended(running, result)) => {
+                    if self.ended(running, result)? == Some(When::Now) {
+                        return Ok(ExitCode::from(self.tally.exit_code(self.total)));
+                    }
+                }
                 Ok(Event::Interrupted) => return Ok(ExitCode::from(WRONG)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the engine has a sender itself"),
@@ -148,12 +162,15 @@ impl Engine<'_> {
 
     /// Has as many jobs composed as can be under way.
     fn ask_for_more(&mut self) {
-        if self.all_composed {
+        if self.asks_no_more || self.printer.is_full() {
             return;
         }
         if self.looks_at <= Instant::now() {
             let slots: usize = self.dispatcher.nodes().iter().map(|node| node.slots).sum();
-            self.most = if self.needs_slot { slots.max(1) } else { 2 * slots + AHEAD };
+            // A job that may have to be started no more, or that is told its slot or what others took, is not sent ahead.
+            let depends_on_others = matches!(self.options.timeout.flatten(), Some(Timeout::Percent(_)));
+            let is_exact = self.depends_on_slot || depends_on_others || self.options.halt().is_some();
+            self.most = if is_exact { slots.max(1) } else { 2 * slots + AHEAD };
             self.looks_at = Instant::now() + LOOK_EVERY;
         }
         while self.under_way < self.most {
@@ -164,14 +181,42 @@ impl Engine<'_> {
         }
     }
 
+    fn composed(&mut self, task: Task) {
+        if self.asks_no_more || !self.is_wanted(&task) {
+            self.under_way -= 1;
+        } else if self.options.delay.is_some() {
+            self.delayed.push_back(task);
+        } else {
+            self.begin(task);
+        }
+    }
+
+    /// Whether an earlier run has left the job to this one.
+    fn is_wanted(&self, task: &Task) -> bool {
+        let Some(log) = &self.printer.log else { return true };
+        let sequence = task.sequence();
+        if log.wants(sequence) {
+            return true;
+        }
+        if !self.depends_on_slot
+            && let Some(logged) = log.differs(sequence, &task.command(self.start(1)))
+        {
+            crate::warn(&format!(
+                "job {sequence} is skipped, although it was another command in the job log: {}",
+                String::from_utf8_lossy(logged)
+            ));
+        }
+        false
+    }
+
     /// Begins a job whose time has come, and tells how long to wait for the next one at most.
     fn begin_delayed(&mut self) -> Duration {
         let now = Instant::now();
         if self.next_start <= now
-            && let Some(job) = self.delayed.pop_front()
+            && let Some(task) = self.delayed.pop_front()
         {
             self.next_start = now + self.options.delay.unwrap_or_default();
-            self.begin(job);
+            self.begin(task);
         }
         if self.delayed.is_empty() {
             LOOK_EVERY
@@ -180,19 +225,20 @@ impl Engine<'_> {
         }
     }
 
-    fn begin(&mut self, job: Composed) {
+    fn begin(&mut self, task: Task) {
         let (position, slot) = (self.submitted, self.slots.take());
         self.submitted += 1;
-        self.submit(Running { job, position, slot, tries: 1, submitted: SystemTime::now() });
+        self.printer.started(position);
+        self.submit(Running { task, position, slot, tries: 1, submitted: SystemTime::now() });
     }
 
     fn start(&self, slot: usize) -> Start {
-        Start { slot, total: self.total.load(Ordering::Relaxed) }
+        Start { slot, total: self.total.unwrap_or_default() }
     }
 
     fn submit(&self, running: Running) {
-        let Running { job, slot, .. } = &running;
-        let line = job.command(self.start(*slot));
+        let Running { task, slot, .. } = &running;
+        let line = task.command(self.start(*slot));
         if self.options.verbose {
             crate::warn(&String::from_utf8_lossy(&line));
         }
@@ -200,7 +246,7 @@ impl Engine<'_> {
             .dispatcher
             .command("/bin/sh")
             .args([OsString::from("-c"), OsString::from_vec(line)])
-            .env("PARALLEL_SEQ", job.sequence().to_string())
+            .env("PARALLEL_SEQ", task.sequence().to_string())
             .env("PARALLEL_JOBSLOT", slot.to_string());
         for (name, value) in &self.environment {
             command = command.env(name, value);
@@ -208,14 +254,14 @@ impl Engine<'_> {
         if let Some(directory) = &self.options.wd {
             command = command.current_dir(directory);
         }
-        let events = self.events.clone();
         let mut job = command.job();
-        if let Some(limit) = self.options.timeout {
+        if let Some(limit) = self.options.timeout.flatten().and_then(|timeout| self.runtimes.limit(timeout)) {
             job = job.timeout(limit);
         }
         if let Some(attempts) = self.options.max_attempts {
             job = job.max_attempts(attempts);
         }
+        let events = self.events.clone();
         job.callback(move |result| {
             // The loop is gone once the run has ended.
             let _ = events.send(Event::Ended(running, result));
@@ -223,39 +269,59 @@ impl Engine<'_> {
         .submit();
     }
 
-    fn ended(&mut self, mut running: Running, result: Result<CommandOutput, JobError>) -> anyhow::Result<()> {
+    /// Takes the end of a job, and tells whether the run is to stop.
+    fn ended(
+        &mut self,
+        mut running: Running,
+        result: Result<CommandOutput, JobError>,
+    ) -> anyhow::Result<Option<When>> {
         let end = End::of(result, running.submitted);
-        if !end.is_success() && running.tries < self.options.retries {
+        let exit = end.exit;
+        if !exit.is_success() && running.tries < self.options.retries {
             running.tries += 1;
             running.submitted = SystemTime::now();
             self.submit(running);
-            return Ok(());
+            return Ok(None);
+        }
+        if exit.is_success() {
+            self.runtimes.ended(end.run_time);
         }
         self.under_way -= 1;
-        self.failed += u64::from(!end.is_success());
-        self.slots.give_back(running.slot);
-        let Running { job, position, slot, .. } = running;
+        let Running { task, position, slot, .. } = running;
+        self.slots.give_back(slot);
         let start = self.start(slot);
-        let finished =
-            Finished { sequence: job.sequence(), command: job.command(start), tag: job.tag(start), end };
-        Ok(self.printer.take(position, finished)?)
+        let finished = Finished {
+            sequence: task.sequence(),
+            command: task.command(start),
+            tag: task.tag(start),
+            results: task.results(),
+            end,
+        };
+        self.printer.take(position, finished)?;
+        let halt = self.tally.ended(exit, self.total);
+        if halt.is_some() {
+            self.asks_no_more = true;
+            self.under_way -= self.delayed.len();
+            self.delayed.clear();
+        }
+        Ok(halt)
     }
 }
 
 /// Composes jobs on a thread of their own, one whenever one is asked for: arguments may be long in coming.
 fn compose(
-    plan: Plan,
-    delimiter: Vec<u8>,
-    total: Arc<AtomicU64>,
+    tasks: impl FnOnce() -> Result<(Tasks, Option<u64>), ComposeError> + Send + 'static,
     asked: Receiver<()>,
     events: Sender<Event>,
 ) -> anyhow::Result<()> {
     thread::Builder::new().name("compose".into()).spawn(move || {
-        let (mut jobs, known): (super::Jobs, _) =
-            super::jobs(&plan, &delimiter).unwrap_or_else(|error| (Box::new(std::iter::once(Err(error))), 0));
-        total.store(known, Ordering::Relaxed);
+        let (mut tasks, total): (Tasks, _) =
+            tasks().unwrap_or_else(|error| (Box::new(std::iter::once(Err(error))), None));
+        if let Some(total) = total {
+            drop(events.send(Event::Counted(total)));
+        }
         while asked.recv().is_ok() {
-            let next = jobs.next();
+            let next = tasks.next();
             let is_last = !matches!(next, Some(Ok(_)));
             if events.send(next.map_or(Event::AllComposed, Event::Composed)).is_err() || is_last {
                 break;
@@ -309,13 +375,13 @@ struct Slots {
 
 impl Slots {
     fn take(&mut self) -> usize {
-        self.free.pop().map_or_else(
-            || {
+        match self.free.pop() {
+            Some(Reverse(slot)) => slot,
+            None => {
                 self.made += 1;
                 self.made
-            },
-            |Reverse(slot)| slot,
-        )
+            }
+        }
     }
 
     fn give_back(&mut self, slot: usize) {

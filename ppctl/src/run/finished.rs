@@ -1,14 +1,19 @@
-//! Jobs that have ended: printed and written down.
+//! Jobs that have ended: printed, kept, and written down.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use pp_dispatcher::{CommandOutput, CommandStatus, JobError};
+use pp_run::halt::Exit;
+use pp_run::joblog::{Entry, HEADER, Log, Resume};
+use pp_run::lines::Tagging;
+use pp_run::order::InOrder;
 
-use super::Options;
+use super::{Options, WRONG};
 
 /// A job that has ended.
 #[derive(Debug)]
@@ -16,18 +21,19 @@ pub(super) struct Finished {
     pub(super) sequence: u64,
     pub(super) command: Vec<u8>,
     pub(super) tag: Option<Vec<u8>>,
+    /// Its directory below that of the results.
+    pub(super) results: PathBuf,
     pub(super) end: End,
 }
 
-/// How it ended, and what it wrote.
+/// How a job ended, and what it wrote.
 #[derive(Debug)]
 pub(super) struct End {
     /// Node that ran it; none for this machine.
     node: Option<String>,
     started: SystemTime,
-    run_time: Duration,
-    exit_code: i32,
-    signal: i32,
+    pub(super) run_time: Duration,
+    pub(super) exit: Exit,
     stdout: Bytes,
     stderr: Bytes,
 }
@@ -35,125 +41,178 @@ pub(super) struct End {
 impl End {
     /// Of a command that was submitted at that time.
     pub(super) fn of(result: Result<CommandOutput, JobError>, submitted: SystemTime) -> Self {
-        let lost = |exit_code, signal, text: String| Self {
+        let lost = |code, signal, text: String| Self {
             node: None,
             started: submitted,
             run_time: submitted.elapsed().unwrap_or_default(),
-            exit_code,
-            signal,
+            exit: Exit { code, signal },
             stdout: Bytes::new(),
             stderr: text.into(),
         };
         match result {
             Ok(CommandOutput { node, status, started, run_time, stdout, stderr, .. }) => {
-                let (exit_code, signal, stderr) = match status {
+                let (code, signal, stderr) = match status {
                     CommandStatus::Exited(code) => (code, 0, stderr),
                     CommandStatus::Signalled(signal) => (0, signal, stderr),
                     other => (127, 0, format!("ppctl: {other}\n").into()),
                 };
-                Self { node, started, run_time, exit_code, signal, stdout, stderr }
+                Self { node, started, run_time, exit: Exit { code, signal }, stdout, stderr }
             }
             Err(JobError::TimedOut(limit)) => Self { run_time: limit, ..lost(-1, 15, String::new()) },
-            Err(error) => lost(i32::from(super::WRONG), 0, format!("ppctl: {error}\n")),
+            Err(error) => lost(WRONG.into(), 0, format!("ppctl: {error}\n")),
         }
-    }
-
-    pub(super) fn is_success(&self) -> bool {
-        (self.exit_code, self.signal) == (0, 0)
     }
 }
 
-/// Where jobs go that have ended.
+/// Destinations of jobs that have ended.
 #[derive(Debug)]
 pub(super) struct Printer {
-    keeps_order: bool,
-    log: Option<File>,
-    /// Those that wait for one before them, by their position.
-    waiting: BTreeMap<u64, Finished>,
-    /// Position of the next one to be printed.
-    next: u64,
+    /// Missing if jobs are printed as they end.
+    order: Option<InOrder<Finished>>,
+    /// Directory of files with the output, which is not printed then.
+    results: Option<PathBuf>,
+    pub(super) log: Option<JobLog>,
 }
 
 impl Printer {
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
-        let log = options.joblog().map(|(path, appends)| open_log(&path, appends)).transpose()?;
-        Ok(Self { keeps_order: options.keep_order, log, waiting: BTreeMap::new(), next: 0 })
+        let order = options.keep_order.then(InOrder::default);
+        Ok(Self { order, results: options.results.clone(), log: JobLog::open(options)? })
+    }
+
+    /// A job was submitted in this position.
+    pub(super) fn started(&mut self, position: u64) {
+        if let Some(order) = &mut self.order {
+            order.started(position);
+        }
+    }
+
+    /// Whether so much waits for a job that takes long that no more should start.
+    pub(super) fn is_full(&self) -> bool {
+        self.order.as_ref().is_some_and(InOrder::is_full)
     }
 
     /// Takes a job that was submitted in this position, and has ended for good.
-    pub(super) fn take(&mut self, position: u64, finished: Finished) -> io::Result<()> {
-        self.write_down(&finished)?;
-        if !self.keeps_order {
-            return print(&finished);
+    pub(super) fn take(&mut self, position: u64, finished: Finished) -> anyhow::Result<()> {
+        if let Some(log) = &mut self.log {
+            log.write(&finished)?;
         }
-        self.waiting.insert(position, finished);
-        while let Some(next) = self.waiting.remove(&self.next) {
-            self.next += 1;
-            print(&next)?;
+        if let Some(results) = &self.results {
+            return keep(results, &finished);
         }
-        Ok(())
-    }
-
-    /// Prints what is left, although there are jobs before it that have not ended.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
-        std::mem::take(&mut self.waiting).values().try_for_each(print)
-    }
-
-    fn write_down(&mut self, finished: &Finished) -> io::Result<()> {
-        let Some(log) = &mut self.log else { return Ok(()) };
-        let Finished { sequence, command, end, .. } = finished;
-        let started = end.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let mut line = format!(
-            "{sequence}\t{}\t{started:.3}\t{:10.3}\t0\t{}\t{}\t{}\t",
-            end.node.as_deref().unwrap_or(":"),
-            end.run_time.as_secs_f64(),
-            end.stdout.len(),
-            end.exit_code,
-            end.signal,
-        )
-        .into_bytes();
-        line.extend_from_slice(command);
-        line.push(b'\n');
-        // One write a line: whoever follows the log sees whole ones.
-        log.write_all(&line)
+        let Some(order) = &mut self.order else { return Ok(print(&finished)?) };
+        let bytes = finished.end.stdout.len() + finished.end.stderr.len();
+        Ok(order.ended(position, finished, bytes).iter().try_for_each(print)?)
     }
 }
 
-fn open_log(path: &std::path::Path, appends: bool) -> anyhow::Result<File> {
-    use anyhow::Context;
-    let mut file = File::options()
-        .create(true)
-        .write(true)
-        .append(appends)
-        .truncate(!appends)
-        .open(path)
-        .with_context(|| format!("cannot write the job log {}", path.display()))?;
-    if file.metadata()?.len() == 0 {
-        file.write_all(b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n")?;
+/// The job log, and what a run takes from that of an earlier one.
+#[derive(Debug)]
+pub(super) struct JobLog {
+    path: PathBuf,
+    file: File,
+    earlier: Option<(Log, Resume)>,
+}
+
+impl JobLog {
+    fn open(options: &Options) -> anyhow::Result<Option<Self>> {
+        let Some((path, appends)) = options.joblog() else {
+            if options.resume().is_some() {
+                bail!(
+                    "--resume, --resume-failed and --retry-failed need --joblog FILE: it says what was done"
+                );
+            }
+            return Ok(None);
+        };
+        let earlier = match options.resume() {
+            None => None,
+            Some(resume) => Some((read_log(&path)?, resume)),
+        };
+        let continues = appends || earlier.is_some();
+        let mut opened = File::options();
+        opened.create(true).append(continues).write(true).truncate(!continues);
+        let failed = || format!("cannot write the job log {}", path.display());
+        let mut file = opened.open(&path).with_context(failed)?;
+        if file.metadata().with_context(failed)?.len() == 0 && !appends {
+            file.write_all(HEADER).with_context(failed)?;
+        } else if earlier.as_ref().is_some_and(|(log, _)| log.is_torn()) {
+            file.write_all(b"\n").with_context(failed)?;
+        }
+        Ok(Some(Self { path, file, earlier }))
     }
-    Ok(file)
+
+    /// Whether a job is to be run, by what was logged of it.
+    pub(super) fn wants(&self, sequence: u64) -> bool {
+        self.earlier.as_ref().is_none_or(|(log, resume)| log.wants(sequence, *resume))
+    }
+
+    /// The command that an earlier run had for the job, if it was another one.
+    pub(super) fn differs(&self, sequence: u64, command: &[u8]) -> Option<&[u8]> {
+        self.earlier.as_ref()?.0.differs(sequence, command)
+    }
+
+    /// Jobs of the earlier run that failed.
+    pub(super) fn failed(&self) -> Vec<(u64, Vec<u8>)> {
+        let failed = self.earlier.iter().flat_map(|(log, _)| log.failed());
+        failed.map(|(sequence, command)| (sequence, command.to_vec())).collect()
+    }
+
+    fn write(&mut self, finished: &Finished) -> anyhow::Result<()> {
+        let Finished { sequence, command, end, .. } = finished;
+        let entry = Entry {
+            sequence: *sequence,
+            host: end.node.as_deref().unwrap_or(":"),
+            started: end.started.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            runtime: end.run_time,
+            sent: 0,
+            received: end.stdout.len() as u64,
+            exit: end.exit,
+            command,
+        };
+        // One write a line: whoever follows the log sees whole ones.
+        self.file
+            .write_all(&entry.line())
+            .with_context(|| format!("cannot write the job log {}", self.path.display()))
+    }
+}
+
+/// The log of an earlier run; an empty one if there was none.
+fn read_log(path: &Path) -> anyhow::Result<Log> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Log::default()),
+        read => Ok(Log::read(&read.with_context(|| format!("cannot read the job log {}", path.display()))?)?),
+    }
+}
+
+/// Writes what a job wrote to files.
+fn keep(results: &Path, finished: &Finished) -> anyhow::Result<()> {
+    let directory = results.join(&finished.results);
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("seq"), finished.sequence.to_string())?;
+        fs::write(directory.join("stderr"), &finished.end.stderr)?;
+        fs::write(directory.join("stdout"), &finished.end.stdout)
+    };
+    write().with_context(|| format!("cannot write results to {}", directory.display()))
 }
 
 fn print(finished: &Finished) -> io::Result<()> {
     let Finished { tag, end, .. } = finished;
-    let tag = tag.as_deref().unwrap_or_default();
-    write_lines(&mut io::stdout().lock(), tag, &end.stdout)?;
+    write_lines(&mut io::stdout().lock(), tag.as_ref(), &end.stdout)?;
     // There is nobody to tell if standard error is closed.
-    let _ = write_lines(&mut io::stderr().lock(), tag, &end.stderr);
+    let _ = write_lines(&mut io::stderr().lock(), tag.as_ref(), &end.stderr);
     Ok(())
 }
 
 /// Writes output, each line behind the tag.
-fn write_lines(out: &mut impl Write, tag: &[u8], output: &[u8]) -> io::Result<()> {
-    if tag.is_empty() {
-        out.write_all(output)?;
-    } else {
-        let mut tagged = Vec::with_capacity(output.len() + tag.len());
-        for line in output.split_inclusive(|byte| *byte == b'\n') {
-            tagged.extend_from_slice(tag);
-            tagged.extend_from_slice(line);
+fn write_lines(out: &mut impl Write, tag: Option<&Vec<u8>>, output: &[u8]) -> io::Result<()> {
+    match tag {
+        None => out.write_all(output)?,
+        Some(tag) => {
+            let mut tagged = Vec::with_capacity(output.len());
+            Tagging::new(tag.clone()).push(output, &mut tagged);
+            out.write_all(&tagged)?;
         }
-        out.write_all(&tagged)?;
     }
     out.flush()
 }

@@ -6,12 +6,14 @@
 mod engine;
 mod finished;
 mod options;
+mod task;
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::process::ExitCode;
 
-use pp_run::{ComposeError, Composed, Input, Opened, Plan, Records, Start};
+use clap::error::{ContextKind, ContextValue};
+use pp_run::{Input, Opened, Plan, Records, Start, unsupported};
 
 pub(crate) use self::options::Options;
 use crate::Arguments;
@@ -28,6 +30,14 @@ pub(crate) fn run(arguments: &Arguments, options: &Options) -> anyhow::Result<Ex
     engine::run(arguments, options, plan, local_workers)
 }
 
+/// What to do instead of an option that GNU parallel has and this has not.
+pub(crate) fn refusal(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(option) => unsupported::refusal(option),
+        _ => None,
+    }
+}
+
 /// Opens something that holds arguments.
 fn open(input: &Input, delimiter: &[u8]) -> io::Result<Opened<'static>> {
     Ok(match input {
@@ -36,26 +46,12 @@ fn open(input: &Input, delimiter: &[u8]) -> io::Result<Opened<'static>> {
     })
 }
 
-/// Jobs as they are composed.
-type Jobs = Box<dyn Iterator<Item = Result<Composed, ComposeError>>>;
-
-/// The jobs, and how many there are if that has to be known before the first.
-fn jobs(plan: &Plan, delimiter: &[u8]) -> Result<(Jobs, u64), ComposeError> {
-    let jobs = plan.jobs(|input| open(input, delimiter))?;
-    if !plan.needs_total() {
-        return Ok((Box::new(jobs), 0));
-    }
-    let jobs: Vec<_> = jobs.collect::<Result<_, _>>()?;
-    let total = jobs.len() as u64;
-    Ok((Box::new(jobs.into_iter().map(Ok)), total))
-}
-
 /// Shows what would be run.
 fn show(plan: &Plan, delimiter: &[u8]) -> anyhow::Result<ExitCode> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let (jobs, total) = jobs(plan, delimiter)?;
-    for job in jobs {
-        let mut line = job?.command(Start { slot: 1, total });
+    let (tasks, total) = task::tasks(plan, delimiter, false)?;
+    for task in tasks {
+        let mut line = task?.command(Start { slot: 1, total: total.unwrap_or_default() });
         line.push(b'\n');
         match out.write_all(&line) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),

@@ -6,7 +6,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use pp_run::counts::JobCount;
+use pp_run::halt::Halt;
+use pp_run::joblog::Resume;
+use pp_run::times::{Timeout, parse_time};
 use pp_run::{Input, Pattern, Plan, Several, Trim};
+
+/// A time limit; 0 is none. (clap would take an option of an option apart.)
+type Limit = Option<Timeout>;
+/// A reason to stop; `never` is none.
+type Stop = Option<Halt>;
 
 /// Run a command for each argument, on this machine's cores and on all nodes, in the words of GNU parallel
 #[derive(Debug, clap::Args)]
@@ -26,17 +35,20 @@ pub(crate) struct Options {
     /// Also use this node: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
     #[arg(long = "node", value_name = "ADDRESS", help_heading = "How it runs")]
     pub(super) nodes: Vec<String>,
-    /// Kill a job that runs longer: seconds, or 2m, 3h, 1d
-    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "How it runs")]
-    pub(super) timeout: Option<Duration>,
+    /// Kill a job that runs longer: seconds, or 2m, 1h30m, 1d; or 200% of what half of the jobs take at most
+    #[arg(long, value_name = "TIME", value_parser = Timeout::parse, help_heading = "How it runs")]
+    pub(super) timeout: Option<Limit>,
     /// Run a job that fails up to N times in all
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "How it runs")]
     pub(super) retries: u32,
     /// Times a job may be running as its node dies
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "How it runs")]
     pub(super) max_attempts: Option<u32>,
+    /// When to stop: 'now' (kill what runs) or 'soon', a comma, and fail=N, success=N or done=N, or N%
+    #[arg(long, value_name = "WHEN", value_parser = Halt::parse, help_heading = "How it runs")]
+    halt: Option<Stop>,
     /// Wait so long between the starts of two jobs
-    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "How it runs")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it runs")]
     pub(super) delay: Option<Duration>,
     /// Run jobs in this directory, which every node has to have
     #[arg(long, visible_alias = "workdir", value_name = "DIR", help_heading = "How it runs")]
@@ -63,6 +75,22 @@ pub(crate) struct Options {
     /// Write a line for each job that has ended to this file; +FILE appends
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) joblog: Option<OsString>,
+
+    /// Skip jobs that are in the job log
+    #[arg(long, help_heading = "Output")]
+    resume: bool,
+    /// Skip jobs that are in the job log and did not fail
+    #[arg(long, help_heading = "Output")]
+    resume_failed: bool,
+    /// Run the jobs again that failed according to the job log, and no others
+    #[arg(long, help_heading = "Output")]
+    pub(super) retry_failed: bool,
+    /// Write output to files below this directory instead of printing it
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub(super) results: Option<PathBuf>,
+    /// Means nothing here
+    #[arg(long, hide = true)]
+    will_cite: bool,
 
     /// Read arguments from this file; may be repeated
     #[arg(short = 'a', long, value_name = "FILE", help_heading = "Arguments")]
@@ -170,6 +198,20 @@ impl Options {
         }
     }
 
+    /// When to stop early.
+    pub(super) fn halt(&self) -> Option<Halt> {
+        self.halt.flatten()
+    }
+
+    /// Which jobs of an earlier run are run again, if it is gone on with.
+    pub(super) fn resume(&self) -> Option<Resume> {
+        match (self.resume_failed || self.retry_failed, self.resume) {
+            (true, _) => Some(Resume::Failed),
+            (false, true) => Some(Resume::Unfinished),
+            (false, false) => None,
+        }
+    }
+
     /// The file of the job log, and whether it is written on.
     pub(super) fn joblog(&self) -> Option<(PathBuf, bool)> {
         let name = self.joblog.clone()?.into_vec();
@@ -183,23 +225,11 @@ impl Options {
     pub(super) fn local_workers(&self, cores: usize) -> anyhow::Result<usize> {
         const MOST: usize = pp_protocol::limits::SLOTS as usize;
         let Some(text) = self.jobs.as_deref() else { return Ok(cores) };
-        let number = |text: &str| text.parse::<usize>().ok();
-        let jobs = if let Some(percent) = text.strip_suffix('%') {
-            number(percent).map(|percent| (cores * percent).div_ceil(100).max(1))
-        } else if let Some(more) = text.strip_prefix('+') {
-            number(more).map(|more| cores.saturating_add(more))
-        } else if let Some(fewer) = text.strip_prefix('-') {
-            number(fewer).map(|fewer| cores.saturating_sub(fewer).max(1))
-        } else {
-            number(text).map(|jobs| if jobs == 0 { MOST } else { jobs })
-        };
-        match jobs {
-            Some(jobs) if jobs <= MOST => Ok(jobs),
-            Some(_) => bail!("--jobs {text}: at most {MOST}"),
-            None => bail!(
-                "--jobs {text}: write a number, as in -j 8, -j +2, -j -1, -j 50%, or -j 0 for as many as possible"
-            ),
+        let jobs = JobCount::parse(text).context("--jobs")?.with_processors(cores).unwrap_or(MOST);
+        if jobs > MOST {
+            bail!("--jobs {text}: a machine runs at most {MOST} at once");
         }
+        Ok(jobs)
     }
 }
 
@@ -207,25 +237,4 @@ impl Options {
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(())
-}
-
-/// Reads a time: seconds, or a number with a unit.
-fn time(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
-        Some(place) => text.split_at(place),
-        None => (text, "s"),
-    };
-    let seconds = match unit {
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => f64::NAN,
-    };
-    let time = number
-        .trim()
-        .parse::<f64>()
-        .ok()
-        .and_then(|number| Duration::try_from_secs_f64(number * seconds).ok());
-    time.filter(|time| !time.is_zero()).ok_or_else(|| "write seconds, as in 10 or 1.5, or 2m, 3h, 1d".into())
 }

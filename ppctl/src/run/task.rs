@@ -1,0 +1,74 @@
+//! Jobs of a run, in order: composed of arguments, or taken from an earlier run's log.
+
+use std::path::PathBuf;
+
+use pp_run::{ComposeError, Composed, Plan, Start};
+
+use super::open;
+
+/// A job to be run.
+#[derive(Clone, Debug)]
+pub(super) enum Task {
+    Composed(Composed),
+    /// One that failed in an earlier run.
+    Logged {
+        sequence: u64,
+        command: Vec<u8>,
+    },
+}
+
+/// Jobs, one after the other.
+pub(super) type Tasks = Box<dyn Iterator<Item = Result<Task, ComposeError>>>;
+
+impl Task {
+    pub(super) fn sequence(&self) -> u64 {
+        match self {
+            Self::Composed(job) => job.sequence(),
+            Self::Logged { sequence, .. } => *sequence,
+        }
+    }
+
+    pub(super) fn command(&self, start: Start) -> Vec<u8> {
+        match self {
+            Self::Composed(job) => job.command(start),
+            Self::Logged { command, .. } => command.clone(),
+        }
+    }
+
+    pub(super) fn tag(&self, start: Start) -> Option<Vec<u8>> {
+        match self {
+            Self::Composed(job) => job.tag(start),
+            Self::Logged { .. } => None,
+        }
+    }
+
+    /// Its directory below that of the results.
+    pub(super) fn results(&self) -> PathBuf {
+        match self {
+            Self::Composed(job) => job.results_path(),
+            Self::Logged { sequence, .. } => sequence.to_string().into(),
+        }
+    }
+}
+
+/// The jobs of a plan, and how many there are if that has to be known before the first.
+pub(super) fn tasks(
+    plan: &Plan,
+    delimiter: &[u8],
+    needs_total: bool,
+) -> Result<(Tasks, Option<u64>), ComposeError> {
+    let jobs = plan.jobs(|input| open(input, delimiter))?.map(|job| job.map(Task::Composed));
+    if !needs_total && !plan.needs_total() {
+        return Ok((Box::new(jobs), None));
+    }
+    let jobs: Vec<_> = jobs.collect::<Result<_, _>>()?;
+    let total = jobs.len() as u64;
+    Ok((Box::new(jobs.into_iter().map(Ok)), Some(total)))
+}
+
+/// Jobs that failed in an earlier run: their numbers and commands.
+pub(super) fn logged(failed: Vec<(u64, Vec<u8>)>) -> (Tasks, Option<u64>) {
+    let total = failed.len() as u64;
+    let tasks = failed.into_iter().map(|(sequence, command)| Ok(Task::Logged { sequence, command }));
+    (Box::new(tasks), Some(total))
+}
