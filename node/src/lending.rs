@@ -1,7 +1,8 @@
 //! Large payloads that are not sent: a worker reads arguments where the node has them, and the node reads results where the
 //! worker has left them.
 //!
-//! Each of the two has memory of its own (its *arena*, see [`room`]), which the other has mapped and only reads. What is
+//! Each of the two has memory of its own (its *arena*, see [`room`](pp_protocol::room)), which the other has mapped and only
+//! reads. A node has one for each session, so that no worker is let read what is not its dispatcher's. What is
 //! lent is marked on the [page](crate::page). Whoever borrowed it clears the mark when nothing in that process refers to it
 //! any more, and whoever lent it looks at the marks now and then: returning costs no message.
 
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use pp_protocol::limits::PAYLOAD_BYTES;
 use pp_protocol::packed::Lent;
-use pp_protocol::room::{self, View};
+use pp_protocol::room::{Arena, View};
 
 use crate::page::{MARKS, Marks, Page};
 
@@ -24,9 +25,10 @@ pub(crate) struct Arenas {
     pub(crate) worker: OwnedFd,
 }
 
-/// Lends what is in this process's arena.
+/// Lends what is in an arena of this process.
 #[derive(Debug)]
 pub(crate) struct Lender {
+    arena: Arc<Arena>,
     page: Arc<Page>,
     marks: Marks,
     /// Payloads lent, each at the number of its mark.
@@ -34,13 +36,13 @@ pub(crate) struct Lender {
 }
 
 impl Lender {
-    pub(crate) fn new(page: Arc<Page>, marks: Marks) -> Self {
-        Self { page, marks, lent: Mutex::default() }
+    pub(crate) fn new(page: Arc<Page>, marks: Marks, arena: Arc<Arena>) -> Self {
+        Self { arena, page, marks, lent: Mutex::default() }
     }
 
     /// Lends `bytes`; `None` if they have to be sent, because they are elsewhere or too much is lent already.
     pub(crate) fn lend(&self, bytes: &Bytes) -> Option<Lent> {
-        let place = room::place_of(bytes)?;
+        let place = self.arena.place_of(bytes)?;
         let (mut lent, _returned) = self.take_back_now();
         let number = lent.iter().position(Option::is_none).unwrap_or(lent.len());
         if number == MARKS {
@@ -176,14 +178,20 @@ impl Drop for Borrowed {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use pp_protocol::room::{self, Rooms};
+
     use super::*;
+
+    fn arena() -> Arc<Arena> {
+        Rooms::of_this_process().arena().expect("Linux has shared memory")
+    }
 
     /// Both ends in one process, which borrows from itself.
     fn pair() -> (Lender, Borrower) {
         let page = Page::in_memory();
-        let arena = room::shared().expect("Linux has shared memory");
-        let view = Arc::new(View::new(arena).expect("it can be mapped"));
-        (Lender::new(Arc::clone(&page), Marks::Results), Borrower::new(page, Marks::Results, view))
+        let view = Arc::new(View::new(arena().file()).expect("it can be mapped"));
+        let lender = Lender::new(Arc::clone(&page), Marks::Results, arena());
+        (lender, Borrower::new(page, Marks::Results, view))
     }
 
     fn payload(byte: u8) -> Bytes {
@@ -213,6 +221,8 @@ mod tests {
     fn what_is_elsewhere_or_too_much_is_not_lent() {
         let (lender, borrower) = pair();
         assert_eq!(lender.lend(&Bytes::from_static(b"elsewhere")), None);
+        let of_others = room::filled(Rooms::apart().take(room::SMALLEST_BYTES), room::SMALLEST_BYTES);
+        assert_eq!(lender.lend(&of_others), None);
         let bytes = payload(1);
         let lent: Vec<_> =
             (0..MARKS).map(|_| borrower.borrow(lender.lend(&bytes).unwrap()).unwrap()).collect();
@@ -228,13 +238,13 @@ mod tests {
     fn a_forked_child_returns_nothing() {
         use std::os::unix::process::CommandExt;
         let page = Arc::new(Page::shared().unwrap().0);
-        let view = Arc::new(View::new(room::shared().unwrap()).unwrap());
-        let lender = Lender::new(Arc::clone(&page), Marks::Results);
+        let view = Arc::new(View::new(arena().file()).unwrap());
+        let lender = Lender::new(Arc::clone(&page), Marks::Results, arena());
         let borrower = Borrower::new(page, Marks::Results, Arc::clone(&view));
         let bytes = payload(9);
         let mut borrowed = borrower.borrow(lender.lend(&bytes).unwrap());
         let mut own = Some(payload(3));
-        let place = own.as_deref().and_then(room::place_of).unwrap();
+        let place = arena().place_of(own.as_deref().unwrap()).unwrap();
         let mut command = std::process::Command::new("true");
         // SAFETY: nothing in it takes memory or a lock that another thread may have held.
         unsafe {

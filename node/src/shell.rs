@@ -5,12 +5,12 @@ mod programs;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pp_protocol::connection::Transport;
 use pp_protocol::limits::SLOTS;
-use pp_protocol::room;
+use pp_protocol::room::{self, Rooms};
 use pp_protocol::{
     FromNode, Moment, NodeId, NodeStatus, Outcome, ProgramStatus, Role, Target, ToNode, WorkerShortage,
 };
@@ -21,8 +21,8 @@ use self::programs::StoredPrograms;
 pub use self::programs::own_executable;
 use crate::confinement::Confinement;
 use crate::core::{
-    Accepted, Action, ConnectionKey, Core, CoreConfig, Event, Program, Proof, Statistics, SystemLoad,
-    WorkerKey,
+    Accepted, Action, ConnectionKey, Core, CoreConfig, Event, Program, Proof, SessionKey, Statistics,
+    SystemLoad, WorkerKey,
 };
 use crate::descriptors::TooFewDescriptors;
 use crate::page::monotonic_ns;
@@ -314,6 +314,8 @@ struct Actor {
     programs: StoredPrograms,
     workers: BTreeMap<WorkerKey, WorkerHandle>,
     connections: BTreeMap<ConnectionKey, Peer>,
+    /// Where the large arguments of each session are, which its workers may read; and those of some that are over.
+    rooms: BTreeMap<SessionKey, Rooms>,
     next_connection: u32,
     commands: mpsc::UnboundedReceiver<Command>,
     inputs: mpsc::Receiver<Input>,
@@ -333,6 +335,7 @@ struct Peer {
     /// Whether it is a dispatcher that has said who it is.
     has_greeted: bool,
     sender: mpsc::UnboundedSender<FromNode>,
+    rooms: Arc<OnceLock<Rooms>>,
 }
 
 impl Actor {
@@ -351,6 +354,7 @@ impl Actor {
             programs,
             workers: BTreeMap::new(),
             connections: BTreeMap::new(),
+            rooms: BTreeMap::new(),
             next_connection: 0,
             commands,
             inputs,
@@ -417,8 +421,8 @@ impl Actor {
         self.next_connection += 1;
         let Proof { role, version, .. } = proof;
         tracing::debug!(peer = name, %role, %version, "connected");
-        let Transport { sender, mut receiver } = transport;
-        self.connections.insert(key, Peer { name, role, has_greeted: false, sender });
+        let Transport { sender, mut receiver, rooms } = transport;
+        self.connections.insert(key, Peer { name, role, has_greeted: false, sender, rooms });
         let inputs = self.input_sender.clone();
         tokio::spawn(async move {
             while let Some(received) = receiver.recv().await {
@@ -513,6 +517,9 @@ impl Actor {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Send(key, message) => {
+                if let FromNode::Welcome(_) = message {
+                    self.give_rooms(key);
+                }
                 if let Some(peer) = self.connections.get(&key) {
                     log_sent(&peer.name, &message);
                     let _ = peer.sender.send(message);
@@ -560,13 +567,25 @@ impl Actor {
         None
     }
 
+    /// Says where the large arguments are put of a dispatcher that is about to be welcomed: where those of its session are,
+    /// whichever connection they came on.
+    fn give_rooms(&mut self, connection: ConnectionKey) {
+        let Some(session) = self.core.session_on(connection) else { return };
+        let Some(Peer { rooms: slot, .. }) = self.connections.get(&connection) else { return };
+        self.rooms.retain(|session, _| self.core.has_session(*session));
+        let new = || slot.get().cloned().unwrap_or_else(Rooms::apart);
+        let _ = slot.set(self.rooms.entry(session).or_insert_with(new).clone());
+    }
+
     fn spawn(&mut self, key: WorkerKey, program: Program) {
         let program = match self.kind {
             Workers::Threads => WorkerProgram::ThisProgramInThreads,
             Workers::Processes => self.programs.of_workers(program),
         };
         tracing::debug!(worker = key.0, "starting a worker");
-        let handle = WorkerHandle::spawn(key, program, self.worker_sender.clone());
+        let rooms = self.core.session_of(key).and_then(|session| self.rooms.get(&session).cloned());
+        let rooms = rooms.unwrap_or_else(Rooms::apart);
+        let handle = WorkerHandle::spawn(key, program, &rooms, self.worker_sender.clone());
         self.workers.insert(key, handle);
     }
 }

@@ -11,6 +11,7 @@ mod receive;
 mod send;
 
 use std::io;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::codec::DecodeError;
 use crate::record::{Keys, RecordError};
+use crate::room::Rooms;
 use crate::{FromNode, ToNode};
 
 pub use self::messages::{EndPiece, Message};
@@ -51,6 +53,9 @@ pub struct Transport<O, I> {
     pub sender: mpsc::UnboundedSender<O>,
     /// Batches from the peer. The last item is the reason why there are no more.
     pub receiver: mpsc::Receiver<Result<Vec<I>, LinkError>>,
+    /// Where large payloads that arrive are put. Of a peer that has yet to say who it is, that is not known: whoever is to
+    /// hand them on to other processes says it before they come.
+    pub rooms: Arc<OnceLock<Rooms>>,
 }
 
 /// Reason why a connection ended.
@@ -82,9 +87,13 @@ pub fn in_memory() -> (Transport<ToNode, FromNode>, Transport<FromNode, ToNode>)
     let (to_node, node_end) = memory_direction();
     let (from_node, dispatcher_end) = memory_direction();
     (
-        Transport { sender: to_node, receiver: dispatcher_end },
-        Transport { sender: from_node, receiver: node_end },
+        Transport { sender: to_node, receiver: dispatcher_end, rooms: rooms_of_this_process() },
+        Transport { sender: from_node, receiver: node_end, rooms: rooms_of_this_process() },
     )
+}
+
+fn rooms_of_this_process() -> Arc<OnceLock<Rooms>> {
+    Arc::new(OnceLock::from(Rooms::of_this_process()))
 }
 
 fn memory_direction<M: Send + 'static>()
@@ -115,7 +124,8 @@ where
 }
 
 /// As [`over`], once the peer has sent its first sealed messages. Until then the connection is half-open: the peer has not
-/// shown that it has the keys which the handshake made, nothing is kept for it, and nobody need be told of it.
+/// shown that it has the keys which the handshake made, nothing is kept for it, and nobody need be told of it. Where its
+/// large payloads are put is yet to be said.
 ///
 /// # Errors
 /// When the connection ends before that.
@@ -131,6 +141,7 @@ where
     I: Message,
 {
     let mut reader = Reader::new(reader, keys.clone());
+    reader.rooms = Arc::default();
     let mut first = Vec::new();
     reader.receive(&mut first).await?;
     Ok(run(reader, Writer::new(writer, keys), Some(first)))
@@ -145,6 +156,7 @@ where
 {
     let (sender, queue) = mpsc::unbounded_channel();
     let (batches, receiver) = mpsc::channel(BATCHES_RECEIVED);
+    let rooms = Arc::clone(&reader.rooms);
     let writing = tokio::spawn(write_all(writer, queue));
     tokio::spawn(async move {
         let mut first = first.map(Ok);
@@ -167,7 +179,7 @@ where
             }
         }
     });
-    Transport { sender, receiver }
+    Transport { sender, receiver, rooms }
 }
 
 async fn write_all<O: Message>(

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | depth of values, lists and texts within them | `protocol/src/values/nesting.rs`, `values/kind.rs` |
 //! | batches received that nobody has taken | `BATCHES_RECEIVED` in `protocol/src/connection.rs` |
-//! | memory for large payloads, and how much of it is lent | `protocol/src/room/arena.rs`, `MARKS` in `node/src/page.rs` |
+//! | memory for large payloads, how much of it is kept and lent | `protocol/src/room/arena.rs`, `room/kept.rs`, `MARKS` in `node/src/page.rs` |
 //! | batches and pieces of programs that wait for a node's task | `node/src/shell.rs`, `node/src/shell/programs.rs` |
 //! | pace at which a worker's output is read | `node/src/pool/output.rs` |
 //! | outcomes that a worker holds back | `node/src/worker/outbox.rs` |

@@ -240,7 +240,7 @@ impl Links {
                 }
             };
             let Greeted { dialled: Dialled { transport, version, address }, welcome, rest } = greeted;
-            let Transport { sender, mut receiver } = transport;
+            let Transport { sender, mut receiver, .. } = transport;
             report(What::Up(welcome, version, sender, address));
             if !rest.is_empty() {
                 report(What::Received(rest));
@@ -494,7 +494,8 @@ impl Dialler {
     /// Gives an order, and waits until the node has taken it.
     async fn order(&self, whom: Whom, order: ToNode) -> Result<(), DialFailure> {
         let greeted = self.dial(Role::Operator, whom, None, &Arc::default()).await;
-        let Transport { sender, mut receiver } = greeted.map_err(|failed| failed.failure)?.dialled.transport;
+        let Transport { sender, mut receiver, .. } =
+            greeted.map_err(|failed| failed.failure)?.dialled.transport;
         for message in [order, ToNode::Goodbye] {
             // A connection that has just broken ends below.
             let _ = sender.send(message);

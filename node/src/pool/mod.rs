@@ -29,6 +29,7 @@ mod supervisor;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pp_protocol::room::Rooms;
 use pp_protocol::worker::{Finished, Work};
 use pp_protocol::{Stream, WorkerDeath};
 use tokio::sync::mpsc;
@@ -109,12 +110,12 @@ enum Order {
 }
 
 impl WorkerHandle {
-    /// Starts a worker and returns at once; whether it works out is told by an event.
+    /// Starts a worker and returns at once; whether it works out is told by an event. It may read what is in `rooms`.
     ///
     /// Must be called within a tokio runtime.
-    pub fn spawn(key: WorkerKey, program: WorkerProgram, events: WorkerEvents) -> Self {
+    pub fn spawn(key: WorkerKey, program: WorkerProgram, rooms: &Rooms, events: WorkerEvents) -> Self {
         let (orders, order_queue) = mpsc::unbounded_channel();
-        match Prepared::new(program) {
+        match Prepared::new(program, rooms) {
             Ok(Prepared { page, link, reader, borrower, plan }) => {
                 let inbound = Inbound::new(reader, borrower);
                 let supervisor =

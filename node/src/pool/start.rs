@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pp_protocol::room::{self, View};
+use pp_protocol::room::{self, Arena, Rooms, View};
 use pp_protocol::secret::SECRET_VARIABLE;
 use pp_protocol::worker::WORKER_ENVIRONMENT;
 use rustix::io::Errno;
@@ -59,6 +59,14 @@ pub(super) enum Plan {
     },
 }
 
+/// Memory that a worker and the node share, as the node has it.
+struct Shared {
+    /// What the node lends from.
+    arena: Arc<Arena>,
+    /// What the worker does.
+    view: Arc<View>,
+}
+
 /// How to start a worker that is a process.
 pub(super) struct ProcessPlan {
     start: Start,
@@ -66,7 +74,7 @@ pub(super) struct ProcessPlan {
     socket: UnixStream,
     page: OwnedFd,
     /// Those of node and worker.
-    arenas: Option<(BorrowedFd<'static>, OwnedFd)>,
+    arenas: Option<(Arc<Arena>, OwnedFd)>,
     /// The value of [`WORKER_ENVIRONMENT`].
     environment: String,
 }
@@ -129,17 +137,18 @@ const DESCRIPTORS_KEPT: u64 = 64;
 const PART_KEPT: u64 = 8;
 
 impl Prepared {
-    pub(super) fn new(program: WorkerProgram) -> io::Result<Self> {
+    /// The worker may read what is in these rooms.
+    pub(super) fn new(program: WorkerProgram, rooms: &Rooms) -> io::Result<Self> {
         let (node_end, socket) = UnixStream::pair()?;
         keep_some(&node_end)?;
         for end in [&node_end, &socket] {
             // The system may grant less, which only makes large payloads slower.
             let _ = set_socket_send_buffer_size(end, SOCKET_BYTES);
         }
-        let (page, view, plan) = match program {
-            WorkerProgram::File(path) => Self::process(Start::File(path), socket)?,
+        let (page, shared, plan) = match program {
+            WorkerProgram::File(path) => Self::process(Start::File(path), socket, rooms)?,
             #[cfg(target_os = "linux")]
-            WorkerProgram::Launched(launch) => Self::process(Start::Launched(launch), socket)?,
+            WorkerProgram::Launched(launch) => Self::process(Start::Launched(launch), socket, rooms)?,
             WorkerProgram::ThisProgramInThreads => {
                 let page = Page::in_memory();
                 (Arc::clone(&page), None, Plan::Thread { socket, page })
@@ -147,21 +156,29 @@ impl Prepared {
         };
         node_end.set_nonblocking(true)?;
         let (reader, writer) = tokio::net::UnixStream::from_std(node_end)?.into_split();
-        let lender = view.is_some().then(|| Lender::new(Arc::clone(&page), Marks::Arguments));
-        let borrower = view.map(|view| Borrower::new(Arc::clone(&page), Marks::Results, view));
+        let (lender, borrower) = shared.map_or((None, None), |Shared { arena, view }| {
+            let lender = Lender::new(Arc::clone(&page), Marks::Arguments, arena);
+            (Some(lender), Some(Borrower::new(Arc::clone(&page), Marks::Results, view)))
+        });
         Ok(Self { page, link: Arc::new(Link::new(writer, lender)), reader, borrower, plan })
     }
 
-    fn process(start: Start, socket: UnixStream) -> io::Result<(Arc<Page>, Option<Arc<View>>, Plan)> {
+    fn process(
+        start: Start,
+        socket: UnixStream,
+        rooms: &Rooms,
+    ) -> io::Result<(Arc<Page>, Option<Shared>, Plan)> {
         let (page, file) = Page::shared()?;
         // Without shared memory, large payloads go through the socket.
-        let (arenas, view) = match room::shared().zip(room::new_arena().ok()) {
-            Some((node, (worker, view))) => (Some((node, worker)), Some(view)),
+        let (arenas, shared) = match rooms.arena().zip(room::new_arena().ok()) {
+            Some((arena, (worker, view))) => {
+                (Some((Arc::clone(&arena), worker)), Some(Shared { arena, view }))
+            }
             None => (None, None),
         };
         let environment = handover::environment(&socket)?;
         let plan = ProcessPlan { start, socket, page: file, arenas, environment };
-        Ok((Arc::new(page), view, Plan::Process(Box::new(plan))))
+        Ok((Arc::new(page), shared, Plan::Process(Box::new(plan))))
     }
 }
 
@@ -238,7 +255,7 @@ impl ProcessPlan {
                 Command::from(command)
             }
         };
-        handover::give(node_end, &page, arenas.as_ref().map(|(node, worker)| (*node, worker)))?;
+        handover::give(node_end, &page, arenas.as_ref().map(|(node, worker)| (node.file(), worker)))?;
         command
             .stdin(Stdio::from(OwnedFd::from(socket)))
             .stdout(Stdio::piped())

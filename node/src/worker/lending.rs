@@ -25,9 +25,9 @@ impl Lending {
     pub(super) fn new(page: &Arc<Page>, arenas: Option<Arenas>) -> Self {
         let share = |Arenas { node, worker }| {
             let node = Arc::new(View::new(node.as_fd())?);
-            room::adopt(worker)?;
+            let own = room::adopt(worker)?;
             let borrower = Borrower::new(Arc::clone(page), Marks::Arguments, node);
-            io::Result::Ok((borrower, Lender::new(Arc::clone(page), Marks::Results)))
+            io::Result::Ok((borrower, Lender::new(Arc::clone(page), Marks::Results, own)))
         };
         Self { both: arenas.and_then(|arenas| share(arenas).ok()), is_watched: AtomicBool::new(false) }
     }

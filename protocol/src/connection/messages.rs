@@ -43,6 +43,9 @@ pub trait Message: Sized + Send + 'static {
     /// Most bytes that a message may have which begins with this byte.
     fn largest(first: u8) -> usize;
 
+    /// Whether a large message that begins with this byte is of payloads, which other processes may be let read.
+    fn is_of_payloads(first: u8) -> bool;
+
     /// Whether this message must not overtake a large one queued before it.
     fn follows_bulk(&self) -> bool;
 
@@ -140,6 +143,10 @@ impl Message for ToNode {
         }
     }
 
+    fn is_of_payloads(first: u8) -> bool {
+        first == RUN
+    }
+
     fn follows_bulk(&self) -> bool {
         matches!(
             self,
@@ -187,6 +194,10 @@ impl Message for FromNode {
 
     fn largest(first: u8) -> usize {
         if first == OUTCOMES { LARGEST_LIST_BYTES } else { MESSAGE_BYTES }
+    }
+
+    fn is_of_payloads(first: u8) -> bool {
+        first == OUTCOMES
     }
 
     fn follows_bulk(&self) -> bool {

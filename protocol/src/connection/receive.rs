@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::io;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -12,7 +13,7 @@ use crate::codec::DecodeError;
 use crate::limits::{BATCH_MESSAGES, RECORD_BYTES, RECORD_PLAIN_BYTES};
 use crate::packed::Input;
 use crate::record::{Keys, Opener};
-use crate::room::{self, Room};
+use crate::room::{self, Room, Rooms};
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 256 * 1024;
@@ -29,6 +30,8 @@ pub struct Reader<R> {
     io: R,
     opener: Opener,
     received: BytesMut,
+    /// Where large payloads are put. Until that is said, other processes are not let read them.
+    pub(super) rooms: Arc<OnceLock<Rooms>>,
     /// The large message being put together.
     bulk: Option<Bulk>,
     /// Most room that is taken for the next one before it arrives.
@@ -44,10 +47,11 @@ struct Bulk {
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    /// Reads from `io` what was sealed for `keys`.
+    /// Reads from `io` what was sealed for `keys`. Large payloads are put where those of this process are.
     pub fn new(io: R, keys: Keys) -> Self {
         let [believed, _] = BELIEVED_BYTES;
-        Self { io, opener: Opener::new(keys), received: BytesMut::new(), bulk: None, believed }
+        let rooms = super::rooms_of_this_process();
+        Self { io, opener: Opener::new(keys), received: BytesMut::new(), rooms, bulk: None, believed }
     }
 
     /// Waits for at least one message and appends it, and what arrived with it, to `messages`: at most twice as many as a
@@ -82,7 +86,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let Some(mut bulk) = self.bulk.take() else {
             let opened = self.opener.decode(&mut self.received).map_err(LinkError::Record)?;
             let Some(opened) = opened else { return Ok(false) };
-            self.bulk = take_plain(self.opener.plain(opened), messages, self.believed)?;
+            self.bulk = take_plain(self.opener.plain(opened), messages, self.believed, self.rooms.get())?;
             return Ok(true);
         };
         // Most likely it is the next segment, which is thus opened to where it belongs.
@@ -95,8 +99,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let record = &bulk.room[bulk.arrived..bulk.arrived + opened];
         let is_full = opened == RECORD_PLAIN_BYTES;
         if !is_full && record.last() != Some(&(Kind::Segment as u8)) {
+            // What is decoded is nowhere where others could change it meanwhile.
+            let record = record.to_vec();
             // A large message that begins within another is none.
-            if let Some(second) = take_plain(record, messages, 0)? {
+            if let Some(second) = take_plain(&record, messages, 0, None)? {
                 return Err(DecodeError::LeftOver(second.announced).into());
             }
             self.bulk = Some(bulk);
@@ -122,6 +128,7 @@ fn take_plain<M: Message>(
     record: &[u8],
     messages: &mut Vec<M>,
     believed: usize,
+    rooms: Option<&Rooms>,
 ) -> Result<Option<Bulk>, LinkError> {
     let (kind, mut record) = record.split_last().ok_or(DecodeError::TooShort)?;
     match *kind {
@@ -139,11 +146,12 @@ fn take_plain<M: Message>(
         kind if kind == Kind::FirstSegment as u8 && record.len() > LENGTH_BYTES => {
             let announced = usize::try_from(record.get_u64_le()).unwrap_or(usize::MAX);
             let largest = record.first().map_or(0, |kind| M::largest(*kind));
+            let rooms = rooms.filter(|_| record.first().is_some_and(|kind| M::is_of_payloads(*kind)));
             if announced > largest {
                 return Err(LinkError::TooLarge(largest));
             }
             match record.len().cmp(&announced) {
-                Ordering::Less => return Ok(Some(Bulk::begin(announced, record, believed))),
+                Ordering::Less => return Ok(Some(Bulk::begin(announced, record, believed, rooms))),
                 Ordering::Equal => messages.push(whole_message(Input::new(record))?),
                 Ordering::Greater => return Err(DecodeError::LeftOver(record.len() - announced).into()),
             }
@@ -154,8 +162,9 @@ fn take_plain<M: Message>(
 }
 
 impl Bulk {
-    fn begin(announced: usize, segment: &[u8], believed: usize) -> Self {
-        let mut room = room::take(announced.min(believed.max(segment.len())) + RECORD_BYTES);
+    fn begin(announced: usize, segment: &[u8], believed: usize, rooms: Option<&Rooms>) -> Self {
+        let bytes = announced.min(believed.max(segment.len())) + RECORD_BYTES;
+        let mut room = rooms.map_or_else(|| Room::in_no_arena(bytes), |rooms| rooms.take(bytes));
         room[..segment.len()].copy_from_slice(segment);
         Self { room, arrived: segment.len(), announced }
     }

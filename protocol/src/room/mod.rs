@@ -1,13 +1,15 @@
 //! Memory for large payloads, used again and again, which other processes of this machine can be let read.
 //!
 //! Memory fresh from the system costs as much to touch as to copy into: each page is cleared first. So the room of a
-//! payload that nobody needs any more is kept for a moment for the next one. And where the system can do that, all rooms
-//! of a process are parts of one file in memory, its *arena*: a node hands large arguments to its workers, and they hand
-//! back large results, by telling where these are ([`place_of`], [`View`]).
+//! payload that nobody needs any more is kept for a moment for the next one. And where the system can do that, large rooms
+//! are parts of a file in memory, an [`Arena`]: a node hands large arguments to its workers, and they hand back large
+//! results, by telling where these are ([`Arena::place_of`], [`View`]). A process has one arena for whatever it makes
+//! itself. What it is sent by others, who are not to read what is each other's, has [`Rooms`] apart.
 //!
 //! A child made by `fork()` may read what was in rooms; it takes none of them, and gives none back.
 
 mod arena;
+mod kept;
 mod memory;
 mod ranges;
 
@@ -15,12 +17,12 @@ use std::io;
 use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 
-use self::arena::{KEPT_FOR, Region};
+use self::arena::Region;
+pub use self::arena::{Arena, Rooms};
+pub use self::kept::{Keeper, due, tidied, tidy};
 use self::memory::Memory;
 use crate::values::Output;
 
@@ -33,21 +35,23 @@ pub struct Room(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// A part of the arena.
+    /// A part of an arena.
     Region(Region),
     /// There is no arena, it is full, or this is small.
     Own(Vec<u8>),
 }
 
-/// Room for at least `bytes` bytes.
+/// Room for at least `bytes` bytes, in the arena of this process.
 pub fn take(bytes: usize) -> Room {
-    if bytes >= SMALLEST_BYTES
-        && let Some(region) = arena::of_this_process().and_then(|arena| arena.take(bytes))
-    {
-        return Room(Kind::Region(region));
+    Rooms::of_this_process().take(bytes)
+}
+
+impl Rooms {
+    /// Room for at least `bytes` bytes.
+    pub fn take(&self, bytes: usize) -> Room {
+        let arena = if bytes >= SMALLEST_BYTES { self.arena() } else { None };
+        arena.map_or_else(|| Room::in_no_arena(bytes), |arena| Room::in_arena(&arena, bytes))
     }
-    // The system clears it, page by page, when it is first touched.
-    Room(Kind::Own(vec![0; bytes]))
 }
 
 /// The first `length` bytes of a room. It is kept for others when they are dropped.
@@ -61,6 +65,16 @@ pub fn filled(mut room: Room, length: usize) -> Bytes {
 }
 
 impl Room {
+    /// Room for at least `bytes` bytes that no other process reads.
+    pub fn in_no_arena(bytes: usize) -> Self {
+        // The system clears it, page by page, when it is first touched.
+        Self(Kind::Own(vec![0; bytes]))
+    }
+
+    fn in_arena(arena: &Arc<Arena>, bytes: usize) -> Self {
+        arena.take(bytes).map_or_else(|| Self::in_no_arena(bytes), |region| Self(Kind::Region(region)))
+    }
+
     /// Keeps the first `bytes` bytes, and more where less would not save memory.
     fn shrink(&mut self, bytes: usize) {
         match &mut self.0 {
@@ -75,12 +89,15 @@ impl Room {
 
     /// Grows to at least `bytes` bytes; the first `kept` stay what they are.
     pub fn grow(&mut self, bytes: usize, kept: usize) {
-        if let Kind::Region(region) = &mut self.0
-            && region.grow(bytes)
-        {
-            return;
-        }
-        let mut larger = take(bytes);
+        let mut larger = match &mut self.0 {
+            Kind::Region(region) => {
+                if region.grow(bytes) {
+                    return;
+                }
+                Self::in_arena(region.arena(), bytes)
+            }
+            Kind::Own(_) => Self::in_no_arena(bytes),
+        };
         larger[..kept].copy_from_slice(&self[..kept]);
         *self = larger;
     }
@@ -230,21 +247,11 @@ impl Output for Writer {
     }
 }
 
-/// The descriptor of this process's arena, with which another process can read what is in it; `None` if there is no arena.
-pub fn shared() -> Option<BorrowedFd<'static>> {
-    arena::of_this_process().map(|arena| arena.file())
-}
-
-/// Place of `bytes` in this process's arena; `None` if they are elsewhere.
-pub fn place_of(bytes: &[u8]) -> Option<usize> {
-    arena::made()?.place_of(bytes)
-}
-
 /// Makes an arena that another process made with [`new_arena`] that of this one, which must not have used its own.
 ///
 /// # Errors
 /// When it cannot be mapped, or comes too late.
-pub fn adopt(arena: OwnedFd) -> io::Result<()> {
+pub fn adopt(arena: OwnedFd) -> io::Result<Arc<Arena>> {
     arena::adopt(arena)
 }
 
@@ -311,61 +318,17 @@ impl View {
     }
 }
 
-/// While there is one of these, memory is kept; with the last one goes what was.
-#[derive(Debug)]
-pub struct Keeper(());
-
-static KEEPERS: AtomicUsize = AtomicUsize::new(0);
-
-impl Keeper {
-    /// From now on, memory is kept.
-    #[expect(clippy::new_without_default, reason = "it has an effect")]
-    pub fn new() -> Self {
-        KEEPERS.fetch_add(1, Ordering::Relaxed);
-        Self(())
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        if KEEPERS.fetch_sub(1, Ordering::Relaxed) == 1
-            && let Some(arena) = arena::made()
-        {
-            arena.tidy(Instant::now());
-        }
-    }
-}
-
-fn is_kept() -> bool {
-    KEEPERS.load(Ordering::Relaxed) > 0
-}
-
-/// Gives the system what has been kept for long. To be called when [`due`] says so.
-pub fn tidy() {
-    if let (Some(arena), Some(until)) = (arena::made(), Instant::now().checked_sub(KEPT_FOR)) {
-        arena.tidy(until);
-    }
-}
-
-/// Waits until something has been kept for long, and gives it to the system. Waits for ever while nothing is kept.
-pub async fn tidied() {
-    match due() {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
-    }
-    tidy();
-}
-
-/// Time when something will have been kept for long; `None` while nothing is kept.
-pub fn due() -> Option<Instant> {
-    arena::made()?.due()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::{Duration, Instant};
 
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    fn own() -> Arc<Arena> {
+        Rooms::of_this_process().arena().unwrap()
+    }
 
     #[test]
     fn what_is_written_comes_back_whatever_its_size() {
@@ -384,13 +347,13 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn another_mapping_reads_what_is_in_a_room() {
-        let view = View::new(shared().unwrap()).unwrap();
+        let view = View::new(own().file()).unwrap();
         let mut room = take(SMALLEST_BYTES);
         room[..5].copy_from_slice(b"bytes");
         let bytes = filled(room, 5);
-        let place = place_of(&bytes[1..]).unwrap();
+        let place = own().place_of(&bytes[1..]).unwrap();
         assert_eq!(view.at(place..place + 4), Some(&b"ytes"[..]));
-        assert_eq!(place_of(&[1, 2, 3]), None);
+        assert_eq!(own().place_of(&[1, 2, 3]), None);
         assert_eq!(view.at(usize::MAX - 1..usize::MAX), None);
         let elsewhere = std::fs::File::open("/dev/null").unwrap();
         assert!(View::new(elsewhere.as_fd()).is_err());
@@ -398,10 +361,38 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
+    fn rooms_apart_are_in_an_arena_of_their_own_which_goes_with_what_is_in_it_and_whoever_holds_it() {
+        let (mine, yours) = (Rooms::apart(), Rooms::apart());
+        let payload = |rooms: &Rooms| filled(rooms.take(SMALLEST_BYTES), SMALLEST_BYTES);
+        let (first, other) = (payload(&mine), payload(&yours));
+        let arena = mine.arena().unwrap();
+        assert_eq!(arena.place_of(&first), Some(0));
+        assert_eq!((arena.place_of(&other), own().place_of(&first)), (None, None));
+        let second = payload(&mine.clone());
+        assert!(arena.place_of(&second).is_some());
+        let mut grown = mine.take(SMALLEST_BYTES);
+        grown.grow(8 * SMALLEST_BYTES, 0);
+        assert!(arena.place_of(&grown).is_some());
+        let seen = Arc::downgrade(&arena);
+        drop((first, grown, arena));
+        assert!(seen.upgrade().is_some(), "something is in it");
+        drop(second);
+        // Another test may be giving back what is kept, for which it looks into each.
+        let until = Instant::now() + Duration::from_secs(20);
+        while seen.upgrade().is_some() {
+            assert!(Instant::now() < until, "it stays");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(mine.arena().unwrap().place_of(&payload(&mine)), Some(0), "there is another one");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
     #[expect(unsafe_code, reason = "a mapping is to be made writable, which is to be refused")]
     fn whoever_was_let_read_an_arena_cannot_write_to_it() {
         use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect, munmap};
-        let descriptor = shared().unwrap();
+        let arena = own();
+        let descriptor = arena.file();
         assert!(Memory::map(descriptor, true).is_err(), "it cannot be mapped for writing");
         assert!(rustix::io::pwrite(descriptor, b"x", 0).is_err());
         let page = rustix::param::page_size();
@@ -453,7 +444,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn core_dumps_leave_it_out() {
-        let _shared = shared().unwrap();
+        let _own = own();
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let (_, arena) = maps.split_once("pp-payloads").unwrap();
         let flags = arena.lines().find(|line| line.starts_with("VmFlags:")).unwrap();

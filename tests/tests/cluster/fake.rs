@@ -59,7 +59,7 @@ async fn answer(stream: std::net::TcpStream, manner: &Manner) {
     let secrets = [Secret::parse(SECRET).expect("it is a secret")];
     let Ok(established) = handshake::respond_speaking(&mut stream, &secrets, versions).await else { return };
     let (reader, writer) = stream.into_split();
-    let Transport { sender, mut receiver } =
+    let Transport { sender, mut receiver, .. } =
         connection::over::<_, _, FromNode, ToNode>(reader, writer, established.keys);
     let Some(Ok(messages)) = receiver.recv().await else { return };
     let Some(ToNode::Hello(_)) = messages.first() else { return };

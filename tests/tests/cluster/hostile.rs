@@ -182,7 +182,7 @@ pub(crate) fn a_dispatcher_that_stops_reading_is_cut_off_and_the_others_are_serv
                     handshake::initiate(&mut stream, &secret, Role::Dispatcher).await.expect("known").keys;
                 let (reader, writer) = stream.into_split();
                 // Small enough to fill up soon; nothing is taken out of it.
-                let Transport { sender, receiver } =
+                let Transport { sender, receiver, .. } =
                     connection::over::<_, _, ToNode, FromNode>(reader, writer, keys);
                 let hello = Hello {
                     session: SessionId::random(),

@@ -87,7 +87,7 @@ pub(crate) fn a_program_for_another_architecture_is_refused_by_a_node() {
         let established =
             handshake::initiate(&mut stream, &secret, Role::Dispatcher).await.expect("it is known");
         let (reader, writer) = stream.into_split();
-        let Transport { sender, mut receiver } =
+        let Transport { sender, mut receiver, .. } =
             connection::over::<_, _, ToNode, FromNode>(reader, writer, established.keys);
         sender.send(ToNode::Hello(Box::new(hello))).expect("it is connected");
         sender.send(ToNode::Offer(offer)).expect("it is connected");
