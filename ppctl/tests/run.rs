@@ -1,12 +1,13 @@
 //! `ppctl run` beside GNU parallel: the same command lines, the same bytes, the same exit codes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use pp_tests::process::{self, Process, Signal};
+use pp_tests::process::{self, Process, SECRET, Server, Signal};
 use pp_tests::wait::wait_until;
 use tempfile::TempDir;
 
@@ -262,6 +263,48 @@ fn what_another_run_had_under_the_same_number_is_said() {
     assert!(said.contains("job 2") && said.contains("echo b") && !said.contains("job 1"), "{said}");
     let said = run("--tmux echo ::: a").stderr;
     assert!(String::from_utf8_lossy(&said).contains("--tmux is not offered"), "{said:?}");
+}
+
+#[test]
+fn a_node_runs_what_it_is_sent_and_one_that_is_not_there_is_named() {
+    let server = Server::start(2);
+    let mut command = process::command(env!("CARGO_BIN_EXE_ppctl"), server.home());
+    command.env("PP_SECRET", SECRET).env("PP_DISCOVER", "0").current_dir(server.home());
+    let address = server.address().to_string();
+    command.args(["run", "-k", "--joblog", "log", "--node", &address, "--node", "127.0.0.1:1"]);
+    command.args(["sleep 0.2; echo $PARALLEL_SSHHOST", ":::"]).args((0..20).map(|n| n.to_string()));
+    let mut run = Process::start(&mut command);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.stderr());
+    let hosts: BTreeSet<_> =
+        run.stdout().lines().map(|line| line.split(' ').next().map(str::to_owned)).collect();
+    let log = fs::read_to_string(server.home().join("log")).expect("it is written");
+    let logged: BTreeSet<_> =
+        log.lines().skip(1).map(|line| line.split('\t').nth(1).map(str::to_owned)).collect();
+    assert_eq!(hosts.len(), 2, "this machine and the node: {}", run.stdout());
+    assert_eq!(hosts, logged);
+    assert!(run.stderr().contains("127.0.0.1:1: unreachable"), "{}", run.stderr());
+}
+
+#[test]
+fn a_node_that_dies_in_a_run_costs_no_job_and_none_is_told_twice() {
+    const JOBS: usize = 500;
+    let mut server = Server::start(2);
+    let mut command = process::command(env!("CARGO_BIN_EXE_ppctl"), server.home());
+    command.env("PP_SECRET", SECRET).env("PP_DISCOVER", "0").current_dir(server.home());
+    command.args(["run", "-k", "-j1", "--joblog", "log", "--node", &server.address()]);
+    command.args(["sleep 0.01; echo", ":::"]).args((1..=JOBS).map(|n| n.to_string()));
+    let mut run = Process::start(&mut command);
+    let log = server.home().join("log");
+    let logged = || fs::read_to_string(&log).unwrap_or_default();
+    let on_the_node = || logged().lines().skip(1).filter(|line| !line.contains("\t:\t")).count();
+    wait_until("the node to run some", || on_the_node() > 20);
+    server.process().kill();
+    assert_eq!(run.wait().code(), Some(0), "{}", run.stderr());
+    assert!(run.stdout().lines().eq((1..=JOBS).map(|n| n.to_string())), "{}", run.stdout());
+    let mut numbers: Vec<usize> =
+        logged().lines().skip(1).filter_map(|line| line.split('\t').next()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=JOBS).collect::<Vec<_>>());
 }
 
 #[test]

@@ -65,6 +65,20 @@ impl CommandBuilder {
         self
     }
 
+    /// Sets a variable to the name of the node that it runs on, or to `:` on the dispatcher's own cores.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.command("/bin/sh").args(["-c", "echo $WHERE"]).env_of_node("WHERE").submit();
+    /// assert_eq!(job.wait()?.stdout, ":\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn env_of_node(mut self, name: impl Into<OsString>) -> Self {
+        self.line.node_variable = Some(name.into());
+        self
+    }
+
     /// Sets the directory of the node's machine that it runs in. Without it, it runs where the node's jobs do: on a `ppserver`
     /// in an empty directory of its worker, on the local cores where this program does.
     ///

@@ -32,6 +32,8 @@ pub struct CommandLine {
     pub arguments: Vec<OsString>,
     /// Variables that it has beside those of the node's jobs.
     pub environment: Vec<(OsString, OsString)>,
+    /// Variable that has the name of the node that it runs on, or `:` on the dispatcher's own cores.
+    pub node_variable: Option<OsString>,
     /// Directory that it runs in; by default, that of the node's jobs.
     pub directory: Option<OsString>,
     /// What it can read from its standard input, which is empty otherwise.
@@ -103,7 +105,7 @@ pub(super) fn run(line: &CommandLine) -> CommandOutput {
     };
     let Streams { stdout, stderr, .. } = streams;
     CommandOutput {
-        node: env::var(NODE_VARIABLE).ok(),
+        node: node(),
         status,
         started,
         run_time: clock.elapsed(),
@@ -112,11 +114,19 @@ pub(super) fn run(line: &CommandLine) -> CommandOutput {
     }
 }
 
+/// Name of the node that this is a job of.
+fn node() -> Option<String> {
+    env::var(NODE_VARIABLE).ok()
+}
+
 fn start(line: &CommandLine) -> io::Result<Child> {
     let mut command = Command::new(&line.program);
     let stdin = if line.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
     command.args(&line.arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.envs(line.environment.iter().map(|(name, value)| (name, value)));
+    if let Some(variable) = &line.node_variable {
+        command.env(variable, node().as_deref().unwrap_or(":"));
+    }
     if let Some(directory) = &line.directory {
         command.current_dir(directory);
     }

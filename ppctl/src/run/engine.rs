@@ -1,7 +1,7 @@
 //! The loop that runs jobs: it takes them as they are composed, submits them, and takes their ends.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use pp_dispatcher::{CommandOutput, Dispatcher, JobError, Output};
+use pp_dispatcher::{CommandOutput, Dispatcher, JobError, NodeKind, NodeState, Output};
 use pp_run::halt::{Tally, When};
 use pp_run::times::{Runtimes, Timeout};
 use pp_run::{ComposeError, Plan, Start};
@@ -68,6 +68,8 @@ struct Engine<'a> {
     /// Jobs that may be under way.
     most: usize,
     looks_at: Instant,
+    /// Addresses of nodes that are not used, of which that was said.
+    told_of: BTreeSet<String>,
     /// Jobs that wait for their time (`--delay`), and when that is.
     delayed: VecDeque<Task>,
     next_start: Instant,
@@ -125,6 +127,7 @@ pub(super) fn run(
         depends_on_slot,
         most: 1,
         looks_at: Instant::now(),
+        told_of: BTreeSet::new(),
         delayed: VecDeque::new(),
         next_start: Instant::now(),
     };
@@ -139,6 +142,7 @@ impl Engine<'_> {
             self.ask_for_more();
             let patience = self.begin_delayed();
             if self.asks_no_more && self.under_way == 0 {
+                self.look_at_nodes();
                 return Ok(ExitCode::from(self.tally.exit_code(self.total)));
             }
             match told.recv_timeout(patience) {
@@ -166,7 +170,7 @@ impl Engine<'_> {
             return;
         }
         if self.looks_at <= Instant::now() {
-            let slots: usize = self.dispatcher.nodes().iter().map(|node| node.slots).sum();
+            let slots = self.look_at_nodes();
             // A job that may have to be started no more, or that is told its slot or what others took, is not sent ahead.
             let depends_on_others = matches!(self.options.timeout.flatten(), Some(Timeout::Percent(_)));
             let is_exact = self.depends_on_slot || depends_on_others || self.options.halt().is_some();
@@ -179,6 +183,22 @@ impl Engine<'_> {
             }
             self.under_way += 1;
         }
+    }
+
+    /// Counts the slots that there are, and says once which nodes are not used and why.
+    fn look_at_nodes(&mut self) -> usize {
+        let nodes = self.dispatcher.nodes();
+        for node in &nodes {
+            let is_unused = match node.state {
+                NodeState::Refused => true,
+                NodeState::Unreachable => node.kind == NodeKind::Configured,
+                _ => false,
+            };
+            if is_unused && self.told_of.insert(node.address.clone()) {
+                crate::warn(&format!("not used: {node}"));
+            }
+        }
+        nodes.iter().map(|node| node.slots).sum()
     }
 
     fn composed(&mut self, task: Task) {
@@ -247,7 +267,8 @@ impl Engine<'_> {
             .command("/bin/sh")
             .args([OsString::from("-c"), OsString::from_vec(line)])
             .env("PARALLEL_SEQ", task.sequence().to_string())
-            .env("PARALLEL_JOBSLOT", slot.to_string());
+            .env("PARALLEL_JOBSLOT", slot.to_string())
+            .env_of_node("PARALLEL_SSHHOST");
         for (name, value) in &self.environment {
             command = command.env(name, value);
         }
