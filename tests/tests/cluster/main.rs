@@ -7,6 +7,7 @@ mod greedy;
 mod hostile;
 mod jobs;
 mod machines;
+mod peer;
 mod programs;
 mod refusing;
 mod rotation;
