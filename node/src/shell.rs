@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use pp_protocol::connection::Transport;
-use pp_protocol::limits::SLOTS;
+use pp_protocol::connection::{Sender, Transport};
+use pp_protocol::limits::{QUEUED_BYTES, SLOTS};
 use pp_protocol::room::{self, Rooms};
 use pp_protocol::{
     FromNode, Moment, NodeId, NodeStatus, Outcome, ProgramStatus, Role, Target, ToNode, WorkerShortage,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::programs::StoredPrograms;
@@ -334,8 +335,16 @@ struct Peer {
     role: Role,
     /// Whether it is a dispatcher that has said who it is.
     has_greeted: bool,
-    sender: mpsc::UnboundedSender<FromNode>,
+    sender: Sender<FromNode>,
     rooms: Arc<OnceLock<Rooms>>,
+    /// What passes on what it says.
+    listening: AbortHandle,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
 }
 
 impl Actor {
@@ -422,18 +431,17 @@ impl Actor {
         let Proof { role, version, .. } = proof;
         tracing::debug!(peer = name, %role, %version, "connected");
         let Transport { sender, mut receiver, rooms } = transport;
-        self.connections.insert(key, Peer { name, role, has_greeted: false, sender, rooms });
         let inputs = self.input_sender.clone();
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Some(received) = receiver.recv().await {
                 let input = received.map_err(|reason| reason.to_string());
-                let ended = input.is_err();
-                if inputs.send((key, input)).await.is_err() || ended {
+                if inputs.send((key, input)).await.is_err() {
                     return;
                 }
             }
-            let _ = inputs.send((key, Err("closed here".into()))).await;
         });
+        let listening = listening.abort_handle();
+        self.connections.insert(key, Peer { name, role, has_greeted: false, sender, rooms, listening });
         self.handle(Event::Connected(key, proof));
     }
 
@@ -520,10 +528,12 @@ impl Actor {
                 if let FromNode::Welcome(_) = message {
                     self.give_rooms(key);
                 }
-                if let Some(peer) = self.connections.get(&key) {
-                    log_sent(&peer.name, &message);
-                    let _ = peer.sender.send(message);
-                }
+                let peer = self.connections.get(&key)?;
+                log_sent(&peer.name, &message);
+                // If the connection has just broken, that is reported by its own event.
+                let _ = peer.sender.send(message);
+                let waiting = peer.sender.waiting_bytes();
+                return (waiting > QUEUED_BYTES).then_some(Event::Behind(key, waiting));
             }
             Action::Close(key) => {
                 if let Some(peer) = self.connections.remove(&key) {

@@ -6,7 +6,9 @@
 //! queued meanwhile passes it, except what makes no sense before it ([`Message::follows_bulk`]): orders about attempts, the
 //! last piece of a program, a farewell.
 
+mod budget;
 mod messages;
+mod queue;
 mod receive;
 mod send;
 
@@ -14,22 +16,29 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+use self::queue::Queue;
 use crate::codec::DecodeError;
+use crate::limits::CLOSING_BYTES;
 use crate::record::{Keys, RecordError};
 use crate::room::Rooms;
 use crate::{FromNode, ToNode};
 
+pub use self::budget::Budget;
 pub use self::messages::{EndPiece, Message};
+pub use self::queue::{Closed, Sender};
 pub use self::receive::Reader;
 pub use self::send::{SendError, Writer};
 
 /// Batches received and not yet taken; the sender is held back by TCP beyond that.
 const BATCHES_RECEIVED: usize = 16;
-/// Time to write what is still queued once the connection is being closed.
-const FAREWELL_TIME: Duration = Duration::from_secs(2);
+/// Bytes read at once of what nobody is interested in any more.
+const DISCARDED_BYTES: usize = 16 * 1024;
 
 /// Last byte of an opened record that is not full: what comes before it is then where it belongs. One that is full is a
 /// further piece of a large message, from its first byte to its last.
@@ -46,11 +55,13 @@ enum Kind {
 
 const KIND_BYTES: usize = 1;
 
-/// Two directions of messages. Dropping the sending half closes the connection once everything queued is written.
+/// Two directions of messages. Dropping the sending half closes the connection once everything queued is written. Dropping the
+/// receiving half closes it, too: what is queued is written then in [`CLOSING_TIME`](crate::limits::CLOSING_TIME) or not at
+/// all.
 #[derive(Debug)]
 pub struct Transport<O, I> {
-    /// Messages to the peer. Never blocks: what bounds it is the window the receiver granted.
-    pub sender: mpsc::UnboundedSender<O>,
+    /// Messages to the peer.
+    pub sender: Sender<O>,
     /// Batches from the peer. The last item is the reason why there are no more.
     pub receiver: mpsc::Receiver<Result<Vec<I>, LinkError>>,
     /// Where large payloads that arrive are put. Of a peer that has yet to say who it is, that is not known: whoever is to
@@ -80,6 +91,11 @@ pub enum LinkError {
     /// A record that arrived holds more messages than one may.
     #[error("the peer sent more than {0} messages in one record")]
     TooMany(usize),
+    /// A large message that began to arrive did not go on.
+    #[error(
+        "the peer sent nothing more of a large message for {0:?}, while others waited for the room it takes"
+    )]
+    Stalled(Duration),
 }
 
 /// A transport within one process: the dispatcher's end and the node's end.
@@ -96,16 +112,18 @@ fn rooms_of_this_process() -> Arc<OnceLock<Rooms>> {
     Arc::new(OnceLock::from(Rooms::of_this_process()))
 }
 
-fn memory_direction<M: Send + 'static>()
--> (mpsc::UnboundedSender<M>, mpsc::Receiver<Result<Vec<M>, LinkError>>) {
-    let (sender, mut queue) = mpsc::unbounded_channel();
+fn memory_direction<M: Message>() -> (Sender<M>, mpsc::Receiver<Result<Vec<M>, LinkError>>) {
+    let (sender, mut queue) = queue::new();
     let (batches, receiver) = mpsc::channel(BATCHES_RECEIVED);
     tokio::spawn(async move {
-        let mut batch = Vec::new();
-        while queue.recv_many(&mut batch, usize::MAX).await > 0 {
-            if batches.send(Ok(std::mem::take(&mut batch))).await.is_err() {
+        let mut taken = Vec::new();
+        while queue.take(&mut taken).await {
+            let weight = taken.iter().map(|(weight, _)| weight).sum();
+            let batch = taken.drain(..).map(|(_, message)| message).collect();
+            if batches.send(Ok(batch)).await.is_err() {
                 return;
             }
+            queue.taken(weight);
         }
         let _ = batches.send(Err(LinkError::Closed)).await;
     });
@@ -120,12 +138,12 @@ where
     O: Message,
     I: Message,
 {
-    run(Reader::new(reader, keys.clone()), Writer::new(writer, keys), None)
+    run(Reader::new(reader, keys.clone()), Writer::new(writer, keys), None, Budget::default())
 }
 
 /// As [`over`], once the peer has sent its first sealed messages. Until then the connection is half-open: the peer has not
-/// shown that it has the keys which the handshake made, nothing is kept for it, and nobody need be told of it. Where its
-/// large payloads are put is yet to be said.
+/// shown that it has the keys which the handshake made, nothing is kept for it, and nobody need be told of it. What is kept
+/// for it later is a part of `budget`; where its large payloads are put is yet to be said.
 ///
 /// # Errors
 /// When the connection ends before that.
@@ -133,6 +151,7 @@ pub async fn over_once_heard<R, W, O, I>(
     reader: R,
     writer: W,
     keys: Keys,
+    budget: Budget,
 ) -> Result<Transport<O, I>, LinkError>
 where
     R: AsyncRead + Send + Unpin + 'static,
@@ -140,23 +159,29 @@ where
     O: Message,
     I: Message,
 {
-    let mut reader = Reader::new(reader, keys.clone());
+    let mut reader = Reader::new(reader, keys.clone()).within(budget.clone());
     reader.rooms = Arc::default();
     let mut first = Vec::new();
     reader.receive(&mut first).await?;
-    Ok(run(reader, Writer::new(writer, keys), Some(first)))
+    Ok(run(reader, Writer::new(writer, keys), Some(first), budget))
 }
 
-fn run<R, W, O, I>(mut reader: Reader<R>, writer: Writer<W>, first: Option<Vec<I>>) -> Transport<O, I>
+fn run<R, W, O, I>(
+    mut reader: Reader<R>,
+    writer: Writer<W>,
+    first: Option<Vec<I>>,
+    budget: Budget,
+) -> Transport<O, I>
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
     O: Message,
     I: Message,
 {
-    let (sender, queue) = mpsc::unbounded_channel();
+    let (sender, queue) = queue::new();
     let (batches, receiver) = mpsc::channel(BATCHES_RECEIVED);
     let rooms = Arc::clone(&reader.rooms);
+    let waiting = queue.waiting();
     let writing = tokio::spawn(write_all(writer, queue));
     tokio::spawn(async move {
         let mut first = first.map(Ok);
@@ -166,41 +191,59 @@ where
                 Some(first) => first,
                 None => tokio::select! {
                     received = reader.receive(&mut batch) => received.map(|()| batch),
-                    () = batches.closed() => return,
+                    () = batches.closed() => break,
                 },
             };
             let ended = received.is_err();
             if batches.send(received).await.is_err() {
-                return;
+                break;
             }
             if ended {
-                writing.abort();
-                return;
+                return writing.abort();
             }
+        }
+        let closing = budget.close();
+        if waiting.bytes() <= CLOSING_BYTES {
+            close(reader.io, writing, closing.time).await;
+        } else {
+            writing.abort();
         }
     });
     Transport { sender, receiver, rooms }
 }
 
-async fn write_all<O: Message>(
-    mut writer: Writer<impl AsyncWrite + Unpin>,
-    mut queue: mpsc::UnboundedReceiver<O>,
-) {
+/// Closes the connection from this side. What the peer still sends is taken until it has closed its side as well: unread it
+/// would have the system drop what is on its way to the peer.
+async fn close(mut io: impl AsyncRead + Unpin, mut writing: JoinHandle<()>, time: Duration) {
+    let discarding = async {
+        let mut discarded = BytesMut::with_capacity(DISCARDED_BYTES);
+        while let Ok(1..) = io.read_buf(&mut discarded).await {
+            discarded.clear();
+        }
+    };
+    // Whatever is not done by then is not done.
+    let _ = timeout(time, async { tokio::join!(discarding, &mut writing) }).await;
+    writing.abort();
+}
+
+async fn write_all<O: Message>(mut writer: Writer<impl AsyncWrite + Unpin>, mut queue: Queue<O>) {
     let mut batch = Vec::new();
     loop {
-        if !writer.has_queued() && queue.recv_many(&mut batch, usize::MAX).await == 0 {
+        if !writer.has_queued() && !queue.take(&mut batch).await {
             break;
         }
-        while let Ok(message) = queue.try_recv() {
-            batch.push(message);
-        }
-        for message in batch.drain(..) {
-            if writer.queue(&message).is_err() {
+        queue.take_now(&mut batch);
+        for (weight, message) in batch.drain(..) {
+            if writer.queue_weighed(&message, weight).is_err() {
                 // What was queued cannot be serialised: nothing after it would make sense to the peer.
                 return;
             }
         }
-        if writer.write_some().await.is_err() {
+        if writer.seal_some().is_err() {
+            return;
+        }
+        queue.taken(writer.take_sealed_weight());
+        if writer.write_sealed().await.is_err() {
             // The reading side sees the broken connection too, and reports it.
             return;
         }
@@ -209,7 +252,8 @@ async fn write_all<O: Message>(
             tokio::task::yield_now().await;
         }
     }
-    let _ = tokio::time::timeout(FAREWELL_TIME, writer.io.shutdown()).await;
+    // The reading side, which sees the peer close, limits how long that takes.
+    let _ = writer.io.shutdown().await;
 }
 
 #[cfg(test)]
@@ -286,9 +330,14 @@ mod tests {
     async fn the_pieces_of_a_program_and_a_farewell_keep_their_order() {
         let (near, mut far) = sealed_pair().await;
         let digest = Digest([1; 32]);
-        let piece =
-            |bytes: usize, last| ToNode::ProgramChunk { digest, bytes: Payload::from(vec![7; bytes]), last };
-        let sent = [piece(256 << 10, false), piece(256 << 10, false), piece(3_375, true), ToNode::Goodbye];
+        let piece = |number, bytes: usize, last| ToNode::ProgramChunk {
+            digest,
+            number,
+            bytes: Payload::from(vec![7; bytes]),
+            last,
+        };
+        let sent =
+            [piece(0, 256 << 10, false), piece(1, 256 << 10, false), piece(2, 3_375, true), ToNode::Goodbye];
         sent.iter().for_each(|message| near.sender.send(message.clone()).unwrap());
         let mut arrived = Vec::new();
         while arrived.len() < sent.len() {
@@ -340,7 +389,8 @@ mod tests {
             handshake::respond(&mut far, std::slice::from_ref(&secret))
         );
         let (reader, writer) = tokio::io::split(far);
-        let heard = over_once_heard::<_, _, FromNode, ToNode>(reader, writer, far_keys.unwrap().keys);
+        let keys = far_keys.unwrap().keys;
+        let heard = over_once_heard::<_, _, FromNode, ToNode>(reader, writer, keys, Budget::default());
         let mut heard = std::pin::pin!(heard);
         tokio::select! {
             biased;
@@ -363,6 +413,75 @@ mod tests {
         drop(near);
         assert_eq!(far.receiver.recv().await.unwrap().unwrap(), [ToNode::Goodbye]);
         assert!(matches!(far.receiver.recv().await, Some(Err(LinkError::Closed))));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_closed_tells_a_peer_that_reads_all_that_was_queued_whatever_that_sends() {
+        let (near, far) = sealed_pair().await;
+        let Transport { sender, mut receiver, .. } = near;
+        // More than there is room for on the way.
+        sender.send(ToNode::Run(vec![attempt(1, 4 << 20)])).unwrap();
+        far.sender.send(FromNode::Goodbye(crate::Farewell::Stopped)).unwrap();
+        drop(far);
+        assert!(matches!(receiver.recv().await, Some(Ok(told)) if told.len() == 1));
+        assert!(matches!(receiver.recv().await, Some(Err(LinkError::Closed))));
+    }
+
+    #[tokio::test]
+    async fn for_a_peer_that_reads_nothing_a_connection_that_is_closed_has_some_time_and_none_with_much_queued()
+     {
+        let written = |bytes: usize| async move {
+            let (near, far) = tokio::io::duplex(1 << 10);
+            let (_, keys) = sealed_ping().await;
+            let (reader, writer) = tokio::io::split(near);
+            let transport: Transport<FromNode, ToNode> = over(reader, writer, keys);
+            let result = vec![0; bytes].into();
+            let outcome = Outcome { id: attempt(0, 0).id, run_time_ns: 1, ended: Ended::Succeeded(result) };
+            transport.sender.send(FromNode::Outcomes(0, vec![outcome])).unwrap();
+            assert!(transport.sender.waiting_bytes() >= bytes);
+            let sender = transport.sender.clone();
+            drop(transport);
+            let _ = timeout(Duration::from_millis(200), async {
+                while !sender.is_closed() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+            drop(far);
+            sender.is_closed()
+        };
+        assert!(!written(1 << 20).await, "it has some time");
+        assert!(written(CLOSING_BYTES + 1).await, "it does not read");
+    }
+
+    #[tokio::test]
+    async fn of_a_list_of_large_outcomes_those_that_are_written_wait_no_longer() {
+        let (mut near, far) = sealed_pair().await;
+        let outcome = |place| Outcome {
+            id: attempt(place, 0).id,
+            run_time_ns: 1,
+            ended: Ended::Succeeded(vec![0; 4 << 20].into()),
+        };
+        far.sender.send(FromNode::Outcomes(0, (0..8).map(outcome).collect())).unwrap();
+        for left in (0..8).rev() {
+            near.receiver.recv().await.unwrap().unwrap();
+            let waiting = far.sender.waiting_bytes();
+            assert!(waiting <= (left << 22) + 1_000, "{waiting} bytes wait with {left} to come");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_waits_no_longer_in_whatever_order_that_is() {
+        let (near, mut far) = sealed_pair().await;
+        near.sender.send(ToNode::Run(vec![attempt(1, 8 << 20)])).unwrap();
+        near.sender.send(ToNode::Cancel(vec![attempt(1, 0).id])).unwrap();
+        near.sender.send(ToNode::Ping(7)).unwrap();
+        assert!(near.sender.waiting_bytes() > 0, "nobody had a turn");
+        let mut arrived = 0;
+        while arrived < 3 {
+            arrived += far.receiver.recv().await.unwrap().unwrap().len();
+        }
+        assert_eq!(near.sender.waiting_bytes(), 0);
     }
 
     /// A ping as it is on the wire, and the keys of whoever may receive it.

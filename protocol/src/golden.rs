@@ -95,7 +95,9 @@ async fn handshake_and_records() -> Lines {
     let mut writer = Writer::new(&mut sealed, spoken.keys);
     let bytes = vec![7; 70_000].into();
     let digest = crate::Digest([1; 32]);
-    writer.queue(&ToNode::ProgramChunk { digest, last: false, bytes }).expect("a sample can be sent");
+    writer
+        .queue(&ToNode::ProgramChunk { digest, number: 0, last: false, bytes })
+        .expect("a sample can be sent");
     writer.write_some().await.expect("a vector takes all");
     let digest = blake3::hash(&sealed).to_hex().to_string();
     lines.push((

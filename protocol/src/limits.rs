@@ -7,7 +7,8 @@
 //! | depth of values, lists and texts within them | `protocol/src/values/nesting.rs`, `values/kind.rs` |
 //! | batches received that nobody has taken | `BATCHES_RECEIVED` in `protocol/src/connection.rs` |
 //! | memory for large payloads, how much of it is kept and lent | `protocol/src/room/arena.rs`, `room/kept.rs`, `MARKS` in `node/src/page.rs` |
-//! | batches and pieces of programs that wait for a node's task | `node/src/shell.rs`, `node/src/shell/programs.rs` |
+//! | batches that wait for a node's task | `node/src/shell.rs` |
+//! | time after which a program that does not go on makes way | `node/src/core/uploads.rs` |
 //! | pace at which a worker's output is read | `node/src/pool/output.rs` |
 //! | outcomes that a worker holds back | `node/src/worker/outbox.rs` |
 //! | stack of jobs | `node/src/worker/mod.rs` |
@@ -117,11 +118,17 @@ pub const PROGRAM_BYTES: u64 = 2 << 30;
 /// Piece of a compressed program carried by one message.
 pub const PROGRAM_CHUNK_BYTES: usize = 256 * 1024;
 
-/// Programs that are sent to a node at once; others wait.
+/// Programs that are sent to a node at once; others wait. One that does not go on counts no longer.
 pub const UPLOADS: usize = 8;
+
+/// Programs of which a node keeps a part while they do not go on, those included that do.
+pub const UPLOADS_BEGUN: usize = 64;
 
 /// Programs that one session sends to a node at once.
 pub const UPLOADS_OF_SESSION: usize = 2;
+
+/// Pieces of a program that are sent beyond those which the node has said are on its disk.
+pub const PROGRAM_CHUNKS_AHEAD: u32 = 16;
 
 /// Programs that a node looks for in its store at once.
 pub const PROGRAMS_LOCATED: usize = 4;
@@ -154,6 +161,29 @@ pub const OUTCOME_BYTES_KEPT: usize = 512 << 20;
 /// The same for all sessions, which have equal parts of it.
 pub const OUTCOME_BYTES_AT_NODE: usize = 2 << 30;
 
+/// What waits to be sent to a peer, beyond outcomes and output that it has not acknowledged, before it is taken not to read and
+/// its connection is closed.
+pub const QUEUED_BYTES: usize = 8 << 20;
+
+/// Time that a connection has, once it is closed here, to write what is queued and to see its peer close it.
+pub const CLOSING_TIME: Duration = Duration::from_secs(10);
+
+/// Where more than this is queued on a connection that is closed here, it has no such time: its peer does not read.
+pub const CLOSING_BYTES: usize = 4 << 20;
+
+/// Connections of a node that have such time at once; others are closed at once.
+pub const CLOSING_AT_ONCE: usize = 32;
+
+/// What has arrived of large messages that are not whole, over all connections of a node, before only one of these is read on:
+/// the one that lacks least.
+pub const LARGE_BYTES_AT_NODE: usize = 512 << 20;
+
+/// Smaller messages are not counted there.
+pub const LARGE_MESSAGE_BYTES: usize = 512 << 10;
+
+/// Time in which nothing more of such a message may come while others wait for that room.
+pub const LARGE_STALLED: Duration = Duration::from_secs(5);
+
 /// Most slots a node can be given.
 pub const SLOTS: u32 = 4_096;
 
@@ -181,6 +211,9 @@ pub const OUTPUT_BYTES_SENT: usize = 1 << 20;
 
 /// Output a node keeps for one session, sent or not, before it is dropped and counted.
 pub const OUTPUT_BYTES_KEPT: usize = 16 << 20;
+
+/// The same for all sessions, which have equal parts of it: half of that may be under way.
+pub const OUTPUT_BYTES_AT_NODE: usize = 512 << 20;
 
 /// A dispatcher says how much output has arrived once it is this much.
 pub const OUTPUT_BYTES_TOLD: usize = 64 * 1024;

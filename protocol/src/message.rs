@@ -25,10 +25,14 @@ pub enum ToNode {
     Recall(Vec<AttemptId>),
     /// Outcomes up to this sequence number arrived and need not be kept.
     Ack(u64),
-    /// A piece of the compressed program the node asked for; the last piece is marked.
+    /// A piece of the compressed program the node asked for; the last piece is marked. No more than
+    /// [`PROGRAM_CHUNKS_AHEAD`](crate::limits::PROGRAM_CHUNKS_AHEAD) of them are sent beyond those that are
+    /// [written](FromNode::ProgramWritten).
     ProgramChunk {
         /// The program.
         digest: Digest,
+        /// Number of the piece, from 0 on.
+        number: u32,
         /// Whether the program is complete with this piece.
         last: bool,
         /// LZ4-framed bytes, in order.
@@ -66,7 +70,7 @@ pub enum FromNode {
     Outcomes(u64, Vec<Outcome>),
     /// Lines that jobs printed.
     Output(Vec<OutputLine>),
-    /// The node lacks this program: send it.
+    /// The node lacks this program: send it, from the first piece on.
     ProgramNeeded(Digest),
     /// Status of a program that the dispatcher offered.
     Program(ProgramId, ProgramStatus),
@@ -80,6 +84,8 @@ pub enum FromNode {
     Goodbye(Farewell),
     /// There are fewer workers than slots, whatever they run; `None` when there is one for each again.
     Trouble(Option<WorkerShortage>),
+    /// So many pieces of the program that is being sent are on disk.
+    ProgramWritten(Digest, u32),
 }
 
 /// Greeting of a dispatcher or an operator.

@@ -144,6 +144,7 @@ impl FromNode {
             Self::Pong(_) => later("Pong", BOTH),
             Self::Goodbye(_) => anywhere("Goodbye", BOTH),
             Self::Trouble(_) => later("Trouble", BOTH),
+            Self::ProgramWritten(..) => later("ProgramWritten", DISPATCHER),
         }
     }
 }
@@ -208,6 +209,7 @@ mod tests {
             "Pong               later  later",
             "Goodbye            always always",
             "Trouble            later  later",
+            "ProgramWritten     later  never",
         ];
         assert_eq!(table(samples::from_node().iter().map(FromNode::rule)), expected);
     }

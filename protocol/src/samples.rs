@@ -35,7 +35,12 @@ pub(crate) fn to_node() -> Vec<ToNode> {
         ToNode::Cancel(vec![id(1, 0, 1)]),
         ToNode::Recall(vec![id(1, 0, 1), id(2, 0, 1)]),
         ToNode::Ack(1 << 33),
-        ToNode::ProgramChunk { digest: digest(), last: true, bytes: Payload::from(vec![1, 2, 3]) },
+        ToNode::ProgramChunk {
+            digest: digest(),
+            number: 300,
+            last: true,
+            bytes: Payload::from(vec![1, 2, 3]),
+        },
         ToNode::ProgramUnavailable(digest(), "it is gone".into()),
         ToNode::Ping(1),
         ToNode::Pong(250),
@@ -72,11 +77,12 @@ pub(crate) fn from_node() -> Vec<FromNode> {
         FromNode::Goodbye(Farewell::Stopped),
         FromNode::Trouble(Some(WorkerShortage::new(1, 4, "no memory"))),
         FromNode::Trouble(None),
+        FromNode::ProgramWritten(digest(), 300),
     ]);
     variants!(
         samples,
         FromNode: Welcome, Refused, Window, Outcomes, Output, ProgramNeeded, Program, Status, Ping, Pong, Goodbye,
-        Trouble,
+        Trouble, ProgramWritten,
     )
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pp_node::{Accepted, Node, Proof};
 use pp_protocol::address;
-use pp_protocol::connection;
+use pp_protocol::connection::{self, Budget};
 use pp_protocol::handshake::{self, Demand, Established, HandshakeError};
 use pp_protocol::limits::{
     BACKLOG, DESCRIPTORS_KEPT, DESCRIPTORS_KEPT_DIVISOR, HANDSHAKE_DESCRIPTORS_DIVISOR, HANDSHAKE_TIME,
@@ -64,6 +64,7 @@ impl Door {
 /// nobody out.
 pub(crate) async fn serve(listener: TcpListener, door: watch::Receiver<Door>, node: Node) {
     let refusals = Arc::<Refusals>::default();
+    let budget = Budget::default();
     let limit = descriptors();
     let mut strangers = Strangers::new(strangers_at_once(limit));
     if let Err(error) = rustix::net::listen(&listener, BACKLOG as i32) {
@@ -86,8 +87,9 @@ pub(crate) async fn serve(listener: TcpListener, door: watch::Receiver<Door>, no
                     refusals.few_descriptors(limit);
                 }
                 let (door, node, told) = (door.borrow().clone(), node.clone(), Arc::clone(&refusals));
+                let budget = budget.clone();
                 let handshake = tokio::spawn(async move {
-                    if let Err(error) = welcome(stream, peer, &door, &node).await {
+                    if let Err(error) = welcome(stream, peer, &door, &node, budget).await {
                         told.refused(peer, &error);
                     }
                 });
@@ -159,6 +161,7 @@ async fn welcome(
     peer: SocketAddr,
     door: &Door,
     node: &Node,
+    budget: Budget,
 ) -> Result<(), HandshakeError> {
     socket::prepare(&stream)?;
     let welcome = async {
@@ -167,7 +170,7 @@ async fn welcome(
             tracing::debug!(peer = address::shown(peer), %key, role = %established.role, "a machine that is listed");
         }
         let (reader, writer) = stream.into_split();
-        match connection::over_once_heard(reader, writer, established.keys).await {
+        match connection::over_once_heard(reader, writer, established.keys, budget).await {
             Ok(transport) => {
                 let Established { role, version, secret, peer: machine, .. } = established;
                 let machine = machine.map(|key| key.id());

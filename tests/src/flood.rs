@@ -1,5 +1,5 @@
 //! Strangers who connect to a daemon and say nothing, so many a second, from as many addresses as they like; and a long way
-//! for those who are honest.
+//! for those who are honest, and a narrow one.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -106,6 +106,53 @@ pub fn long_way(target: SocketAddr, delay: Duration) -> SocketAddr {
         }
     });
     address
+}
+
+/// Bytes that the system keeps on a narrow way.
+const ON_A_NARROW_WAY: usize = 64 << 10;
+
+/// A narrow way to `target`: whoever connects to the address yielded is led there, and no more than so many bytes a second come
+/// back. It ends with the process.
+///
+/// # Panics
+/// When it cannot listen.
+pub fn narrow_way(target: SocketAddr, bytes_a_second: u32) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let far = connect_narrowly(target).expect("it listens");
+            let ends = (near.try_clone().expect("a socket"), far.try_clone().expect("a socket"));
+            thread::spawn(move || trickle(far, near, bytes_a_second));
+            thread::spawn(move || {
+                let (mut near, mut far) = ends;
+                // It ends as one of them does.
+                let _ = io::copy(&mut near, &mut far);
+                let _ = far.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+fn connect_narrowly(target: SocketAddr) -> Result<TcpStream, Errno> {
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_recv_buffer_size(&socket, ON_A_NARROW_WAY)?;
+    connect(&socket, &target)?;
+    Ok(socket.into())
+}
+
+/// Carries what is said there, so much of it a second.
+fn trickle(mut from: TcpStream, mut to: TcpStream, bytes_a_second: u32) {
+    const A_SECOND: u32 = 50;
+    let mut buffer = vec![0; (bytes_a_second / A_SECOND) as usize];
+    while let Ok(length @ 1..) = from.read(&mut buffer)
+        && to.write_all(&buffer[..length]).is_ok()
+    {
+        thread::sleep(Duration::from_secs(1) / A_SECOND);
+    }
+    let _ = to.shutdown(Shutdown::Both);
 }
 
 /// Carries what is said there, each piece as much later as it was underway.

@@ -311,8 +311,26 @@ pub fn is_worker(pid: i32) -> bool {
 
 /// Memory of a process that is in use, in bytes; 0 if it is gone.
 pub fn resident(pid: u32) -> u64 {
+    status_of(pid, "VmRSS:") * 1024
+}
+
+/// Most memory that a process ever used, in bytes; 0 if it is gone.
+pub fn most_resident(pid: u32) -> u64 {
+    status_of(pid, "VmHWM:") * 1024
+}
+
+/// Number of threads of a process; 0 if it is gone.
+pub fn threads(pid: u32) -> u64 {
+    status_of(pid, "Threads:")
+}
+
+fn status_of(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// Number of descriptors that a process has open; 0 if it is gone.
+pub fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }

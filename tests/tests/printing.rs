@@ -1,12 +1,14 @@
 //! Output of jobs: all of it arrives, before the outcome, and does nothing to the terminal.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{ClusterEvent, Dispatcher, Output, job};
-use pp_tests::process::{Process, SECRET, Server, resident};
+use pp_dispatcher::{ClusterEvent, Dispatcher, Job, Output, job};
+use pp_tests::flood::narrow_way;
+use pp_tests::process::{Process, SECRET, Server, most_resident, resident};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 
 /// With this in its environment, this program does what it names instead of running tests.
@@ -210,6 +212,72 @@ fn a_flood_slows_nobody_else_and_is_counted() {
     assert!(most < before + (24 << 20), "the node grew from {before} to {most}");
 }
 
+/// Prints this again and again, for ever.
+#[job]
+fn print_for_ever(text: String) {
+    loop {
+        print!("{text}");
+    }
+}
+
+#[job]
+fn print_ten_lines(job: usize) {
+    (0..10).for_each(|line| println!("line {line} of {job}"));
+}
+
+/// A slow link is a dispatcher that reads slowly: its jobs wait, and that costs the node no memory and others no time.
+fn jobs_that_print_for_ever_over_a_slow_link_wait_and_cost_neither_memory_nor_others() {
+    const A_SECOND: u32 = 64 << 10;
+    const TIME: Duration = Duration::from_secs(15);
+    let mut server = Server::start(8);
+    let node = u32::try_from(server.process().id().as_raw_nonzero().get()).expect("it is positive");
+    let others = Dispatcher::builder().local_workers(0).node(server.address()).secret(SECRET);
+    let others = others.output(Output::EventsOnly).start().expect("it starts");
+    others.submit(nothing, ()).wait().expect("the node is there");
+    let way = narrow_way(server.address().parse().expect("an address"), A_SECOND);
+    let slow = Dispatcher::builder().local_workers(0).node(way.to_string()).secret(SECRET);
+    let slow = slow.output(Output::EventsOnly).start().expect("it starts");
+    slow.submit(nothing, ()).wait().expect("it is connected");
+    let (node_before, own_before) = (most_resident(node), resident(std::process::id()));
+    let events = slow.events();
+    let texts = ["short\n", &format!("{}\n", "long ".repeat(4_000)), "without an end", "again\r"];
+    let endless: Vec<_> =
+        texts.iter().map(|text| slow.submit(print_for_ever, ((*text).to_owned(),))).collect();
+    let mut short = Vec::new();
+    let submit = || others.submit(nothing, ());
+    let mut under_way: VecDeque<_> = (0..100).map(|_| submit()).collect();
+    let (began, mut slowest, mut done, mut lines, mut dropped) = (Instant::now(), Duration::ZERO, 0, 0, 0);
+    while began.elapsed() < TIME {
+        let started = Instant::now();
+        for _ in 0..100 {
+            under_way.push_back(submit());
+            under_way.pop_front().expect("one is").wait().expect("it runs beside them");
+            done += 1;
+        }
+        slowest = slowest.max(started.elapsed());
+        // Two slots are left: whoever has one keeps it while it waits.
+        short.retain(|job: &Job<()>| !job.has_ended());
+        short.resize_with(2, || slow.submit(print_ten_lines, (done,)));
+        while let Some(event) = events.try_next() {
+            if let ClusterEvent::Printed { line, .. } = event {
+                lines += 1;
+                dropped += usize::from(line.contains("were dropped"));
+            }
+        }
+    }
+    let node_grew = most_resident(node) - node_before;
+    let own_grew = resident(std::process::id()).saturating_sub(own_before);
+    eprintln!(
+        "{lines} lines; {done} jobs, {slowest:?} for 100; the node grew by {node_grew}, this by {own_grew}"
+    );
+    assert!(lines > 1_000 && dropped == 0, "{lines} lines arrived, {dropped} times some were dropped");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(node_grew < 16 << 20, "the node grew by {node_grew} bytes");
+    assert!(own_grew < 64 << 20, "the dispatcher grew by {own_grew} bytes");
+    assert_eq!(server.log().matches("dispatcher connected").count(), 2, "nobody was lost: {}", server.log());
+    drop((endless, short));
+}
+
 fn print_to_nobody() {
     let dispatcher = started_as_part();
     let jobs: Vec<_> = (0..4).map(|_| dispatcher.submit(print_bytes, (3 << 20,))).collect();
@@ -249,6 +317,7 @@ fn main() {
         control_characters_are_left_alone_where_that_is_asked_for,
         a_progress_line_is_shown_as_it_comes,
         a_flood_slows_nobody_else_and_is_counted,
+        jobs_that_print_for_ever_over_a_slow_link_wait_and_cost_neither_memory_nor_others,
         nobody_who_reads_holds_up_no_job,
     ]);
 }

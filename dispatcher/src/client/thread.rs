@@ -234,6 +234,9 @@ impl Actor {
                 Action::Send(node, message) => self.links.send(node, message),
                 Action::Close(node) => self.links.close(node),
                 Action::SendProgram(node, digest) => self.links.send_program(node, digest),
+                Action::ProgramWritten(node, digest, pieces) => {
+                    self.links.program_written(node, digest, pieces);
+                }
                 Action::Report(report) => self.report(report),
             }
         }

@@ -22,6 +22,8 @@ pub enum Action<T> {
     Close(NodeKey),
     /// A connected node needs this program.
     SendProgram(NodeKey, Digest),
+    /// It has so many pieces of it.
+    ProgramWritten(NodeKey, Digest, u32),
     /// Pass news on to whoever subscribed to them.
     Report(Report),
 }

@@ -70,6 +70,9 @@ impl<T> Core<T> {
                 actions.push(Action::Report(Report::Printed(key, lines)));
             }
             FromNode::ProgramNeeded(digest) => actions.push(Action::SendProgram(key, digest)),
+            FromNode::ProgramWritten(digest, pieces) => {
+                actions.push(Action::ProgramWritten(key, digest, pieces));
+            }
             FromNode::Program(program, status) => self.program_told(key, program, status, actions),
             FromNode::Ping(number) => actions.push(Action::Send(key, ToNode::Pong(number))),
             FromNode::Goodbye(farewell) => {

@@ -6,6 +6,7 @@ pub(crate) mod discovery;
 pub(crate) mod programs;
 pub(crate) mod secret;
 mod strangers;
+mod uploads;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -17,14 +18,14 @@ use std::time::Duration;
 
 use pp_node::{Node, Proof};
 use pp_protocol::address::shown;
-use pp_protocol::connection::{self, LinkError, Transport};
+use pp_protocol::connection::{self, LinkError, Sender, Transport};
 use pp_protocol::environment;
 use pp_protocol::handshake::{self, HandshakeError, MACHINE_KEYS, SHARED_SECRET};
-use pp_protocol::limits::HANDSHAKE_TIME;
+use pp_protocol::limits::{HANDSHAKE_TIME, QUEUED_BYTES};
 use pp_protocol::socket;
 use pp_protocol::{
-    Digest, FromNode, Hello, Moment, NodeId, OutputLine, Payload, ProgramOffer, Refusal, Resume, Role,
-    SessionId, ToNode, Version, VersionRange, Welcome,
+    Digest, FromNode, Hello, Moment, NodeId, OutputLine, ProgramOffer, Refusal, Resume, Role, SessionId,
+    ToNode, Version, VersionRange, Welcome,
 };
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -39,6 +40,7 @@ pub use self::programs::{ProgramError, ProgramFiles};
 use self::secret::DialSecret;
 pub(crate) use self::strangers::Admission;
 use self::strangers::Strangers;
+use self::uploads::Uploads;
 use crate::core::{DialFailure, DialStage, Event, NodeKey, NodeRefusal, Unreachable};
 
 /// Time that a TCP connection may take to be made.
@@ -58,7 +60,7 @@ pub(crate) struct LinkEvent {
 }
 
 enum What {
-    Up(Box<Welcome>, Version, mpsc::UnboundedSender<ToNode>, SocketLabel),
+    Up(Box<Welcome>, Version, Sender<ToNode>, SocketLabel),
     Failed(Failed),
     Received(Vec<FromNode>),
     Down,
@@ -99,7 +101,9 @@ struct Link {
     /// Stage of the last dial.
     stage: Arc<Stage>,
     generation: u32,
-    sender: Option<mpsc::UnboundedSender<ToNode>>,
+    sender: Option<Sender<ToNode>>,
+    /// Programs that are being sent on it.
+    uploads: Uploads,
     task: Option<JoinHandle<()>>,
 }
 
@@ -153,6 +157,7 @@ impl Links {
             stage: Arc::default(),
             generation: 0,
             sender: None,
+            uploads: Uploads::default(),
             task: None,
         });
         link.addresses = addresses;
@@ -300,9 +305,19 @@ impl Links {
     }
 
     pub(crate) fn send(&self, node: NodeKey, message: ToNode) {
-        if let Some(sender) = self.links.get(&node).and_then(|link| link.sender.as_ref()) {
-            // If the connection has just broken, that is reported by its own event.
-            let _ = sender.send(message);
+        let Some(link) = self.links.get(&node) else { return };
+        let Some(sender) = &link.sender else { return };
+        // If the connection has just broken, that is reported by its own event.
+        let _ = sender.send(message);
+        let waiting = sender.waiting_bytes();
+        if waiting > QUEUED_BYTES {
+            tracing::warn!(
+                "{} does not read what it is sent, and {waiting} bytes wait for it: its connection is closed",
+                self.address(node)
+            );
+            let down = LinkEvent { node, generation: link.generation, what: What::Down };
+            // Once the dispatcher has ended, nobody is interested.
+            let _ = self.events.send(down);
         }
     }
 
@@ -333,24 +348,19 @@ impl Links {
     }
 
     /// Sends a program in pieces; compressing it happens elsewhere.
-    pub(crate) fn send_program(&self, node: NodeKey, digest: Digest) {
-        let Some(sender) = self.links.get(&node).and_then(|link| link.sender.clone()) else { return };
-        let programs = Arc::clone(&self.dialler.programs);
-        tokio::task::spawn_blocking(move || match programs.chunks(digest) {
-            Ok(chunks) => {
-                for (index, bytes) in chunks.iter().enumerate() {
-                    let last = index + 1 == chunks.len();
-                    let _ = sender.send(ToNode::ProgramChunk {
-                        digest,
-                        bytes: Payload::from(bytes.clone()),
-                        last,
-                    });
-                }
-            }
-            Err(reason) => {
-                let _ = sender.send(ToNode::ProgramUnavailable(digest, reason));
-            }
-        });
+    pub(crate) fn send_program(&mut self, node: NodeKey, digest: Digest) {
+        if let Some(link) = self.links.get_mut(&node)
+            && let Some(sender) = &link.sender
+        {
+            link.uploads.begin(digest, &self.dialler.programs, sender);
+        }
+    }
+
+    /// A node has so many pieces of a program.
+    pub(crate) fn program_written(&self, node: NodeKey, digest: Digest, pieces: u32) {
+        if let Some(link) = self.links.get(&node) {
+            link.uploads.written(digest, pieces);
+        }
     }
 
     /// Waits until everything sent has been taken by the connections.
@@ -382,6 +392,7 @@ impl Link {
     fn reset(&mut self) {
         self.generation += 1;
         self.sender = None;
+        self.uploads = Uploads::default();
         if let Some(task) = self.task.take() {
             task.abort();
         }

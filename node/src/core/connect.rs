@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pp_protocol::limits::{
-    CONNECTIONS_WITHOUT_SESSION, NAME_BYTES, OUTCOMES_KEPT, PAYLOAD_BYTES, SESSIONS, args_bytes_at_node, cut,
+    CONNECTIONS_WITHOUT_SESSION, NAME_BYTES, OUTCOMES_KEPT, PAYLOAD_BYTES, QUEUED_BYTES, SESSIONS,
+    args_bytes_at_node, cut,
 };
 use pp_protocol::{
     Attempt, AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Welcome,
@@ -143,6 +144,20 @@ impl Core {
         }
     }
 
+    /// Closes the connection of a peer for which more waits than it has left unacknowledged: it does not read what it is sent,
+    /// whatever it says.
+    pub(super) fn behind(&mut self, key: ConnectionKey, waiting: usize, actions: &mut Vec<Action>) {
+        let Some(peer) = self.connections.get(&key).map(|connection| connection.peer) else { return };
+        let unacknowledged = match peer {
+            Peer::Session(session) => self.sessions.get(&session).map_or(0, Session::unacknowledged_bytes),
+            Peer::Unknown | Peer::Operator => 0,
+        };
+        if waiting > QUEUED_BYTES + unacknowledged {
+            let how = format!("it does not read what it is sent, and {waiting} bytes wait for it");
+            self.cut_off(key, peer, Refusal::NotPermitted(how), actions);
+        }
+    }
+
     /// Closes the connection of a peer that does what it may not, and says why. It has no session after that.
     fn cut_off(&mut self, key: ConnectionKey, peer: Peer, refusal: Refusal, actions: &mut Vec<Action>) {
         if let Peer::Session(session) = peer {
@@ -159,8 +174,8 @@ impl Core {
             ToNode::Recall(attempts) => self.recall(key, &attempts, actions),
             ToNode::Ack(received) => session.acknowledged(received),
             ToNode::OutputReceived(bytes) => self.output_arrived(key, bytes, actions),
-            ToNode::ProgramChunk { digest, bytes, last } => {
-                self.program_chunk(now, key, digest, bytes, last, actions)
+            ToNode::ProgramChunk { digest, number, bytes, last } => {
+                self.program_chunk(now, key, (digest, number), bytes, last, actions)
             }
             ToNode::ProgramUnavailable(digest, reason) => {
                 self.program_unavailable(key, digest, reason, actions)
@@ -260,7 +275,7 @@ impl Core {
         }
         let window = session.window();
         self.sessions.insert(key, session);
-        self.share_room_for_outcomes();
+        self.share_room();
         self.set_peer(connection, Peer::Session(key));
         self.welcome(connection, false, Vec::new(), window, actions);
         // A dispatcher takes the node's own functions to be ready unless it is told.
@@ -374,14 +389,14 @@ impl Core {
     pub(super) fn end_session(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
         self.send_last_output(key, actions);
         let Some(session) = self.sessions.remove(&key) else { return };
-        self.share_room_for_outcomes();
+        self.share_room();
         self.late_outcomes += session.kept().count() as u64;
         self.program_source_lost(key, actions);
         self.end_workers_of(key, actions);
         self.forget_unused_programs();
     }
 
-    fn share_room_for_outcomes(&mut self) {
+    fn share_room(&mut self) {
         let sessions = self.sessions.len();
         self.sessions.values_mut().for_each(|session| session.is_one_of(sessions));
     }

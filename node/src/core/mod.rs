@@ -29,6 +29,7 @@ mod session;
 mod shortage;
 #[cfg(test)]
 mod tests;
+mod uploads;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,6 +132,10 @@ pub enum Event {
     Received(ConnectionKey, Vec<ToNode>),
     /// The connection is gone.
     Disconnected(ConnectionKey),
+    /// So many bytes wait to be sent on it, which is more than [`QUEUED_BYTES`](pp_protocol::limits::QUEUED_BYTES).
+    Behind(ConnectionKey, usize),
+    /// So many pieces of a program being received are written.
+    ProgramWritten(Digest, u32),
     /// The store has this program, or has it now.
     ProgramStored(Digest),
     /// The store does not have this program.
@@ -183,11 +188,11 @@ pub struct SystemLoad {
 pub enum Action {
     /// Send a message.
     Send(ConnectionKey, FromNode),
-    /// Close the connection once everything queued is written; no event follows.
+    /// Close the connection, which has some time to write what is queued; no event follows.
     Close(ConnectionKey),
     /// Look for a program in the store.
     LocateProgram(Digest),
-    /// Add a piece to a program being received; complete it with the last.
+    /// Add a piece to a program being received; complete it with the last. Answered by [`Event::ProgramWritten`].
     StoreProgram {
         /// The program.
         digest: Digest,
@@ -325,6 +330,8 @@ impl Core {
                 self.received_all(now, key, messages, actions);
             }
             Event::Disconnected(key) => self.disconnected(now, key, actions),
+            Event::Behind(key, waiting) => self.behind(key, waiting, actions),
+            Event::ProgramWritten(digest, pieces) => self.program_written(now, digest, pieces, actions),
             Event::ProgramStored(digest) => self.program_stored(digest, actions),
             Event::ProgramMissing(digest) => self.program_missing(digest),
             Event::ProgramFailed(digest, refusal) => self.program_failed(now, digest, refusal, actions),

@@ -7,14 +7,16 @@
 
 use std::collections::BTreeSet;
 
-use pp_protocol::limits::{OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT};
+use pp_protocol::limits::{OUTPUT_BYTES_AT_NODE, OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT};
 use pp_protocol::{FromNode, OutputLine, Stream};
 
 use super::{Action, Core, SessionKey, WorkerKey};
 use crate::wrapping::is_before;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Output {
+    /// Bytes that may be kept, sent or not.
+    room: usize,
     /// Lines not sent, and how much that is.
     lines: Vec<OutputLine>,
     bytes: usize,
@@ -26,11 +28,34 @@ pub(super) struct Output {
     held: BTreeSet<WorkerKey>,
 }
 
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            room: OUTPUT_BYTES_KEPT,
+            lines: Vec::new(),
+            bytes: 0,
+            dropped: 0,
+            under_way: 0,
+            held: BTreeSet::new(),
+        }
+    }
+}
+
 impl Output {
+    /// There are so many sessions at the node.
+    pub(super) fn is_one_of(&mut self, sessions: usize) {
+        self.room = (OUTPUT_BYTES_AT_NODE / sessions.max(1)).min(OUTPUT_BYTES_KEPT);
+    }
+
+    /// Bytes that may be under way before workers that print have to wait.
+    fn ahead(&self) -> usize {
+        (self.room / 2).min(OUTPUT_BYTES_SENT)
+    }
+
     fn add(&mut self, line: OutputLine) {
         let weight = line.weight();
         // What follows on something that was dropped comes after the word of it.
-        if self.dropped > 0 || self.bytes + weight + self.under_way > OUTPUT_BYTES_KEPT {
+        if self.dropped > 0 || self.bytes + weight + self.under_way > self.room {
             self.dropped += 1;
         } else {
             self.bytes += weight;
@@ -45,7 +70,7 @@ impl Output {
     }
 
     fn take_some_lines(&mut self) -> Option<Vec<OutputLine>> {
-        if self.dropped > 0 && self.under_way < OUTPUT_BYTES_KEPT / 2 {
+        if self.dropped > 0 && self.under_way < self.room / 2 {
             let dropped = std::mem::take(&mut self.dropped);
             let text = format!("({dropped} lines of output were dropped: they could not be sent in time)");
             let line = OutputLine { attempt: None, stream: Stream::Stderr, text };
@@ -56,6 +81,11 @@ impl Output {
         Some(std::mem::take(&mut self.lines)).filter(|lines| !lines.is_empty())
     }
 
+    /// Bytes that have been sent and have not arrived, as far as is known.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     /// Whether the worker is not read from because of what is under way.
     pub(super) fn holds(&self, worker: WorkerKey) -> bool {
         self.held.contains(&worker)
@@ -64,7 +94,7 @@ impl Output {
     /// So much has arrived.
     fn arrived(&mut self, bytes: u64, actions: &mut Vec<Action>) {
         self.under_way = self.under_way.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
-        if self.under_way <= OUTPUT_BYTES_SENT / 2 {
+        if self.under_way <= self.ahead() / 2 {
             self.release(actions);
         }
     }
@@ -102,7 +132,7 @@ impl Core {
         for text in lines {
             output.add(OutputLine { attempt: Some(attempt), stream, text });
         }
-        let is_much = output.bytes + output.under_way >= OUTPUT_BYTES_SENT;
+        let is_much = output.bytes + output.under_way >= output.ahead();
         if is_much && is_connected && output.held.insert(key) {
             actions.push(Action::HoldOutput(key, true));
         }
@@ -152,6 +182,18 @@ mod tests {
         output.add(line(1_001));
         output.add(line(100));
         assert_eq!((output.lines.len(), output.dropped), (1, 2));
+    }
+
+    #[test]
+    fn where_there_are_many_sessions_each_has_its_part_and_half_of_that_is_sent_ahead() {
+        let mut output = Output::default();
+        output.is_one_of(16);
+        assert_eq!((output.room, output.ahead()), (OUTPUT_BYTES_KEPT, OUTPUT_BYTES_SENT));
+        output.is_one_of(1_024);
+        assert_eq!((output.room, output.ahead()), (512 << 10, 256 << 10));
+        output.add(line(output.room));
+        output.add(line(100));
+        assert_eq!((output.lines.len(), output.dropped), (1, 1));
     }
 
     #[test]

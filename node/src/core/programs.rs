@@ -1,4 +1,5 @@
-//! Programs: which ones a session runs, and how the node comes by them.
+//! Programs: which ones a session runs, and whether workers can be started from them. How they are sent here is in
+//! [`uploads`](super::uploads).
 //!
 //! ```text
 //! offered ──> Locating ──> Usable                       (it was in the store)
@@ -7,19 +8,19 @@
 //!                │           └───────────┼─────┴──> refused: forgotten, and tried again with the next offer
 //!                └────────── Waiting <───┘                 (it could not be stored, which may pass)
 //! ```
-//! One dispatcher at a time sends a program, however many run it; one that does not go on makes way for others. What has become of a program is told to each session
-//! that offered it, under the number it has there.
+//! What has become of a program is told to each session that offered it, under the number it has there.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pp_protocol::limits::{PROGRAM_BUILDS, PROGRAM_BYTES, PROGRAMS, UPLOADS, UPLOADS_OF_SESSION};
+use pp_protocol::limits::{PROGRAM_BUILDS, PROGRAM_BYTES, PROGRAMS};
 use pp_protocol::{
-    Death, Digest, FromNode, Moment, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal,
-    ProgramStatus, Target,
+    Death, Digest, FromNode, Moment, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus,
+    Target,
 };
 
 use super::lanes::{Lane, LaneKey, LaneProgram};
+use super::uploads::Upload;
 use super::work::{Worker, WorkerState};
 use super::{Action, Core, Program, SessionKey, StartFailure, WorkerKey};
 
@@ -32,8 +33,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 /// The same of one that could not be stored: with every try, all of it is sent again.
 const LAST_STORE_RETRY: Duration = Duration::from_secs(60);
-/// Time without a piece of a program after which somebody else who waits to send one has its turn.
-const STALLED: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) enum ProgramState {
@@ -41,13 +40,12 @@ pub(super) enum ProgramState {
     Locating(Sought),
     /// It is not here. A session is asked for it once fewer programs are being sent.
     Wanted(Sought),
-    /// A session sends it; the last piece came at `heard`, and it is looked whether that goes on at `look`.
-    Fetching { from: SessionKey, heard: Moment, look: Moment, sought: Sought },
+    /// A session sends it.
+    Fetching(Upload),
     /// Complete, being verified.
     Storing(Sought),
-    /// It could not be stored, and is asked for again later; not before all that is still on its way from a session has
-    /// arrived, or it would be taken for a part of what is sent then.
-    Waiting { until: Moment, rest_from: Option<SessionKey>, sought: Sought },
+    /// It could not be stored, or nobody goes on with it, and is asked for again later.
+    Waiting { until: Moment, sought: Sought },
     /// Workers can be started from it.
     Usable(Health),
 }
@@ -56,13 +54,13 @@ pub(super) enum ProgramState {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sought {
     /// Size of the executable file in bytes.
-    size: u64,
+    pub(super) size: u64,
     /// Number of times in a row that it could not be stored.
     failures: u32,
     /// Reason of the last failure.
     reason: String,
     /// Sessions that began to send it and did not go on.
-    stalled: BTreeSet<SessionKey>,
+    pub(super) stalled: BTreeSet<SessionKey>,
 }
 
 impl Sought {
@@ -121,8 +119,8 @@ impl ProgramState {
     pub(super) fn retry_at(&self) -> Option<Moment> {
         match self {
             Self::Usable(health) => health.not_before,
-            Self::Fetching { look, .. } => Some(*look),
-            Self::Waiting { until, rest_from: None, .. } => Some(*until),
+            Self::Fetching(upload) => Some(upload.look),
+            Self::Waiting { until, .. } => Some(*until),
             _ => None,
         }
     }
@@ -131,7 +129,7 @@ impl ProgramState {
     pub(super) fn lacks_storage(&self) -> bool {
         match self {
             Self::Locating(sought) | Self::Wanted(sought) | Self::Storing(sought) => sought.is_troubled(),
-            Self::Fetching { sought, .. } | Self::Waiting { sought, .. } => sought.is_troubled(),
+            Self::Fetching(Upload { sought, .. }) | Self::Waiting { sought, .. } => sought.is_troubled(),
             Self::Usable(_) => false,
         }
     }
@@ -139,7 +137,7 @@ impl ProgramState {
     fn status(&self) -> ProgramStatus {
         match self {
             Self::Locating(sought) | Self::Wanted(sought) | Self::Storing(sought) => sought.status(),
-            Self::Fetching { sought, .. } | Self::Waiting { sought, .. } => sought.status(),
+            Self::Fetching(Upload { sought, .. }) | Self::Waiting { sought, .. } => sought.status(),
             Self::Usable(health) => health.status(),
         }
     }
@@ -232,7 +230,7 @@ impl Core {
         }
     }
 
-    fn lanes_that_run(&self, program: Program) -> impl Iterator<Item = LaneKey> {
+    pub(super) fn lanes_that_run(&self, program: Program) -> impl Iterator<Item = LaneKey> {
         let lanes = self.sessions.iter().flat_map(|(session, it)| {
             it.lanes.iter().map(|lane| (LaneKey { session: *session, program: lane.id }, lane))
         });
@@ -257,201 +255,15 @@ impl Core {
     pub(super) fn program_missing(&mut self, digest: Digest) {
         let program = Program::Sent(digest);
         let sought = match self.programs.get(&program) {
-            Some(ProgramState::Locating(sought) | ProgramState::Fetching { sought, .. }) => sought.clone(),
+            Some(ProgramState::Locating(sought) | ProgramState::Fetching(Upload { sought, .. })) => {
+                sought.clone()
+            }
             // Somebody has removed it since.
             Some(ProgramState::Usable(health)) => Sought::new(health.size),
             _ => return,
         };
         self.programs.insert(program, ProgramState::Wanted(sought));
         self.is_program_wanted = true;
-    }
-
-    /// Asks sessions for programs that are wanted, as long as not too many are being sent.
-    pub(super) fn ask_for_programs(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if !std::mem::take(&mut self.is_program_wanted) {
-            return;
-        }
-        let is_wanted = |state: &ProgramState| matches!(state, ProgramState::Wanted(_));
-        let wanted: Vec<_> =
-            self.programs.iter().filter(|(_, state)| is_wanted(state)).map(|(program, _)| *program).collect();
-        for program in wanted {
-            self.ask_for(now, program, actions);
-        }
-    }
-
-    fn ask_for(&mut self, now: Moment, program: Program, actions: &mut Vec<Action>) {
-        let (Program::Sent(digest), Some(ProgramState::Wanted(sought))) =
-            (program, self.programs.get(&program))
-        else {
-            return;
-        };
-        let connected = |lane: LaneKey| Some((lane.session, self.sessions.get(&lane.session)?.connection()?));
-        let mut sources: Vec<_> = self.lanes_that_run(program).filter_map(connected).collect();
-        if sources.is_empty() {
-            self.programs.remove(&program);
-            return;
-        }
-        let first = sources.first().map(|(session, _)| *session);
-        sources.retain(|(session, _)| !sought.stalled.contains(session));
-        if sources.is_empty() {
-            let sought = sought.clone();
-            self.programs.insert(program, ProgramState::Waiting { until: now, rest_from: first, sought });
-            return;
-        }
-        let sending = self.uploads();
-        let of = |session| sending.iter().filter(|from| **from == Some(session)).count();
-        let source = sources.into_iter().min_by_key(|(session, _)| of(*session));
-        let may_send = source.filter(|(session, _)| of(*session) < UPLOADS_OF_SESSION);
-        let Some((from, connection)) = may_send else { return };
-        if sending.len() >= UPLOADS && !self.stop_one_that_stalls(now, actions) {
-            return;
-        }
-        let Some(ProgramState::Wanted(sought)) = self.programs.get_mut(&program) else { return };
-        let sought = std::mem::take(sought);
-        self.programs
-            .insert(program, ProgramState::Fetching { from, heard: now, look: now + STALLED, sought });
-        actions.push(Action::Send(connection, FromNode::ProgramNeeded(digest)));
-    }
-
-    /// Programs that are being received: who sends each, unless it has been sent.
-    fn uploads(&self) -> Vec<Option<SessionKey>> {
-        let states = self.programs.values();
-        let sender = |state: &ProgramState| match state {
-            ProgramState::Fetching { from, .. } => Some(Some(*from)),
-            ProgramState::Storing(_) => Some(None),
-            _ => None,
-        };
-        states.filter_map(sender).collect()
-    }
-
-    /// Has one of those that do not go on make way, if there is one.
-    fn stop_one_that_stalls(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
-        let heard = |state: &ProgramState| match state {
-            ProgramState::Fetching { heard, .. } => Some(*heard),
-            _ => None,
-        };
-        let sending = self.programs.iter().filter_map(|(program, state)| Some((heard(state)?, *program)));
-        match sending.min() {
-            Some((heard, program)) if heard + STALLED <= now => {
-                self.stop_stalled(now, program, actions);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// A session does not go on with a program: another one that runs it is asked, or it is waited for the rest.
-    fn stop_stalled(&mut self, now: Moment, program: Program, actions: &mut Vec<Action>) {
-        let Program::Sent(digest) = program else { return };
-        let Some(ProgramState::Fetching { from, sought, .. }) = self.programs.get_mut(&program) else {
-            return;
-        };
-        let (from, mut sought) = (*from, std::mem::take(sought));
-        sought.stalled.insert(from);
-        actions.push(Action::AbandonProgram(digest));
-        let has_others = self
-            .lanes_that_run(program)
-            .any(|lane| self.is_connected(lane.session) && !sought.stalled.contains(&lane.session));
-        let state = match has_others {
-            true => ProgramState::Wanted(sought),
-            false => ProgramState::Waiting { until: now, rest_from: Some(from), sought },
-        };
-        self.is_program_wanted = true;
-        self.programs.insert(program, state);
-    }
-
-    fn is_connected(&self, session: SessionKey) -> bool {
-        self.sessions.get(&session).is_some_and(|session| session.connection().is_some())
-    }
-
-    /// Looks whether sessions that send programs go on, where somebody waits for that.
-    fn look_at_uploads(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let is_wanted = self.programs.values().any(|state| matches!(state, ProgramState::Wanted(_)));
-        let due = |state: &ProgramState| matches!(state, ProgramState::Fetching { look, .. } if *look <= now);
-        let due: Vec<_> =
-            self.programs.iter().filter(|(_, state)| due(state)).map(|(program, _)| *program).collect();
-        for program in due {
-            let runs = self.lanes_that_run(program).filter(|lane| self.is_connected(lane.session)).count();
-            let Some(ProgramState::Fetching { heard, look, .. }) = self.programs.get_mut(&program) else {
-                continue;
-            };
-            if *heard + STALLED > now {
-                *look = *heard + STALLED;
-            } else if runs > 1 {
-                self.stop_stalled(now, program, actions);
-            } else {
-                *look = now + STALLED;
-                self.is_program_wanted |= is_wanted;
-            }
-        }
-    }
-
-    pub(super) fn program_chunk(
-        &mut self,
-        now: Moment,
-        key: SessionKey,
-        digest: Digest,
-        piece: Payload,
-        last: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let program = Program::Sent(digest);
-        match self.programs.get_mut(&program) {
-            Some(ProgramState::Fetching { from, sought, heard, .. }) if *from == key => {
-                *heard = now;
-                actions.push(Action::StoreProgram { digest, size: sought.size, piece, last });
-                if last {
-                    let sought = std::mem::take(sought);
-                    self.programs.insert(program, ProgramState::Storing(sought));
-                }
-            }
-            Some(ProgramState::Waiting { rest_from, sought, .. }) if last => {
-                rest_from.take_if(|it| *it == key);
-                sought.stalled.remove(&key);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn program_unavailable(
-        &mut self,
-        key: SessionKey,
-        digest: Digest,
-        reason: String,
-        actions: &mut Vec<Action>,
-    ) {
-        let program = Program::Sent(digest);
-        match self.programs.get_mut(&program) {
-            Some(ProgramState::Fetching { from, .. }) if *from == key => {
-                actions.push(Action::AbandonProgram(digest));
-                self.program_refused(program, ProgramRefusal::Unavailable(reason), actions);
-            }
-            // What is on its way ends with this.
-            Some(ProgramState::Waiting { rest_from, .. }) => drop(rest_from.take_if(|it| *it == key)),
-            _ => {}
-        }
-    }
-
-    /// A session is gone: what it was sending is asked for again, of another session that runs it.
-    pub(super) fn program_source_lost(&mut self, key: SessionKey, actions: &mut Vec<Action>) {
-        for state in self.programs.values_mut() {
-            if let ProgramState::Waiting { rest_from, .. } = state {
-                rest_from.take_if(|it| *it == key);
-            }
-        }
-        let interrupted: Vec<_> = self
-            .programs
-            .iter()
-            .filter(|(_, state)| matches!(state, ProgramState::Fetching { from, .. } if *from == key))
-            .filter_map(|(program, _)| match program {
-                Program::Sent(digest) => Some(*digest),
-                Program::Own => None,
-            })
-            .collect();
-        for digest in interrupted {
-            actions.push(Action::AbandonProgram(digest));
-            self.program_missing(digest);
-        }
     }
 
     /// The program that was sent is not in the store.
@@ -468,17 +280,19 @@ impl Core {
             return self.program_refused(program, refusal, actions);
         }
         // A disk that is full may have room again.
-        let (mut sought, rest_from) = match self.programs.get(&program) {
-            Some(ProgramState::Fetching { from, sought, .. }) => (sought.clone(), Some(*from)),
-            Some(ProgramState::Storing(sought)) => (sought.clone(), None),
-            // This is late news of what a session that is gone had sent.
-            _ => return,
+        let Some(ProgramState::Fetching(Upload { sought, .. }) | ProgramState::Storing(sought)) =
+            self.programs.get(&program)
+        else {
+            return;
         };
+        let mut sought = sought.clone();
         sought.failures += 1;
         sought.reason = format!("{refusal}; trying again");
         let until = now + wait_after(sought.failures, LAST_STORE_RETRY);
-        self.programs.insert(program, ProgramState::Waiting { until, rest_from, sought });
+        self.programs.insert(program, ProgramState::Waiting { until, sought });
         self.announce_program_status(program, actions);
+        // What it lacks may be what another one takes that does not go on.
+        self.give_up_the_idlest(now, actions);
     }
 
     /// The program does not run here: everybody who wanted to run it is told, and gets its attempts back.

@@ -167,6 +167,7 @@ impl Session {
     /// There are so many sessions at the node.
     pub(super) fn is_one_of(&mut self, sessions: usize) {
         self.outcome_room = (OUTCOME_BYTES_AT_NODE / sessions.max(1)).min(OUTCOME_BYTES_KEPT);
+        self.output.is_one_of(sessions);
     }
 
     /// Attempts of which its dispatcher has not acknowledged an outcome.
@@ -315,6 +316,11 @@ impl Session {
     /// Whether so many outcomes can have arrived.
     pub(super) fn may_have_sent(&self, outcomes: u64) -> bool {
         outcomes <= self.outcomes_made
+    }
+
+    /// Size of the outcomes and the output that have not arrived, as far as is known.
+    pub(super) fn unacknowledged_bytes(&self) -> usize {
+        self.outcome_bytes + self.output.under_way()
     }
 
     /// Whether every outcome has arrived.

@@ -705,7 +705,7 @@ fn a_program_that_is_missing_is_asked_for_stored_and_run() {
     assert_eq!(node.on(Event::ProgramMissing(digest)), [Action::Send(key, FromNode::ProgramNeeded(digest))]);
     let piece = Payload::from(vec![9; 10]);
     assert_eq!(
-        node.receive(1, ToNode::ProgramChunk { digest, bytes: piece.clone(), last: true }),
+        node.receive(1, ToNode::ProgramChunk { digest, number: 0, bytes: piece.clone(), last: true }),
         [Action::StoreProgram { digest, size: 100, piece, last: true }]
     );
     assert_eq!(
@@ -1017,7 +1017,11 @@ fn not_stored() -> ProgramStatus {
 }
 
 fn chunk(last: bool) -> ToNode {
-    ToNode::ProgramChunk { digest: DIGEST, bytes: Payload::from(vec![9; 10]), last }
+    numbered_chunk(0, last)
+}
+
+fn numbered_chunk(number: u32, last: bool) -> ToNode {
+    ToNode::ProgramChunk { digest: DIGEST, number, bytes: Payload::from(vec![9; 10]), last }
 }
 
 /// A node that was sent a program, and is verifying it.
@@ -1063,20 +1067,22 @@ fn a_program_that_could_not_be_stored_is_asked_for_again_until_it_could() {
 }
 
 #[test]
-fn a_program_is_not_asked_for_again_while_the_rest_of_what_could_not_be_stored_arrives() {
-    for end in [chunk(true), ToNode::ProgramUnavailable(DIGEST, "it is gone".into())] {
-        let mut node = Node::with_slots(1);
-        node.connect_with(1, target());
-        node.on(Event::ProgramMissing(DIGEST));
-        node.receive(1, chunk(false));
-        assert_eq!(node.on(no_room()), [status(1, not_stored())]);
-        for _ in 0..3 {
-            assert_eq!(node.receive(1, chunk(false)), [], "this is for nobody");
-            assert_eq!(node.wait_for_deadline(), []);
-        }
-        assert_eq!(node.receive(1, end), []);
-        assert_eq!(node.wait_for_deadline(), [Action::LocateProgram(DIGEST)]);
-    }
+fn the_rest_of_what_could_not_be_stored_is_not_taken_for_a_part_of_what_is_sent_then() {
+    let mut node = Node::with_slots(1);
+    node.connect_with(1, target());
+    node.on(Event::ProgramMissing(DIGEST));
+    node.receive(1, chunk(false));
+    assert_eq!(node.on(no_room()), [status(1, not_stored())]);
+    assert_eq!(node.receive(1, numbered_chunk(1, false)), [], "this is for nobody");
+    assert_eq!(node.wait_for_deadline(), [Action::LocateProgram(DIGEST)]);
+    let needed = Action::Send(ConnectionKey(1), FromNode::ProgramNeeded(DIGEST));
+    assert_eq!(node.on(Event::ProgramMissing(DIGEST)), [needed]);
+    assert_eq!(node.receive(1, numbered_chunk(2, true)), [], "nor is this");
+    assert!(matches!(node.receive(1, chunk(false))[..], [Action::StoreProgram { last: false, .. }]));
+    assert!(matches!(
+        node.receive(1, numbered_chunk(1, true))[..],
+        [Action::StoreProgram { last: true, .. }]
+    ));
 }
 
 #[test]

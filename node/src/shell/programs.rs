@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::thread;
 
-use pp_protocol::limits::PROGRAMS_LOCATED;
+use pp_protocol::limits::{PROGRAM_CHUNKS_AHEAD, PROGRAMS_LOCATED};
 use pp_protocol::{Digest, Payload, ProgramRefusal};
 use tokio::sync::mpsc;
 
@@ -25,9 +25,6 @@ use crate::store::{Place, ProgramStore};
 #[cfg(target_os = "linux")]
 use crate::worker;
 
-/// Pieces of a program that wait to be written: 256 MiB.
-const PIECES_WAITING: usize = 1_024;
-
 #[derive(Debug)]
 pub(super) struct StoredPrograms {
     own: PathBuf,
@@ -37,13 +34,26 @@ pub(super) struct StoredPrograms {
     store: Option<Arc<Mutex<ProgramStore>>>,
     /// Programs found or received, and where they are.
     places: Arc<Mutex<BTreeMap<Digest, Place>>>,
-    receiving: BTreeMap<Digest, blocking::SyncSender<Piece>>,
+    receiving: BTreeMap<Digest, Receiving>,
+    /// Number of the next writer.
+    next_writer: u64,
     looking: Arc<Mutex<Looking>>,
-    events: mpsc::UnboundedReceiver<Event>,
-    event_sender: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedReceiver<Told>,
+    event_sender: mpsc::UnboundedSender<Told>,
 }
 
+/// What became of a program, and the writer that tells it, if it is one.
+type Told = (Option<u64>, Event);
+
 type Piece = (Payload, bool);
+
+/// A program that a thread writes.
+#[derive(Debug)]
+struct Receiving {
+    writer: u64,
+    /// The way to it, until it has the last piece.
+    pieces: Option<blocking::SyncSender<Piece>>,
+}
 
 /// Programs that are to be looked for in the store, and how many threads do that.
 #[derive(Debug, Default)]
@@ -71,6 +81,7 @@ impl StoredPrograms {
             store,
             places: Arc::default(),
             receiving: BTreeMap::new(),
+            next_writer: 0,
             looking: Arc::default(),
             events,
             event_sender,
@@ -79,12 +90,24 @@ impl StoredPrograms {
 
     /// The next thing that became of a program.
     pub(super) async fn event(&mut self) -> Option<Event> {
-        let event = self.events.recv().await;
-        // Whatever still arrives of it is not for the writer that gave up.
-        if let Some(Event::ProgramFailed(digest, _)) = &event {
-            self.receiving.remove(digest);
+        loop {
+            let (writer, event) = self.events.recv().await?;
+            let (Event::ProgramWritten(digest, _)
+            | Event::ProgramStored(digest)
+            | Event::ProgramFailed(digest, _)
+            | Event::ProgramMissing(digest)) = &event
+            else {
+                return Some(event);
+            };
+            // What a writer tells that was abandoned is of no interest: there may be another one.
+            if writer.is_some() && self.receiving.get(digest).map(|receiving| receiving.writer) != writer {
+                continue;
+            }
+            if writer.is_some() && !matches!(event, Event::ProgramWritten(..)) {
+                self.receiving.remove(digest);
+            }
+            return Some(event);
         }
-        event
     }
 
     /// The program of a worker that the core was told is here.
@@ -133,7 +156,7 @@ impl StoredPrograms {
                         }
                         None => Event::ProgramMissing(digest),
                     };
-                    let _ = events.send(event);
+                    let _ = events.send((None, event));
                 }
             }
         };
@@ -146,39 +169,41 @@ impl StoredPrograms {
     /// Takes a piece of a program; the first one starts a thread that writes, the last one has it verified.
     pub(super) fn store(&mut self, digest: Digest, size: u64, piece: Payload, last: bool) {
         let Some(store) = self.store.clone() else { return };
-        let pieces = self.receiving.entry(digest).or_insert_with(|| {
-            let (pieces, queue) = blocking::sync_channel(PIECES_WAITING);
-            let (places, events) = (Arc::clone(&self.places), self.event_sender.clone());
-            let started = aside(move || match receive(digest, size, &queue, &store) {
-                Ok(Some(place)) => {
-                    tracing::info!(program = digest.short(), bytes = size, "program stored");
-                    lock(&places).insert(digest, place);
-                    let _ = events.send(Event::ProgramStored(digest));
-                }
-                Ok(None) => {}
-                Err(refusal) => {
-                    tracing::warn!(program = digest.short(), %refusal, "program not stored");
-                    let _ = events.send(Event::ProgramFailed(digest, refusal));
+        let writer = self.next_writer;
+        let (places, events) = (&self.places, &self.event_sender);
+        let receiving = self.receiving.entry(digest).or_insert_with(|| {
+            self.next_writer += 1;
+            let (pieces, queue) = blocking::sync_channel(PROGRAM_CHUNKS_AHEAD as usize);
+            let (places, told) = (Arc::clone(places), events.clone());
+            // The node may have ended.
+            let tell = move |event| drop(told.send((Some(writer), event)));
+            let started = aside(move || {
+                let written = |pieces| tell(Event::ProgramWritten(digest, pieces));
+                match receive(digest, size, &queue, &store, written) {
+                    Ok(Some(place)) => {
+                        tracing::info!(program = digest.short(), bytes = size, "program stored");
+                        lock(&places).insert(digest, place);
+                        tell(Event::ProgramStored(digest));
+                    }
+                    Ok(None) => {}
+                    Err(refusal) => {
+                        tracing::warn!(program = digest.short(), %refusal, "program not stored");
+                        tell(Event::ProgramFailed(digest, refusal));
+                    }
                 }
             });
             if let Err(error) = started {
                 let reason = format!("it cannot be received: {}", explain_shortage(&error));
                 let failed = Event::ProgramFailed(digest, ProgramRefusal::NotStored(reason));
-                let _ = self.event_sender.send(failed);
+                let _ = events.send((Some(writer), failed));
             }
-            pieces
+            Receiving { writer, pieces: Some(pieces) }
         });
-        // A writer that gave up reports that itself.
-        let sent = pieces.try_send((piece, last));
-        if last {
-            self.receiving.remove(&digest);
+        if let Some(pieces) = &receiving.pieces {
+            // The core takes no more than there is room for; a writer that gave up reports that itself.
+            let _ = pieces.try_send((piece, last));
         }
-        if let Err(blocking::TrySendError::Full(_)) = sent {
-            self.receiving.remove(&digest);
-            let reason = "it comes faster than the disk there takes it".into();
-            let failed = Event::ProgramFailed(digest, ProgramRefusal::NotStored(reason));
-            let _ = self.event_sender.send(failed);
-        }
+        receiving.pieces.take_if(|_| last);
     }
 
     /// Drops what has been received of a program.
@@ -224,13 +249,16 @@ fn receive(
     size: u64,
     pieces: &blocking::Receiver<Piece>,
     store: &Mutex<ProgramStore>,
+    written: impl Fn(u32),
 ) -> Result<Option<Place>, ProgramRefusal> {
     let mut incoming = lock(store).begin(digest, size)?;
-    while let Ok((piece, last)) = pieces.recv() {
+    for number in 1.. {
+        let Ok((piece, last)) = pieces.recv() else { break };
         incoming.write(&piece, store)?;
         if last {
             return incoming.finish(store).map(Some);
         }
+        written(number);
     }
     Ok(None)
 }

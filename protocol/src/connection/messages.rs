@@ -46,6 +46,9 @@ pub trait Message: Sized + Send + 'static {
     /// Whether a large message that begins with this byte is of payloads, which other processes may be let read.
     fn is_of_payloads(first: u8) -> bool;
 
+    /// Bytes that it holds while it waits to be sent, as far as nothing else limits what waits.
+    fn weight(&self) -> usize;
+
     /// Whether this message must not overtake a large one queued before it.
     fn follows_bulk(&self) -> bool;
 
@@ -94,6 +97,8 @@ fn encode_in_lists<T: Serialize>(
 const ATTEMPT_BYTES: usize = 8;
 /// The same for an outcome.
 const OUTCOME_BYTES: usize = 10;
+/// Weight of a message that is small.
+const SMALL_WEIGHT: usize = 256;
 
 impl Message for ToNode {
     fn encode(&self, out: &mut Vec<u8>, end_piece: EndPiece<'_>) -> Result<(), SendError> {
@@ -106,9 +111,10 @@ impl Message for ToNode {
                     end_piece(out, left_out)
                 })
             }
-            Self::ProgramChunk { digest, last, bytes } => {
+            Self::ProgramChunk { digest, number, last, bytes } => {
                 out.push(PROGRAM_CHUNK);
                 out.extend_from_slice(&digest.0);
+                out.extend_from_slice(&number.to_le_bytes());
                 out.push(u8::from(*last));
                 let left_out = packed::put_payload(bytes, BULK_BYTES, out);
                 end_piece(out, left_out)
@@ -128,8 +134,9 @@ impl Message for ToNode {
             Some(PROGRAM_CHUNK) => {
                 input.byte()?;
                 let digest = Digest(input.fixed()?);
+                let number = u32::from_le_bytes(input.fixed()?);
                 let last = input.byte()? != 0;
-                Ok(Self::ProgramChunk { digest, last, bytes: input.payload()? })
+                Ok(Self::ProgramChunk { digest, number, last, bytes: input.payload()? })
             }
             _ => input.value(),
         }
@@ -145,6 +152,17 @@ impl Message for ToNode {
 
     fn is_of_payloads(first: u8) -> bool {
         first == RUN
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            // The node limits both: by its window and its memory, and by saying what has arrived.
+            Self::Run(_) | Self::ProgramChunk { .. } => 0,
+            Self::Cancel(attempts) | Self::Recall(attempts) => {
+                SMALL_WEIGHT + attempts.len() * size_of::<AttemptId>()
+            }
+            _ => SMALL_WEIGHT,
+        }
     }
 
     fn follows_bulk(&self) -> bool {
@@ -198,6 +216,14 @@ impl Message for FromNode {
 
     fn is_of_payloads(first: u8) -> bool {
         first == OUTCOMES
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Outcomes(_, outcomes) => outcomes.iter().map(Outcome::weight).sum(),
+            Self::Output(lines) => lines.iter().map(OutputLine::weight).sum(),
+            _ => SMALL_WEIGHT,
+        }
     }
 
     fn follows_bulk(&self) -> bool {

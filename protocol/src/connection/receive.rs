@@ -6,11 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
 use tokio_util::codec::Decoder;
 
+use super::budget::{Budget, NOT_READ_TOLD, Unfinished};
 use super::{KIND_BYTES, Kind, LinkError, Message};
 use crate::codec::DecodeError;
-use crate::limits::{BATCH_MESSAGES, RECORD_BYTES, RECORD_PLAIN_BYTES};
+use crate::limits::{BATCH_MESSAGES, LARGE_MESSAGE_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
 use crate::packed::Input;
 use crate::record::{Keys, Opener};
 use crate::room::{self, Room, Rooms};
@@ -27,7 +29,7 @@ const BELIEVED_BYTES: [usize; 2] = [1 << 20, 64 << 20];
 /// Receives messages.
 #[derive(Debug)]
 pub struct Reader<R> {
-    io: R,
+    pub(super) io: R,
     opener: Opener,
     received: BytesMut,
     /// Where large payloads are put. Until that is said, other processes are not let read them.
@@ -36,6 +38,8 @@ pub struct Reader<R> {
     bulk: Option<Bulk>,
     /// Most room that is taken for the next one before it arrives.
     believed: usize,
+    /// What large messages may take, together with those of other connections.
+    budget: Budget,
 }
 
 /// A large message of which a part has arrived.
@@ -44,18 +48,26 @@ struct Bulk {
     room: Room,
     arrived: usize,
     announced: usize,
+    /// Its part of the budget, if it is large enough to count.
+    unfinished: Option<Unfinished>,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads from `io` what was sealed for `keys`. Large payloads are put where those of this process are.
     pub fn new(io: R, keys: Keys) -> Self {
         let [believed, _] = BELIEVED_BYTES;
+        let (opener, budget) = (Opener::new(keys), Budget::default());
         let rooms = super::rooms_of_this_process();
-        Self { io, opener: Opener::new(keys), received: BytesMut::new(), rooms, bulk: None, believed }
+        Self { io, opener, received: BytesMut::new(), rooms, bulk: None, believed, budget }
+    }
+
+    /// Counts large messages together with those of other connections.
+    pub(super) fn within(self, budget: Budget) -> Self {
+        Self { budget, ..self }
     }
 
     /// Waits for at least one message and appends it, and what arrived with it, to `messages`: at most twice as many as a
-    /// batch may have.
+    /// batch may have. Appends none if the peer could not be read from for a second because of the budget.
     ///
     /// # Errors
     /// When the connection ended, or what arrives is not what the peer should send. Nothing more can be received then.
@@ -65,12 +77,28 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             if !messages.is_empty() {
                 return Ok(());
             }
-            if self.bulk.is_some() {
+            let mut is_counted = false;
+            if let Some(bulk) = &mut self.bulk {
                 // Everybody else of this thread has a turn between two pieces of something large.
                 tokio::task::yield_now().await;
+                if let Some(unfinished) = &mut bulk.unfinished {
+                    is_counted = true;
+                    if !unfinished.may_grow().await? {
+                        return Ok(());
+                    }
+                }
             }
             self.received.reserve(READ_BYTES);
-            match self.io.read_buf(&mut self.received).await {
+            let reading = self.io.read_buf(&mut self.received);
+            let read = match is_counted {
+                false => reading.await,
+                // It is looked whether it goes on.
+                true => match timeout(NOT_READ_TOLD, reading).await {
+                    Ok(read) => read,
+                    Err(_) => continue,
+                },
+            };
+            match read {
                 Ok(0) => return Err(LinkError::Closed),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
@@ -87,6 +115,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let opened = self.opener.decode(&mut self.received).map_err(LinkError::Record)?;
             let Some(opened) = opened else { return Ok(false) };
             self.bulk = take_plain(self.opener.plain(opened), messages, self.believed, self.rooms.get())?;
+            if let Some(Bulk { arrived, announced, unfinished, .. }) = &mut self.bulk
+                && *announced > LARGE_MESSAGE_BYTES
+            {
+                *unfinished = Some(self.budget.begin(*arrived, *announced));
+            }
             return Ok(true);
         };
         // Most likely it is the next segment, which is thus opened to where it belongs.
@@ -110,7 +143,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         bulk.arrived += if is_full { opened } else { opened - KIND_BYTES };
         match bulk.arrived.cmp(&bulk.announced) {
-            Ordering::Less => self.bulk = Some(bulk),
+            Ordering::Less => {
+                if let Some(unfinished) = &mut bulk.unfinished {
+                    unfinished.grow(bulk.arrived);
+                }
+                self.bulk = Some(bulk);
+            }
             Ordering::Equal => {
                 let [_, most] = BELIEVED_BYTES;
                 self.believed = self.believed.max(2 * bulk.announced).min(most);
@@ -166,7 +204,7 @@ impl Bulk {
         let bytes = announced.min(believed.max(segment.len())) + RECORD_BYTES;
         let mut room = rooms.map_or_else(|| Room::in_no_arena(bytes), |rooms| rooms.take(bytes));
         room[..segment.len()].copy_from_slice(segment);
-        Self { room, arrived: segment.len(), announced }
+        Self { room, arrived: segment.len(), announced, unfinished: None }
     }
 
     /// Makes sure that whatever record comes next can be opened behind what has arrived.

@@ -19,6 +19,7 @@ const WRITE_BYTES: usize = 256 * 1024;
 struct Large {
     head: Bytes,
     payload: Bytes,
+    weight: usize,
     is_begun: bool,
     is_greeting: bool,
     /// It is a small message that waits here because of a greeting.
@@ -44,6 +45,8 @@ pub struct Writer<W> {
     /// Number of small ones that are among them because of a greeting: no small one may overtake these.
     held: usize,
     sealed: Sealed,
+    /// Weight of the messages that are sealed, or will be next.
+    sealed_weight: usize,
 }
 
 /// Records that are sealed and not yet written.
@@ -58,7 +61,16 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes to `io` what is sealed with `keys`.
     pub fn new(io: W, keys: Keys) -> Self {
         let (sealer, sealed) = (Sealer::new(keys), Sealed::default());
-        Self { io, sealer, batch: Vec::new(), batched: 0, bulk: VecDeque::new(), held: 0, sealed }
+        Self {
+            io,
+            sealer,
+            batch: Vec::new(),
+            batched: 0,
+            bulk: VecDeque::new(),
+            held: 0,
+            sealed,
+            sealed_weight: 0,
+        }
     }
 
     /// Whether anything waits to be written.
@@ -71,7 +83,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// # Errors
     /// When it cannot be serialised.
     pub fn queue<M: Message>(&mut self, message: &M) -> Result<(), SendError> {
+        self.queue_weighed(message, 0)
+    }
+
+    /// The same; [`take_sealed_weight`](Self::take_sealed_weight) tells of this weight once it is sealed.
+    pub(super) fn queue_weighed<M: Message>(&mut self, message: &M, weight: usize) -> Result<(), SendError> {
         let (follows_bulk, is_greeting) = (message.follows_bulk(), message.is_greeting());
+        let (large_before, mut rest) = (self.bulk.len(), weight);
         let mut batch = std::mem::take(&mut self.batch);
         let mut start = batch.len();
         let queued = message.encode(&mut batch, &mut |batch, payload| {
@@ -84,7 +102,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 let payload = payload.unwrap_or_default();
                 let is_held = is_held && !large;
                 self.held += usize::from(is_held);
-                self.bulk.push_back(Large { head, payload, is_begun: false, is_greeting, is_held });
+                let weight = rest.min(head.len() + payload.len());
+                rest -= weight;
+                self.bulk.push_back(Large { head, payload, weight, is_begun: false, is_greeting, is_held });
             } else {
                 self.batched += 1;
                 if batch.len() > BATCH_BYTES || self.batched == BATCH_MESSAGES {
@@ -96,7 +116,19 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             Ok(())
         });
         self.batch = batch;
+        // All that is small is sealed next, and what is large in its turn.
+        let has_large = self.bulk.len() > large_before;
+        match self.bulk.back_mut().filter(|_| has_large) {
+            Some(last) => last.weight += rest,
+            None => self.sealed_weight += rest,
+        }
         queued
+    }
+
+    /// Weight of the messages that were sealed since this was last asked: once all of one has been written, or is about to be,
+    /// its peer may acknowledge it.
+    pub(super) fn take_sealed_weight(&mut self) -> usize {
+        std::mem::take(&mut self.sealed_weight)
     }
 
     /// Writes all small messages, and a piece of the large ones.
@@ -104,11 +136,22 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// # Errors
     /// When the connection broke.
     pub async fn write_some(&mut self) -> Result<(), SendError> {
+        self.seal_some()?;
+        self.write_sealed().await
+    }
+
+    /// Seals all small messages, and a piece of the large ones.
+    pub(super) fn seal_some(&mut self) -> Result<(), SendError> {
         if !self.batch.is_empty() {
             self.sealed.add_kind(Kind::Batch, &mut self.batch, &mut self.sealer)?;
             self.batched = 0;
         }
         while self.sealed.length < WRITE_BYTES && self.seal_segment()? {}
+        Ok(())
+    }
+
+    /// Writes what is sealed.
+    pub(super) async fn write_sealed(&mut self) -> Result<(), SendError> {
         self.io.write_all(&self.sealed.room[..self.sealed.length]).await?;
         self.sealed.clear();
         Ok(())
@@ -134,6 +177,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
         if large.remaining() == 0 {
             self.held -= usize::from(large.is_held);
+            self.sealed_weight += large.weight;
             self.bulk.pop_front();
         }
         self.sealed.add_kind(kind, segment, &mut self.sealer)?;

@@ -207,9 +207,10 @@ impl World {
 
     pub(super) fn send_program(&mut self, id: ConnectionId, digest: Digest) {
         // The last piece may be small, and even empty.
-        for (bytes, last) in [(&PROGRAM[..4], false), (&PROGRAM[4..], false), (&[], true)] {
+        let pieces = [(&PROGRAM[..4], false), (&PROGRAM[4..], false), (&[], true)];
+        for (number, (bytes, last)) in (0..).zip(pieces) {
             let bytes = Payload::from(bytes.to_vec());
-            self.send(id, Message::ToNode(ToNode::ProgramChunk { digest, bytes, last }));
+            self.send(id, Message::ToNode(ToNode::ProgramChunk { digest, number, bytes, last }));
         }
     }
 }

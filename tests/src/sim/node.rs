@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use pp_node::core::{ConnectionKey, Core, CoreConfig, Event, Program, Proof, SystemLoad, WorkerKey};
-use pp_protocol::{Digest, NodeId, Role, ToNode, VersionRange};
+use pp_protocol::{Digest, NodeId, Payload, Role, ToNode, VersionRange};
 
 use super::World;
 use super::agenda::What;
@@ -50,7 +50,7 @@ pub(super) struct Machine {
     /// Programs on its disk.
     pub(super) store: BTreeSet<Digest>,
     /// Programs of which the last piece has not arrived.
-    pub(super) arriving: BTreeMap<Digest, Vec<u8>>,
+    pub(super) arriving: BTreeMap<Digest, Vec<Payload>>,
     /// Counts the changes of its deadline.
     wake: u64,
     /// Factor by which jobs take longer here.

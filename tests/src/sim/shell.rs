@@ -36,13 +36,15 @@ impl World {
             }
             Action::StoreProgram { digest, piece, last, .. } => {
                 let pieces = machine.arriving.entry(digest).or_default();
-                pieces.extend_from_slice(&piece);
-                if last {
-                    let pieces = machine.arriving.remove(&digest);
-                    assert_eq!(pieces.as_deref(), Some(PROGRAM), "a program arrives as it was sent");
-                    machine.store.insert(digest);
-                    self.after_disk(node, NodeInput::Stored(digest));
+                pieces.push(piece);
+                if !last {
+                    return Some(Event::ProgramWritten(digest, pieces.len() as u32));
                 }
+                let pieces = machine.arriving.remove(&digest).unwrap_or_default();
+                let pieces: Vec<_> = pieces.iter().map(|piece| &piece[..]).collect();
+                assert_eq!(pieces.concat(), PROGRAM, "a program arrives as it was sent");
+                machine.store.insert(digest);
+                self.after_disk(node, NodeInput::Stored(digest));
             }
             Action::AbandonProgram(digest) => {
                 machine.arriving.remove(&digest);

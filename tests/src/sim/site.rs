@@ -291,6 +291,8 @@ impl World {
                     self.agenda.add(self.now + after, What::SendProgram(id, digest));
                 }
             }
+            // It has sent all pieces: they are few.
+            Action::ProgramWritten(..) => {}
             Action::Report(report) => self.take_report(site, &report),
         }
     }

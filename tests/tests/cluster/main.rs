@@ -14,6 +14,7 @@ mod rotation;
 mod running;
 mod scarce;
 mod secrecy;
+mod stuck;
 mod within;
 
 fn main() {
@@ -71,6 +72,11 @@ fn main() {
         floods::a_thousand_connections_that_announce_the_largest_frame_take_no_memory,
         floods::strangers_leave_descriptors_to_whoever_is_in_where_workers_hold_most,
         greedy::three_hundred_arguments_of_a_mebibyte_at_a_window_of_two_are_refused_and_cost_no_memory,
+        stuck::two_hundred_peers_that_are_closed_and_neither_read_nor_close_keep_nobody_out,
+        stuck::a_peer_that_asks_without_end_and_reads_nothing_is_cut_off_and_costs_no_memory,
+        stuck::programs_that_are_sent_in_part_take_bounded_disk_and_memory_and_make_way,
+        stuck::six_hundred_programs_that_are_offered_and_not_sent_keep_nobody_out,
+        stuck::large_messages_that_arrive_in_part_are_put_together_within_a_budget,
         scarce::where_descriptors_are_few_those_workers_that_start_do_all_the_work,
         scarce::a_dispatcher_with_few_descriptors_uses_those_local_workers_that_start,
         scarce::a_dispatcher_with_next_to_no_descriptors_says_which_limit_and_what_to_do,

@@ -1,6 +1,8 @@
 //! What a peer with the secret may have of a node: attempts, arguments, outcomes, connections, programs on their way.
 
-use pp_protocol::limits::{CONNECTIONS_WITHOUT_SESSION, OUTCOMES_KEPT};
+use pp_protocol::limits::{
+    CONNECTIONS_WITHOUT_SESSION, OUTCOMES_KEPT, PROGRAM_CHUNKS_AHEAD, QUEUED_BYTES, UPLOADS_BEGUN,
+};
 
 use super::*;
 use crate::core::SystemLoad;
@@ -162,6 +164,114 @@ fn offer_missing(node: &mut Node, connection: u32, id: u16, digest: u8) -> Vec<(
     asked_for(&node.on(Event::ProgramMissing(Digest([digest; 32]))))
 }
 
+fn piece(digest: u8, number: u32, last: bool) -> ToNode {
+    ToNode::ProgramChunk { digest: Digest([digest; 32]), number, last, bytes: Payload::default() }
+}
+
+#[test]
+fn pieces_of_a_program_are_sent_as_they_are_written_and_so_many_ahead() {
+    let mut node = Node::with_slots(1);
+    node.connect(1);
+    assert_eq!(offer_missing(&mut node, 1, 2, 1), [(1, 1)]);
+    for number in 0..PROGRAM_CHUNKS_AHEAD {
+        assert!(matches!(node.receive(1, piece(1, number, false))[..], [Action::StoreProgram { .. }]));
+    }
+    let digest = Digest([1; 32]);
+    let told = Action::Send(ConnectionKey(1), FromNode::ProgramWritten(digest, 2));
+    assert_eq!(node.on(Event::ProgramWritten(digest, 2)), [told]);
+    let ahead = PROGRAM_CHUNKS_AHEAD;
+    assert_eq!(node.receive(1, piece(1, ahead - 1, false)), [], "this one has come before");
+    for number in ahead..ahead + 2 {
+        assert!(matches!(node.receive(1, piece(1, number, false))[..], [Action::StoreProgram { .. }]));
+    }
+    let told = node.receive(1, piece(1, ahead + 2, false));
+    assert!(told.contains(&Action::AbandonProgram(digest)), "{told:?}");
+    assert!(is_cut_off(&told, "more of a program than it may send ahead"), "{told:?}");
+}
+
+/// Sessions of connections from `first` on that are asked for programs, and send nothing.
+fn stalling(node: &mut Node, first: u32, sessions: u32) {
+    for connection in first..first + sessions {
+        node.connect(connection);
+        offer_missing(node, connection, 2, connection as u8);
+    }
+}
+
+#[test]
+fn whoever_comes_to_a_node_where_many_do_not_go_on_is_asked_for_its_program_within_a_second() {
+    let mut node = Node::with_slots(1);
+    stalling(&mut node, 1, 100);
+    node.connect(101);
+    assert_eq!(offer_missing(&mut node, 101, 2, 101), [], "eight are under way");
+    let began = node.now;
+    let asked = loop {
+        let asked = asked_for(&node.wait_for_deadline());
+        if !asked.is_empty() {
+            break asked;
+        }
+    };
+    assert_eq!(asked[0], (101, 101));
+    assert!(node.now.since(began) <= Duration::from_secs(1), "{:?}", node.now.since(began));
+    for number in 0..2 {
+        node.receive(101, piece(101, number, number == 1));
+    }
+    assert!(!asked_for(&node.on(Event::ProgramStored(Digest([101; 32])))).is_empty(), "then the next one");
+}
+
+#[test]
+fn of_many_who_do_not_go_on_the_idlest_is_given_up_and_asked_again_after_a_while() {
+    let mut node = Node::with_slots(1);
+    let sessions = UPLOADS_BEGUN as u32 + 8;
+    stalling(&mut node, 1, sessions);
+    let (mut given_up, mut located) = (Vec::new(), Vec::new());
+    for second in 1..=20 {
+        node.now = node.now + Duration::from_secs(1);
+        (1..=sessions).for_each(|connection| drop(node.receive(connection, ToNode::Ping(1))));
+        for action in node.on(Event::Tick) {
+            match action {
+                Action::AbandonProgram(digest) => given_up.push((second, digest.0[0])),
+                Action::LocateProgram(digest) => located.push((second, digest.0[0])),
+                _ => {}
+            }
+        }
+    }
+    given_up.sort_unstable();
+    // All but the last eight have been asked by the seventh second.
+    assert_eq!(given_up, (1..=8).map(|digest| (8, digest)).collect::<Vec<_>>());
+    located.sort_unstable();
+    assert_eq!(located, (1..=8).map(|digest| (18, digest)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_program_that_does_not_go_on_makes_way_for_one_that_could_not_be_stored() {
+    let mut node = Node::with_slots(1);
+    stalling(&mut node, 1, 1);
+    node.receive(1, piece(1, 0, false));
+    node.connect(2);
+    node.now = node.now + Duration::from_secs(2);
+    assert_eq!(offer_missing(&mut node, 2, 2, 2), [(2, 2)]);
+    let told = node.on(Event::ProgramFailed(Digest([2; 32]), ProgramRefusal::NotStored("full".into())));
+    assert_eq!(told.last(), Some(&Action::AbandonProgram(Digest([1; 32]))), "{told:?}");
+}
+
+#[test]
+fn for_whom_more_waits_than_it_has_not_acknowledged_is_cut_off() {
+    let mut node = Node::ready(1);
+    let key = ConnectionKey(1);
+    node.receive(1, ToNode::Run(vec![attempt(1)]));
+    let result = WorkResult::Succeeded(vec![0; 1 << 20].into());
+    node.on(Event::WorkerFinished(
+        WorkerKey(0),
+        vec![Finished { number: 1, run_time_ns: MILLISECOND, result }],
+    ));
+    let kept = node.core.sessions[&SessionKey(0)].unacknowledged_bytes();
+    assert!(kept > 1 << 20);
+    assert_eq!(node.on(Event::Behind(key, QUEUED_BYTES + kept)), [], "that is on its way");
+    node.receive(1, ToNode::Ack(u64::MAX));
+    let told = node.on(Event::Behind(key, QUEUED_BYTES + kept));
+    assert!(is_cut_off(&told, "it does not read what it is sent"), "{told:?}");
+}
+
 #[test]
 fn few_programs_are_sent_at_once_and_fewer_by_one_session() {
     let mut node = Node::with_slots(1);
@@ -176,17 +286,17 @@ fn few_programs_are_sent_at_once_and_fewer_by_one_session() {
         assert_eq!(offer_missing(&mut node, connection, 3, digest + 1), [(connection, digest + 1)]);
     }
     assert_eq!(offer_missing(&mut node, 5, 2, 40), [], "eight are under way");
-    let last = ToNode::ProgramChunk { digest: Digest([1; 32]), last: true, bytes: Payload::default() };
+    let last = piece(1, 0, true);
     let stored = node.receive(1, last);
     assert_eq!(asked_for(&stored), [], "it takes room until it is verified");
     let next = node.on(Event::ProgramStored(Digest([1; 32])));
-    assert_eq!(asked_for(&next), [(1, 3)]);
+    assert_eq!(asked_for(&next), [(5, 40)], "whoever came last is next");
     let next = node.on(Event::ProgramFailed(Digest([2; 32]), ProgramRefusal::NotStored("full".into())));
-    assert_eq!(asked_for(&next), [(5, 40)]);
+    assert_eq!(asked_for(&next), [(1, 3)]);
 }
 
 #[test]
-fn one_that_does_not_go_on_with_its_program_makes_way_for_others() {
+fn one_that_does_not_go_on_with_its_program_keeps_nobody_waiting() {
     let mut node = Node::with_slots(1);
     for connection in 1..=6 {
         node.connect(connection);
@@ -201,20 +311,21 @@ fn one_that_does_not_go_on_with_its_program_makes_way_for_others() {
     assert_eq!(offer_missing(&mut node, 5, 2, 9), []);
     // All but one go on.
     let mut asked = Vec::new();
-    for _ in 0..14 {
+    for number in 0..14 {
         node.now = node.now + Duration::from_secs(1);
         for digest in 2..=8 {
-            let (bytes, digest) = (Payload::default(), Digest([digest; 32]));
-            let connection = u32::from(digest.0[0]).div_ceil(2);
-            node.receive(connection, ToNode::ProgramChunk { digest, last: false, bytes });
+            node.receive(u32::from(digest).div_ceil(2), piece(digest, number, false));
         }
         for connection in 1..=6 {
             node.receive(connection, ToNode::Ping(1));
         }
         let told = node.on(Event::Tick);
         asked.extend(asked_for(&told));
-        let is_abandoned = told.contains(&Action::AbandonProgram(Digest([1; 32])));
-        assert_eq!(is_abandoned, !asked_for(&told).is_empty());
+        assert!(
+            !told.contains(&Action::AbandonProgram(Digest([1; 32]))),
+            "there is room for what it has sent"
+        );
+        (2..=8).for_each(|digest| drop(node.on(Event::ProgramWritten(Digest([digest; 32]), number + 1))));
     }
     assert_eq!(asked, [(5, 9)]);
 }
@@ -235,7 +346,6 @@ fn whoever_runs_a_program_too_is_asked_for_it_if_the_first_does_not_go_on() {
     }
     assert_eq!(asked_for(&told), [(2, 1)]);
     // What still comes of the first is not taken for a part of it.
-    let piece = ToNode::ProgramChunk { digest: Digest([1; 32]), last: true, bytes: Payload::default() };
-    assert_eq!(node.receive(1, piece.clone()), []);
-    assert!(matches!(node.receive(2, piece)[..], [Action::StoreProgram { .. }]));
+    assert_eq!(node.receive(1, piece(1, 0, true)), []);
+    assert!(matches!(node.receive(2, piece(1, 0, true))[..], [Action::StoreProgram { .. }]));
 }
