@@ -472,3 +472,25 @@ impl Core {
         }
     }
 }
+
+/// What the shell asks, to have each session's payloads kept apart.
+#[cfg(feature = "shell")]
+impl Core {
+    /// Session of the dispatcher on a connection, once it has greeted.
+    pub(crate) fn session_on(&self, connection: ConnectionKey) -> Option<SessionKey> {
+        match self.connections.get(&connection)?.peer {
+            Peer::Session(session) => Some(session),
+            Peer::Unknown | Peer::Operator => None,
+        }
+    }
+
+    /// Session whose attempts a worker runs.
+    pub(crate) fn session_of(&self, worker: super::WorkerKey) -> Option<SessionKey> {
+        self.workers.get(&worker).map(|worker| worker.lane.session)
+    }
+
+    /// Whether the session is kept.
+    pub(crate) fn has_session(&self, session: SessionKey) -> bool {
+        self.sessions.contains_key(&session)
+    }
+}

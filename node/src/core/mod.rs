@@ -43,7 +43,7 @@ use pp_protocol::{
 };
 
 pub use self::admission::{Accepted, Proof};
-use self::connect::{Connection, Peer};
+use self::connect::Connection;
 use self::lanes::{Lane, LaneKey};
 use self::programs::ProgramState;
 use self::session::Session;
@@ -400,23 +400,6 @@ impl Core {
     /// The node's name.
     pub fn name(&self) -> &str {
         &self.config.name
-    }
-
-    /// Session of the dispatcher on a connection, once it has greeted.
-    pub(crate) fn session_on(&self, connection: ConnectionKey) -> Option<SessionKey> {
-        match self.connections.get(&connection)?.peer {
-            Peer::Session(session) => Some(session),
-            Peer::Unknown | Peer::Operator => None,
-        }
-    }
-
-    /// Session whose attempts a worker runs.
-    pub(crate) fn session_of(&self, worker: WorkerKey) -> Option<SessionKey> {
-        self.workers.get(&worker).map(|worker| worker.lane.session)
-    }
-
-    pub(crate) fn has_session(&self, session: SessionKey) -> bool {
-        self.sessions.contains_key(&session)
     }
 
     /// Slots, load, memory.
