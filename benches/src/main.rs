@@ -18,6 +18,7 @@ mod scale;
 mod server;
 mod startup;
 mod tail;
+mod worker;
 
 use clap::{Parser, ValueEnum};
 
@@ -68,6 +69,8 @@ enum Bench {
     Scale,
     /// From start() to the first result
     Startup,
+    /// A worker for each job: from submit to result
+    Worker,
     /// Jobs of mixed length on nodes of different speed
     Tail,
     /// From the death of a node to the start of its job on another
@@ -125,6 +128,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Bench::Startup) {
         startup::run(&mut report)?;
+    }
+    if wanted(Bench::Worker) {
+        worker::run(&mut report)?;
     }
     if wanted(Bench::Recovery) {
         recovery::run(&mut report)?;

@@ -86,10 +86,15 @@ pub(crate) fn local(workers: usize) -> anyhow::Result<Dispatcher> {
 
 /// A dispatcher that has these daemons and no cores of its own; returns once they can be given jobs.
 pub(crate) fn remote(servers: &[Server]) -> anyhow::Result<Dispatcher> {
-    let nodes = servers.iter().map(|server| server.address.clone());
-    let dispatcher = builder().local_workers(0).secret(SECRET).nodes(nodes).start()?;
-    let ready = dispatcher.wait_for_nodes(servers.len(), PATIENCE);
-    ensure!(ready == servers.len(), "not every ppserver is used: {:?}", dispatcher.nodes());
+    at(servers.iter().map(|server| server.address.clone()).collect())
+}
+
+/// A dispatcher that has the daemons at these addresses and no cores of its own; returns once they can be given jobs.
+pub(crate) fn at(addresses: Vec<String>) -> anyhow::Result<Dispatcher> {
+    let count = addresses.len();
+    let dispatcher = builder().local_workers(0).secret(SECRET).nodes(addresses).start()?;
+    let ready = dispatcher.wait_for_nodes(count, PATIENCE);
+    ensure!(ready == count, "not every ppserver is used: {:?}", dispatcher.nodes());
     Ok(dispatcher)
 }
 

@@ -31,8 +31,12 @@ pub struct Confinement {
     pub writable: Vec<PathBuf>,
     /// How many descriptors each process of a worker may have.
     pub descriptors: Option<u64>,
-    /// How much memory of its own each process of a worker may have, in bytes.
+    /// How much memory a worker and all that its jobs start may have together, in bytes; where the node has no control
+    /// groups, how much memory of its own each of these processes may have.
     pub memory: Option<u64>,
+    /// How many processes and threads a worker and all that its jobs start may be together. Not in force where the node has
+    /// neither control groups nor a [user](Self::user) for jobs.
+    pub processes: Option<u32>,
     /// Variables that workers have besides [`VARIABLES`].
     pub environment: Vec<Variable>,
 }
@@ -48,6 +52,17 @@ pub enum Level {
     Secrets,
     /// Only what programs need to run, their own directory, and what they are granted; and fewer system calls.
     Strict,
+}
+
+impl Level {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Secrets => "secrets",
+            Self::Strict => "strict",
+        }
+    }
 }
 
 impl FromStr for Level {

@@ -144,7 +144,7 @@ pub enum Death {
     Exit(i32),
     /// It closed its descriptor or wrote garbage on it, and was killed for that.
     Garbage,
-    /// Ended by the system because memory ran out.
+    /// Ended, by the system or by itself, because memory ran out: the machine's, or what its node lets it have.
     OutOfMemory,
     /// It ended itself: a job closed its connection to the node.
     CutOff,
@@ -167,7 +167,8 @@ impl fmt::Display for Death {
             Self::OutOfMemory => {
                 write!(
                     f,
-                    "was killed by the system because memory ran out; let its jobs use less, or run fewer at once"
+                    "ended because memory ran out; let its jobs use less, run fewer at once, or give them more \
+                     (--worker-memory of the node)"
                 )
             }
             Self::Garbage => write!(f, "broke off its connection to the node"),

@@ -20,6 +20,10 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 /// The first version under which files can be moved from one directory to another.
 pub(super) const LEAST_ABI: i64 = 2;
+/// The first version that keeps files from being emptied by whoever may not write to them.
+pub(super) const TRUNCATION_ABI: i64 = 3;
+/// The first version that keeps signals from processes outside.
+pub(super) const SIGNALS_ABI: i64 = 6;
 
 const CREATE_VERSION: libc::c_uint = 1;
 const RULE_PATH_BENEATH: libc::c_int = 1;
@@ -100,7 +104,7 @@ impl Ruleset {
         let abi = abi()?;
         let handled = handled.0 & Rights::known_to(abi);
         // Signals, and sockets with abstract names.
-        let scoped = if abi >= 6 { 0b11 } else { 0 };
+        let scoped = if abi >= SIGNALS_ABI { 0b11 } else { 0 };
         let attributes = RulesetAttributes { handled_access_fs: handled, handled_access_net: 0, scoped };
         let bytes = match abi {
             ..=3 => 8,
@@ -136,13 +140,7 @@ impl Ruleset {
             return Ok(());
         }
         if !self.hidden.iter().any(|hidden| hidden.starts_with(path)) {
-            // What has gone meanwhile, and what may not even be looked at, cannot be granted.
-            let Ok(place) =
-                openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            else {
-                return Ok(());
-            };
-            return self.add(place.as_fd(), rights, is_directory);
+            return self.grant_whole(path, rights, is_directory);
         }
         for entry in fs::read_dir(path).into_iter().flatten().flatten() {
             let Ok(kind) = entry.file_type() else { continue };
@@ -151,6 +149,22 @@ impl Ruleset {
             }
         }
         Ok(())
+    }
+
+    /// Grants to read a directory and all below it, hidden or not.
+    ///
+    /// # Errors
+    /// When the kernel takes no more.
+    pub(super) fn grant_reading(&self, directory: &Path) -> io::Result<()> {
+        self.grant_whole(directory, Rights::READ, true)
+    }
+
+    fn grant_whole(&self, path: &Path, rights: Rights, is_directory: bool) -> io::Result<()> {
+        // What has gone meanwhile, and what may not even be looked at, cannot be granted.
+        match openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(place) => self.add(place.as_fd(), rights, is_directory),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Grants to run and read a file, wherever it is.

@@ -13,13 +13,18 @@
 //!
 //! This decides nothing about jobs, nor which programs are started.
 
+mod belongings;
 mod executable;
+mod groups;
+mod in_force;
 mod landlock;
+mod locked;
 mod scratch;
 mod seccomp;
 mod system;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -31,17 +36,21 @@ use pp_protocol::{Digest, codec};
 use rustix::fs::Mode;
 use rustix::fs::{Gid, Uid};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Resource, Rlimit, getpid, getrlimit, setrlimit, setsid, umask};
+use rustix::process::{Pid, Resource, Rlimit, getpid, getrlimit, setrlimit, setsid, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
     set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::belongings::Belongings;
 use self::executable::{Executable, Executables};
+use self::groups::Groups;
+use self::in_force::InForce;
+pub use self::in_force::NotConfined;
+pub(crate) use self::in_force::check;
 use self::landlock::{Rights, Ruleset};
 use self::scratch::Scratch;
-pub(crate) use self::scratch::WorkerScratch;
 use crate::confinement::{Confinement, Level, User};
 use crate::pool::{explain_shortage, explain_start, is_shortage};
 use crate::processes;
@@ -64,13 +73,20 @@ struct Order {
     name: OsString,
     /// The worker's own directory.
     scratch: OsString,
+    /// Its control group, if it has one.
+    group: Option<OsString>,
+    /// Where the control groups of all are, which it may read and not change.
+    groups: Option<OsString>,
     level: Level,
     user: Option<User>,
     hidden: Vec<OsString>,
     readable: Vec<OsString>,
     writable: Vec<OsString>,
     descriptors: Option<u64>,
-    memory: Option<u64>,
+    /// Bytes of each process.
+    data: Option<u64>,
+    /// Processes of its user.
+    processes_of_user: Option<u64>,
 }
 
 /// A node's means to start launchers.
@@ -81,95 +97,43 @@ pub struct Launcher {
     scratch: Arc<Scratch>,
     own: Arc<Executable>,
     sent: Executables,
-    /// What is in force, of what was asked for.
+    /// What was asked for.
     confinement: Confinement,
-    /// The same, in words.
-    in_force: String,
+    /// What of that is.
+    in_force: InForce,
 }
 
-/// What was asked for cannot be put into force.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the kernel does not confine workers as strictly as was asked for: {0}; choose --confine secrets or none"
-)]
-pub struct NotConfined(String);
-
 impl Launcher {
-    /// Prepares what all workers have in common. `own` is the program of this process.
+    /// Prepares what all workers have in common. `own` is the program of this process, which is to have `slots` workers, and
+    /// moves into a control group of its own if theirs are limited.
     ///
     /// # Errors
     /// When there is no place for what they write.
-    pub(crate) fn new(confinement: &Confinement, own: &Path) -> io::Result<Self> {
+    pub(crate) fn new(confinement: &Confinement, own: &Path, slots: u32) -> io::Result<Self> {
         let mut confinement = confinement.clone();
         // The launcher is in another directory by then.
         let absolute = |path: &PathBuf| std::path::absolute(path);
         for paths in [&mut confinement.hidden, &mut confinement.readable, &mut confinement.writable] {
             *paths = paths.iter().map(absolute).collect::<io::Result<_>>()?;
         }
-        let lack = lack_of(confinement.level);
-        if lack.is_some() {
-            confinement.level = Level::None;
-        }
+        let in_force = InForce::of(&confinement, slots);
         // Another user cannot read the file; who may change it, without Landlock, are jobs of this one.
-        let is_kept_from_changes = confinement.level != Level::None && confinement.user.is_none();
+        let is_kept_from_changes = in_force.level != Level::None && confinement.user.is_none();
         Ok(Self {
             environment: confinement.environment(std::env::vars_os()),
             scratch: Arc::new(Scratch::create_in(&std::env::temp_dir())?),
             own: Arc::new(Executable::own(own)?),
             // Where jobs can change the file that a program is kept in, it is started from a copy.
             sent: Executables::new(!is_kept_from_changes),
-            in_force: in_force(&confinement, lack.as_deref()),
+            in_force,
             confinement,
         })
     }
 
     /// What is in force, for people.
     pub(crate) fn in_force(&self) -> &str {
-        &self.in_force
+        &self.in_force.words
     }
-}
-
-/// Whether the kernel can do what is asked for.
-///
-/// # Errors
-/// When it cannot, though nothing less was to do.
-pub(crate) fn check(confinement: &Confinement) -> Result<(), NotConfined> {
-    match lack_of(confinement.level) {
-        Some(lack) if confinement.level == Level::Strict => Err(NotConfined(lack)),
-        _ => Ok(()),
-    }
-}
-
-/// What the kernel lacks for a level.
-fn lack_of(level: Level) -> Option<String> {
-    if level == Level::None {
-        return None;
-    }
-    match landlock::abi() {
-        Ok(landlock::LEAST_ABI..) => None,
-        Ok(abi) => Some(format!("its Landlock is version {abi}, {} is needed (Linux 5.19)", landlock::LEAST_ABI)),
-        Err(error) => Some(match error.raw_os_error() {
-            Some(libc::ENOSYS) => "it has no Landlock (Linux 5.13)".into(),
-            Some(libc::EOPNOTSUPP) => "its Landlock is switched off (lsm= on its command line)".into(),
-            Some(libc::EPERM) => {
-                "a filter of system calls refuses Landlock; let it pass landlock_* (SystemCallFilter= of the service)".into()
-            }
-            _ => format!("its Landlock fails: {error}"),
-        }),
-    }
-}
-
-fn in_force(confinement: &Confinement, lack: Option<&str>) -> String {
-    let mut words = vec![match (confinement.level, lack) {
-        (Level::Strict, _) => "strict".to_owned(),
-        (Level::Secrets, _) => "secrets".to_owned(),
-        (Level::None, None) => "none".to_owned(),
-        (Level::None, Some(lack)) => format!("none ({lack})"),
-    }];
-    words.extend(confinement.user.as_ref().map(|user| format!("user {}", user.name)));
-    words.extend(confinement.descriptors.map(|limit| format!("{limit} descriptors")));
-    words.extend(confinement.memory.map(|limit| format!("{} MiB a process", limit >> 20)));
-    words.join(", ")
 }
 
 /// A worker that is to be launched.
@@ -186,31 +150,35 @@ impl Launch {
         self.sent.as_ref().map_or(self.launcher.own.path(), |(_, place)| &place.path)
     }
 
-    /// The process that launches the worker, and the directory that is removed after it. What it is told is in the socket
+    /// The process that launches the worker, and what is removed after it. What it is told is in the socket
     /// whose other end is `node_end` then. Blocks for as long as it takes to read the program.
     ///
     /// # Errors
-    /// When the program is not there, the worker cannot have a directory, or the socket does not take what is told.
-    pub(crate) fn command(&self, node_end: BorrowedFd<'_>) -> io::Result<(Command, WorkerScratch)> {
+    /// When the program is not there, the worker cannot have a directory or group, or the socket does not take what is told.
+    pub(crate) fn command(&self, node_end: BorrowedFd<'_>) -> io::Result<(Command, Belongings)> {
         let launcher = &self.launcher;
         let program = match &self.sent {
             Some((digest, place)) => launcher.sent.open(place, digest)?,
             None => Arc::clone(&launcher.own),
         };
         let scratch = launcher.scratch.for_worker(launcher.confinement.user.as_ref())?;
-        let Confinement { level, user, hidden, readable, writable, descriptors, memory, .. } =
-            &launcher.confinement;
+        let InForce { level, groups, data, processes_of_user, .. } = &launcher.in_force;
+        let group = groups.as_ref().map(Groups::for_worker).transpose()?;
+        let Confinement { user, hidden, readable, writable, descriptors, .. } = &launcher.confinement;
         let names = |paths: &[PathBuf]| paths.iter().map(|path| path.into()).collect();
         let order = Order {
             name: program.path().into(),
             scratch: scratch.path().into(),
+            group: group.as_ref().map(|group| group.path().into()),
+            groups: groups.as_ref().map(|groups| groups.mount().into()),
             level: *level,
             user: user.clone(),
             hidden: names(hidden),
             readable: names(readable),
             writable: names(writable),
             descriptors: *descriptors,
-            memory: *memory,
+            data: *data,
+            processes_of_user: *processes_of_user,
         };
         let mut told = Vec::new();
         codec::encode(&order, &mut told).map_err(io::Error::other)?;
@@ -218,7 +186,7 @@ impl Launch {
         let mut command = Command::new("/proc/self/exe");
         command.env_clear().envs(launcher.environment.iter().map(|(name, value)| (name, value)));
         command.env("TMPDIR", scratch.path());
-        Ok((command, scratch))
+        Ok((command, Belongings::new(group, scratch)))
     }
 }
 
@@ -236,7 +204,6 @@ pub(crate) fn launch_if_ordered() {
     launch(order, program)
 }
 
-#[expect(unsafe_code, reason = "the process is divided in two")]
 fn launch(order: Order, program: OwnedFd) -> ! {
     let path = format!("/proc/self/fd/{}", program.as_raw_fd());
     let (mut command, mut handed) =
@@ -245,8 +212,7 @@ fn launch(order: Order, program: OwnedFd) -> ! {
     warden::adopt_orphans();
     handed.page.guard();
     let this = getpid();
-    // SAFETY: this process has one thread only: nothing has been started in it yet.
-    match unsafe { processes::fork() } {
+    match fork(order.group.as_ref()) {
         Err(error) => fail("have a process for the worker", &error),
         Ok(Some(worker)) => {
             drop((command, program));
@@ -269,6 +235,29 @@ fn launch(order: Order, program: OwnedFd) -> ! {
     }
 }
 
+/// Divides this process in two. The child, to which nothing is yielded, is in that control group.
+#[expect(unsafe_code, reason = "the process is divided in two")]
+fn fork(group: Option<&OsString>) -> io::Result<Option<Pid>> {
+    let group = group.map(Path::new);
+    if let Some(group) = group {
+        let group = File::open(group)?;
+        // SAFETY: this process has one thread only: nothing has been started in it yet.
+        match unsafe { system::fork_into(group.as_fd()) } {
+            Ok(child) => return Ok(child),
+            Err(error) if is_shortage(&error) => return Err(error),
+            // Kernels before 5.7, and filters of system calls, know no such thing; moving takes the kernel milliseconds.
+            Err(_) => {}
+        }
+    }
+    // SAFETY: as above.
+    let child = unsafe { processes::fork()? };
+    if let (None, Some(group)) = (child, group) {
+        std::fs::write(group.join(groups::PROCESSES), "0")
+            .unwrap_or_else(|error| fail("enter its control group", &error));
+    }
+    Ok(child)
+}
+
 /// Confines this process, and whatever it becomes or starts, for good. What it fails at is told: a program is not started
 /// with less.
 fn confine(order: &Order, program: BorrowedFd<'_>) -> Result<(), (&'static str, io::Error)> {
@@ -282,7 +271,8 @@ fn confine(order: &Order, program: BorrowedFd<'_>) -> Result<(), (&'static str, 
     limit(Resource::Core, Some(0)).map_err(failed("do without core dumps"))?;
     limit(Resource::Nofile, order.descriptors).map_err(failed("have its descriptors limited"))?;
     // Not its address space: memory that is lent takes much of that, and is nobody's own.
-    limit(Resource::Data, order.memory).map_err(failed("have its memory limited"))?;
+    limit(Resource::Data, order.data).map_err(failed("have its memory limited"))?;
+    limit(Resource::Nproc, order.processes_of_user).map_err(failed("have its processes limited"))?;
     // A session of its own has no terminal.
     setsid().map_err(failed("have a session of its own"))?;
     system::leave_keyring();
@@ -297,10 +287,13 @@ fn confine(order: &Order, program: BorrowedFd<'_>) -> Result<(), (&'static str, 
     if let Some(reach) = reach {
         reach.enforce().map_err(failed("give up the files that it may not reach"))?;
     }
-    if order.level == Level::Strict {
-        seccomp::enforce().map_err(failed("give up system calls"))?;
-    }
-    Ok(())
+    let refused = match order.level {
+        Level::None => return Ok(()),
+        Level::Secrets if !seccomp::is_there() => return Ok(()),
+        Level::Secrets => &[],
+        Level::Strict => seccomp::REFUSED,
+    };
+    seccomp::enforce(refused).map_err(failed("give up system calls"))
 }
 
 fn limit(resource: Resource, limit: Option<u64>) -> io::Result<()> {
@@ -312,12 +305,14 @@ fn limit(resource: Resource, limit: Option<u64>) -> io::Result<()> {
 
 /// What files are within reach, where that is not left to their permissions.
 fn reach(order: &Order, program: BorrowedFd<'_>) -> io::Result<Option<Ruleset>> {
-    let hidden: Vec<_> = order.hidden.iter().map(PathBuf::from).collect();
+    let hidden: Vec<_> = order.hidden.iter().chain(&order.groups).map(PathBuf::from).collect();
     let ruleset = match order.level {
         Level::None => return Ok(None),
         Level::Secrets => {
             let ruleset = Ruleset::new(Rights::BUT_LISTING, &hidden)?;
             ruleset.grant(Path::new("/"), Rights::ALL)?;
+            // Those of the same user could be left, and their limits lifted.
+            order.groups.iter().try_for_each(|groups| ruleset.grant_reading(Path::new(groups)))?;
             ruleset
         }
         Level::Strict => {

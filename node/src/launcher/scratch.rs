@@ -1,32 +1,23 @@
 //! Directories for what jobs write: one for each worker, below one for each node, removed with them.
 //!
-//! The node's is in the system's directory for temporary files, under a name that nobody can know before, and locked
-//! (flock(2)) for as long as the node lives. One that nobody has locked was left by a node that was killed.
+//! The node's is in the system's directory for temporary files.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
 
-use rustix::process::geteuid;
-use tokio::sync::oneshot;
-
+use super::locked;
 use crate::confinement::User;
 
 /// Names of the directories of nodes begin so.
 const PREFIX: &str = "ppserver-scratch-";
-/// How often a directory may be taken for one left behind in the moment between its making and its locking.
-const TRIES: usize = 16;
-/// How long the end of a worker is held up for what its jobs have written to be removed. What takes longer goes on.
-const REMOVAL_TIME: Duration = Duration::from_millis(200);
 
 /// The directory of a node. Removed with all that is in it when dropped.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub(super) struct Scratch {
     directory: PathBuf,
     /// Locked.
     _lock: File,
@@ -35,7 +26,7 @@ pub(crate) struct Scratch {
 
 /// The directory of a worker.
 #[derive(Debug)]
-pub(crate) struct WorkerScratch {
+pub(super) struct WorkerScratch {
     directory: PathBuf,
     _node: Arc<Scratch>,
 }
@@ -45,30 +36,19 @@ impl Scratch {
     ///
     /// # Errors
     /// When nothing can be made there.
-    pub(crate) fn create_in(parent: &Path) -> io::Result<Self> {
-        remove_abandoned(parent);
-        for _ in 0..TRIES {
-            let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
-            // Until it is locked, another node may have it for one left behind, and remove it.
-            let lock = match File::open(&directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                opened => opened?,
-            };
-            lock.lock()?;
-            if directory.exists() {
-                // Workers may run as another user, and have to get to theirs.
-                fs::set_permissions(&directory, Permissions::from_mode(0o711))?;
-                return Ok(Self { directory, _lock: lock, next: AtomicU64::new(0) });
-            }
-        }
-        Err(io::ErrorKind::ResourceBusy.into())
+    pub(super) fn create_in(parent: &Path) -> io::Result<Self> {
+        let (directory, lock) = locked::make(parent, PREFIX, remove)?;
+        let scratch = Self { directory, _lock: lock, next: AtomicU64::new(0) };
+        // Workers may run as another user, and have to get to theirs.
+        fs::set_permissions(&scratch.directory, Permissions::from_mode(0o711))?;
+        Ok(scratch)
     }
 
     /// A directory for a worker, who runs as this user.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(crate) fn for_worker(self: &Arc<Self>, user: Option<&User>) -> io::Result<WorkerScratch> {
+    pub(super) fn for_worker(self: &Arc<Self>, user: Option<&User>) -> io::Result<WorkerScratch> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let directory = self.directory.join(number.to_string());
         DirBuilder::new().mode(0o700).create(&directory)?;
@@ -87,44 +67,14 @@ impl Drop for Scratch {
 }
 
 impl WorkerScratch {
-    pub(crate) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.directory
-    }
-
-    /// Removes it off the node's task: there may be very much in it. Waits for that, but not for long.
-    pub(crate) async fn removed(self) {
-        let (tell, removed) = oneshot::channel();
-        let remove = move || {
-            drop(self);
-            let _ = tell.send(());
-        };
-        // Where there is no thread to be had, dropping what it was to do does it.
-        if thread::Builder::new().name("pp-scratch".into()).spawn(remove).is_ok() {
-            let _ = tokio::time::timeout(REMOVAL_TIME, removed).await;
-        }
     }
 }
 
 impl Drop for WorkerScratch {
     fn drop(&mut self) {
         remove(&self.directory);
-    }
-}
-
-/// Removes what nodes of this user have left that were killed.
-fn remove_abandoned(parent: &Path) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let is_one = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
-        let is_ours =
-            || entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw());
-        if !is_one || !is_ours() {
-            continue;
-        }
-        if let Ok(lock) = File::open(entry.path())
-            && lock.try_lock().is_ok()
-        {
-            remove(&entry.path());
-        }
     }
 }
 

@@ -1,11 +1,14 @@
-//! System calls that no job needs which only computes, and that weaknesses of kernels have most often been in: refused, with
-//! the error that says "not permitted" (seccomp(2)). Debuggers and tools that look into processes do not work then.
+//! System calls that are refused to jobs, with the error that says "not permitted" (seccomp(2)).
+//!
+//! Always: limits of other processes, by which a job could have the kernel end its node (`prlimit(2)`, which Landlock does not
+//! guard). At `strict` also those that no job needs which only computes, and that weaknesses of kernels have most often been
+//! in. Debuggers and tools that look into processes do not work then.
 #![expect(unsafe_code, reason = "a filter is handed to the kernel")]
 
 use std::io;
 
-/// Refused.
-const REFUSED: &[libc::c_long] = &[
+/// Refused at `strict`.
+pub(super) const REFUSED: &[libc::c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -48,31 +51,40 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_syslog,
 ];
 
-/// The processor, as the kernel names it; other ones' system calls have other numbers.
+/// The processor, as the kernel names it; and the number that `prlimit64` has for its programs of 32 bits, whose system
+/// calls have other numbers.
 #[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: Option<u32> = Some(0xc000_003e);
+const ARCHITECTURE: Option<(u32, u32)> = Some((0xc000_003e, 340));
 #[cfg(target_arch = "aarch64")]
-const ARCHITECTURE: Option<u32> = Some(0xc000_00b7);
+const ARCHITECTURE: Option<(u32, u32)> = Some((0xc000_00b7, 369));
 #[cfg(target_arch = "riscv64")]
-const ARCHITECTURE: Option<u32> = Some(0xc000_00f3);
+const ARCHITECTURE: Option<(u32, u32)> = Some((0xc000_00f3, 261));
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-const ARCHITECTURE: Option<u32> = None;
+const ARCHITECTURE: Option<(u32, u32)> = None;
 
 /// On x86-64, numbers from here on are of another way of calling the kernel, and mean the same.
 const X32: u32 = 0x4000_0000;
-/// Where in what a filter sees the number and the architecture are.
+/// Where in what a filter sees the number, the architecture and the first argument's lower half are.
 const NUMBER_AT: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
+const PROCESS_AT: u32 = 16;
 const ALLOW: u32 = 0x7fff_0000;
 const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
 
-/// Refuses these calls to this process and all that it starts, for good. It has to have given up gaining privileges.
+/// Whether there is such a filter for this processor and kernel.
+pub(super) fn is_there() -> bool {
+    // SAFETY: it is given no memory.
+    ARCHITECTURE.is_some() && unsafe { libc::prctl(libc::PR_GET_SECCOMP) } >= 0
+}
+
+/// Refuses these calls, and to limit others, to this process and all that it starts, for good. It has to have given up
+/// gaining privileges.
 ///
 /// # Errors
 /// When the kernel has no such filters, or the names of its calls are not known for this processor.
-pub(super) fn enforce() -> io::Result<()> {
-    let architecture = ARCHITECTURE.ok_or(io::ErrorKind::Unsupported)?;
-    let mut filter = filter(architecture);
+pub(super) fn enforce(refused: &[libc::c_long]) -> io::Result<()> {
+    let (architecture, foreign) = ARCHITECTURE.ok_or(io::ErrorKind::Unsupported)?;
+    let mut filter = filter(architecture, foreign, refused);
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the kernel reads the filter, which is there, and keeps a copy.
     match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } {
@@ -81,29 +93,42 @@ pub(super) fn enforce() -> io::Result<()> {
     }
 }
 
-/// The filter, whose last two instructions refuse and allow.
-fn filter(architecture: u32) -> Vec<libc::sock_filter> {
-    let step = |code: u32, k: u32, jt: usize, jf: usize| libc::sock_filter {
-        code: code as u16,
-        jt: jt as u8,
-        jf: jf as u8,
-        k,
+/// The filter. Where calls are refused, those of other architectures are; else their `foreign` number of `prlimit64` is
+/// known. Its parts, in order: the choice of the architecture, others' calls, this one's, the process whose limits are meant,
+/// and the two ends.
+fn filter(architecture: u32, foreign: u32, refused: &[libc::c_long]) -> Vec<libc::sock_filter> {
+    const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    let is_strict = !refused.is_empty();
+    let own = if is_strict { 3 } else { 4 };
+    let limits = own + 2 + refused.len() + 1;
+    let (allow, refuse) = (limits + 2, limits + 3);
+    let mut filter: Vec<libc::sock_filter> = Vec::with_capacity(refuse + 1);
+    let mut step = |code: u32, k: u32, met: usize, unmet: usize| {
+        // Jumps count from the next step on, and lead there where no other is given.
+        let next = filter.len() + 1;
+        let (jt, jf) = (met.saturating_sub(next) as u8, unmet.saturating_sub(next) as u8);
+        filter.push(libc::sock_filter { code: code as u16, jt, jf, k });
     };
-    let load = |at| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0, 0);
-    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    let at_least = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
-    let to_refuse = REFUSED.len() + 3;
-    let mut filter = vec![
-        load(ARCHITECTURE_AT),
-        step(equal, architecture, 0, to_refuse),
-        load(NUMBER_AT),
-        step(at_least, X32, to_refuse - 2, 0),
-    ];
-    for (n, number) in REFUSED.iter().enumerate() {
-        filter.push(step(equal, *number as u32, REFUSED.len() - n, 0));
+    let (load, end) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_RET | libc::BPF_K);
+    step(load, ARCHITECTURE_AT, 0, 0);
+    step(EQUAL, architecture, own, 0);
+    if is_strict {
+        step(end, REFUSE, 0, 0);
+    } else {
+        step(load, NUMBER_AT, 0, 0);
+        step(EQUAL, foreign, limits, allow);
     }
-    filter.push(step(libc::BPF_RET | libc::BPF_K, ALLOW, 0, 0));
-    filter.push(step(libc::BPF_RET | libc::BPF_K, REFUSE, 0, 0));
+    step(load, NUMBER_AT, 0, 0);
+    step(AT_LEAST, X32, refuse, 0);
+    for number in refused {
+        step(EQUAL, *number as u32, refuse, 0);
+    }
+    step(EQUAL, libc::SYS_prlimit64 as u32, limits, allow);
+    step(load, PROCESS_AT, 0, 0);
+    step(EQUAL, 0, allow, refuse);
+    step(end, ALLOW, 0, 0);
+    step(end, REFUSE, 0, 0);
     filter
 }
 
@@ -111,8 +136,8 @@ fn filter(architecture: u32) -> Vec<libc::sock_filter> {
 mod tests {
     use super::*;
 
-    /// What the filter says of a call.
-    fn judged(filter: &[libc::sock_filter], architecture: u32, number: u32) -> u32 {
+    /// What the filter says of a call with this first argument.
+    fn judged(filter: &[libc::sock_filter], architecture: u32, number: u32, process: u32) -> u32 {
         let (mut at, mut loaded) = (0, 0);
         loop {
             let libc::sock_filter { code, jt, jf, k } = filter[at];
@@ -124,7 +149,11 @@ mod tests {
                 0x10 => loaded == k,
                 0x30 => loaded >= k,
                 _ => {
-                    loaded = if k == NUMBER_AT { number } else { architecture };
+                    loaded = match k {
+                        NUMBER_AT => number,
+                        ARCHITECTURE_AT => architecture,
+                        _ => process,
+                    };
                     at += 1;
                     continue;
                 }
@@ -135,14 +164,29 @@ mod tests {
 
     #[test]
     fn the_filter_refuses_what_is_listed_whatever_way_it_is_called_and_nothing_else() {
-        let filter = filter(7);
+        let (strict, usual) = (filter(7, 340, REFUSED), filter(7, 340, &[]));
         for number in REFUSED {
-            assert_eq!(judged(&filter, 7, *number as u32), REFUSE, "{number}");
-            assert_eq!(judged(&filter, 7, X32 + *number as u32), REFUSE);
-            assert_eq!(judged(&filter, 8, *number as u32), REFUSE);
+            assert_eq!(judged(&strict, 7, *number as u32, 0), REFUSE, "{number}");
+            assert_eq!(judged(&strict, 7, X32 + *number as u32, 0), REFUSE);
+            assert_eq!(judged(&strict, 8, *number as u32, 0), REFUSE);
+            assert_eq!(judged(&usual, 7, *number as u32, 1), ALLOW, "{number}");
         }
         for number in [libc::SYS_read, libc::SYS_execve, libc::SYS_kill, libc::SYS_clone3] {
-            assert_eq!(judged(&filter, 7, number as u32), ALLOW, "{number}");
+            assert_eq!(judged(&strict, 7, number as u32, 1), ALLOW, "{number}");
+            assert_eq!(judged(&usual, 7, number as u32, 1), ALLOW, "{number}");
+            assert_eq!(judged(&usual, 8, number as u32, 1), ALLOW, "{number}");
         }
+        assert!(strict.len() < usize::from(u8::MAX), "a jump goes no further");
+    }
+
+    #[test]
+    fn a_process_limits_itself_and_no_other() {
+        let limits = libc::SYS_prlimit64 as u32;
+        for filter in [filter(7, 340, REFUSED), filter(7, 340, &[])] {
+            assert_eq!((judged(&filter, 7, limits, 0), judged(&filter, 7, limits, 12)), (ALLOW, REFUSE));
+            assert_eq!(judged(&filter, 7, X32 + limits, 12), REFUSE);
+            assert_eq!(judged(&filter, 8, 340, 12), REFUSE, "from a program of 32 bits");
+        }
+        assert_eq!(judged(&filter(7, 340, &[]), 8, 340, 0), ALLOW);
     }
 }

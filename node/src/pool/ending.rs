@@ -100,7 +100,8 @@ impl Supervisor {
             search_leftovers(inherited.clone()).await;
         }
         self.group = None;
-        body.remove_scratch().await;
+        self.ran_out_of_memory = body.ran_out_of_memory();
+        body.remove_belongings().await;
         end.map(ExitStatus::from_raw).or(status)
     }
 
@@ -112,7 +113,7 @@ impl Supervisor {
     /// Tells how it ended: the last event of this worker.
     pub(super) fn report_end(&mut self, status: Option<ExitStatus>) {
         let stderr = self.last_words.take();
-        let death = self.death(status, stderr.last().map(String::as_str));
+        let death = self.death(status, &stderr);
         if self.life.ends_as_exit() {
             return self.report(WorkerEvent::Exited(WorkerDeath::new(death, stderr)));
         }
@@ -129,7 +130,7 @@ impl Supervisor {
         self.report(WorkerEvent::FailedToStart(StartFailure { reason, stderr, is_shortage }));
     }
 
-    fn death(&self, status: Option<ExitStatus>, last_words: Option<&str>) -> Death {
+    fn death(&self, status: Option<ExitStatus>, last_words: &[String]) -> Death {
         match status {
             _ if matches!(self.life, Life::Killed { reason: KillReason::BrokeOff { .. }, .. }) => {
                 Death::Garbage
@@ -140,7 +141,7 @@ impl Supervisor {
         }
     }
 
-    fn death_of(&self, status: ExitStatus, last_words: Option<&str>) -> Death {
+    fn death_of(&self, status: ExitStatus, last_words: &[String]) -> Death {
         // What it said itself tells more than the signal with which it ended itself.
         let was_killed = status.signal() == Some(Signal::KILL.as_raw());
         match self.page.reason().filter(|_| was_killed && self.life.is_left_alone()) {
@@ -151,12 +152,17 @@ impl Supervisor {
             None => {}
         }
         match (status.signal(), status.code()) {
-            (Some(_), _) if was_killed && !self.life.is_killed() && memory::ran_out() => Death::OutOfMemory,
-            (Some(signal), _)
-                if signal == Signal::ABORT.as_raw() && last_words == Some(THREAD_EXIT_WORDS) =>
+            (Some(_), _)
+                if was_killed && !self.life.is_killed() && (self.ran_out_of_memory || memory::ran_out()) =>
             {
-                Death::ThreadEnded
+                Death::OutOfMemory
             }
+            (Some(signal), _) if signal == Signal::ABORT.as_raw() => match last_words {
+                [.., last] if last == THREAD_EXIT_WORDS => Death::ThreadEnded,
+                // A backtrace may follow.
+                words if words.iter().any(|words| memory::is_lack(words)) => Death::OutOfMemory,
+                _ => Death::Signal(signal),
+            },
             (Some(signal), _) => Death::Signal(signal),
             (None, code) => Death::Exit(code.unwrap_or_default()),
         }

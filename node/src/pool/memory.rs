@@ -1,4 +1,4 @@
-//! Whether the kernel kills processes because memory runs out.
+//! Whether memory ran out: the kernel kills processes for that, and processes that may have no more end themselves.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +26,12 @@ pub(super) fn ran_out() -> bool {
         *rose = Some(Instant::now());
     }
     rose.is_some_and(|rose| rose.elapsed() < SAME_LACK)
+}
+
+/// Whether a process that ended itself did so for lack of memory: its last words, if it was written in Rust or C++.
+pub(super) fn is_lack(last_words: &str) -> bool {
+    last_words.starts_with("memory allocation of ") && last_words.ends_with(" bytes failed")
+        || last_words.contains("std::bad_alloc")
 }
 
 /// The kernel's count of such kills: of all processes of the machine, whether the machine or a cgroup ran out.

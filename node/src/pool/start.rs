@@ -26,7 +26,7 @@ use crate::confinement::NODE_VARIABLE;
 use crate::core::StartFailure;
 use crate::descriptors;
 #[cfg(target_os = "linux")]
-use crate::launcher::{Launch, WorkerScratch};
+use crate::launcher::{Belongings, Launch};
 use crate::lending::{Borrower, Lender};
 use crate::page::{Marks, Page};
 use crate::worker::{NodeGone, handover};
@@ -95,7 +95,7 @@ pub(super) enum Body {
         inherited: Inherited,
         /// What it has of its own, if it was launched.
         #[cfg(target_os = "linux")]
-        scratch: Option<WorkerScratch>,
+        belongings: Option<Belongings>,
     },
     Thread,
 }
@@ -105,18 +105,27 @@ impl Body {
     pub(super) fn is_launched(&self) -> bool {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Process { scratch, .. } => scratch.is_some(),
+            Self::Process { belongings, .. } => belongings.is_some(),
             _ => false,
         }
     }
 
-    /// Removes what it had of its own.
-    pub(super) async fn remove_scratch(&mut self) {
+    /// Whether it was killed because it had used up the memory that it may have.
+    pub(super) fn ran_out_of_memory(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Process { belongings: Some(belongings), .. } => belongings.ran_out_of_memory(),
+            _ => false,
+        }
+    }
+
+    /// Removes what it had of its own, and ends whatever is left in its control group.
+    pub(super) async fn remove_belongings(&mut self) {
         #[cfg(target_os = "linux")]
-        if let Self::Process { scratch, .. } = self
-            && let Some(scratch) = scratch.take()
+        if let Self::Process { belongings, .. } = self
+            && let Some(belongings) = belongings.take()
         {
-            scratch.removed().await;
+            belongings.removed().await;
         }
     }
 
@@ -240,7 +249,7 @@ impl ProcessPlan {
         keep_some(&socket.try_clone()?)?;
         super::memory::look();
         #[cfg(target_os = "linux")]
-        let mut scratch = None;
+        let mut belongings = None;
         let mut command = match start {
             Start::File(path) => {
                 let mut command = Command::new(path);
@@ -250,8 +259,8 @@ impl ProcessPlan {
             }
             #[cfg(target_os = "linux")]
             Start::Launched(launch) => {
-                let (command, its_scratch) = launch.command(node_end)?;
-                scratch = Some(its_scratch);
+                let (command, its_own) = launch.command(node_end)?;
+                belongings = Some(its_own);
                 Command::from(command)
             }
         };
@@ -269,7 +278,7 @@ impl ProcessPlan {
             child,
             inherited: Inherited::new(environment),
             #[cfg(target_os = "linux")]
-            scratch,
+            belongings,
         })
     }
 }
@@ -317,7 +326,7 @@ pub(crate) fn explain_shortage(error: &io::Error) -> String {
         Some(Errno::NFILE) => "the machine has no descriptors left (sysctl fs.file-max)".into(),
         Some(Errno::AGAIN) => {
             "no more processes and threads are permitted; raise the limit (ulimit -u, TasksMax= of the service, \
-             pids.max of the cgroup)"
+             --worker-processes, pids.max of the cgroup)"
                 .into()
         }
         Some(Errno::NOMEM | Errno::NOBUFS) => format!("memory is short ({error})"),

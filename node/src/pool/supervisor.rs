@@ -47,6 +47,8 @@ pub(super) struct Supervisor {
     pub(super) group: Option<Pid>,
     /// Whether it has a warden from the beginning that is none of its program's: nothing that jobs write tells otherwise.
     pub(super) is_launched: bool,
+    /// Whether it had used up the memory that it may have.
+    pub(super) ran_out_of_memory: bool,
     /// Time of the next look whether the worker still uses what it was lent.
     looks_at: Option<Instant>,
     /// Whether what it prints and reports is left where it is: its dispatcher has enough to read.
@@ -81,6 +83,7 @@ impl Supervisor {
             last_words: LastWords::default(),
             group: None,
             is_launched: false,
+            ran_out_of_memory: false,
             looks_at: None,
             is_held: false,
             told_moving: None,

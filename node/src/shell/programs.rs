@@ -235,7 +235,7 @@ fn launcher(config: &NodeConfig, own: &Path) -> Result<Option<Arc<Launcher>>, St
     confinement.environment.push(Variable::of_node(&config.name));
     confinement.hidden.extend(config.store.as_ref().map(|store| store.directory.clone()));
     let failed = |source| StartError::Scratch { directory: std::env::temp_dir(), source };
-    Ok(Some(Arc::new(Launcher::new(&confinement, own).map_err(failed)?)))
+    Ok(Some(Arc::new(Launcher::new(&confinement, own, config.slots).map_err(failed)?)))
 }
 
 /// Does something that takes a while on a thread of its own. Where there is none to be had, tokio's would panic.

@@ -24,7 +24,10 @@ use ppserver::Machines;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use self::values::{IdleSeconds, NodeName, Port, SilentSeconds, UserName, Workers, switch, unless_blank};
+use self::values::{
+    IdleSeconds, NodeName, Port, SilentSeconds, UserName, WorkerMemory, WorkerProcesses, Workers, switch,
+    unless_blank,
+};
 use crate::log::{LogFormat, Verbosity};
 
 /// Bytes that may be kept of the programs that dispatchers send.
@@ -149,9 +152,14 @@ struct Told {
     /// A file or directory that jobs may change at --confine strict (may be repeated)
     #[arg(long, value_name = "PATH")]
     worker_write: Vec<PathBuf>,
-    /// How much memory of its own each process of a job may have, in MiB
+    /// How much memory a worker's jobs may have, in MiB: all that they start together, where ppserver has a control group of
+    /// its own (Delegate=yes of its service); elsewhere each process
     #[arg(long, env = "PP_WORKER_MEMORY", value_name = "MIB")]
-    worker_memory: Option<NonZeroU32>,
+    worker_memory: Option<WorkerMemory>,
+    /// How many processes and threads a worker's jobs may have together. Without a control group it limits all jobs of the
+    /// node together, and is in force only with --user
+    #[arg(long, env = "PP_WORKER_PROCESSES", value_name = "N")]
+    worker_processes: Option<WorkerProcesses>,
     /// How many descriptors (open files, sockets) each process of a job may have
     #[arg(long, env = "PP_WORKER_FILES", value_name = "N")]
     worker_files: Option<NonZeroU32>,
@@ -343,7 +351,8 @@ impl Options {
             readable: told.worker_read.clone(),
             writable: told.worker_write.clone(),
             descriptors: told.worker_files.map(|files| files.get().into()),
-            memory: told.worker_memory.map(|mib| u64::from(mib.get()) << 20),
+            memory: told.worker_memory.map(|mib| mib.get() << 20),
+            processes: told.worker_processes.map(WorkerProcesses::get),
             environment: told.worker_env.clone(),
         }
     }

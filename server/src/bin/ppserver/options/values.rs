@@ -27,6 +27,11 @@ pub(crate) type IdleSeconds = Whole<u64, 1, 31_536_000>;
 /// connections all the time; up to a day.
 pub(crate) type SilentSeconds = Whole<u64, 2, 86_400>;
 
+/// MiB that jobs may have: a worker that has none yet needs some, mostly for its stacks.
+pub(crate) type WorkerMemory = Whole<u64, 32, 16_777_216>;
+/// Processes and threads of jobs: a worker by itself has a few. The system has no more than the upper limit.
+pub(crate) type WorkerProcesses = Whole<u32, 8, 4_194_304>;
+
 impl<T: TryFrom<u64>, const LEAST: u64, const MOST: u64> Whole<T, LEAST, MOST> {
     pub(crate) fn get(self) -> T {
         self.0
