@@ -69,7 +69,7 @@ pub(super) struct WorkerGroup {
 pub(super) enum NoGroups {
     #[error("no control groups of version 2 are mounted here")]
     NotMounted,
-    #[error("its control group is not its own ({0})")]
+    #[error("its control group is not its own: {}", .0.kind())]
     NotOurs(io::Error),
 }
 
@@ -122,7 +122,7 @@ impl Groups {
             fs::write(group.join(CONTROLLED_BELOW), format!("+{what}")).map_err(|error| {
                 match error.kind() {
                     io::ErrorKind::ResourceBusy => "other processes are in its control group".to_owned(),
-                    _ => format!("its control group is not its own ({error})"),
+                    _ => format!("its control group is not its own: {}", error.kind()),
                 }
             })?;
         }

@@ -56,7 +56,7 @@ impl InForce {
                 format!("none ({lack})")
             }
             (_, None, Some((part, lack))) => {
-                tracing::warn!("jobs can reach {part} of others: {lack}");
+                tracing::warn!("jobs can use {part} against others: {lack}");
                 format!("{} but for {part} ({lack})", level.name())
             }
             (_, None, None) => level.name().to_owned(),
@@ -158,13 +158,14 @@ fn lack_of(abi: io::Result<i64>) -> Option<String> {
 
 /// What a kernel does not keep from jobs that keeps the contents of files from them, and why.
 fn part_of(abi: i64) -> Option<(&'static str, String)> {
-    let part = match abi {
-        ..landlock::TRUNCATION_ABI => "signals and truncation",
-        ..landlock::SIGNALS_ABI => "signals",
-        _ if !seccomp::is_there() => {
-            return Some(("limits", "it has no filters of system calls here".into()));
-        }
-        _ => return None,
+    let part = if abi < landlock::TRUNCATION_ABI {
+        "signals and truncation"
+    } else if abi < landlock::SIGNALS_ABI {
+        "signals"
+    } else if seccomp::is_there() {
+        return None;
+    } else {
+        return Some(("limits", "it has no filters of system calls here".into()));
     };
     Some((part, format!("its Landlock is version {abi}, {} is needed (Linux 6.12)", landlock::SIGNALS_ABI)))
 }

@@ -10,7 +10,7 @@ use pp_tests::wait::wait_until;
 use rustix::process::{Pid, geteuid, kill_process};
 
 use crate::bounds::{eat, start_a_daemon, wait_gone};
-use crate::node::{Node, confinement};
+use crate::node::{Node, Setting, confinement};
 
 /// Processes and threads that each worker's jobs may have.
 const PROCESSES: usize = 24;
@@ -71,21 +71,52 @@ fn escape(groups: PathBuf) -> Vec<String> {
     worked
 }
 
-/// A node with limits, of root if that is possible, and what it says.
-fn limited(user: &[&str]) -> Option<Node> {
-    let memory_and_processes =
-        ["--worker-memory", "256", "--worker-processes", &PROCESSES.to_string()].map(str::to_owned);
-    let arguments: Vec<_> =
-        memory_and_processes.iter().map(String::as_str).chain(user.iter().copied()).collect();
-    if geteuid().is_root() {
-        Node::start_by_root(SLOTS, &arguments)
-    } else {
-        Some(Node::start(SLOTS, &arguments, &[]))
+/// A node with limits. Root's is alone in a control group, if there can be one, as a service is.
+struct Limited {
+    node: Node,
+    own: Option<PathBuf>,
+}
+
+impl Limited {
+    fn start(user: &[&str]) -> Option<Self> {
+        let processes = PROCESSES.to_string();
+        let limits = ["--worker-memory", "256", "--worker-processes", &processes];
+        let arguments = [&limits, user].concat();
+        if !geteuid().is_root() {
+            return Some(Self { node: Node::start(SLOTS, &arguments, &[]), own: None });
+        }
+        let own = mount()?.join(format!("pp-tests-{}", std::process::id()));
+        let own = fs::create_dir(&own).is_ok().then_some(own);
+        let enter = |own: &PathBuf| {
+            let script = format!("echo $$ >{}/cgroup.procs && exec \"$0\" \"$@\"", own.display());
+            vec!["sh".to_owned(), "-c".to_owned(), script]
+        };
+        let wrapper = own.as_ref().map(enter).unwrap_or_default();
+        let setting = Setting {
+            workers: SLOTS,
+            arguments: &arguments,
+            wrapper: &wrapper,
+            is_roots: true,
+            ..Setting::default()
+        };
+        Some(Self { node: Node::start_as(setting), own })
+    }
+
+    /// Ends the node, which leaves no group.
+    fn end(self) {
+        self.node.end();
+        if let Some(own) = self.own {
+            fs::remove_dir(&own).expect("nothing is left in it");
+        }
     }
 }
 
 pub(crate) fn a_job_has_as_many_processes_and_as_much_memory_as_the_node_says() {
-    let Some(node) = limited(if geteuid().is_root() { &["--user", "nobody"] } else { &[] }) else { return };
+    let user: &[&str] = if geteuid().is_root() { &["--user", "nobody"] } else { &[] };
+    let Some(limited) = Limited::start(user) else {
+        return println!("skipped: no control groups of version 2");
+    };
+    let node = &limited.node;
     let dispatcher = node.dispatcher();
     let said = confinement(&dispatcher);
     let started = dispatcher.submit(crowd, (4 * PROCESSES,)).wait().expect("it can count");
@@ -111,7 +142,7 @@ pub(crate) fn a_job_has_as_many_processes_and_as_much_memory_as_the_node_says() 
     assert!(error.contains("memory ran out"), "{error}");
     assert_eq!(dispatcher.submit(eat, (64_usize << 20,)).wait(), Ok(64 << 20), "others are not charged");
     drop(dispatcher);
-    node.end();
+    limited.end();
 }
 
 pub(crate) fn without_groups_and_a_user_for_jobs_a_limit_of_processes_is_said_to_be_none() {
@@ -129,9 +160,9 @@ pub(crate) fn without_groups_and_a_user_for_jobs_a_limit_of_processes_is_said_to
 }
 
 pub(crate) fn a_worker_has_a_control_group_that_it_cannot_leave_and_that_goes_with_it() {
-    let Some(groups) = mount() else { return println!("skipped: no control groups of version 2") };
-    let before = group_of(std::process::id().cast_signed());
-    let Some(mut node) = limited(&[]) else { return };
+    let skipped = || println!("skipped: no control groups of version 2");
+    let Some((groups, mut limited)) = mount().zip(Limited::start(&[])) else { return skipped() };
+    let node = &mut limited.node;
     let dispatcher = node.dispatcher();
     let (worker, warden) = dispatcher.submit(who_am_i, ()).wait().expect("it knows");
     let own = group_of(worker);
@@ -155,9 +186,8 @@ pub(crate) fn a_worker_has_a_control_group_that_it_cannot_leave_and_that_goes_wi
     let its_groups = path(&group_of(node.pid())).parent().expect("it is below one").to_owned();
     let workers = || groups_in(&its_groups);
     wait_gone("groups of workers", || workers() == 1);
-    node.end();
+    limited.end();
     assert!(!its_groups.exists(), "the daemon leaves none");
-    assert_eq!(before, group_of(std::process::id().cast_signed()));
 }
 
 /// Groups below one.
@@ -167,13 +197,14 @@ fn groups_in(group: &Path) -> usize {
 }
 
 pub(crate) fn groups_of_a_daemon_that_was_killed_are_removed_by_the_next() {
-    let Some(mut node) = limited(&[]) else { return };
-    let Some(groups) = mount() else { return println!("skipped: no control groups of version 2") };
+    let skipped = || println!("skipped: no control groups of version 2");
+    let Some((groups, mut limited)) = mount().zip(Limited::start(&[])) else { return skipped() };
+    let node = &mut limited.node;
     let its_groups = |node: &mut Node| {
         let own = group_of(node.pid());
         own.contains("ppserver-group-").then(|| groups.join(own.trim_start_matches('/')))
     };
-    let Some(first) = its_groups(&mut node) else {
+    let Some(first) = its_groups(node) else {
         return println!("skipped: {}", confinement(&node.dispatcher()));
     };
     let dispatcher = node.dispatcher();
@@ -187,6 +218,6 @@ pub(crate) fn groups_of_a_daemon_that_was_killed_are_removed_by_the_next() {
     });
     node.server.restart();
     assert!(!first.exists(), "{}", first.display());
-    assert!(its_groups(&mut node).is_some_and(|second| second.exists()));
-    node.end();
+    assert!(its_groups(node).is_some_and(|second| second.exists()));
+    limited.end();
 }

@@ -16,22 +16,25 @@ use crate::node::{self, NOBODY, Node, Setting, confinement};
 /// The first argument of this program where it is to start another one as on another kernel.
 pub(crate) const ON_KERNEL: &str = "--on-kernel";
 
-/// What a kernel says when it is asked for Landlock.
+/// What a kernel says when it is asked.
 #[derive(Clone, Copy, Debug)]
-enum Landlock {
-    /// Every call fails so.
-    Fails(i32),
-    /// It is of this version.
-    Version(i64),
+enum Kernel {
+    /// Every call of Landlock fails so.
+    LandlockFails(i32),
+    /// Its Landlock is of this version.
+    Landlock(i64),
+    /// It does not tell a process of itself by `prctl(PR_GET_AUXV)`, as before Linux 6.4.
+    WithoutAuxv,
 }
 
-impl Landlock {
+impl Kernel {
     /// What starts a program on such a kernel.
     fn wrapper(self) -> Vec<String> {
         let this = std::env::current_exe().expect("there is one");
         let told = match self {
-            Self::Fails(error) => format!("-{error}"),
-            Self::Version(version) => version.to_string(),
+            Self::LandlockFails(error) => format!("-{error}"),
+            Self::Landlock(version) => version.to_string(),
+            Self::WithoutAuxv => "0".into(),
         };
         vec![this.to_str().expect("paths here are text").to_owned(), ON_KERNEL.into(), told]
     }
@@ -59,26 +62,26 @@ pub(crate) fn what_is_said_to_be_in_force_is_and_nothing_else_on_any_kernel() {
         );
     }
     let cases = [
-        (Landlock::Fails(libc::ENOSYS), "none (it has no Landlock"),
-        (Landlock::Fails(libc::EOPNOTSUPP), "none (its Landlock is switched off"),
+        (Kernel::LandlockFails(libc::ENOSYS), "none (it has no Landlock"),
+        (Kernel::LandlockFails(libc::EOPNOTSUPP), "none (its Landlock is switched off"),
         // As the filter of systemd 252's @system-service does.
-        (Landlock::Fails(libc::EPERM), "none (a filter of system calls refuses Landlock"),
-        (Landlock::Version(1), "none (its Landlock is version 1"),
-        (Landlock::Version(2), "secrets but for signals and truncation (its Landlock is version 2"),
-        (Landlock::Version(4), "secrets but for signals (its Landlock is version 4"),
-        (Landlock::Version(6), "secrets"),
-        (Landlock::Version(here), "secrets"),
+        (Kernel::LandlockFails(libc::EPERM), "none (a filter of system calls refuses Landlock"),
+        (Kernel::Landlock(1), "none (its Landlock is version 1"),
+        (Kernel::Landlock(2), "secrets but for signals and truncation (its Landlock is version 2"),
+        (Kernel::Landlock(4), "secrets but for signals (its Landlock is version 4"),
+        (Kernel::Landlock(6), "secrets"),
+        (Kernel::Landlock(here), "secrets"),
     ];
-    for (landlock, wanted) in cases {
-        let wrapper = landlock.wrapper();
+    for (kernel, wanted) in cases {
+        let wrapper = kernel.wrapper();
         let mut node = Node::start_as(Setting { workers: 1, wrapper: &wrapper, ..Setting::default() });
         let dispatcher = node.dispatcher();
         let said = confinement(&dispatcher);
-        assert!(said.starts_with(wanted) && (wanted != "secrets" || said == wanted), "{landlock:?}: {said}");
+        assert!(said.starts_with(wanted) && (wanted != "secrets" || said == wanted), "{kernel:?}: {said}");
         let probed = dispatcher.submit(probe, (node.path("secret"), node.pid())).wait();
         let (reads, signals) = probed.expect("it is told");
-        assert_eq!(reads, said.starts_with("none"), "{landlock:?}: {said}");
-        assert_eq!(signals, said != "secrets", "{landlock:?}: {said}");
+        assert_eq!(reads, said.starts_with("none"), "{kernel:?}: {said}");
+        assert_eq!(signals, said != "secrets", "{kernel:?}: {said}");
         // Whoever starts it reads why.
         assert_eq!(node.server.log().contains("WARN jobs can"), said != "secrets", "{}", node.server.log());
     }
@@ -86,25 +89,33 @@ pub(crate) fn what_is_said_to_be_in_force_is_and_nothing_else_on_any_kernel() {
 
 pub(crate) fn strict_refuses_to_start_where_it_cannot_be_in_force() {
     let cases = [
-        (Landlock::Fails(libc::ENOSYS), "no Landlock"),
-        (Landlock::Fails(libc::EPERM), "SystemCallFilter="),
-        (Landlock::Version(1), "version 1"),
+        (Kernel::LandlockFails(libc::ENOSYS), "no Landlock"),
+        (Kernel::LandlockFails(libc::EPERM), "SystemCallFilter="),
+        (Kernel::Landlock(1), "version 1"),
     ];
     let files = node::files(if geteuid().is_root() { 0 } else { NOBODY });
-    for (landlock, wanted) in cases {
-        if matches!(landlock, Landlock::Version(_)) && version_here() < 1 {
+    for (kernel, wanted) in cases {
+        if matches!(kernel, Kernel::Landlock(_)) && version_here() < 1 {
             println!("skipped in part: the kernel has no Landlock");
             continue;
         }
-        let wrapper = landlock.wrapper();
+        let wrapper = kernel.wrapper();
         let mut words = command(&wrapper[0], files.path());
         words.args(&wrapper[1..]).arg(binary("ppserver")).args(node::arguments(files.path()));
         let mut server = Process::start(words.args(["-p", "0", "--confine", "strict"]));
         let ended = server.wait();
         let said = server.stderr();
-        assert!(!ended.success() && said.contains(wanted), "{landlock:?}: {said}");
+        assert!(!ended.success() && said.contains(wanted), "{kernel:?}: {said}");
         assert!(said.contains("choose --confine secrets or none"), "{said}");
     }
+}
+
+pub(crate) fn a_daemon_that_hides_its_memory_runs_jobs_on_kernels_before_6_4() {
+    let wrapper = Kernel::WithoutAuxv.wrapper();
+    let mut node = Node::start_as(Setting { workers: 1, wrapper: &wrapper, ..Setting::default() });
+    let probed = node.dispatcher().submit(probe, (node.path("secret"), node.pid())).wait();
+    assert!(probed.is_ok(), "{probed:?}: {}", node.server.log());
+    assert!(!node.server.log().contains("panicked"), "{}", node.server.log());
 }
 
 /// Starts a program, given by `arguments` behind what the kernel is to say, in place of this one. Does not return.
@@ -112,6 +123,7 @@ pub(crate) fn start_on_kernel(mut arguments: impl Iterator<Item = String>) {
     let told: i64 = arguments.next().and_then(|told| told.parse().ok()).expect("a number");
     let failed = match told {
         ..0 => refuse_landlock(u32::try_from(-told).expect("an error")),
+        0 => refuse_auxv(),
         version => answer_for_landlock(version),
     };
     failed.expect("it can be made up");
@@ -122,8 +134,9 @@ pub(crate) fn start_on_kernel(mut arguments: impl Iterator<Item = String>) {
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const IS_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const YIELD: u32 = libc::BPF_RET | libc::BPF_K;
-/// Where in what a filter sees the number of the call and its third argument are.
+/// Where in what a filter sees the number of the call, its first and its third argument are.
 const NUMBER_AT: u32 = 0;
+const FIRST_AT: u32 = 16;
 const FLAGS_AT: u32 = 32;
 
 fn step(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
@@ -141,6 +154,22 @@ fn refuse_landlock(error: u32) -> io::Result<()> {
             step(IS_EQUAL, second, 1, 0),
             step(IS_EQUAL, third, 0, 1),
             step(YIELD, libc::SECCOMP_RET_ERRNO | error, 0, 0),
+            step(YIELD, libc::SECCOMP_RET_ALLOW, 0, 0),
+        ],
+        0,
+    )
+    .map(drop)
+}
+
+fn refuse_auxv() -> io::Result<()> {
+    const PR_GET_AUXV: u32 = 0x4155_5856;
+    filter(
+        &mut [
+            step(LOAD, NUMBER_AT, 0, 0),
+            step(IS_EQUAL, libc::SYS_prctl as u32, 0, 3),
+            step(LOAD, FIRST_AT, 0, 0),
+            step(IS_EQUAL, PR_GET_AUXV, 0, 1),
+            step(YIELD, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32, 0, 0),
             step(YIELD, libc::SECCOMP_RET_ALLOW, 0, 0),
         ],
         0,

@@ -26,6 +26,7 @@ fn main() {
         users::jobs_of_a_daemon_of_root_run_as_the_user_it_was_told,
         users::root_is_warned_that_jobs_run_as_root,
         kernels::what_is_said_to_be_in_force_is_and_nothing_else_on_any_kernel,
+        kernels::a_daemon_that_hides_its_memory_runs_jobs_on_kernels_before_6_4,
         kernels::strict_refuses_to_start_where_it_cannot_be_in_force,
         bounds::whatever_a_job_does_its_node_answers_others_finish_and_nothing_is_left,
         bounds::two_seconds_after_a_session_ends_nothing_of_it_is_left,
