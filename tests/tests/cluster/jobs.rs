@@ -18,6 +18,16 @@ pub(crate) fn nap(milliseconds: u64) -> u32 {
     std::process::id()
 }
 
+/// Waits until so many have begun, of which each leaves a file in `directory`, and yields the worker's process id.
+#[job]
+pub(crate) fn meet(directory: String, number: usize, count: usize) -> u32 {
+    let directory = std::path::Path::new(&directory);
+    std::fs::write(directory.join(number.to_string()), "").expect("it can be written");
+    let have_come = || std::fs::read_dir(directory).expect("it is there").count() >= count;
+    pp_tests::wait::wait_until("the others to begin", have_come);
+    std::process::id()
+}
+
 /// Sleeps, and yields the square.
 #[job]
 pub(crate) fn slow_square(n: u64, milliseconds: u64) -> u64 {

@@ -7,7 +7,7 @@ use pp_dispatcher::{ClusterEvent, Death, Dispatcher, FailureCause, JobError};
 use pp_tests::process::{Process, SECRET, Server, ServerOptions, binary, command, is_alive};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 
-use crate::jobs::{abort, builder, dispatcher, greet, hang, nap, node, slow_square, square};
+use crate::jobs::{abort, builder, dispatcher, greet, hang, meet, nap, node, slow_square, square};
 
 pub(crate) fn every_job_runs_on_the_node_that_was_named() {
     let mut server = Server::start(2);
@@ -25,15 +25,25 @@ pub(crate) fn every_job_runs_on_the_node_that_was_named() {
 }
 
 pub(crate) fn local_cores_and_two_nodes_share_the_jobs() {
+    const SLOTS: usize = 4;
+    const MEETINGS: usize = 10;
+    // Workers reach what was there when they were started.
+    let home = tempfile::tempdir().expect("a directory");
+    let directory = home.path().display().to_string();
     let servers = [Server::start(2), Server::start(1)];
     let dispatcher = builder(&servers).local_workers(1).start().expect("it starts");
-    wait_until("all nodes", || dispatcher.nodes().iter().filter(|node| node.slots > 0).count() == 3);
-    let jobs: Vec<_> = (0..200).map(|_| dispatcher.submit(nap, (10,))).collect();
-    let workers: BTreeSet<_> = jobs.into_iter().map(|job| job.wait().expect("it naps")).collect();
-    assert_eq!(workers.len(), 4, "as many workers as there are slots");
-    let ended: Vec<_> = dispatcher.stats().nodes.iter().map(|node| node.jobs_ended).collect();
-    assert_eq!(ended.iter().sum::<u64>(), 200);
-    assert!(ended.iter().all(|jobs| *jobs > 20), "each does its part: {ended:?}");
+    // Jobs that wait for each other: they end only if every slot runs one at the same time, however long it takes until it
+    // is ready for that. Jobs that end by themselves might all have ended by then.
+    for meeting in 0..MEETINGS {
+        let all = meeting * SLOTS..(meeting + 1) * SLOTS;
+        let submit = |n| dispatcher.submit(meet, (directory.clone(), n, all.end));
+        let jobs: Vec<_> = all.clone().map(submit).collect();
+        let workers: BTreeSet<_> = jobs.into_iter().map(|job| job.wait().expect("all come")).collect();
+        assert_eq!(workers.len(), SLOTS, "as many workers as there are slots");
+    }
+    let mut ended: Vec<_> = dispatcher.stats().nodes.iter().map(|node| node.jobs_ended).collect();
+    ended.sort_unstable();
+    assert_eq!(ended, [MEETINGS, MEETINGS, 2 * MEETINGS].map(|jobs| jobs as u64), "each does its part");
 }
 
 pub(crate) fn two_dispatchers_share_a_node_slot_by_slot() {
