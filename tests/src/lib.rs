@@ -9,3 +9,4 @@ pub mod process;
 pub mod random;
 pub mod sim;
 pub mod wait;
+pub mod wiretap;

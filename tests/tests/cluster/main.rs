@@ -89,6 +89,7 @@ fn main() {
         programs::a_node_that_refuses_one_of_several_programs_runs_the_others,
         programs::a_node_has_functions_of_its_own_and_is_sent_no_program_for_them,
         secrecy::no_job_finds_the_secret_in_its_memory_or_in_what_processes_were_started_with,
+        secrecy::the_secret_is_in_no_log_no_core_no_other_process_and_not_on_the_wire,
         rotation::a_secret_is_replaced_in_three_steps_under_load_and_a_thief_is_out_within_a_second,
         refusing::another_secret_is_refused_and_says_what_to_do,
         refusing::another_protocol_version_is_refused_by_either_side,
