@@ -484,6 +484,23 @@ mod tests {
         assert_eq!(near.sender.waiting_bytes(), 0);
     }
 
+    /// As many pings as they are on the wire, and the beginning of a record after them; the keys of whoever may receive these.
+    async fn sealed_in_two(pings: u64) -> ([Vec<u8>; 2], Keys) {
+        let (mut near, mut far) = tokio::io::duplex(1 << 16);
+        let secret = Secret::random();
+        let (near_keys, far_keys) = tokio::join!(
+            handshake::initiate(&mut near, &secret, Role::Dispatcher),
+            handshake::respond(&mut far, std::slice::from_ref(&secret))
+        );
+        let mut sealed = Vec::new();
+        let mut writer = Writer::new(&mut sealed, near_keys.unwrap().keys);
+        for number in 0..pings {
+            writer.queue(&ToNode::Ping(number)).unwrap();
+        }
+        writer.write_some().await.unwrap();
+        ([sealed, [&[0xff, 0xff][..], &[7; 1_000]].concat()], far_keys.unwrap().keys)
+    }
+
     /// A ping as it is on the wire, and the keys of whoever may receive it.
     async fn sealed_ping() -> (Vec<u8>, Keys) {
         let (mut near, mut far) = tokio::io::duplex(1 << 16);
@@ -497,6 +514,29 @@ mod tests {
         writer.queue(&ToNode::Ping(1)).unwrap();
         writer.write_some().await.unwrap();
         (sealed, far_keys.unwrap().keys)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waits_keeps_no_room_but_for_what_has_arrived() {
+        const PINGS: u64 = 20_000;
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let ([sealed, begun], keys) = sealed_in_two(PINGS).await;
+        let mut reader = Reader::new(far, keys);
+        let mut received = Vec::<ToNode>::new();
+        for (sent, kept) in [(&sealed, 0), (&begun, begun.len())] {
+            near.write_all(sent).await.unwrap();
+            loop {
+                let mut batch = Vec::new();
+                tokio::select! {
+                    biased;
+                    read = reader.receive(&mut batch) => read.unwrap(),
+                    () = std::future::ready(()) => break,
+                }
+                received.append(&mut batch);
+            }
+            assert_eq!(reader.room(), kept);
+        }
+        assert_eq!(received.len() as u64, PINGS, "all came through room that was another's before");
     }
 
     #[tokio::test]

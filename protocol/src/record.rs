@@ -4,6 +4,7 @@
 //! whole messages or a segment of one large message; see [`connection`](crate::connection) for how they are told
 //! apart.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, BytesMut};
@@ -88,19 +89,37 @@ impl Sealer {
     }
 }
 
+thread_local! {
+    /// Room for plain text that the connections of this thread use in turn.
+    static PLAIN: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Opens records.
 #[derive(Debug)]
 pub struct Opener {
     keys: Keys,
     opened: u64,
-    /// Room for plain text, longer than what is in it.
+    /// Room for plain text, longer than what is in it; none while nothing arrives.
     plain: Vec<u8>,
 }
 
 impl Opener {
     /// Opens with the incoming key of `keys`.
     pub fn new(keys: Keys) -> Self {
-        Self { keys, opened: 0, plain: vec![0; RECORD_BYTES] }
+        Self { keys, opened: 0, plain: Vec::new() }
+    }
+
+    /// Bytes of it that are not others'.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.plain.capacity()
+    }
+
+    /// Leaves its room to others until the next record arrives.
+    pub(crate) fn rest(&mut self) {
+        if !self.plain.is_empty() {
+            PLAIN.set(std::mem::take(&mut self.plain));
+        }
     }
 
     /// The first `length` bytes of what was opened last.
@@ -134,6 +153,13 @@ impl Opener {
     }
 }
 
+/// Whether all of the record that `received` begins with is there.
+pub(crate) fn is_whole(received: &[u8]) -> bool {
+    let length =
+        received.first_chunk::<LENGTH_BYTES>().map(|length| usize::from(u16::from_le_bytes(*length)));
+    length.is_some_and(|length| received.len() >= LENGTH_BYTES + length)
+}
+
 /// The length of the record that `received` begins with, if all of it is there. If not, there is room for the rest.
 fn announced_length(received: &mut BytesMut) -> Result<Option<usize>, RecordError> {
     let Some(length) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
@@ -156,6 +182,10 @@ impl Decoder for Opener {
     /// Takes the next record off `received` and opens it here; `None` if it is not complete yet.
     fn decode(&mut self, received: &mut BytesMut) -> Result<Option<usize>, RecordError> {
         let mut plain = std::mem::take(&mut self.plain);
+        if plain.is_empty() {
+            plain = PLAIN.take();
+            plain.resize(RECORD_BYTES, 0);
+        }
         let opened = self.open(received, &mut plain);
         self.plain = plain;
         opened

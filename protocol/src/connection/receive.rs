@@ -1,7 +1,10 @@
 //! The receiving side: records opened, large messages put together.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, BytesMut};
@@ -14,7 +17,7 @@ use super::{KIND_BYTES, Kind, LinkError, Message};
 use crate::codec::DecodeError;
 use crate::limits::{BATCH_MESSAGES, LARGE_MESSAGE_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
 use crate::packed::Input;
-use crate::record::{Keys, Opener};
+use crate::record::{self, Keys, Opener};
 use crate::room::{self, Room, Rooms};
 
 /// Bytes asked for in one read.
@@ -26,11 +29,17 @@ const LENGTH_BYTES: usize = 8;
 /// space, not memory.
 const BELIEVED_BYTES: [usize; 2] = [1 << 20, 64 << 20];
 
+thread_local! {
+    /// Room to receive, which the connections of this thread use in turn.
+    static ROOM: Cell<BytesMut> = Cell::new(BytesMut::new());
+}
+
 /// Receives messages.
 #[derive(Debug)]
 pub struct Reader<R> {
     pub(super) io: R,
     opener: Opener,
+    /// Bytes that have been received and not been taken.
     received: BytesMut,
     /// Where large payloads are put. Until that is said, other processes are not let read them.
     pub(super) rooms: Arc<OnceLock<Rooms>>,
@@ -50,6 +59,8 @@ struct Bulk {
     announced: usize,
     /// Its part of the budget, if it is large enough to count.
     unfinished: Option<Unfinished>,
+    /// Where it is put together; none for where no other process reads.
+    rooms: Option<Rooms>,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -88,8 +99,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     }
                 }
             }
-            self.received.reserve(READ_BYTES);
-            let reading = self.io.read_buf(&mut self.received);
+            let reading = self.read();
             let read = match is_counted {
                 false => reading.await,
                 // It is looked whether it goes on.
@@ -109,12 +119,52 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
+    /// Bytes that it keeps for what may arrive.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.received.capacity() + self.opener.room()
+    }
+
+    /// Reads what has arrived.
+    async fn read(&mut self) -> io::Result<usize> {
+        poll_fn(|context| {
+            self.make_room();
+            let read = pin!(self.io.read_buf(&mut self.received)).poll(context);
+            if read.is_pending() {
+                self.rest();
+            }
+            read
+        })
+        .await
+    }
+
+    fn make_room(&mut self) {
+        let mut room = ROOM.take();
+        if room.capacity() > self.received.capacity() {
+            room.extend_from_slice(&self.received);
+            self.received = room;
+        }
+        self.received.reserve(READ_BYTES);
+    }
+
+    /// Nothing arrives: others of this thread have the room meanwhile. What has arrived of a record is kept, and no more, so
+    /// that a thousand connections that say nothing take next to no memory.
+    fn rest(&mut self) {
+        let begun = BytesMut::from(&self.received[..]);
+        let mut room = std::mem::replace(&mut self.received, begun);
+        room.clear();
+        ROOM.set(room);
+        self.opener.rest();
+    }
+
     /// Takes the next record. False if it has not arrived.
     fn take_record<M: Message>(&mut self, messages: &mut Vec<M>) -> Result<bool, LinkError> {
         let Some(mut bulk) = self.bulk.take() else {
             let opened = self.opener.decode(&mut self.received).map_err(LinkError::Record)?;
             let Some(opened) = opened else { return Ok(false) };
-            self.bulk = take_plain(self.opener.plain(opened), messages, self.believed, self.rooms.get())?;
+            // Who does not go on with a large message gets no room for it.
+            let believed = if record::is_whole(&self.received) { self.believed } else { 0 };
+            self.bulk = take_plain(self.opener.plain(opened), messages, believed, self.rooms.get())?;
             if let Some(Bulk { arrived, announced, unfinished, .. }) = &mut self.bulk
                 && *announced > LARGE_MESSAGE_BYTES
             {
@@ -122,8 +172,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
             return Ok(true);
         };
+        if !record::is_whole(&self.received) {
+            self.bulk = Some(bulk);
+            return Ok(false);
+        }
         // Most likely it is the next segment, which is thus opened to where it belongs.
-        bulk.make_room();
+        bulk.make_room(self.believed);
         let opened = self.opener.open(&mut self.received, &mut bulk.room[bulk.arrived..]);
         let Some(opened) = opened.map_err(LinkError::Record)? else {
             self.bulk = Some(bulk);
@@ -200,23 +254,40 @@ fn take_plain<M: Message>(
 }
 
 impl Bulk {
+    /// If nothing is believed, there is room for what has arrived alone.
     fn begin(announced: usize, segment: &[u8], believed: usize, rooms: Option<&Rooms>) -> Self {
-        let bytes = announced.min(believed.max(segment.len())) + RECORD_BYTES;
-        let mut room = rooms.map_or_else(|| Room::in_no_arena(bytes), |rooms| rooms.take(bytes));
+        let mut room = match believed {
+            0 => Room::in_no_arena(segment.len()),
+            believed => room_in(rooms, room_for(announced, believed, segment.len())),
+        };
         room[..segment.len()].copy_from_slice(segment);
-        Self { room, arrived: segment.len(), announced, unfinished: None }
+        Self { room, arrived: segment.len(), announced, unfinished: None, rooms: rooms.cloned() }
     }
 
     /// Makes sure that whatever record comes next can be opened behind what has arrived.
-    fn make_room(&mut self) {
-        if self.room.len() < self.arrived + RECORD_BYTES {
-            self.room.grow(self.announced.min(2 * self.arrived) + RECORD_BYTES, self.arrived);
+    fn make_room(&mut self, believed: usize) {
+        let bytes = room_for(self.announced, believed, 2 * self.arrived);
+        if self.room.len() == self.arrived {
+            let mut room = room_in(self.rooms.as_ref(), bytes);
+            room[..self.arrived].copy_from_slice(&self.room);
+            self.room = room;
+        } else if self.room.len() < self.arrived + RECORD_BYTES {
+            self.room.grow(bytes, self.arrived);
         }
     }
 
     fn message<M: Message>(self) -> Result<M, DecodeError> {
         whole_message(Input::shared(&room::filled(self.room, self.announced)))
     }
+}
+
+fn room_in(rooms: Option<&Rooms>, bytes: usize) -> Room {
+    rooms.map_or_else(|| Room::in_no_arena(bytes), |rooms| rooms.take(bytes))
+}
+
+/// Bytes of room for a message that is announced to be so large, of which so much is believed, or needed, and for a record behind it.
+fn room_for(announced: usize, believed: usize, needed: usize) -> usize {
+    announced.min(believed.max(needed)) + RECORD_BYTES
 }
 
 fn whole_message<M: Message>(mut input: Input<'_>) -> Result<M, DecodeError> {

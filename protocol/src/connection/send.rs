@@ -1,5 +1,6 @@
 //! The sending side: messages queued, sealed together, large ones in segments.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 
@@ -8,7 +9,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::{KIND_BYTES, Kind, Message};
 use crate::codec;
-use crate::limits::{BATCH_BYTES, BATCH_MESSAGES, BULK_BYTES, RECORD_BYTES, RECORD_PLAIN_BYTES};
+use crate::limits::{BATCH_BYTES, BATCH_MESSAGES, BULK_BYTES, RECORD_PLAIN_BYTES};
 use crate::record::{Keys, RecordError, SEALED_BYTES, Sealer};
 
 /// Bytes that are sealed before they are written out.
@@ -49,10 +50,15 @@ pub struct Writer<W> {
     sealed_weight: usize,
 }
 
+thread_local! {
+    /// Room for sealed records, which the connections of this thread use in turn.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Records that are sealed and not yet written.
 #[derive(Debug, Default)]
 struct Sealed {
-    /// Room that is used again, longer than what is in it.
+    /// Room for them, longer than what is in it; none where nothing is to be written.
     room: Vec<u8>,
     length: usize,
 }
@@ -195,19 +201,23 @@ impl Sealed {
     }
 
     fn add(&mut self, plain: &[u8], sealer: &mut Sealer) -> Result<(), RecordError> {
+        if self.room.is_empty() {
+            self.room = ROOM.take();
+        }
         let end = self.length + plain.len() + SEALED_BYTES;
         if self.room.len() < end {
-            self.room.resize(end.max(WRITE_BYTES + RECORD_BYTES), 0);
+            self.room.resize(end.max(2 * self.room.len()), 0);
         }
         self.length += sealer.seal(plain, &mut self.room[self.length..])?;
         Ok(())
     }
 
-    /// It has been written. Much room is not kept.
+    /// It has been written: others have the room now. Much of it is not kept.
     fn clear(&mut self) {
         self.length = 0;
-        if self.room.len() > 4 * WRITE_BYTES {
-            self.room = Vec::new();
+        let room = std::mem::take(&mut self.room);
+        if (1..=4 * WRITE_BYTES).contains(&room.len()) {
+            ROOM.set(room);
         }
     }
 }

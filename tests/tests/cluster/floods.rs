@@ -6,9 +6,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pp_dispatcher::Dispatcher;
+use pp_protocol::connection::Message;
+use pp_protocol::handshake;
+use pp_protocol::limits::{BATCH_MESSAGES, LIST_ITEMS, MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES, RECORD_BYTES};
+use pp_protocol::record::{SEALED_BYTES, Sealer};
+use pp_protocol::secret::Secret;
+use pp_protocol::{AttemptId, Hello, JobId, Role, SessionId, ToNode};
 use pp_tests::flood::{Flood, long_way};
 use pp_tests::network::Network;
-use pp_tests::process::{Server, ServerOptions, resident};
+use pp_tests::process::{SECRET, Server, ServerOptions, resident};
 
 use crate::jobs::{dispatcher, nap, square};
 
@@ -24,7 +30,7 @@ fn slowest_to_join(address: &str) -> Duration {
     let mut slowest = Duration::ZERO;
     while Instant::now() < until {
         let started = Instant::now();
-        let dispatcher = Dispatcher::builder().node(address).secret(pp_tests::process::SECRET);
+        let dispatcher = Dispatcher::builder().node(address).secret(SECRET);
         let dispatcher = dispatcher.local_workers(0).start().expect("it starts");
         assert_eq!(dispatcher.wait_for_nodes(1, Duration::from_secs(20)), 1, "{:?}", dispatcher.nodes());
         slowest = slowest.max(started.elapsed());
@@ -106,6 +112,118 @@ pub(crate) fn a_thousand_connections_that_announce_the_largest_frame_take_no_mem
         .collect();
     println!("    {} KiB more for {} connections", (most - before) >> 10, held.len());
     assert!(most < before + (20 << 20), "{before} bytes before, up to {most} then");
+}
+
+/// Kinds of records (`protocol/README.md`): whole messages, and the first piece of a large one.
+const BATCH: u8 = 0;
+const FIRST_SEGMENT: u8 = 1;
+/// What a list of attempts to run begins with.
+const RUN: u8 = 0xf0;
+/// What arrives of things that do not go on.
+const BEGUN_BYTES: usize = 4 << 10;
+
+fn encoded(message: &ToNode) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes, &mut |_, _| Ok(())).expect("it can be sent");
+    bytes
+}
+
+/// The longest list that is no work.
+fn longest_list() -> Vec<u8> {
+    let attempt = |place| AttemptId { job: JobId::new(place, u32::MAX), number: u32::MAX };
+    encoded(&ToNode::Cancel((0..LIST_ITEMS as u32).map(attempt).collect()))
+}
+
+/// Seals a record.
+fn record(sealer: &mut Sealer, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let plain = [&parts.concat()[..], &[kind]].concat();
+    let mut sealed = vec![0; plain.len() + SEALED_BYTES];
+    sealer.seal(&plain, &mut sealed).expect("the keys are new");
+    sealed
+}
+
+/// The beginning of a large message of so many bytes.
+fn segment(sealer: &mut Sealer, announced: usize, begun: &[u8]) -> Vec<u8> {
+    record(sealer, FIRST_SEGMENT, &[&(announced as u64).to_le_bytes(), begun])
+}
+
+/// What peers that know the secret say once they have greeted, and nothing after it.
+type Says = fn(&mut Sealer) -> Vec<u8>;
+
+const SAID: [(&str, Says); 5] = [
+    ("the largest record, begun", |_| [&[0xff, 0xff][..], &[7; BEGUN_BYTES]].concat()),
+    ("the longest list, begun", |sealer| {
+        let list = longest_list();
+        segment(sealer, list.len(), &list[..BEGUN_BYTES])
+    }),
+    ("the largest argument, begun", |sealer| {
+        let begun = [&[RUN][..], &[7; BEGUN_BYTES]].concat();
+        segment(sealer, PAYLOAD_BYTES + MESSAGE_OVERHEAD_BYTES, &begun)
+    }),
+    ("the longest list", |sealer| {
+        let list = longest_list();
+        let (first, rest) = list.split_at(list.len() / 2);
+        const SEGMENT: u8 = 2;
+        [segment(sealer, list.len(), first), record(sealer, SEGMENT, &[rest])].concat()
+    }),
+    ("records as large as they get", |sealer| {
+        let message =
+            encoded(&ToNode::Cancel(Vec::from([AttemptId { job: JobId::new(1, 1), number: 1 }; 16])));
+        let count = BATCH_MESSAGES.min((RECORD_BYTES - SEALED_BYTES) / message.len());
+        let whole = message.repeat(count);
+        std::iter::repeat_with(|| record(sealer, BATCH, &[&whole])).take(8).collect::<Vec<_>>().concat()
+    }),
+];
+
+/// Connects, proves to know the secret, greets, and says that.
+async fn connect_and_say(address: &str, says: Says) -> std::io::Result<TcpStream> {
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let secret = Secret::parse(SECRET).expect("it is a secret");
+    let keys = handshake::initiate(&mut stream, &secret, Role::Dispatcher).await.expect("known").keys;
+    let mut sealer = Sealer::new(keys);
+    let session = SessionId::random();
+    let hello = Hello { session, name: "one of a crowd".into(), resume: None, fresh_workers: false };
+    let mut said = record(&mut sealer, BATCH, &[&encoded(&ToNode::Hello(Box::new(hello)))]);
+    said.extend(says(&mut sealer));
+    let mut stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    stream.write_all(&said)?;
+    Ok(stream)
+}
+
+pub(crate) fn a_thousand_peers_that_know_the_secret_and_stop_within_something_large_take_no_memory() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for (what, says) in SAID {
+        let mut arguments = ServerOptions::default().arguments;
+        // So long none of them is silent.
+        arguments.extend(["-k", "120"].map(Into::into));
+        let mut server = Server::start_with(ServerOptions { arguments, ..ServerOptions::default() });
+        let pid = server.process().id().as_raw_nonzero().get() as u32;
+        let dispatcher = dispatcher([&server]);
+        assert_eq!(dispatcher.submit(square, (5,)).wait(), Ok(25));
+        let before = resident(pid);
+        let mut most = before;
+        let held: Vec<_> = (0..1_000)
+            .map(|n| {
+                let stream =
+                    runtime.block_on(connect_and_say(&server.address(), says)).expect("it is let in");
+                if n % 50 == 0 {
+                    assert_eq!(dispatcher.submit(square, (n,)).wait(), Ok(n * n));
+                    most = most.max(resident(pid));
+                }
+                stream
+            })
+            .collect();
+        let asked = Instant::now();
+        assert_eq!(dispatcher.submit(square, (7,)).wait(), Ok(49));
+        assert!(asked.elapsed() < Duration::from_secs(2), "{what}: it took {:?}", asked.elapsed());
+        most = most.max(resident(pid));
+        let all = server.log().matches("one of a crowd").count();
+        println!("    {what}: {} KiB more for {} connections", (most - before) >> 10, held.len());
+        assert!(all >= held.len(), "{what}: {all} were let in: {}", server.log());
+        // Some 17 KiB are what a session takes.
+        assert!(most < before + (24 << 20), "{what}: {before} bytes before, up to {most} then");
+    }
 }
 
 pub(crate) fn strangers_leave_descriptors_to_whoever_is_in_where_workers_hold_most() {

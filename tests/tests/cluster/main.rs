@@ -70,6 +70,7 @@ fn main() {
         floods::a_flood_from_one_address_keeps_no_distant_dispatcher_out,
         floods::a_flood_from_many_addresses_of_one_network_keeps_no_distant_dispatcher_out,
         floods::a_thousand_connections_that_announce_the_largest_frame_take_no_memory,
+        floods::a_thousand_peers_that_know_the_secret_and_stop_within_something_large_take_no_memory,
         floods::strangers_leave_descriptors_to_whoever_is_in_where_workers_hold_most,
         greedy::three_hundred_arguments_of_a_mebibyte_at_a_window_of_two_are_refused_and_cost_no_memory,
         stuck::two_hundred_peers_that_are_closed_and_neither_read_nor_close_keep_nobody_out,
