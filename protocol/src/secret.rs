@@ -43,6 +43,8 @@ struct Held {
 pub enum Weakness {
     /// Somebody thought of it: it is as good as it is hard to think of.
     Passphrase,
+    /// Somebody thought of it, and it is short.
+    ShortPassphrase,
     /// It has few different characters: it is guessed soon.
     Pattern,
 }
@@ -211,8 +213,11 @@ impl Secret {
 
     fn of_passphrase(text: &str) -> Result<Self, WrongSecret> {
         let bits = passphrase::stretch(text).map_err(|passphrase::NoMemory| WrongSecret::NoMemory)?;
-        let is_pattern = passphrase::is_pattern(text);
-        let weakness = if is_pattern { Weakness::Pattern } else { Weakness::Passphrase };
+        let weakness = match text {
+            _ if passphrase::is_pattern(text) => Weakness::Pattern,
+            _ if passphrase::is_short(text) => Weakness::ShortPassphrase,
+            _ => Weakness::Passphrase,
+        };
         Ok(Self::new(text, &bits, Some(weakness)))
     }
 
@@ -258,6 +263,12 @@ impl fmt::Debug for Secret {
 }
 
 impl Weakness {
+    /// Whether whoever has a handshake to try guesses on finds the secret before long: it is proved to nobody who has only
+    /// announced a node.
+    pub fn is_guessed_soon(self) -> bool {
+        matches!(self, Self::ShortPassphrase | Self::Pattern)
+    }
+
     /// Advice for people about it.
     pub fn advice(self) -> &'static str {
         match self {
@@ -265,9 +276,14 @@ impl Weakness {
                 "the secret is a passphrase: whoever records a handshake, or announces a node that dispatchers dial, can \
                  try guesses on it; `ppctl secret new` makes one that nobody guesses"
             }
+            Self::ShortPassphrase => {
+                "the secret is a short passphrase, which is guessed soon: dispatchers do not dial nodes that only announce \
+                 themselves, but those that they are told of (PP_NODES); `ppctl secret new` makes one that nobody guesses"
+            }
             Self::Pattern => {
-                "the secret has so few different characters that it is guessed soon; `ppctl secret new` makes one that \
-                 nobody guesses"
+                "the secret has so few different characters that it is guessed soon: dispatchers do not dial nodes that only \
+                 announce themselves, but those that they are told of (PP_NODES); `ppctl secret new` makes one that nobody \
+                 guesses"
             }
         }
     }
@@ -508,7 +524,10 @@ mod tests {
         assert_eq!((secret.text(), secret.weakness()), (PASSPHRASE, Some(Weakness::Passphrase)));
         let stretched = Secret::new("", &passphrase::stretch(PASSPHRASE).unwrap(), None);
         assert_eq!(secret.key(), stretched.key());
-        assert_eq!(Secret::parse("aaaaaaaaaaaaaaaa").unwrap().weakness(), Some(Weakness::Pattern));
+        let weakness = |text| Secret::parse(text).unwrap().weakness();
+        assert_eq!(weakness("nineteen characters"), Some(Weakness::ShortPassphrase));
+        assert_eq!(weakness("of twenty characters"), Some(Weakness::Passphrase));
+        assert_eq!(weakness("aaaaaaaaaaaaaaaa"), Some(Weakness::Pattern));
         assert_eq!(Secret::parse(&"0".repeat(64)).unwrap().weakness(), Some(Weakness::Pattern));
         assert_eq!(Secret::parse("elevenchars").unwrap_err(), WrongSecret::Short(11));
         assert_eq!(Secret::parse("correct\u{200b}horse battery").unwrap_err(), WrongSecret::Unseen(0x200b));

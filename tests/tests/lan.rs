@@ -447,21 +447,32 @@ fn a_node_that_hears_nothing_gets_no_new_jobs_and_its_own_run_elsewhere() {
 
 /// `ppctl` on a host, started.
 fn ppctl(host: &Host, home: &TempDir, arguments: &[&str]) -> Process {
+    ppctl_with(host, home, SECRET, arguments)
+}
+
+fn ppctl_with(host: &Host, home: &TempDir, secret: &str, arguments: &[&str]) -> Process {
     let wrapper = host.wrapper();
     let mut command = command(&wrapper[0], home.path());
     command.args(&wrapper[1..]).arg(binary("ppctl")).args(arguments);
-    Process::start(command.env("PP_SECRET", SECRET).env("PP_LOG", "pp_dispatcher=debug"))
+    Process::start(command.env("PP_SECRET", secret).env("PP_LOG", "pp_dispatcher=debug"))
 }
 
 /// List of `ppctl nodes --json` in the end, in order: names and states.
-fn listed(mut ppctl: Process) -> Vec<(String, String)> {
+fn listed(ppctl: Process) -> Vec<(String, String)> {
+    let listed = listed_with_reasons(ppctl);
+    listed.into_iter().map(|(name, state, _)| (name, state)).collect()
+}
+
+/// The same, with the reasons why nodes are not used.
+fn listed_with_reasons(mut ppctl: Process) -> Vec<(String, String, String)> {
     ppctl.wait();
     let nodes: serde_json::Value = serde_json::from_str(&ppctl.stdout()).unwrap_or_else(|error| {
         panic!("{error}: {}{}", ppctl.stdout(), ppctl.stderr());
     });
     let text = |node: &serde_json::Value, key: &str| node[key].as_str().unwrap_or_default().to_owned();
     let nodes = nodes.as_array().expect("it is a list");
-    let mut listed: Vec<_> = nodes.iter().map(|node| (text(node, "name"), text(node, "state"))).collect();
+    let line = |node| (text(node, "name"), text(node, "state"), text(node, "reason"));
+    let mut listed: Vec<_> = nodes.iter().map(line).collect();
     listed.sort();
     listed
 }
@@ -599,6 +610,48 @@ fn a_storm_of_announcements_makes_a_dispatcher_attack_nobody_and_ends_no_discove
     assert!(on_link <= 5, "{on_link} connections to a third party");
 }
 
+fn a_short_passphrase_is_proved_to_no_node_that_only_announces_itself() {
+    const SHORT: &str = "twelve chars";
+    const LONG: &str = "correct horse battery staple";
+    let network = Network::start(3);
+    let [attacker, one, two] = network.hosts() else { panic!("there are three hosts") };
+    let home = tempfile::tempdir().expect("a directory");
+    let watching = start_on(attacker, &[LISTENER, "60000"]);
+    watching.wait_for_stdout("listening");
+    let nodes = |secret: &str, arguments: &[&str]| {
+        let arguments = [&["nodes", "--json", "--time", "5"], arguments].concat();
+        let ppctl = ppctl_with(two, &home, secret, &arguments);
+        ppctl.wait_for_stderr("node announced");
+        let forged = format!("{}:60000", attacker.address);
+        let mut storm = start_on(attacker, &[STORM, &attacker.address, "1", &forged]);
+        assert!(storm.wait().success(), "{}", storm.stderr());
+        listed_with_reasons(ppctl)
+    };
+    let with = |secret: &str| ServerOptions { secret: Some(secret.into()), ..options(one, "one") };
+    let server = Server::start_with(with(SHORT));
+    let listed = nodes(SHORT, &[]);
+    let [(_, _, forged), (name, state, reason)] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((name.as_str(), state.as_str()), ("one", "refused"), "{listed:?}");
+    for part in ["only announced itself", "PP_NODES", "ppctl secret new"] {
+        assert!(reason.contains(part) && forged.contains(part), "{listed:?}");
+    }
+    let address = format!("{}:{}", one.address, server.port());
+    let listed = nodes(SHORT, &["--node", &address]);
+    let is_used = |state: &str| listed.iter().filter(|(_, is, _)| is == state).count();
+    assert_eq!(is_used("connected"), 1, "one that is named is dialled: {listed:?}");
+    assert!(!listed.iter().any(|(name, _, why)| name == "one" && why.contains("announced")), "{listed:?}");
+    assert_eq!(watching.stdout().matches("came to").count(), 0, "nobody has anything to try guesses on");
+    drop(server);
+    let _server = Server::start_with(with(LONG));
+    let listed = nodes(LONG, &[]);
+    assert!(listed.iter().any(|(name, state, _)| name == "one" && state == "connected"), "{listed:?}");
+    assert_eq!(
+        watching.stdout().matches("came to").count(),
+        1,
+        "a long one is proved to whoever is announced"
+    );
+}
+
 /// Lets a fault last.
 fn hold(fault: Duration) {
     std::thread::sleep(fault);
@@ -632,6 +685,7 @@ fn main() {
             what_cannot_be_announced_is_said,
             a_link_local_address_keeps_its_interface_wherever_it_is_shown_and_read,
             a_storm_of_announcements_makes_a_dispatcher_attack_nobody_and_ends_no_discovery,
+            a_short_passphrase_is_proved_to_no_node_that_only_announces_itself,
         ],
     );
 }

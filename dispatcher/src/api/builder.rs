@@ -82,7 +82,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Whether to look for nodes on the network (mDNS). Off unless said otherwise.
+    /// Whether to look for nodes on the network (mDNS). Off unless said otherwise. With a secret that is a passphrase of less than
+    /// 20 characters, those that are found are not dialled, since anybody can announce one to try guesses: they have to be named.
     ///
     /// ```
     /// # use pp_dispatcher::Dispatcher;

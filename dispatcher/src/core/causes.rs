@@ -133,6 +133,8 @@ fn not_listening(f: &mut fmt::Formatter<'_>, at: &str) -> fmt::Result {
 pub enum NodeRefusal {
     /// There is no secret here that it could be shown.
     NoSecret,
+    /// It has only announced itself, and the secret is so short that whoever made it up could guess it.
+    GuessableSecret,
     /// It asks for the key of this machine, and there is none.
     NoMachineKey,
     /// The key of this machine, or the file that remembers those of nodes, cannot be used; why, and what to do.
@@ -165,6 +167,10 @@ impl fmt::Display for NodeRefusal {
         match self {
             Self::NoSecret => f.write_str(
                 "there is no secret here: copy the node's ~/.config/ppserver/secret to this machine, or set PP_SECRET",
+            ),
+            Self::GuessableSecret => f.write_str(
+                "it has only announced itself, and whoever does that could guess the secret, which is a short passphrase: it \
+                 is not dialled; name it in PP_NODES, or have all machines use a secret made by `ppctl secret new`",
             ),
             Self::NoMachineKey => f.write_str(
                 "it asks for the key of this machine, and there is none: make one with `ppctl key new`, and add the line \

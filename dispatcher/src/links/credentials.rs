@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pp_protocol::handshake::Credentials;
 use pp_protocol::machine::{KeyError, KnownNodes, MachineKey, Pin, PublicKey};
-use pp_protocol::secret::Secret;
+use pp_protocol::secret::{Secret, Weakness};
 
 use super::secret::DialSecret;
 use crate::core::{NodeRefusal, NotAsKnown};
@@ -35,9 +35,13 @@ pub(super) struct ForNode {
 }
 
 impl Keyring {
-    /// Credentials for the node of this identity. Reads files.
-    pub(super) fn for_node(&self, identity: String) -> Result<ForNode, NodeRefusal> {
+    /// Credentials for the node of this identity. None for a stranger if the secret is guessed soon, on whatever is proved
+    /// with it. Reads files.
+    pub(super) fn for_node(&self, identity: String, is_stranger: bool) -> Result<ForNode, NodeRefusal> {
         let secret = self.secret.as_ref().ok_or(NodeRefusal::NoSecret)?.now();
+        if is_stranger && secret.weakness().is_some_and(Weakness::is_guessed_soon) {
+            return Err(NodeRefusal::GuessableSecret);
+        }
         let known = self.machine_key.as_deref().map(KnownNodes::beside);
         let pin = known.as_ref().map(|known| known.find(&identity)).transpose().map_err(unusable)?.flatten();
         let key = self.machine_key.as_deref().map(MachineKey::read).ok_or(NodeRefusal::NoMachineKey);

@@ -230,7 +230,8 @@ impl Links {
             }
             others => others.clone(),
         };
-        let whom = Whom { identity: link.identity.clone(), addresses };
+        let is_stranger = link.is_announced() && !self.strangers.has_proved(node);
+        let whom = Whom { identity: link.identity.clone(), addresses, is_stranger };
         let (dialler, events) = (Arc::clone(&self.dialler), self.events.clone());
         let stage = Arc::clone(&link.stage);
         stage.reach(DialStage::Name);
@@ -282,6 +283,13 @@ impl Links {
             What::Failed(Failed { failure, node: answered, proved_at }) => {
                 tracing::debug!(node = node.0, ?failure, "dial failed");
                 link.node = answered;
+                let failure = match self.in_use_at(node) {
+                    Some(same) if failure == DialFailure::Refused(NodeRefusal::GuessableSecret) => {
+                        self.links.entry(node).and_modify(|link| link.node = Some(same));
+                        DialFailure::Refused(NodeRefusal::Session(Refusal::AlreadyConnected(same)))
+                    }
+                    _ => failure,
+                };
                 match proved_at {
                     Some(_) => self.proved(node, proved_at),
                     None => self.strangers.failed(node),
@@ -294,6 +302,14 @@ impl Links {
                 Event::LinkDown(node)
             }
         })
+    }
+
+    /// The node that is in use under another name, and connected at an address at which this one is announced.
+    fn in_use_at(&self, node: NodeKey) -> Option<NodeId> {
+        let Addresses::Announced(all) = &self.links.get(&node)?.addresses else { return None };
+        let is_there =
+            |link: &&Link| link.sender.is_some() && link.connected_to.is_some_and(|at| all.contains(&at));
+        self.links.values().find(is_there)?.node
     }
 
     /// The node that answered at `address` knows the secret.
@@ -328,11 +344,11 @@ impl Links {
         let Some(link) = self.links.get(&node) else { return results };
         let dialler = Arc::clone(&self.dialler);
         // Where it answers now: its other addresses may lead to it no more.
-        let addresses = match link.connected_to {
-            Some(address) => Addresses::Announced(vec![address]),
-            None => link.addresses.clone(),
+        let (addresses, is_stranger) = match link.connected_to {
+            Some(address) => (Addresses::Announced(vec![address]), false),
+            None => (link.addresses.clone(), link.is_announced()),
         };
-        let whom = Whom { identity: link.identity.clone(), addresses };
+        let whom = Whom { identity: link.identity.clone(), addresses, is_stranger };
         tokio::spawn(async move {
             let given = timeout(ORDER_TIME, dialler.order(whom, order)).await;
             // Whoever has stopped waiting needs no word.
@@ -388,6 +404,10 @@ impl LinkEvent {
 }
 
 impl Link {
+    fn is_announced(&self) -> bool {
+        matches!(self.addresses, Addresses::Announced(_))
+    }
+
     /// Drops the connection and whatever is under way; events of it are out of date from now on.
     fn reset(&mut self) {
         self.generation += 1;
@@ -404,6 +424,8 @@ struct Whom {
     /// What identifies it to discovery.
     identity: String,
     addresses: Addresses,
+    /// It was announced, which anybody can do, and has proved nothing.
+    is_stranger: bool,
 }
 
 /// A connection to a node that has proved that it knows the secret.
@@ -472,7 +494,8 @@ impl Dialler {
         resume: Option<Resume>,
         stage: &Arc<Stage>,
     ) -> Result<Greeted, Failed> {
-        let Whom { identity, addresses } = whom;
+        let Whom { identity, addresses, is_stranger } = whom;
+        let by = (identity, is_stranger);
         let (dialled, offers) = match addresses {
             Addresses::Local => {
                 let (transport, nodes) = connection::in_memory();
@@ -488,9 +511,9 @@ impl Dialler {
             Addresses::Named(address) => {
                 let all = address.look_up().await;
                 let all = all.map_err(|error| DialFailure::Unreachable(Unreachable::Name(error.into())))?;
-                self.dial_any(role, identity, all, stage).await?
+                self.dial_any(role, by, all, stage).await?
             }
-            Addresses::Announced(all) => self.dial_any(role, identity, all, stage).await?,
+            Addresses::Announced(all) => self.dial_any(role, by, all, stage).await?,
         };
         let hello = Hello {
             session: self.session,
@@ -535,14 +558,15 @@ impl Dialler {
     async fn dial_any(
         &self,
         role: Role,
-        identity: String,
+        (identity, is_stranger): (String, bool),
         addresses: Vec<SocketAddr>,
         stage: &Arc<Stage>,
     ) -> Result<(Dialled, Vec<ProgramOffer>), DialFailure> {
         let keyring = self.keyring.clone();
         // Files may be on a disk that answers when it likes.
-        let credentials =
-            tokio::task::spawn_blocking(move || keyring.for_node(identity)).await.map_err(broken)?;
+        let credentials = tokio::task::spawn_blocking(move || keyring.for_node(identity, is_stranger))
+            .await
+            .map_err(broken)?;
         let credentials = Arc::new(credentials.map_err(DialFailure::Refused)?);
         let programs = Arc::clone(&self.programs);
         let offers = if role == Role::Operator {

@@ -93,6 +93,11 @@ impl Strangers {
         theirs.next().filter(|_| count > here + 1).map(|(node, _)| *node)
     }
 
+    /// Whether a node that was announced has proved that it knows the secret.
+    pub(super) fn has_proved(&self, node: NodeKey) -> bool {
+        self.proved.contains(&node)
+    }
+
     /// The `addresses` that may be dialled now. Those at which nobody has proved anything count as dialled.
     pub(super) fn permit(&mut self, now: Moment, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
         addresses

@@ -8,6 +8,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// A passphrase has no fewer characters.
 pub(super) const FEWEST_CHARACTERS: usize = 12;
+/// One with fewer characters is guessed by whoever has a thousand processors for a month, as most people choose them: some two
+/// bits a character (NIST SP 800-63-2, appendix A), and ten guesses a second on each.
+const FEW_CHARACTERS: usize = 20;
 /// One with fewer different characters is most likely a pattern.
 const FEW_DIFFERENT: usize = 6;
 
@@ -35,6 +38,11 @@ pub(super) fn stretch(passphrase: &str) -> Result<Zeroizing<[u8; 32]>, NoMemory>
         .expect("passphrase, salt and key have lengths that Argon2 takes");
     memory.iter_mut().for_each(Block::zeroize);
     Ok(key)
+}
+
+/// Whether it is so short that it is guessed by whoever can try for long enough.
+pub(super) fn is_short(passphrase: &str) -> bool {
+    passphrase.chars().count() < FEW_CHARACTERS
 }
 
 /// Whether it has so few different characters that it is guessed long before others are.

@@ -65,6 +65,8 @@ fn passphrases_are_warned_of_and_what_is_guessed_at_once_is_refused() {
     words.process.wait_for_stderr("the secret is a passphrase");
     words.process.wait_for_stderr("ppctl secret new");
     assert!(words.authenticate(" correct horse battery staple\n").is_ok());
+    let short = started("twelve chars");
+    short.process.wait_for_stderr("do not dial nodes that only announce themselves");
     started("aaaaaaaaaaaaaaaa")
         .process
         .wait_for_stderr("so few different characters that it is guessed soon");
