@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,8 +24,6 @@ use tempfile::NamedTempFile;
 
 /// Beginning of the names of files under construction.
 const DRAFT_PREFIX: &str = "incoming-";
-/// Bytes unpacked at once.
-const COPY_BYTES: usize = 256 * 1024;
 /// Excess of a packed program over the program itself, at most: a fraction of it, and so many bytes.
 const PACKED_EXCESS: (u64, u64) = (64, 64 * 1024);
 
@@ -292,20 +290,21 @@ impl Incoming {
         let mut disk = Unfinished { bytes: 0, of_all: Arc::clone(&self.disk.of_all), limit: self.disk.limit };
         let mut decoder = FrameDecoder::new(&self.packed);
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; COPY_BYTES];
         let mut unpacked = 0;
         loop {
-            let count = decoder.read(&mut buffer).map_err(UnpackError::Packed)?;
-            if count == 0 {
+            let block = decoder.fill_buf().map_err(UnpackError::Packed)?;
+            if block.is_empty() {
                 break;
             }
+            let count = block.len();
             unpacked += count as u64;
             if unpacked > self.bytes {
                 return Err(UnpackError::Larger);
             }
             disk.add(count).map_err(UnpackError::Refused)?;
-            hasher.update(&buffer[..count]);
-            draft.write_all(&buffer[..count])?;
+            hasher.update(block);
+            draft.write_all(block)?;
+            decoder.consume(count);
         }
         match Digest(hasher.finalize().into()) {
             found if found == self.digest => Ok(draft),
@@ -449,7 +448,7 @@ fn digest_in(name: &str) -> Option<Digest> {
 mod tests {
     use std::os::unix::fs::{chown, lchown};
 
-    use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
     use pp_counting::{Counting, Random, allowed, peak_of};
 
     use super::*;
@@ -629,21 +628,26 @@ mod tests {
             BlockSize::Max4MB,
             BlockSize::Max8MB,
         ];
-        let samples: Vec<_> = blocks
-            .into_iter()
-            .map(|size| {
-                let mut encoder =
-                    FrameEncoder::with_frame_info(FrameInfo::new().block_size(size), Vec::new());
-                encoder.write_all(&program(3, 100_000)).unwrap();
-                encoder.finish().unwrap()
-            })
-            .collect();
         let right = program(3, 100_000);
+        let packed = |size, mode| {
+            let frame = FrameInfo::new().block_size(size).block_mode(mode);
+            let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
+            encoder.write_all(&right).unwrap();
+            encoder.finish().unwrap()
+        };
+        let modes = [BlockMode::Independent, BlockMode::Linked];
+        let samples: Vec<_> =
+            blocks.into_iter().flat_map(|size| modes.map(|mode| packed(size, mode))).collect();
         let mut stored = 0;
         for seed in 0..500 {
             let mut random = Random(seed);
             let sample = &samples[random.below(samples.len())];
-            let input = if seed < 20 { sample.clone() } else { random.spoiled(sample) };
+            let input = match seed {
+                0..20 => sample.clone(),
+                // Those of which hardly anything is there.
+                20..60 => sample[..random.below(100)].to_vec(),
+                _ => random.spoiled(sample),
+            };
             let (result, peak) = peak_of(|| send(&mut store, digest(&right), 100_000, &input));
             assert!(peak <= allowed(input.len()), "seed {seed}: {peak} bytes for {}", input.len());
             stored += u32::from(result.is_ok());

@@ -15,7 +15,7 @@ use crate::machine::{AuthorizedKeys, MachineKey};
 use crate::packed::{self, Input};
 use crate::record::{Keys, SEALED_BYTES, Sealer};
 use crate::samples;
-use crate::secret::Secret;
+use crate::secret::{Secret, Secrets};
 use crate::{Ended, FromNode, Payload, Role, ToNode};
 
 #[global_allocator]
@@ -84,6 +84,35 @@ fn an_advert_takes_no_more_memory_than_its_bytes_make_reasonable() {
         let name = advert.as_ref().and_then(|advert| advert.name.as_deref());
         assert!(name.is_none_or(crate::is_plain_name), "{name:?}");
         advert.is_some()
+    });
+}
+
+/// Those of passphrases take 64 MiB, on purpose.
+fn is_passphrase(line: &str) -> bool {
+    let is_written = line.get(..4).is_some_and(|begins| begins.eq_ignore_ascii_case("pp1-"));
+    let is_digits = line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+    line.chars().count() >= 12 && !is_written && !is_digits
+}
+
+#[test]
+fn lists_of_secrets_and_of_machines_take_no_more_memory_than_their_bytes_make_reasonable() {
+    let secrets = format!("# ours\n{}\n{}\n", secret().text(), secret().text());
+    let digits = "0123456789abcdef".repeat(4);
+    try_all(&[secrets.into_bytes(), digits.into()], |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return false };
+        !text.lines().any(|line| is_passphrase(line.trim())) && Secrets::parse(text).is_ok()
+    });
+    let keys = [(); 3].map(|()| MachineKey::random().public());
+    let list = format!("# ours\n{} ada@desk\noperate {}\nno-submit,operate {}\n", keys[0], keys[1], keys[2]);
+    try_all(&[list.into_bytes()], |bytes| {
+        std::str::from_utf8(bytes).is_ok_and(|text| match AuthorizedKeys::parse(text) {
+            Ok(_) => true,
+            Err(wrong) => {
+                let reasons = wrong.iter().map(|(_, reason)| reason.to_string());
+                reasons.for_each(|reason| assert_eq!(crate::shown(&reason), reason));
+                false
+            }
+        })
     });
 }
 

@@ -285,6 +285,7 @@ fn read(mut socket: &UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
 mod tests {
     use std::io::Write;
 
+    use pp_counting::{Random, allowed, peak_of};
     use pp_protocol::FunctionId;
     use pp_protocol::packed::Args;
     use pp_protocol::worker::{Finished, WorkResult};
@@ -364,6 +365,36 @@ mod tests {
             let frame = [&finished_head(body.len(), is_quiet)[..], &body].concat();
             assert_eq!(said(&frame), FromWorker::Finished { outcomes: all.clone(), is_quiet });
         }
+    }
+
+    #[test]
+    fn frames_take_no_more_memory_than_their_bytes_make_reasonable() {
+        let finished =
+            Finished { number: 1, run_time_ns: 1, result: WorkResult::Succeeded(vec![7; 9].into()) };
+        let mut body = Vec::new();
+        (0..9).for_each(|_| packed::put_finished(&finished, &mut body).unwrap());
+        let outcomes = [&finished_head(body.len(), false)[..], &body].concat();
+        let samples = [encode_ready(WORKER_VERSION, 9, true), encode_skipped(7), outcomes].concat();
+        let (mut right, mut wrong) = (0, 0);
+        for seed in 1..=5_000 {
+            let input = Random(seed).spoiled(&samples);
+            let (messages, peak) = peak_of(|| {
+                let (mut received, mut messages) = (BytesMut::from(&input[..]), Vec::new());
+                // Larger ones are read to where they stay, piece by piece.
+                while let Ok(Some(..room::SMALLEST_BYTES)) = announced_length(&received)
+                    && let Ok(Some(frame)) = split_frame(&mut received)
+                {
+                    match decode(&frame, |_| Some(Payload::default())) {
+                        Ok(message) => messages.push(message),
+                        Err(_) => break,
+                    }
+                }
+                messages
+            });
+            assert!(peak <= allowed(input.len()), "seed {seed}: {peak} bytes for {} of input", input.len());
+            *(if messages.len() >= 3 { &mut right } else { &mut wrong }) += 1;
+        }
+        assert!(right > 0 && wrong > 0, "{right} were decoded, {wrong} were not");
     }
 
     #[test]

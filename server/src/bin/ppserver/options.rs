@@ -467,9 +467,16 @@ fn default_store() -> Result<PathBuf, OptionsError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use pp_counting::{Counting, Random, allowed, peak_of};
     use pp_protocol::secret::Secret;
 
     use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: Counting = Counting;
 
     fn parse(arguments: &[&str]) -> Result<Options, OptionsError> {
         let matches = Arguments::command().try_get_matches_from([&["ppserver"], arguments].concat());
@@ -527,5 +534,29 @@ mod tests {
         let Err(error) = verbosity(&[]) else { panic!("that makes no sense") };
         assert!(error.to_string().contains("in the configuration file both debug and quiet"), "{error}");
         assert!(matches!(verbosity(&["-d"]), Ok(Verbosity::Debug)), "the command line decides");
+    }
+
+    #[test]
+    fn a_damaged_file_takes_no_more_memory_than_its_bytes_make_reasonable_and_shows_no_secret() {
+        const HIDDEN: &str = "n0b0dy-sees-this";
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("ppserver.toml");
+        let sample =
+            b"port = 60001\nname = \"render1\"\nworker_env = [\"A=1\", 'LC_*']\nconfine = \"strict\"\n";
+        let (mut right, mut wrong) = (0, 0);
+        for seed in 1..=2_000 {
+            let mut random = Random(seed);
+            let mut input = random.spoiled(sample);
+            let place = random.below(input.len() + 1);
+            input.splice(place..place, format!("\nsecret = \"{HIDDEN}\"\n").into_bytes());
+            let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+            file.and_then(|mut file| file.write_all(&input)).expect("it can be written");
+            let (read, peak) = peak_of(|| read(&path));
+            assert!(peak <= allowed(input.len()), "seed {seed}: {peak} bytes for {} of input", input.len());
+            let shown = read.map(|_| right += 1).map_err(|error| error.to_string());
+            wrong += u32::from(shown.is_err());
+            assert!(!shown.is_err_and(|shown| shown.contains(HIDDEN)), "seed {seed}");
+        }
+        assert!(right > 0 && wrong > 0, "{right} were read, {wrong} were not");
     }
 }
