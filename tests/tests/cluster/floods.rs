@@ -193,37 +193,36 @@ async fn connect_and_say(address: &str, says: Says) -> std::io::Result<TcpStream
 
 pub(crate) fn a_thousand_peers_that_know_the_secret_and_stop_within_something_large_take_no_memory() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    for (what, says) in SAID {
-        let mut arguments = ServerOptions::default().arguments;
-        // So long none of them is silent.
-        arguments.extend(["-k", "120"].map(Into::into));
-        let mut server = Server::start_with(ServerOptions { arguments, ..ServerOptions::default() });
-        let pid = server.process().id().as_raw_nonzero().get() as u32;
-        let dispatcher = dispatcher([&server]);
-        assert_eq!(dispatcher.submit(square, (5,)).wait(), Ok(25));
-        let before = resident(pid);
-        let mut most = before;
-        let held: Vec<_> = (0..1_000)
-            .map(|n| {
-                let stream =
-                    runtime.block_on(connect_and_say(&server.address(), says)).expect("it is let in");
-                if n % 50 == 0 {
-                    assert_eq!(dispatcher.submit(square, (n,)).wait(), Ok(n * n));
-                    most = most.max(resident(pid));
-                }
-                stream
-            })
-            .collect();
-        let asked = Instant::now();
-        assert_eq!(dispatcher.submit(square, (7,)).wait(), Ok(49));
-        assert!(asked.elapsed() < Duration::from_secs(2), "{what}: it took {:?}", asked.elapsed());
-        most = most.max(resident(pid));
-        let all = server.log().matches("one of a crowd").count();
-        println!("    {what}: {} KiB more for {} connections", (most - before) >> 10, held.len());
-        assert!(all >= held.len(), "{what}: {all} were let in: {}", server.log());
-        // Some 17 KiB are what a session takes.
-        assert!(most < before + (24 << 20), "{what}: {before} bytes before, up to {most} then");
-    }
+    let mut arguments = ServerOptions::default().arguments;
+    // So long none of them is silent.
+    arguments.extend(["-k", "120"].map(Into::into));
+    let mut server = Server::start_with(ServerOptions { arguments, ..ServerOptions::default() });
+    let pid = server.process().id().as_raw_nonzero().get() as u32;
+    let dispatcher = dispatcher([&server]);
+    assert_eq!(dispatcher.submit(square, (5,)).wait(), Ok(25));
+    let before = resident(pid);
+    let mut most = before;
+    let said = SAID.into_iter().cycle().zip(0..1_000);
+    let held: Vec<_> = said
+        .map(|((what, says), n)| {
+            let said = runtime.block_on(connect_and_say(&server.address(), says));
+            let stream = said.unwrap_or_else(|error| panic!("{what}: {error}"));
+            if n % 50 == 0 {
+                assert_eq!(dispatcher.submit(square, (n,)).wait(), Ok(n * n));
+                most = most.max(resident(pid));
+            }
+            stream
+        })
+        .collect();
+    let asked = Instant::now();
+    assert_eq!(dispatcher.submit(square, (7,)).wait(), Ok(49));
+    assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
+    most = most.max(resident(pid));
+    let all = server.log().matches("one of a crowd").count();
+    println!("    {} KiB more for {} connections", (most - before) >> 10, held.len());
+    assert!(all >= held.len(), "{all} were let in: {}", server.log());
+    // Some 17 KiB are what a session takes.
+    assert!(most < before + (24 << 20), "{before} bytes before, up to {most} then");
 }
 
 pub(crate) fn strangers_leave_descriptors_to_whoever_is_in_where_workers_hold_most() {
