@@ -63,7 +63,7 @@ const TABLE: &[Row] = &[
     ("-j1 --halt now,fail=1 'echo {}; exit {}' ::: 0 3 0", "0\n3\n", 3),
     ("-j1 --halt soon,fail=1 'echo {}; exit {}' ::: 0 3 0", "0\n3\n", 3),
     ("-j2 --halt now,success=1 'sleep {}; echo {}' ::: 5 0.1", "", 0),
-    ("--timeout 300% 'sleep {}; echo {}' ::: 0.2 0.2 0.2 0.2 9", "0.2\n0.2\n0.2\n0.2\n", 1),
+    ("--timeout 1000% 'sleep {}; echo {}' ::: 0.2 0.2 0.2 0.2 9", "0.2\n0.2\n0.2\n0.2\n", 1),
     ("--resume echo ::: a", "", 255),
     (
         "--results out1 echo {1} {2} ::: I II ::: a; cd out1; find . -type f | sort; cat 1/I/2/a/stdout 1/II/2/a/seq",
