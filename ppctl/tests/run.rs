@@ -179,6 +179,14 @@ fn output_is_bytes_and_two_jobs_do_not_mix() {
 }
 
 #[test]
+fn whoever_stops_reading_has_seen_enough() {
+    let folder = files();
+    let line = format!("{} -j1 'sleep 0.1; echo' ::: 1 2 3 4 5 | head -n 1", ppctl());
+    let Output { stdout, stderr, .. } = shell(folder.path(), &line, b"");
+    assert_eq!((&stdout[..], String::from_utf8_lossy(&stderr).as_ref()), (&b"1\n"[..], ""));
+}
+
+#[test]
 fn the_first_output_is_there_before_the_input_ends() {
     let folder = files();
     let mut child = process::command(env!("CARGO_BIN_EXE_ppctl"), folder.path())

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -133,7 +134,15 @@ pub(super) fn run(
     };
     let ended = engine.serve(&told);
     engine.dispatcher.shutdown();
-    ended
+    match ended {
+        // Whoever reads the output has seen enough: there is nobody to be told.
+        Err(error) if is_unread(&error) => Ok(ExitCode::from(WRONG)),
+        ended => ended,
+    }
+}
+
+fn is_unread(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 impl Engine<'_> {
