@@ -5,6 +5,7 @@
 
 mod cancel;
 mod chain;
+mod commands;
 mod compare;
 mod cpu;
 mod jobs;
@@ -77,6 +78,8 @@ enum Bench {
     Recovery,
     /// A million pending jobs cancelled: until all have ended, and the longest stall of their node
     Cancel,
+    /// Commands by `ppctl run`: a second, and from its start to the first output
+    Commands,
     /// All of these
     All,
     /// All of these, and the peers that benches/peers/setup installs; written to benches/RESULTS.md
@@ -140,6 +143,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Bench::Tail) {
         tail::run(&mut report)?;
+    }
+    if wanted(Bench::Commands) {
+        commands::run(&mut report)?;
     }
     Ok(())
 }

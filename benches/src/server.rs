@@ -1,7 +1,7 @@
 //! A real `ppserver` of its own for a bench, and dispatchers for it or for local cores.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -25,13 +25,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a daemon on loopback whose jobs take `slowness` times as long as they say.
     pub(crate) fn start(workers: u32, slowness: u32) -> anyhow::Result<Self> {
-        let bench = std::env::current_exe()?;
-        let program = bench.parent().unwrap_or(Path::new(".")).join("ppserver");
-        ensure!(
-            program.exists(),
-            "{} is missing; run: cargo build --release --bin ppserver",
-            program.display()
-        );
+        let program = beside_this("ppserver")?;
         let home = tempfile::tempdir()?;
         let mut child = Command::new(program)
             .args(["-i", "127.0.0.1", "-p", "0", "-w", &workers.to_string()])
@@ -73,6 +67,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A program that was built together with this one.
+pub(crate) fn beside_this(name: &str) -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name(name);
+    ensure!(program.exists(), "{} is missing; run: cargo build --release --bin {name}", program.display());
+    Ok(program)
 }
 
 fn builder() -> Builder {

@@ -15,11 +15,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What a shell needs besides: [`Records`] (a byte stream as arguments), [`joblog`], [`halt`], [`times`], [`counts`], [`lines`]
-//! and [`order`] (output), [`unsupported`] (options that are refused, with what to do instead).
+//! What a shell needs besides: [`Records`] (a byte stream as arguments), [`joblog`], [`halt`], [`times`], [`counts`], [`direct`],
+//! [`lines`] and [`order`] (output), [`unsupported`] (options that are refused, with what to do instead).
 
 mod columns;
 pub mod counts;
+pub mod direct;
 mod edit;
 pub mod halt;
 mod job;

@@ -39,7 +39,7 @@ pub fn quoted(value: &[u8]) -> Vec<u8> {
 }
 
 /// Whether a byte means nothing to a shell, wherever it stands.
-fn is_plain(byte: u8) -> bool {
+pub(crate) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+-./_".contains(&byte)
 }
 

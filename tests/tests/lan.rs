@@ -639,6 +639,7 @@ fn a_short_passphrase_is_proved_to_no_node_that_only_announces_itself() {
     let listed = nodes(SHORT, &["--node", &address]);
     let is_used = |state: &str| listed.iter().filter(|(_, is, _)| is == state).count();
     assert_eq!(is_used("connected"), 1, "one that is named is dialled: {listed:?}");
+    assert!(!listed.iter().any(|(name, _, why)| name == "one" && why.contains("announced")), "{listed:?}");
     assert_eq!(watching.stdout().matches("came to").count(), 0, "nobody has anything to try guesses on");
     drop(server);
     let _server = Server::start_with(with(LONG));

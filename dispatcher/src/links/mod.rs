@@ -179,7 +179,11 @@ impl Links {
     /// The address of a node, and the one at which it is in use, if that is another: as they were named.
     pub(crate) fn elsewhere(&self, node: NodeKey) -> Option<[String; 2]> {
         let here = self.links.get(&node)?;
-        let is_same = |link: &Link| here.node.is_some() && link.node == here.node && link.sender.is_some();
+        // One that was not dialled, as it only announced itself, has told no life.
+        let is_same = |link: &Link| match here.node {
+            Some(life) => link.sender.is_some() && link.node == Some(life),
+            None => link.is_at_one_of(&here.addresses),
+        };
         let (other, there) = self.links.iter().find(|(other, link)| **other != node && is_same(link))?;
         Some([(node, here), (*other, there)].map(|(node, link)| match &link.addresses {
             Addresses::Named(address) => address.to_string(),
@@ -306,10 +310,8 @@ impl Links {
 
     /// The node that is in use under another name, and connected at an address at which this one is announced.
     fn in_use_at(&self, node: NodeKey) -> Option<NodeId> {
-        let Addresses::Announced(all) = &self.links.get(&node)?.addresses else { return None };
-        let is_there =
-            |link: &&Link| link.sender.is_some() && link.connected_to.is_some_and(|at| all.contains(&at));
-        self.links.values().find(is_there)?.node
+        let here = &self.links.get(&node)?.addresses;
+        self.links.values().find(|link| link.is_at_one_of(here))?.node
     }
 
     /// The node that answered at `address` knows the secret.
@@ -408,6 +410,12 @@ impl Link {
         matches!(self.addresses, Addresses::Announced(_))
     }
 
+    /// Whether it is connected at an address of a node that is announced.
+    fn is_at_one_of(&self, addresses: &Addresses) -> bool {
+        let Addresses::Announced(all) = addresses else { return false };
+        self.sender.is_some() && self.connected_to.is_some_and(|at| all.contains(&at))
+    }
+
     /// Drops the connection and whatever is under way; events of it are out of date from now on.
     fn reset(&mut self) {
         self.generation += 1;
@@ -494,9 +502,7 @@ impl Dialler {
         resume: Option<Resume>,
         stage: &Arc<Stage>,
     ) -> Result<Greeted, Failed> {
-        let Whom { identity, addresses, is_stranger } = whom;
-        let by = (identity, is_stranger);
-        let (dialled, offers) = match addresses {
+        let (dialled, offers) = match &whom.addresses {
             Addresses::Local => {
                 let (transport, nodes) = connection::in_memory();
                 let version = VersionRange::SPOKEN.newest;
@@ -511,9 +517,9 @@ impl Dialler {
             Addresses::Named(address) => {
                 let all = address.look_up().await;
                 let all = all.map_err(|error| DialFailure::Unreachable(Unreachable::Name(error.into())))?;
-                self.dial_any(role, by, all, stage).await?
+                self.dial_any(role, &whom, all, stage).await?
             }
-            Addresses::Announced(all) => self.dial_any(role, by, all, stage).await?,
+            Addresses::Announced(all) => self.dial_any(role, &whom, all.clone(), stage).await?,
         };
         let hello = Hello {
             session: self.session,
@@ -558,11 +564,12 @@ impl Dialler {
     async fn dial_any(
         &self,
         role: Role,
-        (identity, is_stranger): (String, bool),
+        whom: &Whom,
         addresses: Vec<SocketAddr>,
         stage: &Arc<Stage>,
     ) -> Result<(Dialled, Vec<ProgramOffer>), DialFailure> {
-        let keyring = self.keyring.clone();
+        let (keyring, identity, is_stranger) =
+            (self.keyring.clone(), whom.identity.clone(), whom.is_stranger);
         // Files may be on a disk that answers when it likes.
         let credentials = tokio::task::spawn_blocking(move || keyring.for_node(identity, is_stranger))
             .await

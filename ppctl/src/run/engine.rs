@@ -11,10 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use pp_dispatcher::{CommandOutput, Dispatcher, JobError, NodeKind, NodeState, Output};
+use pp_dispatcher::{CommandOutput, CommandStatus, Dispatcher, JobError, NodeKind, NodeState, Output};
 use pp_run::halt::{Tally, When};
 use pp_run::times::{Runtimes, Timeout};
-use pp_run::{ComposeError, Plan, Start};
+use pp_run::{ComposeError, Plan, Start, direct};
 
 use super::finished::{End, Finished, Printer};
 use super::task::{self, Task, Tasks};
@@ -44,6 +44,8 @@ struct Running {
     position: u64,
     slot: usize,
     tries: u32,
+    /// Whether a shell is started for it, although that may not be needed.
+    in_shell: bool,
     submitted: SystemTime,
 }
 
@@ -258,7 +260,14 @@ impl Engine<'_> {
         let (position, slot) = (self.submitted, self.slots.take());
         self.submitted += 1;
         self.printer.started(position);
-        self.submit(Running { task, position, slot, tries: 1, submitted: SystemTime::now() });
+        self.submit(Running {
+            task,
+            position,
+            slot,
+            tries: 1,
+            in_shell: false,
+            submitted: SystemTime::now(),
+        });
     }
 
     fn start(&self, slot: usize) -> Start {
@@ -266,15 +275,16 @@ impl Engine<'_> {
     }
 
     fn submit(&self, running: Running) {
-        let Running { task, slot, .. } = &running;
+        let Running { task, slot, in_shell, .. } = &running;
         let line = task.command(self.start(*slot));
-        if self.options.verbose {
+        if self.options.verbose && !*in_shell {
             crate::warn(&String::from_utf8_lossy(&line));
         }
+        let mut words = words(line, *in_shell).into_iter().map(OsString::from_vec);
         let mut command = self
             .dispatcher
-            .command("/bin/sh")
-            .args([OsString::from("-c"), OsString::from_vec(line)])
+            .command(words.next().unwrap_or_default())
+            .args(words)
             .env("PARALLEL_SEQ", task.sequence().to_string())
             .env("PARALLEL_JOBSLOT", slot.to_string())
             .env_of_node("PARALLEL_SSHHOST");
@@ -305,6 +315,13 @@ impl Engine<'_> {
         mut running: Running,
         result: Result<CommandOutput, JobError>,
     ) -> anyhow::Result<Option<When>> {
+        if let Ok(CommandOutput { status: CommandStatus::NotStarted(_), .. }) = result
+            && !running.in_shell
+        {
+            // A shell says why not in its own words, and runs scripts that do not say what they are for.
+            self.submit(Running { in_shell: true, ..running });
+            return Ok(None);
+        }
         let end = End::of(result, running.submitted);
         let exit = end.exit;
         if !exit.is_success() && running.tries < self.options.retries {
@@ -382,6 +399,18 @@ fn tell_interrupts(events: Sender<Event>) -> anyhow::Result<()> {
         drop(events.send(Event::Interrupted));
     })?;
     Ok(())
+}
+
+/// The words of what is run for a command line: a shell, where one is needed.
+fn words(line: Vec<u8>, in_shell: bool) -> Vec<Vec<u8>> {
+    let is_function = |name: &[u8]| {
+        let variable = [b"BASH_FUNC_", name, b"%%"].concat();
+        std::env::var_os(OsString::from_vec(variable)).is_some()
+    };
+    match direct::words(&line).filter(|words| !in_shell && !is_function(&words[0])) {
+        Some(words) => words,
+        None => vec![b"/bin/sh".to_vec(), b"-c".to_vec(), line],
+    }
 }
 
 /// The values of variables that jobs are to have.
