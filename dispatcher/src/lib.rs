@@ -58,8 +58,8 @@ mod public {
     pub use pp_node::built_in;
     pub use pp_node::built_in::{CommandLine, CommandOutput, CommandStatus};
     pub use pp_protocol::{
-        Death, Farewell, HandshakeError, JobId, Panic, ProgramRefusal, Refusal, Stream as OutputStream,
-        SystemError, Target, Violation, WorkerDeath, WorkerShortage,
+        Death, Farewell, HandshakeError, JobId, NodeId, Panic, ProgramRefusal, Refusal,
+        Stream as OutputStream, SystemError, Target, Violation, WorkerDeath, WorkerShortage,
     };
 
     pub use crate::api::builder::Builder;

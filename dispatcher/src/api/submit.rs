@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use pp_protocol::limits::PAYLOAD_BYTES;
 use pp_protocol::values::{self, ValueError};
-use pp_protocol::{FunctionId, JobId, Payload, room};
+use pp_protocol::{FunctionId, JobId, NodeId, Payload, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -181,6 +181,25 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     /// ```
     pub fn priority(self, priority: i32) -> Self {
         self.with(|options| options.priority = priority)
+    }
+
+    /// Runs the job on this node or nowhere: on this life of it, so that one that was started again is another node. The
+    /// job waits for it, also while its connection is broken for a moment. Once the node is lost, or refuses the program,
+    /// the job ends as [`JobError::Lost`], which names the node and says why.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// // On each node once.
+    /// for node in dispatcher.nodes() {
+    ///     let Some(id) = node.id else { continue }; // it has not been connected yet
+    ///     let output = dispatcher.command("uname").arg("-r").job().on_node(id).submit().wait()?;
+    ///     println!("{}: {}", node.name, String::from_utf8_lossy(&output.stdout));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_node(self, id: NodeId) -> Self {
+        self.with(|options| options.node = Some(id))
     }
 
     /// Submits the job unless the dispatcher has as many pending as [`Builder::pending_jobs`](crate::Builder::pending_jobs)

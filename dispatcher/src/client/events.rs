@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use pp_protocol::{JobId, Stream, shown};
+use pp_protocol::{JobId, NodeId, Stream, shown};
 
 use super::here::cannot_wait;
 use crate::core::{Failure, NodeLoss, NodeRefusal, NodeTrouble};
@@ -21,6 +21,8 @@ pub enum ClusterEvent {
     NodeConnected {
         /// Its name.
         node: String,
+        /// Its life, for jobs that are to run there only ([`JobBuilder::on_node`](crate::JobBuilder::on_node)).
+        id: NodeId,
         /// Number of its slots.
         slots: usize,
     },
@@ -89,7 +91,7 @@ pub enum ClusterEvent {
 impl fmt::Display for ClusterEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NodeConnected { node, slots } => write!(f, "{node} connected with {slots} slots"),
+            Self::NodeConnected { node, slots, .. } => write!(f, "{node} connected with {slots} slots"),
             Self::NodeSuspected { node } => write!(f, "{node} is silent, it gets no new jobs"),
             Self::NodeLost { node, cause, jobs } => {
                 write!(f, "{node} is lost ({cause}), {jobs} jobs queued again")

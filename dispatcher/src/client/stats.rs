@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use pp_protocol::NodeId;
+
 use crate::core::{NodeKind, NodeReason, NodeRefusal, NodeState, Unreachable};
 
 /// A node, as the dispatcher stands with it.
@@ -11,6 +13,9 @@ use crate::core::{NodeKind, NodeReason, NodeRefusal, NodeState, Unreachable};
 pub struct NodeInfo {
     /// Its own name; `local` for the dispatcher's own cores.
     pub name: String,
+    /// Its life, for jobs that are to run there only ([`JobBuilder::on_node`](crate::JobBuilder::on_node)): the last one; none
+    /// before it was first connected.
+    pub id: Option<NodeId>,
     /// Its address; empty for the local node.
     pub address: String,
     /// Its origin.
@@ -51,6 +56,7 @@ impl NodeInfo {
         let is_looked_up = !matches!(reason, NodeReason::Dialling(_));
         Self {
             name: name.into(),
+            id: None,
             address: name.into(),
             kind: NodeKind::Configured,
             state: if is_looked_up { NodeState::Unreachable } else { NodeState::Connecting },

@@ -27,7 +27,10 @@ use super::here::become_dispatcher_thread;
 use super::printer::Printer;
 use super::settings::{ClientError, Settings};
 use super::settle::{JobTicket, Wakes, outcome_of};
-use crate::core::{Action, Core, DialStage, DispatcherConfig, Event, NodeKey, NodeReason, Report};
+use crate::core::{
+    Action, Core, DialStage, DispatcherConfig, Event, NodeKey, NodeKind, NodeReason, NodeState, NodeView,
+    Report,
+};
 use crate::links::discovery::{self, Addresses, Found};
 use crate::links::programs::OfferedPrograms;
 use crate::links::secret::DialSecret;
@@ -37,6 +40,8 @@ use crate::links::{Admission, Dialler, LinkEvent, Links};
 const LINK_EVENTS_AT_ONCE: usize = 64;
 /// Time for the farewell to the nodes, and then for the end of the local workers.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// Time to wait for the local node before jobs are taken in.
+const LOCAL_TIME: Duration = Duration::from_secs(1);
 
 /// Starts the dispatcher's thread, and the local node in it.
 ///
@@ -186,6 +191,7 @@ impl Actor {
         for found in discovery::named(&self.settings.nodes).collect::<Vec<_>>() {
             self.find(found);
         }
+        self.wait_for_local().await;
         while !self.ended {
             let (deadline, turns_at) = (self.core.next_deadline(), self.links.turns_at());
             let mut is_busy = false;
@@ -215,6 +221,19 @@ impl Actor {
             }
         }
         self.leave().await;
+    }
+
+    /// Takes in what the links tell until the dispatcher's own cores are there: whoever asks for nodes at once, in order to
+    /// give each of them a job, is told of these, too.
+    async fn wait_for_local(&mut self) {
+        let until = tokio::time::Instant::now() + LOCAL_TIME;
+        let is_awaited =
+            |node: NodeView<'_>| node.kind == NodeKind::Local && node.state == NodeState::Connecting;
+        while self.core.nodes().any(is_awaited)
+            && let Ok(Some(event)) = tokio::time::timeout_at(until, self.link_events.recv()).await
+        {
+            self.link_event(event);
+        }
     }
 
     fn handle(&mut self, event: Event<JobTicket>) {

@@ -29,8 +29,7 @@ pub(super) struct Charge {
 impl<T> Job<T> {
     /// Whether the last attempt for which it was charged was at this node.
     pub(super) fn avoids(&self, node: NodeKey) -> bool {
-        let last = self.rare.as_deref().and_then(|rare| rare.charges.last());
-        last.is_some_and(|charge| charge.at == node)
+        self.last_charged_at() == Some(node)
     }
 
     /// Number of charges with which it is held for poison; `usual` if it has no number of its own.
@@ -42,6 +41,18 @@ impl<T> Job<T> {
     pub(super) fn failures(&self) -> impl Iterator<Item = &Failure> {
         let charges = self.rare.as_deref().map_or(&[][..], |rare| &rare.charges);
         charges.iter().map(|charge| &charge.failure)
+    }
+
+    /// The node where it was charged last.
+    pub(super) fn last_charged_at(&self) -> Option<NodeKey> {
+        self.rare.as_deref().and_then(|rare| rare.charges.last()).map(|charge| charge.at)
+    }
+
+    /// The history of a job that ends.
+    pub(super) fn take_failures(&mut self) -> Vec<Failure> {
+        let charges =
+            self.rare.as_deref_mut().map(|rare| std::mem::take(&mut rare.charges)).unwrap_or_default();
+        charges.into_iter().map(|charge| charge.failure).collect()
     }
 
     fn charged(&self) -> usize {
@@ -126,8 +137,7 @@ impl<T> Core<T> {
         if job.charged() < job.max_attempts(usual) {
             return self.queue_again(id);
         }
-        let charges = std::mem::take(&mut job.rare().charges);
-        let history = charges.into_iter().map(|charge| charge.failure).collect();
+        let history = job.take_failures();
         if let Some(job) = self.take_out(id) {
             self.resolve(id, job, JobOutcome::Lost(history), Some(key), Duration::ZERO, actions);
         }

@@ -52,8 +52,12 @@ pub enum FailureCause {
     Panicked(Box<Panic>),
     /// The node was lost while the job may have been running there.
     NodeLost(NodeLoss),
-    /// The program does not run there, so that it runs nowhere.
+    /// The program does not run there, so that the job runs nowhere.
     ProgramRefused(Box<ProgramRefusal>),
+    /// The job was for this node only, and was not running as that was lost: why.
+    OnlyNodeGone(Box<NodeReason>),
+    /// The job was for a node that is not known.
+    NoSuchNode,
     /// The dispatcher only observes nodes.
     Observer,
     /// The dispatcher does not offer the program of the function to any node.
@@ -75,6 +79,11 @@ impl fmt::Display for FailureCause {
                 write!(f, "the node was lost while the job may have been running: {loss}")
             }
             Self::ProgramRefused(refusal) => refusal.fmt(f),
+            Self::OnlyNodeGone(reason) => write!(f, "the job was for this node only, which is gone: {reason}"),
+            Self::NoSuchNode => f.write_str(
+                "the job was for this node only, which this dispatcher does not know: it was started again since, or was \
+                 never one of its nodes; take one of Dispatcher::nodes()",
+            ),
             Self::Observer => f.write_str(
                 "it only observes nodes and runs no jobs; submit to one that is built without observer(true)",
             ),

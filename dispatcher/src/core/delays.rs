@@ -73,7 +73,11 @@ impl<T> Core<T> {
     fn release(&mut self, id: JobId) {
         let Some(job) = self.jobs.find_mut(id) else { return };
         job.location = Location::Queued;
-        self.queue.line(job.program()).push(job.priority(), id);
+        let (program, priority) = (job.program(), job.priority());
+        match job.only_at() {
+            None => self.queue.line(program).push(priority, id),
+            Some(life) => self.pinned.push(life, program, priority, id),
+        }
     }
 
     /// Jobs whose time has come join the queue, behind the others of their priority. Of more than so many at once, the

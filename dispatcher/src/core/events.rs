@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use pp_protocol::{FromNode, FunctionId, JobId, Moment, Payload, ProgramId, Version, Welcome};
+use pp_protocol::{FromNode, FunctionId, JobId, Moment, NodeId, Payload, ProgramId, Version, Welcome};
 
 use super::{NodeKey, NodeKind, NodeRefusal, Unreachable};
 
@@ -43,6 +43,8 @@ pub struct JobOptions {
     pub priority: i32,
     /// Time before which it is sent to no node.
     pub not_before: Option<Moment>,
+    /// The life of the one node that it is for: it runs there or nowhere.
+    pub node: Option<NodeId>,
 }
 
 /// Something that happened.

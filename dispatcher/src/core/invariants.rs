@@ -20,11 +20,14 @@ impl<T> Core<T> {
             self.check_attempts(*key, node);
             self.check_lists(*key, node);
         });
-        let queued: BTreeSet<_> = self.queue.iter().filter(|id| self.is_queued(*id)).collect();
+        self.check_pinned();
+        let queued = self.queue.iter().chain(self.pinned.iter()).filter(|id| self.is_queued(*id));
+        let queued: BTreeSet<_> = queued.collect();
         self.jobs.iter().for_each(|(id, job)| self.check_job(id, job, &queued));
-        assert_eq!(self.queue.len(), queued.len(), "it is known how many jobs are in the queue");
+        let waiting = self.queue.len() + self.pinned.len();
+        assert_eq!(waiting, queued.len(), "it is known how many jobs are in the queue");
         let at_nodes = self.nodes.values().filter_map(Node::session).map(|session| session.attempts().len());
-        let everywhere = self.queue.len() + self.delays.len() + at_nodes.sum::<usize>();
+        let everywhere = waiting + self.delays.len() + at_nodes.sum::<usize>();
         assert_eq!(self.jobs.len(), everywhere, "every job is delayed, in the queue, or at a node");
         let awaited = self.jobs.iter().filter(|(_, job)| job.owner.is_submitter()).count();
         assert_eq!(self.jobs.unresolved(), awaited, "it is known how many jobs a submitter waits for");
@@ -36,6 +39,7 @@ impl<T> Core<T> {
     }
 
     fn check_attempts(&self, key: NodeKey, node: &Node) {
+        let life = node.session().map(|session| session.with);
         let attempts = node.session().map_or(&[][..], Session::attempts);
         for (index, place) in attempts.iter().enumerate() {
             let job = self.jobs.at(*place).expect("an attempt at a node is of a job");
@@ -44,6 +48,8 @@ impl<T> Core<T> {
             };
             assert_eq!(node, key, "the job of an attempt at a node is at that node");
             assert_eq!(position as usize, index, "a job knows where its node keeps it");
+            let is_elsewhere = job.only_at().is_some_and(|only_at| life != Some(only_at));
+            assert!(!is_elsewhere, "a job for one node is at no other");
         }
     }
 

@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use pp_protocol::limits::LARGE_ARGS_BYTES;
-use pp_protocol::{Attempt, AttemptId, FunctionId, JobId, Moment, Payload, ProgramId};
+use pp_protocol::{Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, Payload, ProgramId};
 
 use super::blame::Charge;
 use super::{JobOptions, NodeKey};
@@ -83,6 +83,8 @@ pub(super) enum Copying {
 pub(super) struct Rare {
     /// The program whose function it calls: the first one, unless told.
     pub(super) program: ProgramId,
+    /// The life of the node that it is for, if it is for one only.
+    pub(super) only_at: Option<NodeId>,
     pub(super) time_limit: Option<Duration>,
     pub(super) max_attempts: Option<u32>,
     pub(super) retry_panics: bool,
@@ -128,11 +130,17 @@ impl Rare {
     pub(super) fn new(program: ProgramId, options: &JobOptions) -> Self {
         Self {
             program,
+            only_at: options.node,
             time_limit: options.time_limit,
             max_attempts: options.max_attempts,
             retry_panics: options.retry_panics,
             priority: options.priority,
-            copying: if options.idempotent { Copying::Possible } else { Copying::Never },
+            // A copy would have to run elsewhere.
+            copying: if options.idempotent && options.node.is_none() {
+                Copying::Possible
+            } else {
+                Copying::Never
+            },
             charges: Vec::new(),
         }
     }
@@ -203,6 +211,11 @@ impl<T> Job<T> {
 
     pub(super) fn program(&self) -> ProgramId {
         self.rare.as_deref().map_or(ProgramId::FIRST, |rare| rare.program)
+    }
+
+    /// The life of the node that it is for, if it is for one only.
+    pub(super) fn only_at(&self) -> Option<NodeId> {
+        self.rare.as_deref().and_then(|rare| rare.only_at)
     }
 
     pub(super) fn priority(&self) -> i32 {

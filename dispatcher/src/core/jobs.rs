@@ -156,6 +156,7 @@ impl<T: Ticket> Core<T> {
             }
             let until =
                 options.as_deref().and_then(|options| options.not_before).filter(|until| *until > now);
+            let only_at = options.as_deref().and_then(|options| options.node);
             let is_usual = options.is_none() && program == ProgramId::FIRST;
             let rare = || Box::new(Rare::new(program, &options.unwrap_or_default()));
             let job = Job::new(Owner::Submitter(ticket), function, args, (!is_usual).then(rare));
@@ -167,8 +168,11 @@ impl<T: Ticket> Core<T> {
                 announce_id(id, job);
             }
             match until.filter(|_| !self.is_unrunnable(program)) {
-                None => self.queue.line(program).push(priority, id),
                 Some(until) => self.delay(until, id),
+                None => match only_at {
+                    None => self.queue.line(program).push(priority, id),
+                    Some(life) => self.pinned.push(life, program, priority, id),
+                },
             }
         }
     }

@@ -138,6 +138,7 @@ impl<T> Core<T> {
     fn begin(&mut self, now: Moment, key: NodeKey, welcome: &Welcome, version: Version) {
         if let Some(node) = self.nodes.get_mut(&key) {
             node.begin(now, welcome, version, &self.config.programs);
+            self.pinned.began(welcome.node, key);
         }
         self.classify(key);
     }
@@ -337,6 +338,9 @@ impl<T> Core<T> {
     ) {
         let attempts = self.attempts_at(key);
         let Some(node) = self.nodes.get_mut(&key) else { return };
+        if let Some(session) = node.session() {
+            self.pinned.lost(session.with, key, &node.name, &loss);
+        }
         node.state = State::Waiting { redial: Some(redial), failed: FailedDial::after(&loss) };
         let maybe_running = if charged { node.status.slots as usize } else { 0 };
         self.blame_for_node(key, maybe_running, &loss, &attempts, actions);
@@ -361,6 +365,7 @@ impl<T> Core<T> {
         for key in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.update_taker(key);
         }
+        self.pinned.leave_all();
         self.heartbeat = None;
     }
 }

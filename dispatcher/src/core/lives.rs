@@ -39,6 +39,11 @@ impl Lives {
         self.resting_until = rest.map(|rest| now + rest);
     }
 
+    /// The last one.
+    pub(super) fn last(&self) -> Option<NodeId> {
+        self.last.map(|(life, _)| life)
+    }
+
     /// Whether there was one.
     pub(super) fn has_any(&self) -> bool {
         self.last.is_some()

@@ -33,6 +33,7 @@ mod links;
 mod lives;
 mod nodes;
 mod outcomes;
+mod pinned;
 mod programs;
 mod queue;
 mod random;
@@ -60,6 +61,7 @@ pub use self::events::{DialFailure, Event, JobOptions, NewJob, Ticket};
 use self::jobs::Jobs;
 use self::nodes::Node;
 pub use self::nodes::NodeKind;
+use self::pinned::Pinned;
 use self::queue::Queue;
 use self::random::Random;
 use self::takers::Takers;
@@ -110,6 +112,8 @@ pub struct Core<T> {
     random: Random,
     jobs: Jobs<T>,
     queue: Queue,
+    /// Jobs that wait for one node each.
+    pinned: Pinned,
     delays: Delays,
     nodes: BTreeMap<NodeKey, Node>,
     /// Nodes that take another attempt now.
@@ -174,6 +178,7 @@ impl<T: Ticket> Core<T> {
             Event::Tick => self.tick(now, actions),
         }
         self.fail_what_is_unrunnable(actions);
+        self.fail_what_waits_in_vain(actions);
         self.send_cancellations(actions);
         self.schedule(now, actions);
         self.watch_for_stall(now);
@@ -189,6 +194,7 @@ impl<T> Core<T> {
             config,
             jobs: Jobs::default(),
             queue: Queue::default(),
+            pinned: Pinned::default(),
             delays: Delays::default(),
             nodes: BTreeMap::new(),
             takers: Takers::default(),
@@ -211,7 +217,8 @@ impl<T> Core<T> {
             Stalled::Since(since) => Some(since + STALL),
             Stalled::No | Stalled::Reported => None,
         };
-        let more_to_fail = self.has_unrunnable().then_some(Moment(0));
+        let has_more_to_fail = self.has_unrunnable() || self.pinned.has_more_in_vain();
+        let more_to_fail = has_more_to_fail.then_some(Moment(0));
         self.nodes
             .values()
             .flat_map(|node| [node.redial_at(), node.lives.resting_until()])

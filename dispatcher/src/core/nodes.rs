@@ -145,6 +145,14 @@ impl Node {
         }
     }
 
+    /// Reason why there is no session with it, as far as one is known.
+    pub(super) fn why_not_in_session(&self) -> Option<NodeReason> {
+        match &self.state {
+            State::Waiting { failed, .. } | State::Dialling { failed: Some(failed) } => Some(failed.reason()),
+            State::Dialling { failed: None } | State::InSession(_) => None,
+        }
+    }
+
     /// The session, while its connection stands.
     pub(super) fn connected(&self) -> Option<(&Session, &Connection)> {
         let session = self.session()?;

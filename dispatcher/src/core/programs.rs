@@ -9,7 +9,7 @@ use super::queue::Verdict;
 use super::{Action, Core, Failure, FailureCause, JobOutcome, NodeKey, NodeKind, NodeTrouble, Report};
 
 /// Jobs that fail in one turn where none can run.
-const FAILED_AT_ONCE: usize = 8_192;
+pub(super) const FAILED_AT_ONCE: usize = 8_192;
 
 impl<T> Core<T> {
     /// A node told what has become of a program.
@@ -32,6 +32,7 @@ impl<T> Core<T> {
             let failure = Failure { attempt: 0, node: node.name.clone(), cause };
             self.unrunnable.insert(program, failure);
             self.release_all(program);
+            self.pinned.note_all();
         }
         let Some(session) = self.nodes.get_mut(&key).and_then(Node::session_mut) else { return };
         // Programs that are the same there share their fate: once is enough.
@@ -65,7 +66,7 @@ impl<T> Core<T> {
     pub(super) fn stranded(&self) -> usize {
         let may_run = |program| self.nodes.values().any(|node: &Node| node.may_run(program));
         let stranded = self.queue.programs().filter(|program| !may_run(*program));
-        stranded.map(|program| self.queue.len_of(program)).sum()
+        stranded.map(|program| self.queue.len_of(program)).sum::<usize>() + self.stranded_pinned()
     }
 
     /// Whether jobs wait that no node will ever run.
@@ -91,7 +92,8 @@ impl<T> Core<T> {
         }
     }
 
-    fn why_unrunnable(&self, program: ProgramId) -> Option<Failure> {
+    /// Reason why no node will ever run this program.
+    pub(super) fn why_unrunnable(&self, program: ProgramId) -> Option<Failure> {
         if !self.config.observer {
             return self.unrunnable.get(&program).cloned();
         }

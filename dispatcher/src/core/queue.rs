@@ -103,6 +103,12 @@ impl Queue {
         next.map(|(_, program, taker)| (program, taker))
     }
 
+    /// The priority of what is first, of the programs of which this holds.
+    pub(super) fn top_priority(&self, mut which: impl FnMut(ProgramId) -> bool) -> Option<i32> {
+        let waiting = self.lines.iter().filter(|(program, line)| line.waiting > 0 && which(*program));
+        waiting.map(|(_, line)| line.top_priority()).max()
+    }
+
     /// The program has its turn.
     pub(super) fn takes_turn(&mut self, program: ProgramId) {
         self.turn += 1;

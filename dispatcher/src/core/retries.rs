@@ -23,9 +23,12 @@ impl<T> Core<T> {
             self.take_out(id);
             return false;
         }
-        let (program, priority) = (job.program(), job.priority());
+        let (program, priority, only_at) = (job.program(), job.priority(), job.only_at());
         self.leave_node(id);
-        self.queue.line(program).push_front(priority, id);
+        match only_at {
+            None => self.queue.line(program).push_front(priority, id),
+            Some(life) => self.pinned.push_front(life, program, priority, id),
+        }
         true
     }
 
@@ -49,7 +52,10 @@ impl<T> Core<T> {
         let job = self.jobs.remove(id)?;
         match job.location {
             Location::Delayed { until, number } => self.delays.remove(until, number),
-            Location::Queued => self.queue.line(job.program()).forget_one(),
+            Location::Queued => match job.only_at() {
+                None => self.queue.line(job.program()).forget_one(),
+                Some(life) => self.pinned.forget_one(life, job.program()),
+            },
             Location::AtNode { node, position, .. } => {
                 if let Copying::Candidate { sent } = job.copying() {
                     self.copyable.remove(&(sent, id));

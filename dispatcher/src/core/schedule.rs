@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pp_protocol::{Moment, ProgramId, ToNode};
+use pp_protocol::{Moment, NodeId, ProgramId, ToNode};
 
-use super::job::Copying;
+use super::job::{Copying, Job};
 use super::nodes::{Node, State};
 use super::queue::Verdict;
+use super::session::Session;
 use super::{Action, Core, NodeKey};
 
 /// A node whose backlog is shorter than this is left alone: it will be done before the answer is back.
@@ -27,17 +28,21 @@ const RECALL_EVERY: Duration = Duration::from_millis(1);
 
 impl<T> Core<T> {
     pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        let later = self.send_pinned(now, actions);
         let mut passed_over = Vec::new();
         while passed_over.len() < PASSED_OVER
             && let Some((program, key)) =
                 self.queue.next_program(|program| self.takers.first(program, &passed_over))
         {
-            if self.send_work(now, key, program, actions) {
+            if self.send_work(now, key, (program, None), actions) {
                 self.queue.takes_turn(program);
             } else {
                 // All that waits is to go elsewhere, or what is first has too large arguments.
                 passed_over.push(key);
             }
+        }
+        for life in later {
+            self.send_to_life(now, life, actions);
         }
         (self.recall_due, self.copy_due) = (None, None);
         let is_wanted = |program| self.takers.first(program, &[]).is_some();
@@ -47,24 +52,34 @@ impl<T> Core<T> {
         }
     }
 
-    /// Sends a node some of what waits of a program. False if there is nothing for it.
-    fn send_work(
+    /// Sends a node some of what waits of a program, for any node or for this life of it alone. False if there is nothing
+    /// for it.
+    pub(super) fn send_work(
         &mut self,
         now: Moment,
         key: NodeKey,
-        program: ProgramId,
+        (program, only_at): (ProgramId, Option<NodeId>),
         actions: &mut Vec<Action<T>>,
     ) -> bool {
         let will_run = |node: &Node| node.will_take_work() && self.takers.runs(node.class, program);
-        let elsewhere =
-            self.nodes.len() > 1 && self.nodes.iter().any(|(other, node)| *other != key && will_run(node));
-        let most = self.share(key, program);
-        let mut attempts = Vec::with_capacity(most.min(self.queue.len_of(program)));
+        let elsewhere = only_at.is_none()
+            && self.nodes.len() > 1
+            && self.nodes.iter().any(|(other, node)| *other != key && will_run(node));
+        let (most, waiting) = match only_at {
+            None => (self.share(key, program), self.queue.len_of(program)),
+            Some(life) => (self.room(key), self.pinned.len_of(life, program)),
+        };
+        let mut attempts = Vec::with_capacity(most.min(waiting));
         let Some(Node { state: State::InSession(session), status, .. }) = self.nodes.get_mut(&key) else {
             return false;
         };
+        let line = match only_at {
+            None => Some(self.queue.line(program)),
+            Some(life) => self.pinned.line(life, program),
+        };
+        let Some(line) = line else { return false };
         session.before_work(now);
-        let line = self.queue.line(program);
+        session.served_pinned = only_at.is_some();
         // Jobs of one function follow each other: how many the node may have of it is found out once.
         let mut function = session.run_times.last();
         let mut window = function.map_or(0, |function| session.window_for(function, status.slots));
@@ -106,6 +121,10 @@ impl<T> Core<T> {
             self.update_taker(key);
         }
         any
+    }
+
+    fn room(&self, key: NodeKey) -> usize {
+        self.nodes.get(&key).and_then(Node::session).map_or(0, Session::room)
     }
 
     /// Number of attempts that the least loaded node gets before the others are looked at again.
@@ -157,7 +176,8 @@ impl<T> Core<T> {
             }
         }
         let mut attempts = self.attempts_at(key);
-        attempts.retain(|id| self.jobs.find(id.job).is_some_and(|job| runs.contains(&job.program())));
+        let is_for_others = |job: &Job<T>| job.only_at().is_none() && runs.contains(&job.program());
+        attempts.retain(|id| self.jobs.find(id.job).is_some_and(is_for_others));
         let youngest = attempts.split_off(attempts.len().saturating_sub(count));
         if let Some(connection) = self.nodes.get_mut(&key).and_then(Node::connection_mut) {
             connection.recalled_at = Some(now);
@@ -179,6 +199,9 @@ impl<T> Core<T> {
             if let Some(load) = load {
                 self.takers.insert(node.class, (load, key));
             }
+        }
+        if let Some(session) = node.session() {
+            self.pinned.note(session.with);
         }
         if node.is_overfull() {
             self.overfull.insert(key);

@@ -50,6 +50,8 @@ pub(super) struct Session {
     sent: u32,
     pub(super) outcomes: Received,
     pub(super) run_times: RunTimes,
+    /// What it was sent last was for this node only.
+    pub(super) served_pinned: bool,
     /// Time when the node last told of the end of an attempt, or was sent one while it had none.
     progressed: Moment,
 }
@@ -105,6 +107,7 @@ impl Session {
             sent: 0,
             outcomes: Received::default(),
             run_times: RunTimes::default(),
+            served_pinned: false,
             progressed: now,
         }
     }

@@ -2,6 +2,7 @@
 
 mod checks;
 mod delays;
+mod pinned;
 mod sharing;
 mod standing;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{JobId, Moment, NodeStatus, ProgramId, ProgramStatus};
+use pp_protocol::{JobId, Moment, NodeId, NodeStatus, ProgramId, ProgramStatus};
 
 use super::job::{Copying, Job, Location, Owner};
 use super::nodes::{Node, NodeKind, State};
@@ -14,6 +14,8 @@ use super::{Core, Failure, NodeKey, NodeReason, NodeRefusal, NodeTrouble};
 pub struct NodeView<'a> {
     /// The shell's key for it.
     pub key: NodeKey,
+    /// Its life, once it was in session: the last one.
+    pub life: Option<NodeId>,
     /// Its own name, or what it was found under.
     pub name: &'a str,
     /// Its origin.
@@ -158,6 +160,7 @@ impl Node {
         let (state, reason) = self.standing(observed);
         NodeView {
             key,
+            life: self.lives.last(),
             name: &self.name,
             kind: self.kind,
             state,

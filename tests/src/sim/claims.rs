@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pp_dispatcher::core::NodeKey;
-use pp_node::core::WorkerKey;
+use pp_node::core::{Core, WorkerKey};
 use pp_protocol::{FromNode, Resume, ToNode};
 
 use super::World;
 use super::faults::Kind;
+use super::ledger::JobName;
 use super::worker::SimWorker;
 
 /// Outcomes of each session that arrived at its dispatcher.
@@ -62,6 +63,13 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A job that is for one life of a node runs in no other.
+    pub(super) fn check_place(&self, job: JobName, node: usize) {
+        let life = self.nodes[node].core().map(Core::id);
+        let is_elsewhere = self.ledger.job(job).only_at.is_some_and(|only_at| life != Some(only_at));
+        assert!(!is_elsewhere, "{job} runs on node {node}, which it is not for");
     }
 
     /// Claims about what a dispatcher says of a session whose connection broke off.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use pp_dispatcher::core::{JobOptions, JobOutcome, Resolution};
-use pp_protocol::{AttemptId, FunctionId, JobId, Moment, Payload, ProgramId};
+use pp_dispatcher::core::{Failure, FailureCause, JobOptions, JobOutcome, Resolution};
+use pp_protocol::{AttemptId, FunctionId, JobId, Moment, NodeId, Payload, ProgramId};
 
+use super::links::SECOND;
 use super::site::node_of;
 
 /// Factor by which a job takes longer on the slowest node.
@@ -80,11 +81,13 @@ pub(super) struct JobSpec {
     pub(super) prints: bool,
     /// Time after its submission from which it may be sent.
     pub(super) delay: Option<Duration>,
+    /// The only node that it may run on.
+    pub(super) only_at: Option<usize>,
 }
 
 impl JobSpec {
-    /// Its options, if it is submitted now.
-    pub(super) fn options(&self, now: Moment) -> Option<Box<JobOptions>> {
+    /// Its options, if it is submitted now, for this life of a node only if that is known.
+    pub(super) fn options(&self, now: Moment, life: Option<NodeId>) -> Option<Box<JobOptions>> {
         let options = JobOptions {
             time_limit: self.time_limit,
             max_attempts: self.max_attempts,
@@ -92,6 +95,7 @@ impl JobSpec {
             idempotent: self.idempotent,
             priority: self.priority,
             not_before: self.delay.map(|delay| now + delay),
+            node: life,
         };
         (options != JobOptions::default()).then(|| Box::new(options))
     }
@@ -116,6 +120,8 @@ pub(super) struct JobRecord {
     sent_at: Moment,
     /// None is sent before then.
     not_before: Moment,
+    /// The life of a node that it is for.
+    pub(super) only_at: Option<NodeId>,
     /// The node and the time of each run.
     runs: Vec<(usize, Moment)>,
     /// Workers that died while they ran it, and not because the node wanted it.
@@ -148,6 +154,7 @@ impl Ledger {
             copies: 0,
             sent_at: Moment(0),
             not_before: Moment(0),
+            only_at: None,
             runs: Vec::new(),
             deaths: 0,
             kills: 0,
@@ -220,9 +227,10 @@ impl Ledger {
         self.attempts.get(&(site, attempt)).copied()
     }
 
-    pub(super) fn submitted(&mut self, job: JobName, now: Moment) {
+    pub(super) fn submitted(&mut self, job: JobName, now: Moment, life: Option<NodeId>) {
         let record = self.job_mut(job);
         record.is_submitted = true;
+        record.only_at = life;
         record.not_before = now + record.spec.delay.unwrap_or_default();
     }
 
@@ -302,8 +310,14 @@ impl Ledger {
         }
     }
 
-    /// A ticket was resolved. `losses` is how often its dispatcher gave up a node.
-    pub(super) fn resolve(&mut self, job: JobName, resolution: &Resolution, losses: u32) {
+    /// A ticket was resolved. `losses` is how often its dispatcher gave up a node, `lost` which ones.
+    pub(super) fn resolve(
+        &mut self,
+        job: JobName,
+        resolution: &Resolution,
+        losses: u32,
+        lost: &BTreeSet<usize>,
+    ) {
         self.unresolved -= 1;
         let record = &mut self.jobs[job.site as usize][job.number as usize];
         let outcome = &resolution.outcome;
@@ -313,7 +327,7 @@ impl Ledger {
             record.resolved
         );
         record.resolved = Some(format!("{outcome:?}"));
-        record.check(job, resolution, losses);
+        record.check(job, resolution, losses, lost);
     }
 
     /// Claims about jobs in a world where nothing but connections breaks, and these only for moments.
@@ -337,7 +351,7 @@ impl JobRecord {
         self.resolved.is_some() || self.is_cancelled || self.is_forgotten
     }
 
-    fn check(&self, job: JobName, resolution: &Resolution, losses: u32) {
+    fn check(&self, job: JobName, resolution: &Resolution, losses: u32, lost: &BTreeSet<usize>) {
         let spec = &self.spec;
         match &resolution.outcome {
             JobOutcome::Succeeded(result) => {
@@ -366,12 +380,33 @@ impl JobRecord {
             JobOutcome::Cancelled => {
                 assert!(self.is_cancelled, "{job} was cancelled and nobody asked for it")
             }
+            JobOutcome::Lost(history) if self.ended_in_vain(history) => {
+                self.check_in_vain(job, history, lost)
+            }
             JobOutcome::Lost(history) => self.check_lost(job, history, losses),
             other => panic!("{job} ended as {other:?}"),
         }
     }
 
-    fn check_lost(&self, job: JobName, history: &[pp_dispatcher::core::Failure], losses: u32) {
+    /// Whether it was not held for poison, but is for a node that cannot run it any more.
+    fn ended_in_vain(&self, history: &[Failure]) -> bool {
+        let is_loss = |last: &Failure| matches!(last.cause, FailureCause::NodeLost(_));
+        let is_short = history.len() < self.spec.max_attempts() as usize;
+        self.only_at.is_some()
+            && history.last().is_some_and(|last| last.attempt == 0 || is_short && is_loss(last))
+    }
+
+    fn check_in_vain(&self, job: JobName, history: &[Failure], lost: &BTreeSet<usize>) {
+        let refuses = history.iter().any(|it| matches!(it.cause, FailureCause::ProgramRefused(_)));
+        if refuses {
+            assert_eq!(self.spec.program, SECOND, "{job} is of a program that its node does not run");
+        } else {
+            let is_lost = self.spec.only_at.is_some_and(|node| lost.contains(&node));
+            assert!(is_lost, "{job} is lost although its node was not: {history:?}");
+        }
+    }
+
+    fn check_lost(&self, job: JobName, history: &[Failure], losses: u32) {
         let most = self.spec.max_attempts() as usize;
         assert_eq!(history.len(), most, "the history of {job} tells of every failure");
         let rising = history.windows(2).all(|pair| pair[0].attempt < pair[1].attempt);

@@ -174,13 +174,16 @@ impl World {
         // Nothing ever breaks: no slot should be idle for long.
         let all = self.nodes.iter().enumerate();
         let slots = all.filter(|(node, it)| it.local_to.is_none() && self.runs_everything(*node));
-        let slots = slots.map(|(_, it)| it.usual_slots);
+        let slots: Vec<_> = slots.map(|(_, it)| it.usual_slots).collect();
+        // All jobs may be for the smallest node.
+        let smallest = slots.iter().min().copied().unwrap_or(1);
+        let slots = if self.options.pins() { smallest } else { slots.iter().sum() };
         // Work is sent ahead for 20 ms, not for as long as the way to a node and back takes.
         let way = self.options.latency * 4;
         let ahead = Duration::from_millis(20);
         let start = if self.options.fresh_workers { Duration::from_millis(60) } else { Duration::ZERO };
         let each = start + if way > ahead { way } else { Duration::ZERO };
-        seconds(2) + self.ledger.shortest_time(slots.sum(), each)
+        seconds(2) + self.ledger.shortest_time(slots, each)
     }
 
     /// Runs the world until it has come to rest.
@@ -276,9 +279,9 @@ impl World {
     fn settle(&mut self, ticket: &SimTicket, resolution: &Resolution) {
         let (now, job) = (self.now, ticket.job);
         self.story.record(now, Some(job), || format!("{job} is resolved: {:?}", resolution.outcome));
-        let losses = self.sites[job.site as usize].losses;
         for _ in 0..self.times_to_settle() {
-            self.ledger.resolve(job, resolution, losses);
+            let Site { losses, lost, .. } = &self.sites[job.site as usize];
+            self.ledger.resolve(job, resolution, *losses, lost);
         }
     }
 

@@ -53,6 +53,7 @@ pub(super) struct Options {
     odd_jobs_percent: u64,
     cancels_percent: u64,
     delays_percent: u64,
+    pins_percent: u64,
 }
 
 impl Options {
@@ -101,12 +102,18 @@ impl Options {
             odd_jobs_percent: random.within(0..=30),
             cancels_percent: if random.percent(50) { random.within(0..=30) } else { 0 },
             delays_percent: if random.percent(30) { random.within(0..=50) } else { 0 },
+            pins_percent: if random.percent(30) { random.within(0..=60) } else { 0 },
         }
     }
 
     /// Whether nodes are frozen at times.
     pub(super) fn freezes(&self) -> bool {
         self.faults.iter().any(|kind| matches!(kind, Kind::FreezeNode | Kind::FreezeSite))
+    }
+
+    /// Whether some jobs are for one node only.
+    pub(super) fn pins(&self) -> bool {
+        self.pins_percent > 0
     }
 
     /// The programs that each dispatcher offers.
@@ -167,6 +174,7 @@ impl Options {
             delay: random
                 .percent(self.delays_percent)
                 .then(|| random.magnitude(SHORTEST_DELAY, LONGEST_DELAY)),
+            only_at: random.percent(self.pins_percent).then(|| random.index(self.nodes)),
         }
     }
 }

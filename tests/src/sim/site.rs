@@ -1,7 +1,7 @@
 //! A dispatcher: its core, and what `pp_dispatcher`'s shell and links do around it.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use pp_dispatcher::core::{
     Action, Core, DialFailure, DispatcherConfig, Event, NewJob, NodeKey, NodeKind, Report, Ticket,
     Unreachable,
 };
-use pp_protocol::{JobId, ProgramId, SessionId, Target};
+use pp_protocol::{JobId, NodeId, ProgramId, SessionId, Target};
 
 use super::World;
 use super::agenda::What;
@@ -64,6 +64,8 @@ pub(super) struct Site {
     ids: BTreeMap<u32, Rc<Cell<Option<JobId>>>>,
     /// Times it gave up a node.
     pub(super) losses: u32,
+    /// The nodes that it gave up.
+    pub(super) lost: BTreeSet<usize>,
     pub(super) is_shut_down: bool,
     /// It was told to shut down, or will be gone in a moment.
     pub(super) is_leaving: bool,
@@ -86,6 +88,7 @@ impl Site {
             wake: 0,
             ids: BTreeMap::new(),
             losses: 0,
+            lost: BTreeSet::new(),
             is_shut_down: false,
             is_leaving: false,
         }
@@ -249,9 +252,10 @@ impl World {
             let job = JobName { site: site as u32, number: *number };
             let id = Rc::<Cell<Option<JobId>>>::default();
             self.sites[site].ids.insert(*number, Rc::clone(&id));
-            self.ledger.submitted(job, self.now);
+            let life = self.ledger.job(job).spec.only_at.and_then(|node| self.known_life(site, node));
+            self.ledger.submitted(job, self.now, life);
             let spec = &self.ledger.job(job).spec;
-            let options = spec.options(self.now);
+            let options = spec.options(self.now, life);
             new.push(NewJob {
                 ticket: SimTicket { job, id },
                 program: spec.program,
@@ -263,6 +267,13 @@ impl World {
         self.site_event(site, Event::Submit(new));
     }
 
+    /// The life of a node that the dispatcher knows last.
+    fn known_life(&self, site: usize, node: usize) -> Option<NodeId> {
+        let keys = self.keys_of(node);
+        let mut views = self.sites[site].core.nodes().filter(|view| keys.contains(&view.key));
+        views.find_map(|view| view.life)
+    }
+
     pub(super) fn site_event(&mut self, site: usize, event: Event<SimTicket>) {
         self.story.begin(self.now, || format!("dispatcher {site} takes in {}", event_in_words(&event)));
         let mut actions = Vec::new();
@@ -271,8 +282,12 @@ impl World {
         if self.check_this_time() {
             self.sites[site].core.check_invariants();
         }
-        let lost = |action: &&Action<SimTicket>| matches!(action, Action::Report(Report::NodeLost(..)));
-        self.sites[site].losses += actions.iter().filter(lost).count() as u32;
+        for action in &actions {
+            if let Action::Report(Report::NodeLost(key, ..)) = action {
+                self.sites[site].losses += 1;
+                self.sites[site].lost.insert(node_of(*key));
+            }
+        }
         for action in actions {
             self.perform_for_site(site, action);
         }

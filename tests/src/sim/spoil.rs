@@ -33,6 +33,8 @@ pub enum Mistake {
     CancelUnasked,
     /// A job that is not to be sent before a time is submitted as one that may be.
     ForgetDelay,
+    /// A job that is for one node only is submitted as one for any.
+    ForgetNode,
     /// A worker is said to be gone while it lives: its slot is used twice.
     FreeSlotTwice,
 }
@@ -50,6 +52,7 @@ impl Mistake {
         Self::AcknowledgeTooMuch,
         Self::CancelUnasked,
         Self::ForgetDelay,
+        Self::ForgetNode,
         Self::FreeSlotTwice,
     ];
 }
@@ -120,6 +123,9 @@ impl World {
         let mut options = options?;
         if options.not_before.is_some() && self.spoiler.strikes(Mistake::ForgetDelay, &mut self.random) {
             options.not_before = None;
+        }
+        if options.node.is_some() && self.spoiler.strikes(Mistake::ForgetNode, &mut self.random) {
+            options.node = None;
         }
         Some(options)
     }

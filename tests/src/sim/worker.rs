@@ -250,6 +250,7 @@ impl World {
 
     fn start_job(&mut self, node: usize, key: WorkerKey, job: JobName, number: u32) {
         self.story.record(self.now, Some(job), || format!("node {node}: worker {} starts {job}", key.0));
+        self.check_place(job, node);
         let run = self.ledger.started(job, node, self.now);
         let life = self.nodes[node].life;
         let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };

@@ -75,13 +75,10 @@ impl Actor {
         self.core.nodes().find(|view| view.key == node).map_or_else(String::new, |view| view.name.to_owned())
     }
 
-    pub(super) fn slots(&self, node: NodeKey) -> usize {
-        self.core.nodes().find(|view| view.key == node).map_or(0, |view| view.status.slots as usize)
-    }
-
     pub(super) fn stats(&self) -> Stats {
         let nodes = self.core.nodes().map(|view| NodeInfo {
             name: view.name.into(),
+            id: view.life,
             address: self.links.address(view.key),
             kind: view.kind,
             state: view.state,

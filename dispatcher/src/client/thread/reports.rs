@@ -26,7 +26,10 @@ impl Actor {
                 ClusterEvent::NodeRefused { node: name(node), cause }
             }
             Report::NodeConnected(node) => {
-                ClusterEvent::NodeConnected { node: name(node), slots: self.slots(node) }
+                let Some(view) = self.core.nodes().find(|view| view.key == node) else { return };
+                let Some(id) = view.life else { return };
+                let slots = view.status.slots as usize;
+                ClusterEvent::NodeConnected { node: view.name.into(), id, slots }
             }
             Report::NodeSuspected(node) => ClusterEvent::NodeSuspected { node: name(node) },
             Report::NodeLost(node, cause, jobs) => ClusterEvent::NodeLost { node: name(node), cause, jobs },

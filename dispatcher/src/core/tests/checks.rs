@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::*;
 use crate::core::job::Location;
 use crate::core::nodes::Node;
+use crate::core::queue::Verdict;
 
-/// One job runs on A, one waits there, and one waits for its time.
+/// One job runs on A, one waits there, and one waits for its time; one waits for A alone.
 fn in_use() -> Dispatcher {
     let mut dispatcher = Dispatcher::new();
     dispatcher.connect(A, 1, 2);
@@ -14,6 +15,9 @@ fn in_use() -> Dispatcher {
     let not_before = Some(dispatcher.now + Duration::from_secs(1));
     let delayed = with_options(2, JobOptions { not_before, ..JobOptions::default() });
     dispatcher.on(Event::Submit(vec![delayed]));
+    let node = Some(NodeId(A.0.into()));
+    let pinned = with_options(3, JobOptions { node, ..JobOptions::default() });
+    dispatcher.on(Event::Submit(vec![pinned]));
     dispatcher
 }
 
@@ -24,7 +28,7 @@ fn node(core: &mut Core<Number>) -> &mut Node {
 #[test]
 fn whatever_does_not_hold_between_events_is_noticed() {
     type Break = fn(&mut Core<Number>);
-    let breaks: [(&str, Break); 8] = [
+    let breaks: [(&str, Break); 12] = [
         ("a node is listed under its load", |core| node(core).listed = Some(1)),
         ("it is known how large the arguments at a node are", |core| {
             let mut large = core.jobs.find_mut(JobId::new(0, 0));
@@ -47,6 +51,17 @@ fn whatever_does_not_hold_between_events_is_noticed() {
         ("a job that is queued is in the queue", |core| {
             let job = core.jobs.find_mut(JobId::new(2, 0)).expect("it waits");
             job.location = Location::Queued;
+        }),
+        ("a job for one node is at no other", |core| {
+            core.jobs.find_mut(JobId::new(0, 0)).expect("it runs").rare().only_at = Some(NodeId(9));
+        }),
+        ("it is known which node lives which life", |core| core.pinned.began(NodeId(9), B)),
+        ("no job waits for a node that is gone", |core| {
+            core.pinned.push(NodeId(9), PROGRAM, 0, JobId::new(9, 9));
+        }),
+        ("there is no queue without jobs", |core| {
+            let line = core.pinned.line(NodeId(A.0.into()), PROGRAM).expect("one waits");
+            line.take(|_| Verdict::Take);
         }),
         ("nodes are told at once of what was given up", |core| {
             core.cancelled.insert(A, Vec::new());
