@@ -73,8 +73,8 @@ mod public {
     pub use crate::api::submit::JobBuilder;
     pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, Output, ResizeError, Stats};
     pub use crate::core::{
-        DialStage, Failure, FailureCause, NodeKind, NodeLoss, NodeReason, NodeRefusal, NodeState,
-        NodeTrouble, NotAsKnown, Unreachable,
+        DialStage, Failure, FailureCause, JobsPerNode, NodeKind, NodeLoss, NodeReason, NodeRefusal,
+        NodeState, NodeTrouble, NotAsKnown, Unreachable,
     };
     pub use crate::links::AddressError;
 

@@ -17,7 +17,8 @@ use super::error::StartError;
 use super::init;
 use crate::client::settings::{LOST_AFTER, SUSPECT_AFTER};
 use crate::client::{Client, Output, PendingLimits, Settings};
-use crate::links::{Address, ProgramFiles};
+use crate::core::JobsPerNode;
+use crate::links::{Address, ProgramFiles, Selection};
 
 /// Ranges that make sense for these. Either side is heard of at least once a second, so that less would lose nodes all
 /// the time.
@@ -65,6 +66,7 @@ pub struct Builder {
     in_process: bool,
     nodes: Option<Vec<String>>,
     more_nodes: Vec<String>,
+    selection: Selection,
     secret: Option<String>,
     secret_file: Option<PathBuf>,
     machine_key: Option<PathBuf>,
@@ -72,6 +74,7 @@ pub struct Builder {
     fresh_workers: bool,
     programs: Vec<PathBuf>,
     only_built_in: bool,
+    jobs_per_node: Option<JobsPerNode>,
     max_attempts: Option<u32>,
     suspect_after: Option<Duration>,
     lost_after: Option<Duration>,
@@ -178,6 +181,32 @@ impl Builder {
         self
     }
 
+    /// Of the nodes that are found on the network, only those are used whose name fits this: `*` stands for any characters,
+    /// `?` for one, and upper and lower case are the same. Said several times, those that fit one of them. Nodes that are named
+    /// by their address are used in any case.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// let builder = Dispatcher::builder().discover(true).found_nodes("gpu*");
+    /// ```
+    pub fn found_nodes(mut self, pattern: impl AsRef<str>) -> Self {
+        self.selection.add_found(pattern.as_ref());
+        self
+    }
+
+    /// Leaves a node out, whether it is found or named: by its name, a pattern as in [`found_nodes`](Self::found_nodes), or its
+    /// address, with or without the port. No job runs there. The dispatcher's own cores are left out by
+    /// [`local_workers(0)`](Self::local_workers).
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// let builder = Dispatcher::builder().discover(true).without_node("laptop*").without_node("10.0.0.7");
+    /// ```
+    pub fn without_node(mut self, node: impl AsRef<str>) -> Self {
+        self.selection.leave_out(node.as_ref());
+        self
+    }
+
     /// The secret the nodes share. If it is neither said here nor in the environment, it is read from
     /// `~/.config/ppserver/secret`.
     ///
@@ -274,6 +303,21 @@ impl Builder {
     /// ```
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.programs.push(path.into());
+        self
+    }
+
+    /// Number of jobs of this dispatcher that run at each node at once, its own cores included: a number, or one that depends
+    /// on the processors of the node. A node's own slots remain the upper bound. All slots, unless set. Then nothing is sent
+    /// ahead either, so that jobs of less than some milliseconds take longer.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, JobsPerNode};
+    /// // Jobs that use several threads each.
+    /// let two = Dispatcher::builder().jobs_per_node(2);
+    /// let half = Dispatcher::builder().jobs_per_node(JobsPerNode::Percent(50.0));
+    /// ```
+    pub fn jobs_per_node(mut self, jobs: impl Into<JobsPerNode>) -> Self {
+        self.jobs_per_node = Some(jobs.into());
         self
     }
 
@@ -441,6 +485,7 @@ impl Builder {
     fn settings(&self) -> Result<Settings, StartError> {
         let (suspect_after, lost_after) = self.silences()?;
         at_least_one("max_attempts", self.max_attempts)?;
+        at_least_some(self.jobs_per_node)?;
         at_least_one("pending_jobs", self.pending_jobs)?;
         at_least_one("pending_bytes", self.pending_bytes)?;
         let callback_threads = self.callback_threads.unwrap_or(1);
@@ -470,8 +515,10 @@ impl Builder {
             fresh_workers: self.fresh_workers,
             nodes,
             discover,
+            selection: self.selection.clone(),
             secret: if is_remote { self.find_secret()? } else { None },
             machine_key: if is_remote { self.find_machine_key()? } else { None },
+            jobs_per_node: self.jobs_per_node,
             max_attempts: self.max_attempts.unwrap_or(defaults.max_attempts),
             suspect_after,
             lost_after,
@@ -554,6 +601,18 @@ fn at_least_one<T: PartialEq + From<u8>>(setting: &'static str, value: Option<T>
     Ok(())
 }
 
+/// Refuses a limit under which no job would run.
+fn at_least_some(limit: Option<JobsPerNode>) -> Result<(), StartError> {
+    let (value, expected) = match limit {
+        Some(JobsPerNode::Exactly(0)) => ("0".into(), "1 or more"),
+        Some(JobsPerNode::Percent(percent)) if percent.is_nan() || percent <= 0.0 => {
+            (format!("{percent}%"), "more than 0%")
+        }
+        _ => return Ok(()),
+    };
+    Err(StartError::Setting { setting: "jobs_per_node", value, expected: expected.into() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -571,6 +630,8 @@ mod tests {
                 builder().suspect_after(seconds(6)).lost_after(seconds(4)),
                 ["suspect_after is 6s", "no longer than lost_after, which is 4s"],
             ),
+            (builder().jobs_per_node(0), ["jobs_per_node is 0", "1 or more"]),
+            (builder().jobs_per_node(JobsPerNode::Percent(0.0)), ["jobs_per_node is 0%", "more than 0%"]),
             (builder().max_attempts(0), ["max_attempts is 0", "1 or more"]),
             (builder().pending_jobs(0), ["pending_jobs is 0", "1 or more"]),
             (builder().pending_bytes(0), ["pending_bytes is 0", "1 or more"]),

@@ -55,7 +55,7 @@ pub use self::stats::{JobStatus, NodeInfo, ResizeError, Stats};
 use crate::core::DialFailure;
 pub use crate::core::JobOptions;
 use crate::links::ORDER_TIME;
-pub use crate::links::{Address, AddressError, ProgramError, ProgramFiles};
+pub use crate::links::{Address, AddressError, ProgramError, ProgramFiles, Selection};
 
 /// Longer than anybody waits, and not too long to be added to a time.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);

@@ -8,7 +8,8 @@ use pp_protocol::ProgramId;
 use pp_protocol::secret::FoundSecrets;
 
 use super::counts::PendingLimits;
-use crate::links::{Address, ProgramError, ProgramFiles};
+use crate::core::JobsPerNode;
+use crate::links::{Address, ProgramError, ProgramFiles, Selection};
 
 /// Jobs that may be pending before submitting waits, unless set otherwise.
 const PENDING_JOBS: usize = 10_000_000;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub nodes: Vec<Address>,
     /// Whether to look for nodes on the network.
     pub discover: bool,
+    /// Which of the nodes that are named or found are used.
+    pub selection: Selection,
     /// Secret shared with nodes, if there may be any. One that was found in a file is read again, before a node is dialled, if
     /// the file has changed.
     pub secret: Option<FoundSecrets>,
@@ -44,6 +47,8 @@ pub struct Settings {
     /// The programs whose functions may be called, numbered in this order from [`ProgramId::FIRST`] on, at most
     /// [`PROGRAMS`](pp_protocol::limits::PROGRAMS). Without any there are the nodes' own functions.
     pub programs: Vec<ProgramFiles>,
+    /// Jobs that run at each node at once, if that is fewer than it has slots.
+    pub jobs_per_node: Option<JobsPerNode>,
     /// Number of times a job may be running as its worker or node dies.
     pub max_attempts: u32,
     /// Silence of a node before it gets no new jobs.
@@ -68,9 +73,11 @@ impl Settings {
             fresh_workers: false,
             nodes: Vec::new(),
             discover: false,
+            selection: Selection::default(),
             secret: None,
             machine_key: None,
             programs,
+            jobs_per_node: None,
             max_attempts: MAX_ATTEMPTS,
             suspect_after: SUSPECT_AFTER,
             lost_after: LOST_AFTER,

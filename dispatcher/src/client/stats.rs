@@ -26,6 +26,9 @@ pub struct NodeInfo {
     pub reason: Option<NodeReason>,
     /// Number of jobs it runs at once.
     pub slots: usize,
+    /// Number of jobs of this dispatcher that it runs at once: its slots, or fewer if that is limited
+    /// ([`Builder::jobs_per_node`](crate::Builder::jobs_per_node)).
+    pub most_jobs: usize,
     /// Number of its slots that run a job now, of any dispatcher.
     pub busy: usize,
     /// Jobs of all dispatchers that wait at it.
@@ -62,6 +65,7 @@ impl NodeInfo {
             state: if is_looked_up { NodeState::Unreachable } else { NodeState::Connecting },
             reason: Some(reason),
             slots: 0,
+            most_jobs: 0,
             busy: 0,
             queued: 0,
             dispatchers: 0,

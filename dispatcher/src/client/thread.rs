@@ -14,7 +14,7 @@ use pp_node::page::monotonic_ns;
 use pp_node::{Node, NodeConfig, Workers};
 use pp_protocol::limits::STRANGERS_ANNOUNCED;
 use pp_protocol::room;
-use pp_protocol::{Moment, SessionId};
+use pp_protocol::{Moment, SessionId, ToNode};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -28,8 +28,8 @@ use super::printer::Printer;
 use super::settings::{ClientError, Settings};
 use super::settle::{JobTicket, Wakes, outcome_of};
 use crate::core::{
-    Action, Core, DialStage, DispatcherConfig, Event, NodeKey, NodeKind, NodeReason, NodeState, NodeView,
-    Report,
+    Action, Core, DialFailure, DialStage, DispatcherConfig, Event, NodeKey, NodeKind, NodeReason,
+    NodeRefusal, NodeState, NodeView, Report,
 };
 use crate::links::discovery::{self, Addresses, Found};
 use crate::links::programs::OfferedPrograms;
@@ -141,6 +141,7 @@ impl Actor {
         config.max_attempts = settings.max_attempts;
         config.suspect_after = settings.suspect_after;
         config.lost_after = settings.lost_after;
+        config.jobs_per_node = settings.jobs_per_node;
         config.observer = settings.observer;
         if !settings.observer {
             config.programs.extend(programs.ids());
@@ -277,6 +278,11 @@ impl Actor {
 
     fn find(&mut self, found: Found) {
         match found {
+            Found::Node { name, addresses, kind, .. }
+                if !self.settings.selection.takes(kind, &name, &addresses) =>
+            {
+                tracing::debug!(name, "left out");
+            }
             Found::Node { identity, name, addresses, kind } => {
                 let known = self.known.get(&identity).copied();
                 let node = known.unwrap_or(NodeKey(self.next_node));
@@ -334,8 +340,23 @@ impl Actor {
 
     fn link_event(&mut self, event: LinkEvent) {
         if let Some(event) = self.links.take(event) {
+            let event = self.unless_left_out(event);
             self.handle(event);
         }
+    }
+
+    /// A node that is not to be used by the name that it says itself is left at once.
+    fn unless_left_out(&mut self, event: Event<JobTicket>) -> Event<JobTicket> {
+        let Event::LinkUp(node, welcome, _) = &event else { return event };
+        let node = *node;
+        let kind = self.core.nodes().find(|view| view.key == node).map(|view| view.kind);
+        let Some((kind, at)) = kind.zip(self.links.addresses(node)) else { return event };
+        if self.settings.selection.takes(kind, &welcome.name, &at) {
+            return event;
+        }
+        self.links.send(node, ToNode::Goodbye);
+        self.links.close(node);
+        Event::DialFailed(node, Box::new(DialFailure::Refused(NodeRefusal::LeftOut)))
     }
 
     /// Resolves everything and ends the thread.

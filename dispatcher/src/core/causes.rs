@@ -167,6 +167,8 @@ pub enum NodeRefusal {
     Violation(Violation),
     /// It is in use under another address.
     InUseElsewhere,
+    /// This dispatcher was told not to use it.
+    LeftOut,
     /// It does not run the program.
     Program(Box<ProgramRefusal>),
 }
@@ -192,6 +194,7 @@ impl fmt::Display for NodeRefusal {
             Self::NoWelcome => f.write_str("it did not answer the greeting as a ppserver does"),
             Self::Violation(rule) => write!(f, "it sent what it may not: {rule}; is it of another release?"),
             Self::InUseElsewhere => f.write_str("it is in use under another address now"),
+            Self::LeftOut => f.write_str("it is left out: this dispatcher was told not to use it"),
             Self::Program(refusal) => refusal.fmt(f),
         }
     }

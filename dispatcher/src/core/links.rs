@@ -46,7 +46,7 @@ impl<T> Core<T> {
         match self.nodes.get_mut(&key) {
             None => {
                 let class = self.takers.join(BTreeSet::new());
-                self.nodes.insert(key, Node::new(name, kind, class));
+                self.nodes.insert(key, Node::new(name, kind, class, self.config.jobs_per_node));
                 actions.push(Action::Dial(key, None));
             }
             // Word of a node that was out of reach: no reason to wait any longer. What a refusal takes to be mended
@@ -180,11 +180,15 @@ impl<T> Core<T> {
         match (&mut node.state, failure) {
             (State::Dialling { failed: known }, failure) => {
                 let (redial, failed) = match failure {
+                    // Nobody has to mend that.
+                    DialFailure::Refused(NodeRefusal::LeftOut) => {
+                        (None, FailedDial::Refused(NodeRefusal::LeftOut))
+                    }
                     DialFailure::Refused(refusal) => {
                         if !matches!(known, Some(FailedDial::Refused(before)) if *before == refusal) {
                             actions.push(Action::Report(Report::NodeRefused(key, refusal.clone())));
                         }
-                        (REFUSED_REDIAL, FailedDial::Refused(refusal))
+                        (Some(now + REFUSED_REDIAL), FailedDial::Refused(refusal))
                     }
                     DialFailure::Unreachable(cause) => {
                         let before = match known {
@@ -193,10 +197,10 @@ impl<T> Core<T> {
                         };
                         let wait = unanswered_redial(before, &mut self.random);
                         let reason = NodeReason::Unreachable(cause);
-                        (wait, FailedDial::Unanswered { reason, dials: before.saturating_add(1) })
+                        (Some(now + wait), FailedDial::Unanswered { reason, dials: before.saturating_add(1) })
                     }
                 };
-                node.state = State::Waiting { redial: Some(now + redial), failed };
+                node.state = State::Waiting { redial, failed };
             }
             (State::InSession(Session { link: Link::Broken { redial, .. }, .. }), failure) => match failure {
                 DialFailure::Unreachable(Unreachable::NotListening { at }) => {

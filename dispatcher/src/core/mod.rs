@@ -33,6 +33,7 @@ mod links;
 mod lives;
 mod nodes;
 mod outcomes;
+mod per_node;
 mod pinned;
 mod programs;
 mod queue;
@@ -61,6 +62,7 @@ pub use self::events::{DialFailure, Event, JobOptions, NewJob, Ticket};
 use self::jobs::Jobs;
 use self::nodes::Node;
 pub use self::nodes::NodeKind;
+pub use self::per_node::JobsPerNode;
 use self::pinned::Pinned;
 use self::queue::Queue;
 use self::random::Random;
@@ -84,6 +86,8 @@ pub struct DispatcherConfig {
     pub suspect_after: Duration,
     /// Silence after which a node is lost.
     pub lost_after: Duration,
+    /// Jobs that run at each node at once, if that is fewer than it has slots.
+    pub jobs_per_node: Option<JobsPerNode>,
     /// The dispatcher only looks: nodes grant it no window, which says nothing about them.
     pub observer: bool,
     /// The programs that each node is offered as it is connected. Until it says what has become of one, it is preparing it.
@@ -99,6 +103,7 @@ impl DispatcherConfig {
             max_attempts: 3,
             suspect_after: Duration::from_secs(3),
             lost_after: Duration::from_secs(5),
+            jobs_per_node: None,
             observer: false,
             programs: BTreeSet::new(),
         }

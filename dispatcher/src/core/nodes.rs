@@ -13,6 +13,7 @@ use pp_protocol::{FunctionId, Moment, NodeStatus, ProgramId, Version, Welcome};
 use super::causes::{NodeLoss, NodeReason, NodeRefusal};
 use super::jobs::Jobs;
 use super::lives::Lives;
+use super::per_node::JobsPerNode;
 use super::session::{Connection, Link, Session};
 use super::takers::Class;
 
@@ -33,8 +34,12 @@ pub(super) struct Node {
     pub(super) name: String,
     pub(super) kind: NodeKind,
     pub(super) state: State,
-    /// Its own account of itself, the last one that arrived.
+    /// Its own account of itself, the last one that arrived; of its slots, those that jobs of this dispatcher may take.
     pub(super) status: NodeStatus,
+    /// All its slots.
+    pub(super) own_slots: u32,
+    /// Limit on jobs of this dispatcher there.
+    limit: Option<JobsPerNode>,
     /// What its workers are confined to, as it says.
     pub(super) confinement: String,
     pub(super) lives: Lives,
@@ -94,12 +99,14 @@ impl FailedDial {
 }
 
 impl Node {
-    pub(super) fn new(name: String, kind: NodeKind, class: Class) -> Self {
+    pub(super) fn new(name: String, kind: NodeKind, class: Class, limit: Option<JobsPerNode>) -> Self {
         Self {
             name,
             kind,
             state: State::Dialling { failed: None },
             status: NodeStatus::default(),
+            own_slots: 0,
+            limit,
             confinement: String::new(),
             lives: Lives::default(),
             class,
@@ -127,7 +134,7 @@ impl Node {
         if self.kind != NodeKind::Local {
             self.name.clone_from(&welcome.name);
         }
-        self.status = welcome.status;
+        self.tell_status(welcome.status);
         self.confinement.clone_from(&welcome.confinement);
     }
 
@@ -142,6 +149,17 @@ impl Node {
         match &mut self.state {
             State::InSession(session) => Some(session),
             State::Waiting { .. } | State::Dialling { .. } => None,
+        }
+    }
+
+    /// The node gave an account of itself: no more of its slots are used than may be, and no larger window.
+    pub(super) fn tell_status(&mut self, status: NodeStatus) {
+        let limit = self.limit.map(|limit| limit.with_processors(status.cpus));
+        let limit = limit.filter(|limit| *limit < status.slots);
+        self.own_slots = status.slots;
+        self.status = NodeStatus { slots: limit.unwrap_or(status.slots), ..status };
+        if let Some(session) = self.session_mut() {
+            session.limit_window(limit);
         }
     }
 

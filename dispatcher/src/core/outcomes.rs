@@ -41,9 +41,8 @@ impl<T> Core<T> {
     }
 
     fn message(&mut self, now: Moment, key: NodeKey, message: FromNode, actions: &mut Vec<Action<T>>) {
-        let Some(Node { state: State::InSession(session), status, .. }) = self.nodes.get_mut(&key) else {
-            return;
-        };
+        let Some(node) = self.nodes.get_mut(&key) else { return };
+        let State::InSession(session) = &mut node.state else { return };
         let Session { link: Link::Up(connection), outcomes: received, .. } = session else { return };
         let role = if self.config.observer { Role::Operator } else { Role::Dispatcher };
         if let Err(violation) = message.rule().check(role, true, connection.version) {
@@ -58,8 +57,8 @@ impl<T> Core<T> {
             }
             FromNode::Window(window) => session.grant(window),
             FromNode::Status(new) => {
-                let resized = status.slots != new.slots;
-                *status = new;
+                let resized = node.own_slots != new.slots;
+                node.tell_status(new);
                 if resized {
                     actions.push(Action::Report(Report::NodeResized(key, new.slots)));
                 }

@@ -36,8 +36,11 @@ pub(super) struct Session {
     /// Life of the node that it is with.
     pub(super) with: NodeId,
     pub(super) link: Link,
-    /// Attempts without outcome that the node takes.
+    /// Attempts without outcome that the node is given: what it granted, or fewer.
     window: u32,
+    granted: u32,
+    /// Limit on them, if they are not to take all its slots.
+    limit: Option<u32>,
     /// Mean run time when it granted that, in nanoseconds, if any attempt had ended.
     granted_for: Option<u64>,
     /// Status of the programs that the node was offered.
@@ -100,6 +103,8 @@ impl Session {
             with: welcome.node,
             link: Link::Up(Connection::new(now, version)),
             window: welcome.window,
+            granted: welcome.window,
+            limit: None,
             granted_for: None,
             programs: offered.iter().map(|program| (*program, ProgramStatus::Preparing)).collect(),
             attempts: Vec::new(),
@@ -168,8 +173,16 @@ impl Session {
 
     /// The node takes so many attempts, if they run as long as the last ones did.
     pub(super) fn grant(&mut self, window: u32) {
-        self.window = window;
+        self.granted = window;
+        self.window = window.min(self.limit.unwrap_or(u32::MAX));
         self.granted_for = self.run_times.mean();
+    }
+
+    /// The node is given no more attempts than so many, however many it takes: none is sent ahead of the slots that they may
+    /// have, since the node would start it in another.
+    pub(super) fn limit_window(&mut self, limit: Option<u32>) {
+        self.limit = limit;
+        self.window = self.granted.min(limit.unwrap_or(u32::MAX));
     }
 
     /// Attempts the node may have when one of this function is added: of a function that runs longer than what its

@@ -19,8 +19,8 @@ use pp_protocol::{
 
 use super::{
     Action, Core, DialFailure, DispatcherConfig, Event, Failure, FailureCause, JobOptions, JobOutcome,
-    JobStatus, NewJob, NodeKey, NodeKind, NodeLoss, NodeReason, NodeRefusal, NodeState, NodeTrouble, Report,
-    Resolution, Ticket, Unreachable,
+    JobStatus, JobsPerNode, NewJob, NodeKey, NodeKind, NodeLoss, NodeReason, NodeRefusal, NodeState,
+    NodeTrouble, Report, Resolution, Ticket, Unreachable,
 };
 
 const FUNCTION: FunctionId = FunctionId(7);
@@ -60,7 +60,10 @@ impl Dispatcher {
 
     fn offering(programs: &[ProgramId]) -> Self {
         let programs = programs.iter().copied().collect();
-        let config = DispatcherConfig { programs, ..DispatcherConfig::new(SessionId(1), 1) };
+        Self::with(DispatcherConfig { programs, ..DispatcherConfig::new(SessionId(1), 1) })
+    }
+
+    fn with(config: DispatcherConfig) -> Self {
         Self { core: Core::new(config), now: Moment(0), submitted: 0 }
     }
 

@@ -26,8 +26,10 @@ pub struct NodeView<'a> {
     pub reason: Option<NodeReason>,
     /// Its word of the programs that it was offered.
     pub programs: Vec<(ProgramId, &'a ProgramStatus)>,
-    /// Its own account of itself, the last one that arrived.
+    /// Its own account of itself, the last one that arrived; of its slots, those that jobs of this dispatcher may take.
     pub status: &'a NodeStatus,
+    /// All its slots.
+    pub own_slots: u32,
     /// What its workers are confined to; empty until it said so.
     pub confinement: &'a str,
     /// Attempts at it.
@@ -167,6 +169,7 @@ impl Node {
             reason,
             programs: self.told_programs().collect(),
             status: &self.status,
+            own_slots: self.own_slots,
             confinement: &self.confinement,
             attempts: self.session().map_or(0, |session| session.attempts().len()),
             window: self.session().map_or(0, Session::window),

@@ -5,6 +5,7 @@ mod credentials;
 pub(crate) mod discovery;
 pub(crate) mod programs;
 pub(crate) mod secret;
+mod selection;
 mod strangers;
 mod uploads;
 
@@ -38,6 +39,7 @@ use self::discovery::Addresses;
 use self::programs::OfferedPrograms;
 pub use self::programs::{ProgramError, ProgramFiles};
 use self::secret::DialSecret;
+pub use self::selection::Selection;
 pub(crate) use self::strangers::Admission;
 use self::strangers::Strangers;
 use self::uploads::Uploads;
@@ -161,6 +163,15 @@ impl Links {
             task: None,
         });
         link.addresses = addresses;
+    }
+
+    /// Where a node is connected, or may be dialled.
+    pub(crate) fn addresses(&self, node: NodeKey) -> Option<Addresses> {
+        let link = self.links.get(&node)?;
+        Some(match (&link.addresses, link.connected_to) {
+            (Addresses::Announced(_), Some(at)) => Addresses::Announced(vec![at]),
+            (addresses, _) => addresses.clone(),
+        })
     }
 
     /// Address of a node, for people.

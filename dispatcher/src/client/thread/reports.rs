@@ -28,7 +28,7 @@ impl Actor {
             Report::NodeConnected(node) => {
                 let Some(view) = self.core.nodes().find(|view| view.key == node) else { return };
                 let Some(id) = view.life else { return };
-                let slots = view.status.slots as usize;
+                let slots = view.own_slots as usize;
                 ClusterEvent::NodeConnected { node: view.name.into(), id, slots }
             }
             Report::NodeSuspected(node) => ClusterEvent::NodeSuspected { node: name(node) },

@@ -142,3 +142,56 @@ fn a_backlog_is_what_the_attempts_beyond_the_slots_take_or_longer_if_none_has_en
     session.progress(at(9));
     assert_eq!(session.backlog(at(10), 2), milliseconds(4 * 3 / 2));
 }
+
+/// A dispatcher of which so many jobs run at each node.
+fn limited(jobs_per_node: JobsPerNode) -> Dispatcher {
+    let jobs_per_node = Some(jobs_per_node);
+    Dispatcher::with(DispatcherConfig { jobs_per_node, ..DispatcherConfig::new(SessionId(1), 1) })
+}
+
+#[test]
+fn a_node_with_more_slots_than_jobs_may_take_is_sent_so_many_and_none_ahead() {
+    let mut dispatcher = limited(JobsPerNode::Exactly(2));
+    dispatcher.connect(A, 4, 40);
+    assert_eq!(counts(&dispatcher.submit(9)), [(A, 2)]);
+    let actions = dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]);
+    assert_eq!(counts(&actions), [(A, 1)]);
+    let wider = dispatcher.on(Event::Received(A, vec![FromNode::Window(80)]));
+    assert_eq!(counts(&wider), []);
+    let view = dispatcher.core.nodes().next().expect("it is known");
+    assert_eq!((view.own_slots, view.status.slots, view.window), (4, 2, 2));
+}
+
+#[test]
+fn a_limit_beyond_a_nodes_slots_changes_nothing_there() {
+    let mut dispatcher = limited(JobsPerNode::Exactly(4));
+    dispatcher.connect(A, 4, 40);
+    assert_eq!(counts(&dispatcher.submit(80)), [(A, 40)]);
+}
+
+#[test]
+fn a_limit_that_depends_on_processors_follows_them_and_the_slots() {
+    let mut dispatcher = limited(JobsPerNode::Percent(50.0));
+    dispatcher.find(A);
+    let mut welcome = welcome(A, 4, 40);
+    welcome.status.cpus = 4;
+    let status = welcome.status;
+    dispatcher.on(Event::LinkUp(A, Box::new(welcome), Version::V1));
+    assert_eq!(counts(&dispatcher.submit(90)), [(A, 2)]);
+    let tell = |dispatcher: &mut Dispatcher, status| {
+        counts(&dispatcher.on(Event::Received(A, vec![FromNode::Status(status)])))
+    };
+    assert_eq!(tell(&mut dispatcher, NodeStatus { cpus: 6, ..status }), [(A, 1)]);
+    assert_eq!(tell(&mut dispatcher, NodeStatus { slots: 3, cpus: 6, ..status }), [(A, 37)]);
+    assert_eq!(tell(&mut dispatcher, status), []);
+}
+
+#[test]
+fn jobs_for_one_node_count_for_its_limit() {
+    let mut dispatcher = limited(JobsPerNode::Exactly(1));
+    dispatcher.connect(A, 4, 40);
+    let options = JobOptions { node: Some(NodeId(A.0.into())), ..JobOptions::default() };
+    let jobs = (0..3).map(|number| with_options(number, options.clone())).collect();
+    assert_eq!(counts(&dispatcher.on(Event::Submit(jobs))), [(A, 1)]);
+    assert_eq!(counts(&dispatcher.submit(3)), []);
+}
