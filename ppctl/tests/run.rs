@@ -77,12 +77,43 @@ const TABLE: &[Row] = &[
     ("'kill -9 $$' ::: a", "", 1),
     ("--wd / pwd ::: a", "/\n", 0),
     ("--timeout 1 'sleep {}; echo {}' ::: 0 9", "0\n", 1),
+    ("--pipe --block 8 'echo {#}; cat' < ten", "1\n1\n2\n3\n4\n2\n5\n6\n7\n8\n3\n9\n10\n", 0),
+    ("--pipe --block 4 'cat; echo .' < paragraphs", "a\n\n.\nbb\n.\nc\n\n.\nd.\n", 0),
+    ("--pipe --block 2 'cat; echo .' < long", "1\n.\nxxxxxxxxxxxxxxxxxxxx\n.\n2\n.\n", 0),
+    (r"--pipe -N1 --recend '\n\n' 'cat; echo .' < paragraphs", "a\n\n.\nbb\nc\n\n.\nd.\n", 0),
+    (r"--pipe -N1 --recend '\n\n' --rrs 'cat; echo .' < paragraphs", "a.\nbb\nc.\nd.\n", 0),
+    ("--pipe -N2 --recstart '>' 'cat; echo .' < starts", ">a\n1\n>b\n.\n>c\n2\n.\n", 0),
+    ("--pipe --block 5 --recstart '>' --rrs 'cat; echo .' < starts", "a\n1\n.\nb\n.\nc\n2\n.\n", 0),
+    ("--pipe -N4 wc -l < ten", "4\n4\n2\n", 0),
+    ("--pipe -n4 --tagstring 'job {#}' head -n 1 < ten", "job 1\t1\njob 2\t5\njob 3\t9\n", 0),
+    ("--pipe -L3 --block 10 'tr \"\\n\" ,; echo' < ten", "1,2,3,\n4,5,6,\n7,8,9,\n10,\n", 0),
+    ("--pipe -L2 -N2 'tr \"\\n\" ,; echo' < ten", "1,2,3,4,\n5,6,7,8,\n9,10,\n", 0),
+    ("--pipe --header : -N4 'tr \"\\n\" ,; echo' < ten", "1,2,3,4,5,\n1,6,7,8,9,\n1,10,\n", 0),
+    ("--pipe --recend '' --block 3 'cat; echo .' < starts", ">a\n.\n1\n>.\nb\n>.\nc\n2.\n\n.\n", 0),
+    ("--pipe -N4 'cat > /dev/null; exit 1' < ten", "", 3),
+    ("--pipe -N4 -q awk '{s += $1} END {print s}' < ten", "10\n26\n19\n", 0),
+    ("--pipe --dry-run -N4 'cat {} {#}' < ten", "cat '' 1\ncat '' 2\ncat '' 3\n", 0),
+    ("--pipe cat < /dev/null", "", 0),
+    ("--pipe -N4 head -n 1 < ten", "1\n5\n9\n", 0),
+    (
+        "--joblog log2 --pipe -N4 'wc -c' < ten; cut -f 1,5,6 log2",
+        "8\n8\n5\nSeq\tSend\tReceive\n1\t8\t2\n2\t8\t2\n3\t5\t2\n",
+        0,
+    ),
 ];
 
 /// Where the files are that command lines speak of.
 fn files() -> TempDir {
     let folder = tempfile::tempdir().expect("a directory");
-    for (name, text) in [("abc", "A\nB\nC\n"), ("n3", "1\n2\n3\n"), ("tsv", "x\ty\n1\t2\n3\t4\n")] {
+    for (name, text) in [
+        ("abc", "A\nB\nC\n"),
+        ("n3", "1\n2\n3\n"),
+        ("tsv", "x\ty\n1\t2\n3\t4\n"),
+        ("ten", "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n"),
+        ("paragraphs", "a\n\nbb\nc\n\nd"),
+        ("starts", ">a\n1\n>b\n>c\n2\n"),
+        ("long", "1\nxxxxxxxxxxxxxxxxxxxx\n2\n"),
+    ] {
         fs::write(folder.path().join(name), text).expect("it can be written");
     }
     folder
@@ -188,24 +219,28 @@ fn whoever_stops_reading_has_seen_enough() {
 
 #[test]
 fn the_first_output_is_there_before_the_input_ends() {
-    let folder = files();
-    let mut child = process::command(env!("CARGO_BIN_EXE_ppctl"), folder.path())
-        .args(["run", "echo"])
-        .env("PP_DISCOVER", "0")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let (mut input, mut output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-    input.write_all(b"first\n").expect("it reads");
-    let mut line = [0; 6];
-    std::io::Read::read_exact(&mut output, &mut line).expect("it prints");
-    assert_eq!(&line, b"first\n");
-    input.write_all(b"second\n").expect("it reads on");
-    drop(input);
-    let mut rest = String::new();
-    std::io::Read::read_to_string(&mut output, &mut rest).expect("it prints");
-    assert_eq!((rest.as_str(), child.wait().expect("it ends").code()), ("second\n", Some(0)));
+    for arguments in [&["echo"][..], &["--pipe", "--block", "6", "cat"]] {
+        let folder = files();
+        let mut child = process::command(env!("CARGO_BIN_EXE_ppctl"), folder.path())
+            .arg("run")
+            .args(arguments)
+            .env("PP_DISCOVER", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let (mut input, mut output) =
+            (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        input.write_all(b"first\n").expect("it reads");
+        let mut line = [0; 6];
+        std::io::Read::read_exact(&mut output, &mut line).expect("it prints");
+        assert_eq!(&line, b"first\n");
+        input.write_all(b"second\n").expect("it reads on");
+        drop(input);
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut output, &mut rest).expect("it prints");
+        assert_eq!((rest.as_str(), child.wait().expect("it ends").code()), ("second\n", Some(0)));
+    }
 }
 
 #[test]

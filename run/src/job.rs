@@ -34,6 +34,8 @@ pub(crate) struct Shape {
     pub(crate) tag: Option<Template>,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) slots: usize,
+    /// Whether jobs are given blocks of standard input instead of arguments.
+    pub(crate) is_piped: bool,
 }
 
 impl Composed {
@@ -65,8 +67,12 @@ impl Composed {
         Ok(self.fill(&Template::text(text, &self.shape.vocabulary)?, start))
     }
 
-    /// Its directory below that of `--results`: a name and a value for each argument. Never leads out of there.
+    /// Its directory below that of `--results`: a name and a value for each argument, or its number where it has none.
+    /// Never leads out of there.
     pub fn results_path(&self) -> PathBuf {
+        if self.shape.is_piped || self.rows.is_empty() {
+            return self.sequence.to_string().into();
+        }
         results::path(&self.rows, &self.shape.vocabulary.names)
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::blocks::BlockError;
 use crate::job::{Composed, Row, Shape, Start};
 use crate::sources::Combined;
 use crate::template::TemplateError;
@@ -49,6 +50,9 @@ pub enum ComposeError {
         crate::sources::KEPT_BYTES / (1024 * 1024)
     )]
     TooMuchToKeep,
+    /// Standard input cannot be cut into blocks (`--pipe`).
+    #[error(transparent)]
+    Block(#[from] BlockError),
     /// A text with placeholders cannot be filled in.
     #[error(transparent)]
     Template(#[from] TemplateError),

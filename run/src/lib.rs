@@ -15,9 +15,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What a shell needs besides: [`Records`] (a byte stream as arguments), [`joblog`], [`halt`], [`times`], [`counts`], [`direct`],
-//! [`lines`] and [`order`] (output), [`unsupported`] (options that are refused, with what to do instead).
+//! What a shell needs besides: [`Records`] (a byte stream as arguments), [`blocks`] (one that is cut up for `--pipe`),
+//! [`joblog`], [`halt`], [`times`], [`counts`], [`direct`], [`lines`] and [`order`] (output), [`unsupported`] (options that are
+//! refused, with what to do instead).
 
+pub mod blocks;
 mod columns;
 pub mod counts;
 pub mod direct;
@@ -45,7 +47,7 @@ pub use columns::Trim;
 pub use job::{Composed, Start};
 pub use jobs::{COMMAND_BYTES, ComposeError, Jobs};
 pub use pattern::{Pattern, PatternError};
-pub use plan::{Options, Plan, PlanError, Several};
+pub use plan::{Options, Piping, Plan, PlanError, Several};
 pub use records::{DelimiterError, RECORD_BYTES, Records, parse_delimiter};
 pub use sources::{KEPT_BYTES, Opened};
 pub use template::TemplateError;

@@ -1,8 +1,12 @@
 //! What is run: options and words, judged before anything is read.
 
+mod pipe;
+
 use std::io;
 use std::sync::Arc;
 
+pub use self::pipe::Piping;
+use crate::blocks::BLOCK_BYTES;
 use crate::columns::{Reading, Rows, Trim};
 use crate::job::Shape;
 use crate::jobs::{COMMAND_BYTES, ComposeError, Dealing, Jobs};
@@ -49,6 +53,8 @@ pub struct Options {
     pub max_chars: Option<usize>,
     /// `-X`, `-m`, `--xargs`
     pub several: Option<Several>,
+    /// `--pipe`
+    pub pipe: Option<Piping>,
     /// Jobs that run at once: the last arguments of `-X` and `-m` are spread over so many, and `{0%}` is as long.
     pub slots: usize,
 }
@@ -82,6 +88,26 @@ pub enum PlanError {
     /// A word for the arguments that is everywhere.
     #[error("-I needs a word that stands for the arguments, as in -I ,, or leave it out and write {{}}")]
     NoReplacement,
+    /// `--pipe` without a command.
+    #[error("--pipe needs a command that reads its standard input, as in --pipe wc -l")]
+    NoReader,
+    /// `--pipe` with arguments.
+    #[error(
+        "--pipe gives jobs standard input and no arguments: leave out -a, ::: and ::::, and write < FILE"
+    )]
+    PipedArguments,
+    /// `--pipe` with `{##}`.
+    #[error("--pipe does not know how many jobs there will be, so {{##}} and {{0#}} have no number")]
+    PipedTotal,
+    /// `--pipe` with a number of which nothing can be made.
+    #[error("--pipe needs at least one record for each job: -N, -n and -L are 1 or more")]
+    NoRecords,
+    /// `--block` with a size that cannot be had.
+    #[error("--block {given}: a block has 1 byte to {} MiB", BLOCK_BYTES / (1024 * 1024))]
+    Block {
+        /// What was given.
+        given: usize,
+    },
 }
 
 /// What is run.
@@ -104,7 +130,11 @@ impl Plan {
         }
         let words = Words::split(words, &options.arg_files);
         let shape = Arc::new(shape(&options, &words, Vec::new())?);
-        Ok(Self { options, words, shape })
+        let plan = Self { options, words, shape };
+        if let Some(piping) = &plan.options.pipe {
+            plan.check_pipe(piping)?;
+        }
+        Ok(plan)
     }
 
     /// Reads the argument of `--header`.
@@ -201,9 +231,18 @@ fn shape(options: &Options, words: &Words, names: Vec<Vec<u8>>) -> Result<Shape,
         Some(several) => several == Several::Context,
         None => options.max_replace_args.is_some() || options.max_lines.is_some(),
     };
-    let command = Template::command(&words.command, &vocabulary, options.quote, repeats_context)?;
+    let command = match &options.pipe {
+        Some(_) => Template::command_alone(&words.command, &vocabulary, options.quote)?,
+        None => Template::command(&words.command, &vocabulary, options.quote, repeats_context)?,
+    };
     let tag = options.tagstring.as_ref().map(|tag| Template::text(&with_tabs(tag), &vocabulary));
-    Ok(Shape { command, tag: tag.transpose()?, vocabulary, slots: options.slots })
+    Ok(Shape {
+        command,
+        tag: tag.transpose()?,
+        vocabulary,
+        slots: options.slots,
+        is_piped: options.pipe.is_some(),
+    })
 }
 
 /// A tag as it is written: `\t` and `\n` are tab and line end.

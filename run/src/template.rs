@@ -75,11 +75,7 @@ impl Template {
             let quoting = if quotes_words { Quoting::Words } else { Quoting::Nothing };
             return Ok(Self { words: vec![vec![group]], quoting });
         }
-        let mut words: Vec<Vec<Token>> = if quotes_words {
-            words.iter().map(|word| parse(word, vocabulary)).collect::<Result<_, _>>()?
-        } else {
-            vec![parse(&words.join(&b' '), vocabulary)?]
-        };
+        let mut words = parse_words(words, vocabulary, quotes_words)?;
         if !words.iter().flatten().any(|token| matches!(token, Token::Place(_))) {
             match words.last_mut() {
                 Some(only) if !quotes_words => only.extend([Token::Text(b" ".to_vec()), each()]),
@@ -96,6 +92,17 @@ impl Template {
         };
         let words = words.into_iter().map(|tokens| groups(tokens, repeats_context)).collect();
         Ok(Self { words, quoting })
+    }
+
+    /// A command behind which no arguments come.
+    pub(crate) fn command_alone(
+        words: &[Vec<u8>],
+        vocabulary: &Vocabulary,
+        quotes_words: bool,
+    ) -> Result<Self, TemplateError> {
+        let words = parse_words(words, vocabulary, quotes_words)?;
+        let quoting = if quotes_words { Quoting::Words } else { Quoting::Arguments };
+        Ok(Self { words: words.into_iter().map(|tokens| groups(tokens, false)).collect(), quoting })
     }
 
     /// A text in which arguments are not quoted.
@@ -222,6 +229,19 @@ impl Line {
     fn finish(mut self) -> Vec<u8> {
         self.end_word();
         self.text
+    }
+}
+
+/// Reads the words of a command; they are one, where each is not quoted by itself.
+fn parse_words(
+    words: &[Vec<u8>],
+    vocabulary: &Vocabulary,
+    quotes_words: bool,
+) -> Result<Vec<Vec<Token>>, TemplateError> {
+    if quotes_words {
+        words.iter().map(|word| parse(word, vocabulary)).collect()
+    } else {
+        Ok(vec![parse(&words.join(&b' '), vocabulary)?])
     }
 }
 

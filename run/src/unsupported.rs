@@ -19,6 +19,30 @@ const REFUSED: &[(&[&str], &str)] = &[
         "input goes to a job's standard input with --pipe; write the command so that it reads that",
     ),
     (
+        &["--pipepart", "--pipe-part"],
+        "a file is read here and sent in blocks either way; write ppctl run --pipe COMMAND < FILE",
+    ),
+    (
+        &["--round-robin", "--roundrobin", "--round", "--rr"],
+        "each block is a job of its own, which any free slot takes; make blocks larger with --block",
+    ),
+    (
+        &["--tee", "--shard", "--bin", "--group-by", "--groupby"],
+        "each block goes to one job; put what every job needs into a file, and -N, -L or --recend say where blocks end",
+    ),
+    (
+        &["--regexp", "--regex"],
+        "records end and start with plain text here; change the input so that they do, with sed for instance",
+    ),
+    (
+        &["--block-timeout", "--blocktimeout", "--bt"],
+        "a block is sent once it is full; make it smaller with --block, or count records with -N",
+    ),
+    (
+        &["--skip-first-line", "--skipfirstline"],
+        "take it off before, with tail -n +2; --header : gives the first line to every job",
+    ),
+    (
         &[
             "--semaphore",
             "--semaphore-name",
@@ -93,6 +117,9 @@ mod tests {
             "--rpl",
             "--sqlmaster=x",
             "--tmux",
+            "--pipepart",
+            "--rr",
+            "--regexp",
             "--fifo",
             "--cat",
             "--load=1",

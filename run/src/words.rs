@@ -79,6 +79,11 @@ impl Words {
         }
         Self { command, sources }
     }
+
+    /// Whether no source is named, so that standard input is the only one.
+    pub(crate) fn are_without_source(&self) -> bool {
+        matches!(&self.sources[..], [Source { values: Values::Input(Input::Standard), .. }])
+    }
 }
 
 /// Whether a word begins a source: whether that names files, and whether it goes along with the one before.

@@ -16,6 +16,7 @@ use pp_run::halt::{Tally, When};
 use pp_run::times::{Runtimes, Timeout};
 use pp_run::{ComposeError, Plan, Start, direct};
 
+use super::ahead::Ahead;
 use super::finished::{End, Finished, Printer};
 use super::task::{self, Task, Tasks};
 use super::{Options, WRONG};
@@ -58,8 +59,7 @@ struct Engine<'a> {
     wanted: Sender<()>,
     environment: Vec<(String, OsString)>,
     slots: Slots,
-    /// Jobs asked for that have not ended.
-    under_way: usize,
+    ahead: Ahead,
     submitted: u64,
     tally: Tally,
     runtimes: Runtimes,
@@ -121,7 +121,7 @@ pub(super) fn run(
         wanted,
         environment,
         slots: Slots::default(),
-        under_way: 0,
+        ahead: Ahead::expecting(options.block_bytes()),
         submitted: 0,
         tally,
         runtimes: Runtimes::default(),
@@ -152,7 +152,7 @@ impl Engine<'_> {
         loop {
             self.ask_for_more();
             let patience = self.begin_delayed();
-            if self.asks_no_more && self.under_way == 0 {
+            if self.asks_no_more && self.ahead.is_empty() {
                 self.look_at_nodes();
                 return Ok(ExitCode::from(self.tally.exit_code(self.total)));
             }
@@ -161,7 +161,7 @@ impl Engine<'_> {
                 Ok(Event::Composed(task)) => self.composed(task?),
                 Ok(Event::AllComposed) => {
                     self.asks_no_more = true;
-                    self.under_way -= 1;
+                    self.ahead.none_left();
                 }
                 Ok(Event::Ended(running, result)) => {
                     if self.ended(running, result)? == Some(When::Now) {
@@ -188,11 +188,11 @@ impl Engine<'_> {
             self.most = if is_exact { slots.max(1) } else { 2 * slots + AHEAD };
             self.looks_at = Instant::now() + LOOK_EVERY;
         }
-        while self.under_way < self.most {
+        while self.ahead.has_room(self.most) {
             if self.wanted.send(()).is_err() {
                 return;
             }
-            self.under_way += 1;
+            self.ahead.asked();
         }
     }
 
@@ -213,8 +213,9 @@ impl Engine<'_> {
     }
 
     fn composed(&mut self, task: Task) {
+        self.ahead.composed(task.stdin().len());
         if self.asks_no_more || !self.is_wanted(&task) {
-            self.under_way -= 1;
+            self.ahead.ended(task.stdin().len());
         } else if self.options.delay.is_some() {
             self.delayed.push_back(task);
         } else {
@@ -287,7 +288,8 @@ impl Engine<'_> {
             .args(words)
             .env("PARALLEL_SEQ", task.sequence().to_string())
             .env("PARALLEL_JOBSLOT", slot.to_string())
-            .env_of_node("PARALLEL_SSHHOST");
+            .env_of_node("PARALLEL_SSHHOST")
+            .stdin(task.stdin());
         for (name, value) in &self.environment {
             command = command.env(name, value);
         }
@@ -333,7 +335,7 @@ impl Engine<'_> {
         if exit.is_success() {
             self.runtimes.ended(end.run_time);
         }
-        self.under_way -= 1;
+        self.ahead.ended(running.task.stdin().len());
         let Running { task, position, slot, .. } = running;
         self.slots.give_back(slot);
         let start = self.start(slot);
@@ -342,14 +344,14 @@ impl Engine<'_> {
             command: task.command(start),
             tag: task.tag(start),
             results: task.results(),
+            sent: task.stdin().len() as u64,
             end,
         };
         self.printer.take(position, finished)?;
         let halt = self.tally.ended(exit, self.total);
         if halt.is_some() {
             self.asks_no_more = true;
-            self.under_way -= self.delayed.len();
-            self.delayed.clear();
+            self.delayed.drain(..).for_each(|task| self.ahead.ended(task.stdin().len()));
         }
         Ok(halt)
     }

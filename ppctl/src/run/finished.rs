@@ -23,6 +23,8 @@ pub(super) struct Finished {
     pub(super) tag: Option<Vec<u8>>,
     /// Its directory below that of the results.
     pub(super) results: PathBuf,
+    /// Bytes that it was given.
+    pub(super) sent: u64,
     pub(super) end: End,
 }
 
@@ -164,7 +166,7 @@ impl JobLog {
             host: end.node.as_deref().unwrap_or(":"),
             started: end.started.duration_since(UNIX_EPOCH).unwrap_or_default(),
             runtime: end.run_time,
-            sent: 0,
+            sent: finished.sent,
             received: end.stdout.len() as u64,
             exit: end.exit,
             command,

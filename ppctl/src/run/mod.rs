@@ -3,6 +3,7 @@
 //! What is run is composed by [`pp_run`], one job after the other, on a thread that reads arguments as they are needed; jobs
 //! run as commands of a dispatcher; their ends are told to the one loop in [`engine`], which prints.
 
+mod ahead;
 mod engine;
 mod finished;
 mod options;

@@ -6,16 +6,34 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use pp_run::counts::JobCount;
-use pp_run::halt::Halt;
+use pp_run::blocks::Separator;
+use pp_run::counts::{JobCount, parse_size};
+use pp_run::halt::{Halt, Tally};
 use pp_run::joblog::Resume;
 use pp_run::times::{Timeout, parse_time};
-use pp_run::{Input, Pattern, Plan, Several, Trim};
+use pp_run::{Input, Pattern, Piping, Plan, Several, Trim};
 
 /// A time limit; 0 is none. (clap would take an option of an option apart.)
 type Limit = Option<Timeout>;
 /// A reason to stop; `never` is none.
 type Stop = Option<Halt>;
+
+/// What is said of arguments, of which there are none with `--pipe`.
+const NOT_WITH_PIPE: [&str; 13] = [
+    "null",
+    "delimiter",
+    "colsep",
+    "trim",
+    "end",
+    "no_run_if_empty",
+    "link",
+    "shuf",
+    "context",
+    "several",
+    "max_chars",
+    "replace",
+    "retry_failed",
+];
 
 /// Run a command for each argument, on this machine's cores and on all nodes, in the words of GNU parallel
 #[derive(Debug, clap::Args)]
@@ -150,6 +168,22 @@ pub(crate) struct Options {
     #[arg(short = 'I', long, value_name = "TEXT", help_heading = "Arguments")]
     replace: Option<OsString>,
 
+    /// Cut standard input into blocks at line ends, and give each job one as its standard input
+    #[arg(long, visible_alias = "spreadstdin", conflicts_with_all = NOT_WITH_PIPE, help_heading = "Standard input")]
+    pipe: bool,
+    /// How large a block is, and no more records than fit are in it; k, m, g are of 1000, K, M, G of 1024
+    #[arg(long, aliases = ["blocksize", "block-size"], requires = "pipe", value_name = "SIZE", value_parser = parse_size, default_value = "1M", help_heading = "Standard input")]
+    block: usize,
+    /// Records end with this text, instead of lines; with -N, -n or -L each job is given so many
+    #[arg(long, requires = "pipe", value_name = "TEXT", help_heading = "Standard input")]
+    recend: Option<OsString>,
+    /// Records start with this text
+    #[arg(long, requires = "pipe", value_name = "TEXT", help_heading = "Standard input")]
+    recstart: Option<OsString>,
+    /// Leave these texts out
+    #[arg(long, aliases = ["rrs", "removerecsep"], requires = "pipe", help_heading = "Standard input")]
+    remove_rec_sep: bool,
+
     /// The command, and its arguments behind `:::`, or files with them behind `::::`
     #[arg(trailing_var_arg = true, value_name = "COMMAND [::: ARGUMENTS]")]
     words: Vec<OsString>,
@@ -184,9 +218,32 @@ impl Options {
             max_lines: self.max_lines,
             max_chars: self.max_chars,
             several,
+            pipe: self.piping()?,
             slots,
         };
         Ok(Plan::new(options, self.words.iter().map(|word| word.clone().into_vec()).collect())?)
+    }
+
+    /// How standard input is cut into blocks.
+    fn piping(&self) -> anyhow::Result<Option<Piping>> {
+        if !self.pipe {
+            return Ok(None);
+        }
+        if Tally::new(self.halt()).needs_total() {
+            bail!("--pipe does not know how many jobs there will be: write --halt with a number, without %");
+        }
+        let bytes = |text: &Option<OsString>| text.clone().map(OsString::into_vec);
+        let separator = Separator::parse(bytes(&self.recend).as_deref(), bytes(&self.recstart).as_deref());
+        Ok(Some(Piping {
+            block_bytes: self.block,
+            separator: separator.context("--recend and --recstart")?,
+            removes_separators: self.remove_rec_sep,
+        }))
+    }
+
+    /// Input that a job is expected to have.
+    pub(super) fn block_bytes(&self) -> usize {
+        if self.pipe { self.block } else { 0 }
     }
 
     /// What ends an argument that is read.

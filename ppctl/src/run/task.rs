@@ -1,7 +1,9 @@
 //! Jobs of a run, in order: composed of arguments, or taken from an earlier run's log.
 
+use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use pp_run::{ComposeError, Composed, Plan, Start};
 
 use super::open;
@@ -10,6 +12,11 @@ use super::open;
 #[derive(Clone, Debug)]
 pub(super) enum Task {
     Composed(Composed),
+    /// One that is given a block of standard input (`--pipe`).
+    Piped {
+        job: Composed,
+        block: Bytes,
+    },
     /// One that failed in an earlier run.
     Logged {
         sequence: u64,
@@ -23,29 +30,37 @@ pub(super) type Tasks = Box<dyn Iterator<Item = Result<Task, ComposeError>>>;
 impl Task {
     pub(super) fn sequence(&self) -> u64 {
         match self {
-            Self::Composed(job) => job.sequence(),
+            Self::Composed(job) | Self::Piped { job, .. } => job.sequence(),
             Self::Logged { sequence, .. } => *sequence,
         }
     }
 
     pub(super) fn command(&self, start: Start) -> Vec<u8> {
         match self {
-            Self::Composed(job) => job.command(start),
+            Self::Composed(job) | Self::Piped { job, .. } => job.command(start),
             Self::Logged { command, .. } => command.clone(),
         }
     }
 
     pub(super) fn tag(&self, start: Start) -> Option<Vec<u8>> {
         match self {
-            Self::Composed(job) => job.tag(start),
+            Self::Composed(job) | Self::Piped { job, .. } => job.tag(start),
             Self::Logged { .. } => None,
+        }
+    }
+
+    /// What it reads from its standard input.
+    pub(super) fn stdin(&self) -> Bytes {
+        match self {
+            Self::Piped { block, .. } => block.clone(),
+            Self::Composed(_) | Self::Logged { .. } => Bytes::new(),
         }
     }
 
     /// Its directory below that of the results.
     pub(super) fn results(&self) -> PathBuf {
         match self {
-            Self::Composed(job) => job.results_path(),
+            Self::Composed(job) | Self::Piped { job, .. } => job.results_path(),
             Self::Logged { sequence, .. } => sequence.to_string().into(),
         }
     }
@@ -57,6 +72,10 @@ pub(super) fn tasks(
     delimiter: &[u8],
     needs_total: bool,
 ) -> Result<(Tasks, Option<u64>), ComposeError> {
+    if let Some(blocks) = plan.blocks(io::BufReader::new(io::stdin())) {
+        let piped = blocks.map(|job| job.map(|(job, block)| Task::Piped { job, block: block.into() }));
+        return Ok((Box::new(piped), None));
+    }
     let jobs = plan.jobs(|input| open(input, delimiter))?.map(|job| job.map(Task::Composed));
     if !needs_total && !plan.needs_total() {
         return Ok((Box::new(jobs), None));
