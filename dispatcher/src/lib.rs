@@ -56,7 +56,10 @@ mod public {
     pub use pp_macros::job;
     /// Functions that every node has, also one that does not run this program: to be submitted as any other.
     pub use pp_node::built_in;
-    pub use pp_node::built_in::{CommandLine, CommandOutput, CommandStatus};
+    pub use pp_node::built_in::{
+        CommandDirectory, CommandFile, CommandFiles, CommandLine, CommandOutput, CommandStatus, FileError,
+        FileFault,
+    };
     pub use pp_protocol::{
         Death, Farewell, HandshakeError, JobId, NodeId, Panic, ProgramRefusal, Refusal,
         Stream as OutputStream, SystemError, Target, Violation, WorkerDeath, WorkerShortage,

@@ -4,6 +4,7 @@
 //! calls one of them runs on every node, also on those that cannot run the dispatcher's program.
 
 mod command;
+mod files;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use pp_protocol::room;
 use pp_protocol::values::Source;
 
 pub use self::command::{CommandLine, CommandOutput, CommandStatus};
+pub use self::files::{CommandDirectory, CommandFile, CommandFiles, FileError, FileFault};
 use crate::functions::{BuiltIn, CallError, Function, Identity, invoke};
 
 /// Returns the bytes it is given.
@@ -26,7 +28,7 @@ pub fn sleep(time: Duration) {
 /// Runs a command on the node, and waits for its end. What it has started and left running is not waited for, and ends with
 /// the worker at the latest. A command that writes more than a job's result may have is killed, and the job's outcome says so.
 pub fn command(line: CommandLine) -> CommandOutput {
-    command::run(&line)
+    command::run(line)
 }
 
 fn call_echo(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {

@@ -7,6 +7,8 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(feature = "shell")]
+mod beneath;
+#[cfg(feature = "shell")]
 pub mod built_in;
 #[cfg(feature = "shell")]
 pub mod confinement;
@@ -21,6 +23,8 @@ pub mod launcher;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
 mod lending;
+#[cfg(feature = "shell")]
+mod locked;
 #[cfg(feature = "shell")]
 pub mod page;
 #[cfg(feature = "shell")]

@@ -88,6 +88,12 @@ pub const KNOWN_NODES_BYTES: u64 = 2 * 1024 * 1024;
 /// Largest serialised argument or result of one job.
 pub const PAYLOAD_BYTES: usize = 1 << 30;
 
+/// Files that a command is sent, or returns, at most.
+pub const COMMAND_FILES: usize = 1_024;
+
+/// Bytes in the files that a command is sent, all together; and in those that it returns.
+pub const COMMAND_FILE_BYTES: usize = 512 << 20;
+
 /// Attempts or outcomes in one message, at most.
 pub const LIST_ITEMS: usize = 4_096;
 

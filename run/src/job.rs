@@ -61,10 +61,17 @@ impl Composed {
         Some(tag)
     }
 
-    /// Another text with placeholders filled in, without quotes: the argument of `--return`, say. A text that comes from
+    /// Another text with placeholders filled in, without quotes: the argument of `--wd`, say. A text that comes from
     /// a command line was judged by [`Plan::check`](crate::Plan::check).
     pub fn expand(&self, text: &[u8], start: Start) -> Result<Vec<u8>, TemplateError> {
         Ok(self.fill(&Template::text(text, &self.shape.vocabulary)?, start))
+    }
+
+    /// The same, once for each argument if it has a placeholder for all of them, and the job has several: names of files, say.
+    pub fn expand_each(&self, text: &[u8], start: Start) -> Result<Vec<Vec<u8>>, TemplateError> {
+        let arguments: Vec<&[u8]> = self.arguments().collect();
+        let filling = self.shape.filling(&arguments, self.sequence, start);
+        Ok(Template::text(text, &self.shape.vocabulary)?.fill_each(&filling))
     }
 
     /// Its directory below that of `--results`: a name and a value for each argument, or its number where it has none.

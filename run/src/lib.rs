@@ -24,6 +24,7 @@ mod columns;
 pub mod counts;
 pub mod direct;
 mod edit;
+mod files;
 pub mod halt;
 mod job;
 pub mod joblog;
@@ -44,6 +45,7 @@ pub mod unsupported;
 mod words;
 
 pub use columns::Trim;
+pub use files::NamedFile;
 pub use job::{Composed, Start};
 pub use jobs::{COMMAND_BYTES, ComposeError, Jobs};
 pub use pattern::{Pattern, PatternError};

@@ -294,11 +294,26 @@ mod tests {
         assert_eq!(jobs[1].tag(START), Some(b"b:3\t".to_vec()));
         assert_eq!(jobs[1].results_path(), Path::new("1/b"));
         assert_eq!(jobs[1].expand(b"{}.out", START), Ok(b"b.out".to_vec()));
+        assert_eq!(jobs[1].expand_each(b"{#}", START), Ok(vec![b"2".to_vec()]));
         assert!(
             plan.check(b"{= $_++ =}").is_err() && plan.check(b"{/(/x}").is_err() && plan.check(b"{}").is_ok()
         );
         let plain = Plan::new(Options::default(), words("echo {#} ::: a")).unwrap();
         assert!(!plain.needs_total() && !plain.depends_on_slot());
+    }
+
+    #[test]
+    fn each_argument_of_a_job_names_a_file() {
+        let options = || Options { max_replace_args: Some(2), ..Options::default() };
+        let jobs = jobs(options(), "echo ::: a.c b.c c.c").unwrap();
+        let files = |job: usize, text: &[u8]| {
+            let files = jobs[job].expand_each(text, START).unwrap();
+            files.into_iter().map(|file| String::from_utf8(file).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(files(0, b"{}"), ["a.c", "b.c"]);
+        assert_eq!(files(0, b"{#}/{.}.out"), ["1/a.out", "1/b.out"]);
+        assert_eq!(files(0, b"{2}"), ["b.c"]);
+        assert_eq!(files(1, b"{}"), ["c.c"]);
     }
 
     #[test]

@@ -118,6 +118,20 @@ impl Template {
         })
     }
 
+    /// Filled in with one argument after the other, if it has a placeholder for all of them.
+    pub(crate) fn fill_each(&self, filling: &Filling<'_>) -> Vec<Vec<u8>> {
+        if !self.placeholders().any(|placeholder| matches!(placeholder, Placeholder::Each(_))) {
+            return vec![self.fill(filling)];
+        }
+        let fill = |argument: &&[u8]| {
+            let mut line = Line { text: Vec::new(), word: Vec::new(), quoting: self.quoting };
+            let tokens = self.words.iter().flatten().flat_map(|group| &group.tokens);
+            tokens.for_each(|token| token.fill(&[argument], filling, &mut line));
+            line.finish()
+        };
+        filling.arguments.iter().map(fill).collect()
+    }
+
     pub(crate) fn fill(&self, filling: &Filling<'_>) -> Vec<u8> {
         let mut line = Line { text: Vec::new(), word: Vec::new(), quoting: self.quoting };
         for (number, word) in self.words.iter().enumerate() {

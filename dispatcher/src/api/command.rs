@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pp_node::built_in::{self, CommandLine, CommandOutput};
+use pp_node::built_in::{self, CommandDirectory, CommandFile, CommandFiles, CommandLine, CommandOutput};
 
+use super::error::JobError;
 use super::job::Job;
 use super::submit::JobBuilder;
 use crate::client::Handle;
@@ -79,8 +80,8 @@ impl CommandBuilder {
         self
     }
 
-    /// Sets the directory of the node's machine that it runs in. Without it, it runs where the node's jobs do: on a `ppserver`
-    /// in an empty directory of its worker, on the local cores where this program does.
+    /// Sets the directory that it runs in, which the node's machine has to have. Without it, it runs on other machines in an empty
+    /// directory that goes with it, and on the local cores where this program does.
     ///
     /// ```
     /// # use pp_dispatcher::Dispatcher;
@@ -90,7 +91,70 @@ impl CommandBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn current_dir(mut self, directory: impl Into<OsString>) -> Self {
-        self.line.directory = Some(directory.into());
+        self.line.directory = CommandDirectory::At(directory.into());
+        self
+    }
+
+    /// Has it run in an empty directory that goes with it, on the local cores, too.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.command("ls").fresh_dir().submit();
+    /// assert_eq!(job.wait()?.stdout, "");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fresh_dir(mut self) -> Self {
+        self.line.directory = CommandDirectory::Fresh;
+        self
+    }
+
+    /// Gives it a file, which is at this path below the directory that it runs in: that is [an empty one](Self::fresh_dir)
+    /// unless [another](Self::current_dir) is set. A path that leads elsewhere is refused. Nobody but the job's user may read
+    /// the file; to have it run as a program, see [`files`](Self::files).
+    ///
+    /// All files of a command may have 512 MiB together. They stay in memory until the job has ended.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.command("sort").arg("in/words").file("in/words", "pear\nfig\n").submit();
+    /// assert_eq!(job.wait()?.stdout, "fig\npear\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn file(mut self, path: impl Into<OsString>, contents: impl Into<Bytes>) -> Self {
+        let (path, contents) = (path.into(), contents.into());
+        self.line.files.sent.push(CommandFile { path, permissions: 0o600, contents });
+        self
+    }
+
+    /// Has a file come back when the command has ended. If it is not there then, the command has [failed](
+    /// crate::CommandStatus::FileTrouble). See [`file`](Self::file) for paths and limits.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.command("cp").args(["in.txt", "out.txt"]).file("in.txt", "abc").return_file("out.txt").submit();
+    /// assert_eq!(job.wait()?.file("out.txt").map(|contents| &contents[..]), Some(&b"abc"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn return_file(mut self, path: impl Into<OsString>) -> Self {
+        self.line.files.returned.push(path.into());
+        self
+    }
+
+    /// Sets all that concerns files, in place of what was set before.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, CommandFile, CommandFiles};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let script = CommandFile { path: "hello".into(), permissions: 0o755, contents: "#!/bin/sh\necho hello\n".into() };
+    /// let files = CommandFiles { sent: vec![script], ..CommandFiles::default() };
+    /// assert_eq!(dispatcher.command("./hello").files(files).submit().wait()?.stdout, "hello\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn files(mut self, files: CommandFiles) -> Self {
+        self.line.files = files;
         self
     }
 
@@ -117,8 +181,19 @@ impl CommandBuilder {
     /// assert!(job.wait()?.status.is_success());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn job(self) -> JobBuilder<CommandOutput> {
-        JobBuilder::new(self.handle, built_in::command, &(self.line,))
+    pub fn job(mut self) -> JobBuilder<CommandOutput> {
+        let files = &self.line.files;
+        let wrong = files.check().err();
+        if wrong.is_some() {
+            self.line.files = CommandFiles::default();
+        } else if !files.is_empty() && !files.are_at_home && self.line.directory == CommandDirectory::Usual {
+            self.line.directory = CommandDirectory::Fresh;
+        }
+        let job = JobBuilder::new(self.handle, built_in::command, &(self.line,));
+        match wrong {
+            None => job,
+            Some(error) => job.refuse_as(JobError::File(error.to_string())),
+        }
     }
 
     /// Submits the command. Its output is the job's, however it ends: an exit code is no error.

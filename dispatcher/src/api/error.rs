@@ -98,6 +98,9 @@ pub enum JobError {
         /// Values that make sense.
         expected: &'static str,
     },
+    /// A file cannot go with the command, for this reason; the job was not submitted.
+    #[error("{0}")]
+    File(String),
     /// The dispatcher had already been shut down; the job was not submitted.
     #[error("the dispatcher has been shut down; submit jobs before that")]
     ShutDown,

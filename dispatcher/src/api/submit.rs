@@ -135,9 +135,14 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
     }
 
     /// Makes a senseless option the job's outcome.
-    fn refuse(mut self, option: &'static str, value: &str, expected: &'static str) -> Self {
+    fn refuse(self, option: &'static str, value: &str, expected: &'static str) -> Self {
+        self.refuse_as(JobError::Option { option, value: value.into(), expected })
+    }
+
+    /// Makes an error the job's outcome.
+    pub(super) fn refuse_as(mut self, error: JobError) -> Self {
         if self.call.is_ok() {
-            self.call = Err(Box::new(JobError::Option { option, value: value.into(), expected }));
+            self.call = Err(Box::new(error));
         }
         self
     }

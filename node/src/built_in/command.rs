@@ -1,9 +1,10 @@
 //! Commands: a program that the node's machine has, run with its arguments and its output taken as it is.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, fmt};
@@ -14,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use serde::{Deserialize, Serialize};
 
+use super::files::{CommandDirectory, CommandFile, CommandFiles, Workplace};
 use crate::confinement::NODE_VARIABLE;
 
 /// Bytes read from a command, or written to it, at once.
@@ -34,10 +36,12 @@ pub struct CommandLine {
     pub environment: Vec<(OsString, OsString)>,
     /// Variable that has the name of the node that it runs on, or `:` on the dispatcher's own cores.
     pub node_variable: Option<OsString>,
-    /// Directory that it runs in; by default, that of the node's jobs.
-    pub directory: Option<OsString>,
+    /// Directory that it runs in.
+    pub directory: CommandDirectory,
     /// What it can read from its standard input, which is empty otherwise.
     pub stdin: Bytes,
+    /// Files that it finds in that directory, and leaves there.
+    pub files: CommandFiles,
 }
 
 /// How a command ended, and what it wrote.
@@ -56,6 +60,16 @@ pub struct CommandOutput {
     pub stdout: Bytes,
     /// Bytes that it wrote to standard error.
     pub stderr: Bytes,
+    /// Files that were to be returned, as far as they were there.
+    pub files: Vec<CommandFile>,
+}
+
+impl CommandOutput {
+    /// What is in the file that came back under this path, if it did.
+    pub fn file(&self, path: impl AsRef<OsStr>) -> Option<&Bytes> {
+        let path = path.as_ref();
+        self.files.iter().find(|file| file.path == path).map(|file| &file.contents)
+    }
 }
 
 /// End of a command.
@@ -68,6 +82,9 @@ pub enum CommandStatus {
     Signalled(i32),
     /// It could not be started, for this reason.
     NotStarted(String),
+    /// It was not started, as it could not have its directory or files; or it ended with exit code 0, and not all files that
+    /// were to be returned were there, or could be removed.
+    FileTrouble(String),
 }
 
 impl CommandStatus {
@@ -83,6 +100,7 @@ impl fmt::Display for CommandStatus {
             Self::Exited(code) => write!(f, "exit code {code}"),
             Self::Signalled(signal) => write!(f, "killed by signal {signal}"),
             Self::NotStarted(reason) => write!(f, "not started: {reason}"),
+            Self::FileTrouble(trouble) => f.write_str(trouble),
         }
     }
 }
@@ -96,22 +114,24 @@ impl From<ExitStatus> for CommandStatus {
     }
 }
 
-pub(super) fn run(line: &CommandLine) -> CommandOutput {
-    let (started, clock) = (SystemTime::now(), Instant::now());
-    let mut streams = Streams { stdin: line.stdin.clone(), ..Streams::default() };
-    let status = match start(line).and_then(|mut child| streams.serve(&mut child)) {
-        Ok(status) => status.into(),
-        Err(error) => CommandStatus::NotStarted(explain(line, &error)),
-    };
+pub(super) fn run(mut line: CommandLine) -> CommandOutput {
+    let node = node();
+    let (mut started, mut clock) = (SystemTime::now(), Instant::now());
+    let mut streams = Streams { stdin: std::mem::take(&mut line.stdin), ..Streams::default() };
+    let (mut run_time, mut files) = (Duration::ZERO, Vec::new());
+    let status = Workplace::enter(&mut line, node.is_none()).and_then(|workplace| {
+        (started, clock) = (SystemTime::now(), Instant::now());
+        let ended = start(&line, !streams.stdin.is_empty(), node.as_deref(), workplace.directory())
+            .and_then(|mut child| streams.serve(&mut child))
+            .map_err(|error| CommandStatus::NotStarted(explain(&line, &error)))?;
+        run_time = clock.elapsed();
+        let (status, returned) = workplace.leave(ended.into());
+        files = returned;
+        Ok(status)
+    });
+    let status = status.unwrap_or_else(|not_started| not_started);
     let Streams { stdout, stderr, .. } = streams;
-    CommandOutput {
-        node: node(),
-        status,
-        started,
-        run_time: clock.elapsed(),
-        stdout: stdout.into(),
-        stderr: stderr.into(),
-    }
+    CommandOutput { node, status, started, run_time, stdout: stdout.into(), stderr: stderr.into(), files }
 }
 
 /// Name of the node that this is a job of.
@@ -119,15 +139,20 @@ fn node() -> Option<String> {
     env::var(NODE_VARIABLE).ok()
 }
 
-fn start(line: &CommandLine) -> io::Result<Child> {
+fn start(
+    line: &CommandLine,
+    has_input: bool,
+    node: Option<&str>,
+    directory: Option<&Path>,
+) -> io::Result<Child> {
     let mut command = Command::new(&line.program);
-    let stdin = if line.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
+    let stdin = if has_input { Stdio::piped() } else { Stdio::null() };
     command.args(&line.arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.envs(line.environment.iter().map(|(name, value)| (name, value)));
     if let Some(variable) = &line.node_variable {
-        command.env(variable, node().as_deref().unwrap_or(":"));
+        command.env(variable, node.unwrap_or(":"));
     }
-    if let Some(directory) = &line.directory {
+    if let Some(directory) = directory {
         command.current_dir(directory);
     }
     command.spawn()
@@ -136,7 +161,7 @@ fn start(line: &CommandLine) -> io::Result<Child> {
 fn explain(line: &CommandLine, error: &io::Error) -> String {
     let program = line.program.display();
     // Which of the two is missing, the system does not say.
-    if let Some(directory) = &line.directory
+    if let CommandDirectory::At(directory) = &line.directory
         && let Err(error) = std::fs::metadata(directory)
     {
         return format!("cannot run {program} in the directory {}: {error}", directory.display());
@@ -282,39 +307,39 @@ mod tests {
 
     #[test]
     fn output_is_taken_as_it_is_from_both_streams() {
-        let CommandOutput { status, stdout, stderr, .. } = run(&shell(r"printf 'a\0\377\n'; printf b >&2"));
+        let CommandOutput { status, stdout, stderr, .. } = run(shell(r"printf 'a\0\377\n'; printf b >&2"));
         assert!(status.is_success());
         assert_eq!((&stdout[..], &stderr[..]), (&b"a\0\xff\n"[..], &b"b"[..]));
     }
 
     #[test]
     fn its_end_is_told_as_it_was() {
-        assert_eq!(run(&shell("exit 7")).status, CommandStatus::Exited(7));
-        assert_eq!(run(&shell("kill -15 $$")).status, CommandStatus::Signalled(15));
-        let CommandStatus::NotStarted(reason) = run(&line("no-such-program", &[])).status else { panic!() };
+        assert_eq!(run(shell("exit 7")).status, CommandStatus::Exited(7));
+        assert_eq!(run(shell("kill -15 $$")).status, CommandStatus::Signalled(15));
+        let CommandStatus::NotStarted(reason) = run(line("no-such-program", &[])).status else { panic!() };
         assert!(reason.contains("no-such-program") && reason.contains("install"), "{reason}");
-        let nowhere = CommandLine { directory: Some("/nowhere".into()), ..shell("true") };
-        let CommandStatus::NotStarted(reason) = run(&nowhere).status else { panic!() };
+        let nowhere = CommandLine { directory: CommandDirectory::At("/nowhere".into()), ..shell("true") };
+        let CommandStatus::NotStarted(reason) = run(nowhere).status else { panic!() };
         assert!(reason.contains("/nowhere"), "{reason}");
     }
 
     #[test]
     fn input_and_output_that_fill_their_pipes_do_not_wait_for_each_other() {
         let stdin: Bytes = (0..3_000_000_u32).map(|n| n as u8).collect();
-        let echoed = run(&CommandLine { stdin: stdin.clone(), ..shell("tee /dev/stderr") });
+        let echoed = run(CommandLine { stdin: stdin.clone(), ..shell("tee /dev/stderr") });
         assert!(echoed.status.is_success());
         assert!(echoed.stdout == stdin && echoed.stderr == stdin);
     }
 
     #[test]
     fn input_that_is_not_read_is_no_error() {
-        let not_read = run(&CommandLine { stdin: vec![1; 1 << 20].into(), ..shell("exec true") });
+        let not_read = run(CommandLine { stdin: vec![1; 1 << 20].into(), ..shell("exec true") });
         assert_eq!(not_read.status, CommandStatus::Exited(0));
     }
 
     #[test]
     fn what_is_left_running_is_not_waited_for() {
-        let left = run(&shell("sleep 60 & echo $!"));
+        let left = run(shell("sleep 60 & echo $!"));
         assert!(left.status.is_success() && left.run_time < Duration::from_secs(30));
         let pid = String::from_utf8_lossy(&left.stdout)
             .trim()
@@ -328,9 +353,9 @@ mod tests {
     fn it_has_its_variables_and_directory_and_no_input() {
         let line = CommandLine {
             environment: vec![("GREETING".into(), "hello world".into())],
-            directory: Some("/".into()),
+            directory: CommandDirectory::At("/".into()),
             ..shell("echo $GREETING; pwd; wc -c")
         };
-        assert_eq!(run(&line).stdout, "hello world\n/\n0\n");
+        assert_eq!(run(line).stdout, "hello world\n/\n0\n");
     }
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::locked;
+use crate::locked;
 
 /// Names of the groups of nodes begin so.
 const PREFIX: &str = "ppserver-group-";

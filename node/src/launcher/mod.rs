@@ -18,7 +18,6 @@ mod executable;
 mod groups;
 mod in_force;
 mod landlock;
-mod locked;
 mod scratch;
 mod seccomp;
 mod system;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::locked;
 use crate::confinement::User;
+use crate::locked::{self, remove};
 
 /// Names of the directories of nodes begin so.
 const PREFIX: &str = "ppserver-scratch-";
@@ -75,27 +75,6 @@ impl WorkerScratch {
 impl Drop for WorkerScratch {
     fn drop(&mut self) {
         remove(&self.directory);
-    }
-}
-
-/// Removes a directory and all that is in it, whatever permissions jobs have given that.
-fn remove(directory: &Path) {
-    let is_left =
-        |removed: io::Result<()>| removed.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-    if is_left(fs::remove_dir_all(directory)) {
-        open_up(directory);
-        let _ = fs::remove_dir_all(directory);
-    }
-}
-
-/// Lets its owner look into every directory, and change it. Whatever these lead to elsewhere is left as it is.
-fn open_up(directory: &Path) {
-    let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-    let mut directories = vec![directory.to_path_buf()];
-    while let Some(directory) = directories.pop() {
-        let _ = fs::set_permissions(&directory, Permissions::from_mode(0o700));
-        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-        directories.extend(entries.map(|entry| entry.path()).filter(|path| is_directory(path)));
     }
 }
 
