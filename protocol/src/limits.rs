@@ -23,6 +23,7 @@
 //! | threads for callbacks, ranges of silence | `dispatcher/src/api/builder.rs` |
 //! | kinds of refusals that are counted, strangers at once | `server/src/listener/refusals.rs`, `server/src/listener.rs` |
 //! | arguments, command lines, what is kept of them, output held for its order, lines of output, logs of jobs | `run/src/`: `records.rs`, `jobs.rs`, `sources.rs`, `order.rs`, `lines.rs`, `joblog.rs` |
+//! | bytes in the files of jobs under way | `ppctl/src/run/files.rs` |
 //! | programs kept on disk, size of the configuration file | `server/src/bin/ppserver/options.rs` |
 
 use std::time::Duration;

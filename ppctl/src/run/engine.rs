@@ -11,12 +11,16 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use pp_dispatcher::{CommandOutput, CommandStatus, Dispatcher, JobError, NodeKind, NodeState, Output};
+use pp_dispatcher::{
+    CommandDirectory, CommandFiles, CommandOutput, CommandStatus, Dispatcher, JobError, NodeKind, NodeState,
+    Output,
+};
 use pp_run::halt::{Tally, When};
 use pp_run::times::{Runtimes, Timeout};
 use pp_run::{ComposeError, Plan, Start, direct};
 
 use super::ahead::Ahead;
+use super::files::{FilesUnderWay, Loader, Templates};
 use super::finished::{End, Finished, Printer};
 use super::task::{self, Task, Tasks};
 use super::{Options, WRONG};
@@ -34,6 +38,8 @@ enum Event {
     Composed(Result<Task, ComposeError>),
     /// There are no more arguments.
     AllComposed,
+    /// Its files were read, or cannot be sent.
+    Loaded(Running, Result<CommandFiles, String>),
     Ended(Running, Result<CommandOutput, JobError>),
     Interrupted,
 }
@@ -48,6 +54,7 @@ struct Running {
     /// Whether a shell is started for it, although that may not be needed.
     in_shell: bool,
     submitted: SystemTime,
+    files: Option<FilesUnderWay>,
 }
 
 struct Engine<'a> {
@@ -58,6 +65,8 @@ struct Engine<'a> {
     /// Tells the thread that composes jobs to go on with one more.
     wanted: Sender<()>,
     environment: Vec<(String, OsString)>,
+    /// Files that go with jobs, and what reads them.
+    files: Option<(Templates, Loader)>,
     slots: Slots,
     ahead: Ahead,
     submitted: u64,
@@ -73,6 +82,8 @@ struct Engine<'a> {
     looks_at: Instant,
     /// Addresses of nodes that are not used, of which that was said.
     told_of: BTreeSet<String>,
+    /// Whether it was said what helps a job that misses a file.
+    has_hinted: bool,
     /// Jobs that wait for their time (`--delay`), and when that is.
     delayed: VecDeque<Task>,
     next_start: Instant,
@@ -87,6 +98,10 @@ pub(super) fn run(
     let printer = Printer::new(options)?;
     let delimiter = options.delimiter()?;
     let environment = variables(&options.env)?;
+    let files = match options.files.templates(&plan, options.retry_failed)? {
+        Some(templates) => Some((templates, Loader::start()?)),
+        None => None,
+    };
     let tally = Tally::new(options.halt());
     let builder = Dispatcher::builder()
         .local_workers(local_workers)
@@ -120,6 +135,7 @@ pub(super) fn run(
         events,
         wanted,
         environment,
+        files,
         slots: Slots::default(),
         ahead: Ahead::expecting(options.block_bytes()),
         submitted: 0,
@@ -131,6 +147,7 @@ pub(super) fn run(
         most: 1,
         looks_at: Instant::now(),
         told_of: BTreeSet::new(),
+        has_hinted: false,
         delayed: VecDeque::new(),
         next_start: Instant::now(),
     };
@@ -151,17 +168,24 @@ impl Engine<'_> {
     fn serve(&mut self, told: &Receiver<Event>) -> anyhow::Result<ExitCode> {
         loop {
             self.ask_for_more();
-            let patience = self.begin_delayed();
+            let patience = self.begin_delayed()?;
             if self.asks_no_more && self.ahead.is_empty() {
                 self.look_at_nodes();
                 return Ok(ExitCode::from(self.tally.exit_code(self.total)));
             }
             match told.recv_timeout(patience) {
                 Ok(Event::Counted(total)) => self.total = Some(total),
-                Ok(Event::Composed(task)) => self.composed(task?),
+                Ok(Event::Composed(task)) => self.composed(task?)?,
                 Ok(Event::AllComposed) => {
                     self.asks_no_more = true;
                     self.ahead.none_left();
+                }
+                Ok(Event::Loaded(running, Ok(files))) => self.submit_with(running, files)?,
+                Ok(Event::Loaded(running, Err(reason))) => {
+                    let end = End::lost(&reason, running.submitted);
+                    if self.finish(running, end)? == Some(When::Now) {
+                        return Ok(ExitCode::from(self.tally.exit_code(self.total)));
+                    }
                 }
                 Ok(Event::Ended(running, result)) => {
                     if self.ended(running, result)? == Some(When::Now) {
@@ -212,15 +236,16 @@ impl Engine<'_> {
         nodes.iter().map(|node| node.slots).sum()
     }
 
-    fn composed(&mut self, task: Task) {
+    fn composed(&mut self, task: Task) -> anyhow::Result<()> {
         self.ahead.composed(task.stdin().len());
         if self.asks_no_more || !self.is_wanted(&task) {
             self.ahead.ended(task.stdin().len());
         } else if self.options.delay.is_some() {
             self.delayed.push_back(task);
         } else {
-            self.begin(task);
+            self.begin(task)?;
         }
+        Ok(())
     }
 
     /// Whether an earlier run has left the job to this one.
@@ -242,22 +267,22 @@ impl Engine<'_> {
     }
 
     /// Begins a job whose time has come, and tells how long to wait for the next one at most.
-    fn begin_delayed(&mut self) -> Duration {
+    fn begin_delayed(&mut self) -> anyhow::Result<Duration> {
         let now = Instant::now();
         if self.next_start <= now
             && let Some(task) = self.delayed.pop_front()
         {
             self.next_start = now + self.options.delay.unwrap_or_default();
-            self.begin(task);
+            self.begin(task)?;
         }
-        if self.delayed.is_empty() {
+        Ok(if self.delayed.is_empty() {
             LOOK_EVERY
         } else {
             LOOK_EVERY.min(self.next_start.saturating_duration_since(now))
-        }
+        })
     }
 
-    fn begin(&mut self, task: Task) {
+    fn begin(&mut self, task: Task) -> anyhow::Result<()> {
         let (position, slot) = (self.submitted, self.slots.take());
         self.submitted += 1;
         self.printer.started(position);
@@ -268,14 +293,34 @@ impl Engine<'_> {
             tries: 1,
             in_shell: false,
             submitted: SystemTime::now(),
-        });
+            files: None,
+        })
     }
 
     fn start(&self, slot: usize) -> Start {
         Start { slot, total: self.total.unwrap_or_default() }
     }
 
-    fn submit(&self, running: Running) {
+    /// Submits a job, once its files have been read.
+    fn submit(&self, mut running: Running) -> anyhow::Result<()> {
+        // Those of an earlier try make room for these.
+        running.files = None;
+        let Some((templates, loader)) = &self.files else {
+            return self.submit_with(running, CommandFiles::default());
+        };
+        let files = templates.of_job(&running.task, self.start(running.slot))?;
+        let events = self.events.clone();
+        loader.load(files, move |loaded| {
+            let loaded = loaded.map(|(files, under_way)| {
+                running.files = Some(under_way);
+                files
+            });
+            let _ = events.send(Event::Loaded(running, loaded));
+        });
+        Ok(())
+    }
+
+    fn submit_with(&self, mut running: Running, files: CommandFiles) -> anyhow::Result<()> {
         let Running { task, slot, in_shell, .. } = &running;
         let line = task.command(self.start(*slot));
         if self.options.verbose && !*in_shell {
@@ -289,13 +334,16 @@ impl Engine<'_> {
             .env("PARALLEL_SEQ", task.sequence().to_string())
             .env("PARALLEL_JOBSLOT", slot.to_string())
             .env_of_node("PARALLEL_SSHHOST")
-            .stdin(task.stdin());
+            .stdin(task.stdin())
+            .files(files);
         for (name, value) in &self.environment {
             command = command.env(name, value);
         }
-        if let Some(directory) = &self.options.wd {
-            command = command.current_dir(directory);
-        }
+        command = match self.directory(task, self.start(*slot))? {
+            CommandDirectory::At(directory) => command.current_dir(directory),
+            CommandDirectory::Fresh => command.fresh_dir(),
+            CommandDirectory::Usual => command,
+        };
         let mut job = command.job();
         if let Some(limit) = self.options.timeout.flatten().and_then(|timeout| self.runtimes.limit(timeout)) {
             job = job.timeout(limit);
@@ -304,32 +352,68 @@ impl Engine<'_> {
             job = job.max_attempts(attempts);
         }
         let events = self.events.clone();
-        job.callback(move |result| {
+        job.callback(move |mut result| {
+            if let (Some(files), Ok(output)) = (&mut running.files, &mut result) {
+                files.take(output);
+            }
             // The loop is gone once the run has ended.
             let _ = events.send(Event::Ended(running, result));
         })
         .submit();
+        Ok(())
+    }
+
+    /// Where a job runs. A directory that is not absolute is meant from here on, wherever the job runs.
+    fn directory(&self, task: &Task, start: Start) -> anyhow::Result<CommandDirectory> {
+        let Some(directory) = &self.options.wd else { return Ok(CommandDirectory::Usual) };
+        if directory == "..." {
+            return Ok(CommandDirectory::Fresh);
+        }
+        let directory = OsString::from_vec(task.expand(directory.as_encoded_bytes(), start)?);
+        let absolute = std::path::absolute(&directory);
+        let absolute = absolute.with_context(|| format!("--wd {}", directory.display()))?;
+        Ok(CommandDirectory::At(absolute.into()))
     }
 
     /// Takes the end of a job, and tells whether the run is to stop.
     fn ended(
         &mut self,
-        mut running: Running,
+        running: Running,
         result: Result<CommandOutput, JobError>,
     ) -> anyhow::Result<Option<When>> {
         if let Ok(CommandOutput { status: CommandStatus::NotStarted(_), .. }) = result
             && !running.in_shell
         {
             // A shell says why not in its own words, and runs scripts that do not say what they are for.
-            self.submit(Running { in_shell: true, ..running });
+            self.submit(Running { in_shell: true, ..running })?;
             return Ok(None);
         }
-        let end = End::of(result, running.submitted);
+        let mut end = End::of(result, running.submitted);
+        if let Some(files) = &running.files {
+            end.count_files(files.sent_bytes);
+        }
+        self.hint(&end);
+        self.finish(running, end)
+    }
+
+    /// Says once what may help where a job on another machine misses a file.
+    fn hint(&mut self, end: &End) {
+        if let Some(node) = end.misses_a_file()
+            && !std::mem::replace(&mut self.has_hinted, true)
+        {
+            crate::warn(&format!(
+                "a job found no such file on {node}: there it runs in an empty directory; --transferfile FILE sends it one, \
+                 --wd DIR names a directory that all machines share"
+            ));
+        }
+    }
+
+    fn finish(&mut self, mut running: Running, end: End) -> anyhow::Result<Option<When>> {
         let exit = end.exit;
         if !exit.is_success() && running.tries < self.options.retries {
             running.tries += 1;
             running.submitted = SystemTime::now();
-            self.submit(running);
+            self.submit(running)?;
             return Ok(None);
         }
         if exit.is_success() {

@@ -38,31 +38,69 @@ pub(super) struct End {
     pub(super) exit: Exit,
     stdout: Bytes,
     stderr: Bytes,
+    /// Bytes in the files that it was sent, and in those that came back.
+    sent_bytes: u64,
+    returned_bytes: u64,
 }
 
 impl End {
     /// Of a command that was submitted at that time.
     pub(super) fn of(result: Result<CommandOutput, JobError>, submitted: SystemTime) -> Self {
-        let lost = |code, signal, text: String| Self {
+        match result {
+            Ok(CommandOutput { node, status, started, run_time, stdout, stderr, files, .. }) => {
+                let told =
+                    |what: &CommandStatus| [&stderr[..], format!("ppctl: {what}\n").as_bytes()].concat();
+                let (code, signal, stderr) = match &status {
+                    CommandStatus::Exited(code) => (*code, 0, stderr),
+                    CommandStatus::Signalled(signal) => (0, *signal, stderr),
+                    CommandStatus::FileTrouble(_) => (WRONG.into(), 0, told(&status).into()),
+                    other => (127, 0, told(other).into()),
+                };
+                Self {
+                    node,
+                    started,
+                    run_time,
+                    exit: Exit { code, signal },
+                    stdout,
+                    stderr,
+                    sent_bytes: 0,
+                    returned_bytes: files.iter().map(|file| file.contents.len() as u64).sum(),
+                }
+            }
+            Err(JobError::TimedOut(limit)) => Self {
+                run_time: limit,
+                exit: Exit { code: -1, signal: 15 },
+                stderr: Bytes::new(),
+                ..Self::lost("", submitted)
+            },
+            Err(error) => Self::lost(&error.to_string(), submitted),
+        }
+    }
+
+    /// Of a job that went wrong in another way than its command.
+    pub(super) fn lost(reason: &str, submitted: SystemTime) -> Self {
+        Self {
             node: None,
             started: submitted,
             run_time: submitted.elapsed().unwrap_or_default(),
-            exit: Exit { code, signal },
+            exit: Exit { code: WRONG.into(), signal: 0 },
             stdout: Bytes::new(),
-            stderr: text.into(),
-        };
-        match result {
-            Ok(CommandOutput { node, status, started, run_time, stdout, stderr, .. }) => {
-                let (code, signal, stderr) = match status {
-                    CommandStatus::Exited(code) => (code, 0, stderr),
-                    CommandStatus::Signalled(signal) => (0, signal, stderr),
-                    other => (127, 0, format!("ppctl: {other}\n").into()),
-                };
-                Self { node, started, run_time, exit: Exit { code, signal }, stdout, stderr }
-            }
-            Err(JobError::TimedOut(limit)) => Self { run_time: limit, ..lost(-1, 15, String::new()) },
-            Err(error) => lost(WRONG.into(), 0, format!("ppctl: {error}\n")),
+            stderr: format!("ppctl: {reason}\n").into(),
+            sent_bytes: 0,
+            returned_bytes: 0,
         }
+    }
+
+    /// Files with so many bytes went with it, if it ran on a node.
+    pub(super) fn count_files(&mut self, sent_bytes: u64) {
+        self.sent_bytes = if self.node.is_some() { sent_bytes } else { 0 };
+    }
+
+    /// The node that it failed on because a file is not there, as far as can be seen.
+    pub(super) fn misses_a_file(&self) -> Option<&str> {
+        const NO_SUCH_FILE: &[u8] = b"No such file or directory";
+        let says_so = || self.stderr.windows(NO_SUCH_FILE.len()).any(|part| part == NO_SUCH_FILE);
+        self.node.as_deref().filter(|_| !self.exit.is_success() && says_so())
     }
 }
 
@@ -166,8 +204,8 @@ impl JobLog {
             host: end.node.as_deref().unwrap_or(":"),
             started: end.started.duration_since(UNIX_EPOCH).unwrap_or_default(),
             runtime: end.run_time,
-            sent: finished.sent,
-            received: end.stdout.len() as u64,
+            sent: finished.sent + end.sent_bytes,
+            received: end.stdout.len() as u64 + end.returned_bytes,
             exit: end.exit,
             command,
         };

@@ -5,6 +5,7 @@
 
 mod ahead;
 mod engine;
+mod files;
 mod finished;
 mod options;
 mod task;

@@ -13,6 +13,8 @@ use pp_run::joblog::Resume;
 use pp_run::times::{Timeout, parse_time};
 use pp_run::{Input, Pattern, Piping, Plan, Several, Trim};
 
+use super::files::FileOptions;
+
 /// A time limit; 0 is none. (clap would take an option of an option apart.)
 type Limit = Option<Timeout>;
 /// A reason to stop; `never` is none.
@@ -68,7 +70,7 @@ pub(crate) struct Options {
     /// Wait so long between the starts of two jobs
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it runs")]
     pub(super) delay: Option<Duration>,
-    /// Run jobs in this directory, which every node has to have
+    /// Run jobs in this directory, which every machine has to have; '...': in an empty one that goes with the job
     #[arg(long, visible_alias = "workdir", value_name = "DIR", help_heading = "How it runs")]
     pub(super) wd: Option<OsString>,
     /// Give jobs this variable of ppctl's environment; may be repeated
@@ -77,6 +79,9 @@ pub(crate) struct Options {
     /// Show the commands and run none
     #[arg(long, help_heading = "How it runs")]
     pub(super) dry_run: bool,
+
+    #[command(flatten)]
+    pub(super) files: FileOptions,
 
     /// Print output in the order of the arguments
     #[arg(short, long, help_heading = "Output")]

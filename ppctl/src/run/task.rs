@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use pp_run::{ComposeError, Composed, Plan, Start};
+use pp_run::{ComposeError, Composed, Plan, Start, TemplateError};
 
 use super::open;
 
@@ -54,6 +54,22 @@ impl Task {
         match self {
             Self::Piped { block, .. } => block.clone(),
             Self::Composed(_) | Self::Logged { .. } => Bytes::new(),
+        }
+    }
+
+    /// Files that a text with placeholders names.
+    pub(super) fn files(&self, text: &[u8], start: Start) -> Result<Vec<Vec<u8>>, TemplateError> {
+        match self {
+            Self::Composed(job) | Self::Piped { job, .. } => job.expand_each(text, start),
+            Self::Logged { .. } => Ok(vec![text.to_vec()]),
+        }
+    }
+
+    /// A text with its placeholders filled in.
+    pub(super) fn expand(&self, text: &[u8], start: Start) -> Result<Vec<u8>, TemplateError> {
+        match self {
+            Self::Composed(job) | Self::Piped { job, .. } => job.expand(text, start),
+            Self::Logged { .. } => Ok(text.to_vec()),
         }
     }
 
