@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pp_dispatcher::{ClusterEvent, Dispatcher, Job, Output, job};
 use pp_tests::flood::narrow_way;
+use pp_tests::harness::{self, Test};
 use pp_tests::process::{Process, SECRET, Server, most_resident, resident};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 
@@ -310,14 +311,17 @@ fn main() {
         Ok("print to nobody") => return print_to_nobody(),
         _ => {}
     }
-    pp_tests::harness::run(pp_tests::tests![
+    // These wait most of the time.
+    const WAITING: &[Test] = pp_tests::tests![
         every_line_arrives_before_the_program_ends,
         what_a_job_printed_is_told_before_its_outcome,
         control_characters_are_shown_as_text_and_a_long_line_says_that_it_was_cut,
         control_characters_are_left_alone_where_that_is_asked_for,
         a_progress_line_is_shown_as_it_comes,
-        a_flood_slows_nobody_else_and_is_counted,
         jobs_that_print_for_ever_over_a_slow_link_wait_and_cost_neither_memory_nor_others,
         nobody_who_reads_holds_up_no_job,
-    ]);
+    ];
+    // These measure, or want all of the machine.
+    const MEASURING: &[Test] = pp_tests::tests![a_flood_slows_nobody_else_and_is_counted,];
+    harness::run_some_side_by_side(3, WAITING, MEASURING)
 }
