@@ -360,7 +360,7 @@ mod tests {
             window: 1,
             status: NodeStatus::default(),
         };
-        far.sender.send(FromNode::Welcome(welcome)).unwrap();
+        far.sender.send(FromNode::Welcome(Box::new(welcome))).unwrap();
         let outcome = Outcome {
             id: attempt(0, 0).id,
             run_time_ns: 1,

@@ -61,7 +61,7 @@ pub enum ToNode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromNode {
     /// The answer to `Hello`: the session stands.
-    Welcome(Welcome),
+    Welcome(Box<Welcome>),
     /// The answer to `Hello`: there will be no session.
     Refused(Refusal),
     /// Number of attempts without outcome that this session may have at the node from now on.
@@ -87,6 +87,9 @@ pub enum FromNode {
     /// So many pieces of the program that is being sent are on disk.
     ProgramWritten(Digest, u32),
 }
+
+// Each connection has room for some dozens that wait, whether any do or not.
+const _: () = assert!(size_of::<FromNode>() <= 96 && size_of::<ToNode>() <= 80);
 
 /// Greeting of a dispatcher or an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

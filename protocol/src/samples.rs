@@ -59,7 +59,7 @@ pub(crate) fn to_node() -> Vec<ToNode> {
 }
 
 pub(crate) fn from_node() -> Vec<FromNode> {
-    let mut samples = vec![FromNode::Welcome(welcome())];
+    let mut samples = vec![FromNode::Welcome(Box::new(welcome()))];
     samples.extend(refusals().into_iter().map(FromNode::Refused));
     samples.push(FromNode::Window(300));
     samples.push(FromNode::Outcomes(1 << 20, outcomes()));

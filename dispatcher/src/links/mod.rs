@@ -683,7 +683,7 @@ async fn greet(mut dialled: Dialled, hello: Hello, offers: Vec<ProgramOffer>) ->
     };
     match messages.next() {
         Some(FromNode::Welcome(welcome)) => {
-            Ok(Greeted { dialled, welcome: Box::new(welcome), rest: messages.collect() })
+            Ok(Greeted { dialled, welcome, rest: messages.collect() })
         }
         Some(FromNode::Refused(refusal)) => {
             let node = if let Refusal::AlreadyConnected(node) = refusal { Some(node) } else { None };

@@ -379,7 +379,7 @@ impl Core {
             window,
             status: self.status(),
         };
-        actions.push(Action::Send(connection, FromNode::Welcome(welcome)));
+        actions.push(Action::Send(connection, FromNode::Welcome(Box::new(welcome))));
         if let Some(shortage) = self.shortage() {
             actions.push(Action::Send(connection, FromNode::Trouble(Some(shortage.clone()))));
         }

@@ -183,7 +183,7 @@ impl World {
             Some(FromNode::Welcome(welcome)) => {
                 self.connections[id.0].stage = Stage::Up;
                 self.story.record_of_site(self.now, site, || {
-                    let Welcomed { node, resumed, held } = (&welcome).into();
+                    let Welcomed { node, resumed, held } = (&*welcome).into();
                     format!(
                         "dispatcher {site}: welcomed by node {} ({node}), resumed {resumed}, held {held}",
                         key.0
@@ -192,7 +192,7 @@ impl World {
                 if !welcome.resumed {
                     self.arrivals.begin(site, key);
                 }
-                self.site_event(site, Event::LinkUp(key, Box::new(welcome), VersionRange::SPOKEN.newest));
+                self.site_event(site, Event::LinkUp(key, welcome, VersionRange::SPOKEN.newest));
                 let rest: Vec<_> = messages.collect();
                 if !rest.is_empty() && self.sites[site].is_current(key, id) {
                     self.site_receives(site, key, rest);

@@ -74,7 +74,7 @@ async fn answer(stream: std::net::TcpStream, manner: &Manner) {
         window: 8,
         status: NodeStatus { slots: 2, cpus: 2, ..NodeStatus::default() },
     };
-    let _ = sender.send(FromNode::Welcome(welcome));
+    let _ = sender.send(FromNode::Welcome(Box::new(welcome)));
     if let Manner::Refuses(refusal) = manner {
         let _ = sender.send(FromNode::Program(ProgramId::FIRST, ProgramStatus::Refused(refusal.clone())));
     }
