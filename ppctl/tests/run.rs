@@ -96,8 +96,8 @@ const TABLE: &[Row] = &[
     ("--pipe cat < /dev/null", "", 0),
     ("--pipe -N4 head -n 1 < ten", "1\n5\n9\n", 0),
     (
-        "--joblog log2 --pipe -N4 'wc -c' < ten; cut -f 1,5,6 log2",
-        "8\n8\n5\nSeq\tSend\tReceive\n1\t8\t2\n2\t8\t2\n3\t5\t2\n",
+        "--joblog log2 --pipe -N4 'wc -c' < ten; cut -f 1,5,6 log2 | sort",
+        "8\n8\n5\n1\t8\t2\n2\t8\t2\n3\t5\t2\nSeq\tSend\tReceive\n",
         0,
     ),
 ];

@@ -16,13 +16,14 @@ use pp_dispatcher::{
     Output,
 };
 use pp_run::halt::{Tally, When};
+use pp_run::progress::Means;
 use pp_run::times::{Runtimes, Timeout};
 use pp_run::{ComposeError, Plan, Start, direct};
 
 use super::ahead::Ahead;
 use super::files::{FilesUnderWay, Loader, Templates};
 use super::finished::{End, Finished, Printer};
-use super::task::{self, Task, Tasks};
+use super::task::{self, Count, Task, Tasks};
 use super::{Options, WRONG};
 use crate::Arguments;
 
@@ -33,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What the loop is told.
 enum Event {
-    /// How many jobs there are, where that is known before the first.
+    /// How many jobs there are, where that has to be known before the first, or is shown.
     Counted(u64),
     Composed(Result<Task, ComposeError>),
     /// There are no more arguments.
@@ -87,6 +88,7 @@ struct Engine<'a> {
     /// Jobs that wait for their time (`--delay`), and when that is.
     delayed: VecDeque<Task>,
     next_start: Instant,
+    began: Instant,
 }
 
 pub(super) fn run(
@@ -95,7 +97,7 @@ pub(super) fn run(
     plan: Plan,
     local_workers: usize,
 ) -> anyhow::Result<ExitCode> {
-    let printer = Printer::new(options)?;
+    let printer = Printer::new(options, arguments.json)?;
     let delimiter = options.delimiter()?;
     let environment = variables(&options.env)?;
     let files = match options.files.templates(&plan, options.retry_failed)? {
@@ -119,8 +121,10 @@ pub(super) fn run(
     let depends_on_slot = plan.depends_on_slot();
     let needs_total = tally.needs_total();
     let logged = printer.log.as_ref().filter(|_| options.retry_failed).map(|log| log.failed());
+    let counts = options.progress().is_some();
     compose(
-        move || match logged {
+        move |count| match logged {
+            None if counts => task::counted(task::tasks(&plan, &delimiter, needs_total)?, count),
             None => task::tasks(&plan, &delimiter, needs_total),
             Some(failed) => Ok(task::logged(failed)),
         },
@@ -150,9 +154,15 @@ pub(super) fn run(
         has_hinted: false,
         delayed: VecDeque::new(),
         next_start: Instant::now(),
+        began: Instant::now(),
     };
     let ended = engine.serve(&told);
+    engine.printer.screen.close();
     engine.dispatcher.shutdown();
+    if options.wants_summary(engine.printer.summary.jobs()) {
+        let text = engine.printer.summary.text(engine.began.elapsed());
+        engine.printer.screen.warn(&text);
+    }
     match ended {
         // Whoever reads the output has seen enough: there is nobody to be told.
         Err(error) if is_unread(&error) => Ok(ExitCode::from(WRONG)),
@@ -169,12 +179,16 @@ impl Engine<'_> {
         loop {
             self.ask_for_more();
             let patience = self.begin_delayed()?;
+            self.printer.screen.tick();
             if self.asks_no_more && self.ahead.is_empty() {
                 self.look_at_nodes();
                 return Ok(ExitCode::from(self.tally.exit_code(self.total)));
             }
             match told.recv_timeout(patience) {
-                Ok(Event::Counted(total)) => self.total = Some(total),
+                Ok(Event::Counted(total)) => {
+                    self.total = Some(total);
+                    self.printer.screen.progress.counted(total);
+                }
                 Ok(Event::Composed(task)) => self.composed(task?)?,
                 Ok(Event::AllComposed) => {
                     self.asks_no_more = true;
@@ -230,15 +244,18 @@ impl Engine<'_> {
                 _ => false,
             };
             if is_unused && self.told_of.insert(node.address.clone()) {
-                crate::warn(&format!("not used: {node}"));
+                self.printer.screen.warn(&format!("not used: {node}"));
             }
         }
-        nodes.iter().map(|node| node.slots).sum()
+        let used = nodes.iter().filter(|node| node.slots > 0).count();
+        let slots = nodes.iter().map(|node| node.slots).sum();
+        self.printer.screen.runs_on(Means { nodes: used, slots });
+        slots
     }
 
     fn composed(&mut self, task: Task) -> anyhow::Result<()> {
         self.ahead.composed(task.stdin().len());
-        if self.asks_no_more || !self.is_wanted(&task) {
+        if self.asks_no_more || self.was_done(&task) {
             self.ahead.ended(task.stdin().len());
         } else if self.options.delay.is_some() {
             self.delayed.push_back(task);
@@ -248,22 +265,20 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Whether an earlier run has left the job to this one.
-    fn is_wanted(&self, task: &Task) -> bool {
-        let Some(log) = &self.printer.log else { return true };
+    /// Whether an earlier run has not left the job to this one.
+    fn was_done(&mut self, task: &Task) -> bool {
         let sequence = task.sequence();
-        if log.wants(sequence) {
-            return true;
-        }
-        if !self.depends_on_slot
-            && let Some(logged) = log.differs(sequence, &task.command(self.start(1)))
-        {
-            crate::warn(&format!(
-                "job {sequence} is skipped, although it was another command in the job log: {}",
-                String::from_utf8_lossy(logged)
+        let Some(log) = self.printer.log.as_ref().filter(|log| !log.wants(sequence)) else { return false };
+        let command = (!self.depends_on_slot).then(|| task.command(self.start(1)));
+        let other = command.and_then(|command| log.differs(sequence, &command));
+        let other = other.map(|command| String::from_utf8_lossy(command).into_owned());
+        if let Some(other) = other {
+            self.printer.screen.warn(&format!(
+                "job {sequence} is skipped, although it was another command in the job log: {other}"
             ));
         }
-        false
+        self.printer.screen.progress.skipped();
+        true
     }
 
     /// Begins a job whose time has come, and tells how long to wait for the next one at most.
@@ -302,7 +317,7 @@ impl Engine<'_> {
     }
 
     /// Submits a job, once its files have been read.
-    fn submit(&self, mut running: Running) -> anyhow::Result<()> {
+    fn submit(&mut self, mut running: Running) -> anyhow::Result<()> {
         // Those of an earlier try make room for these.
         running.files = None;
         let Some((templates, loader)) = &self.files else {
@@ -320,11 +335,11 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn submit_with(&self, mut running: Running, files: CommandFiles) -> anyhow::Result<()> {
+    fn submit_with(&mut self, mut running: Running, files: CommandFiles) -> anyhow::Result<()> {
         let Running { task, slot, in_shell, .. } = &running;
         let line = task.command(self.start(*slot));
         if self.options.verbose && !*in_shell {
-            crate::warn(&String::from_utf8_lossy(&line));
+            self.printer.screen.error(|out| out.write_all(&[&line[..], b"\n"].concat()));
         }
         let mut words = words(line, *in_shell).into_iter().map(OsString::from_vec);
         let mut command = self
@@ -401,7 +416,7 @@ impl Engine<'_> {
         if let Some(node) = end.misses_a_file()
             && !std::mem::replace(&mut self.has_hinted, true)
         {
-            crate::warn(&format!(
+            self.printer.screen.warn(&format!(
                 "a job found no such file on {node}: there it runs in an empty directory; --transferfile FILE sends it one, \
                  --wd DIR names a directory that all machines share"
             ));
@@ -443,13 +458,15 @@ impl Engine<'_> {
 
 /// Composes jobs on a thread of their own, one whenever one is asked for: arguments may be long in coming.
 fn compose(
-    tasks: impl FnOnce() -> Result<(Tasks, Option<u64>), ComposeError> + Send + 'static,
+    tasks: impl FnOnce(Count) -> Result<(Tasks, Option<u64>), ComposeError> + Send + 'static,
     asked: Receiver<()>,
     events: Sender<Event>,
 ) -> anyhow::Result<()> {
     thread::Builder::new().name("compose".into()).spawn(move || {
+        let counted = events.clone();
+        let count = Box::new(move |total| drop(counted.send(Event::Counted(total))));
         let (mut tasks, total): (Tasks, _) =
-            tasks().unwrap_or_else(|error| (Box::new(std::iter::once(Err(error))), None));
+            tasks(count).unwrap_or_else(|error| (Box::new(std::iter::once(Err(error))), None));
         if let Some(total) = total {
             drop(events.send(Event::Counted(total)));
         }

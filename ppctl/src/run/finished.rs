@@ -13,6 +13,9 @@ use pp_run::joblog::{Entry, HEADER, Log, Resume};
 use pp_run::lines::Tagging;
 use pp_run::order::InOrder;
 
+use super::json;
+use super::screen::Screen;
+use super::summary::Summary;
 use super::{Options, WRONG};
 
 /// A job that has ended.
@@ -32,12 +35,12 @@ pub(super) struct Finished {
 #[derive(Debug)]
 pub(super) struct End {
     /// Node that ran it; none for this machine.
-    node: Option<String>,
-    started: SystemTime,
+    pub(super) node: Option<String>,
+    pub(super) started: SystemTime,
     pub(super) run_time: Duration,
     pub(super) exit: Exit,
-    stdout: Bytes,
-    stderr: Bytes,
+    pub(super) stdout: Bytes,
+    pub(super) stderr: Bytes,
     /// Bytes in the files that it was sent, and in those that came back.
     sent_bytes: u64,
     returned_bytes: u64,
@@ -111,13 +114,26 @@ pub(super) struct Printer {
     order: Option<InOrder<Finished>>,
     /// Directory of files with the output, which is not printed then.
     results: Option<PathBuf>,
+    /// Whether a line of JSON is printed instead of the output.
+    writes_json: bool,
     pub(super) log: Option<JobLog>,
+    pub(super) screen: Screen,
+    pub(super) summary: Summary,
 }
 
 impl Printer {
-    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
-        let order = options.keep_order.then(InOrder::default);
-        Ok(Self { order, results: options.results.clone(), log: JobLog::open(options)? })
+    pub(super) fn new(options: &Options, writes_json: bool) -> anyhow::Result<Self> {
+        if writes_json && options.results.is_some() {
+            bail!("--json prints what jobs write, and --results keeps it in files: choose one");
+        }
+        Ok(Self {
+            order: options.keep_order.then(InOrder::default),
+            results: options.results.clone(),
+            writes_json,
+            log: JobLog::open(options)?,
+            screen: Screen::new(options.progress()),
+            summary: Summary::default(),
+        })
     }
 
     /// A job was submitted in this position.
@@ -134,15 +150,28 @@ impl Printer {
 
     /// Takes a job that was submitted in this position, and has ended for good.
     pub(super) fn take(&mut self, position: u64, finished: Finished) -> anyhow::Result<()> {
+        let End { exit, run_time, node, .. } = &finished.end;
+        self.summary.ended(finished.sequence, *exit, *run_time, node.as_deref());
+        self.screen.job_ended(*run_time, exit.is_success());
         if let Some(log) = &mut self.log {
             log.write(&finished)?;
         }
         if let Some(results) = &self.results {
             return keep(results, &finished);
         }
-        let Some(order) = &mut self.order else { return Ok(print(&finished)?) };
+        let Some(order) = &mut self.order else { return Ok(self.print(&finished)?) };
         let bytes = finished.end.stdout.len() + finished.end.stderr.len();
-        Ok(order.ended(position, finished, bytes).iter().try_for_each(print)?)
+        Ok(order.ended(position, finished, bytes).iter().try_for_each(|finished| self.print(finished))?)
+    }
+
+    fn print(&mut self, finished: &Finished) -> io::Result<()> {
+        let Finished { tag, end, .. } = finished;
+        if self.writes_json {
+            return self.screen.out(|out| out.write_all(&json::line(finished)));
+        }
+        self.screen.out(|out| write_lines(out, tag.as_ref(), &end.stdout))?;
+        self.screen.error(|out| write_lines(out, tag.as_ref(), &end.stderr));
+        Ok(())
     }
 }
 
@@ -236,23 +265,14 @@ fn keep(results: &Path, finished: &Finished) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write results to {}", directory.display()))
 }
 
-fn print(finished: &Finished) -> io::Result<()> {
-    let Finished { tag, end, .. } = finished;
-    write_lines(&mut io::stdout().lock(), tag.as_ref(), &end.stdout)?;
-    // There is nobody to tell if standard error is closed.
-    let _ = write_lines(&mut io::stderr().lock(), tag.as_ref(), &end.stderr);
-    Ok(())
-}
-
 /// Writes output, each line behind the tag.
-fn write_lines(out: &mut impl Write, tag: Option<&Vec<u8>>, output: &[u8]) -> io::Result<()> {
+fn write_lines(out: &mut dyn Write, tag: Option<&Vec<u8>>, output: &[u8]) -> io::Result<()> {
     match tag {
-        None => out.write_all(output)?,
+        None => out.write_all(output),
         Some(tag) => {
             let mut tagged = Vec::with_capacity(output.len());
             Tagging::new(tag.clone()).push(output, &mut tagged);
-            out.write_all(&tagged)?;
+            out.write_all(&tagged)
         }
     }
-    out.flush()
 }

@@ -7,7 +7,10 @@ mod ahead;
 mod engine;
 mod files;
 mod finished;
+mod json;
 mod options;
+mod screen;
+mod summary;
 mod task;
 
 use std::fs::File;

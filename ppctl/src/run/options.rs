@@ -1,6 +1,7 @@
 //! Options of `ppctl run`, in the words of GNU parallel.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use pp_run::blocks::Separator;
 use pp_run::counts::{JobCount, parse_size};
 use pp_run::halt::{Halt, Tally};
 use pp_run::joblog::Resume;
+use pp_run::progress::Form;
 use pp_run::times::{Timeout, parse_time};
 use pp_run::{Input, Pattern, Piping, Plan, Several, Trim};
 
@@ -19,6 +21,9 @@ use super::files::FileOptions;
 type Limit = Option<Timeout>;
 /// A reason to stop; `never` is none.
 type Stop = Option<Halt>;
+
+/// So many jobs need no summary.
+const FEW_JOBS: u64 = 8;
 
 /// What is said of arguments, of which there are none with `--pipe`.
 const NOT_WITH_PIPE: [&str; 13] = [
@@ -92,6 +97,19 @@ pub(crate) struct Options {
     /// Put this text before each line of output; placeholders are filled in
     #[arg(long, value_name = "TEXT", help_heading = "Output")]
     tagstring: Option<OsString>,
+    /// Show how far the run has come, as a bar below the output; where standard error is no terminal, as a line every 10 seconds
+    #[arg(long, help_heading = "Output")]
+    bar: bool,
+    /// Show the same as numbers
+    #[arg(long, visible_alias = "eta", help_heading = "Output")]
+    progress: bool,
+    /// Say at the end how many jobs failed, which took longest, and where they ran; this is said anyway on a terminal, of more
+    /// than a few jobs
+    #[arg(long, help_heading = "Output")]
+    summary: bool,
+    /// Do not say that
+    #[arg(long, conflicts_with = "summary", help_heading = "Output")]
+    pub(super) quiet: bool,
     /// Print each command to standard error as its job is started
     #[arg(short = 't', long, help_heading = "Output")]
     pub(super) verbose: bool,
@@ -249,6 +267,20 @@ impl Options {
     /// Input that a job is expected to have.
     pub(super) fn block_bytes(&self) -> usize {
         if self.pipe { self.block } else { 0 }
+    }
+
+    /// How it is shown how far the run has come, if it is.
+    pub(super) fn progress(&self) -> Option<Form> {
+        match (self.bar, self.progress) {
+            (true, _) => Some(Form::Bar),
+            (false, true) => Some(Form::Text),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether a summary is given of so many jobs.
+    pub(super) fn wants_summary(&self, jobs: u64) -> bool {
+        self.summary || (!self.quiet && jobs > FEW_JOBS && io::stderr().is_terminal())
     }
 
     /// What ends an argument that is read.

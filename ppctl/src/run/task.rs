@@ -2,6 +2,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pp_run::{ComposeError, Composed, Plan, Start, TemplateError};
@@ -25,7 +31,14 @@ pub(super) enum Task {
 }
 
 /// Jobs, one after the other.
-pub(super) type Tasks = Box<dyn Iterator<Item = Result<Task, ComposeError>>>;
+pub(super) type Tasks = Box<dyn Iterator<Item = Result<Task, ComposeError>> + Send>;
+/// Is told how many jobs there are.
+pub(super) type Count = Box<dyn FnOnce(u64) + Send>;
+
+/// Memory of jobs that are composed ahead only to know how many there are.
+const COUNTED_BYTES: usize = 64 * 1024 * 1024;
+/// Time between two looks whether there is room for more of them.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Task {
     pub(super) fn sequence(&self) -> u64 {
@@ -73,6 +86,18 @@ impl Task {
         }
     }
 
+    /// Memory that it takes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Composed(job) => {
+                    job.arguments().map(|argument| argument.len() + size_of::<Vec<u8>>()).sum()
+                }
+                Self::Piped { block, .. } => block.len(),
+                Self::Logged { command, .. } => command.len(),
+            }
+    }
+
     /// Its directory below that of the results.
     pub(super) fn results(&self) -> PathBuf {
         match self {
@@ -99,6 +124,41 @@ pub(super) fn tasks(
     let jobs: Vec<_> = jobs.collect::<Result<_, _>>()?;
     let total = jobs.len() as u64;
     Ok((Box::new(jobs.into_iter().map(Ok)), Some(total)))
+}
+
+/// The same jobs, composed on a thread of its own as far ahead as memory allows, which tells how many there are once it knows.
+pub(super) fn counted(
+    (tasks, total): (Tasks, Option<u64>),
+    count: Count,
+) -> Result<(Tasks, Option<u64>), ComposeError> {
+    if total.is_some() {
+        return Ok((tasks, total));
+    }
+    let (composed, taken) = channel();
+    let held = Arc::new(AtomicUsize::new(0));
+    let waiting = Arc::clone(&held);
+    thread::Builder::new().name("count".into()).spawn(move || {
+        let mut number = 0;
+        for task in tasks {
+            if let Ok(task) = &task {
+                number += 1;
+                waiting.fetch_add(task.bytes(), Relaxed);
+            }
+            if composed.send(task).is_err() {
+                return;
+            }
+            while waiting.load(Relaxed) > COUNTED_BYTES {
+                thread::park_timeout(LOOK_EVERY);
+            }
+        }
+        count(number);
+    })?;
+    let taken = taken.into_iter().inspect(move |task| {
+        if let Ok(task) = task {
+            held.fetch_sub(task.bytes(), Relaxed);
+        }
+    });
+    Ok((Box::new(taken), None))
 }
 
 /// Jobs that failed in an earlier run: their numbers and commands.
