@@ -14,11 +14,11 @@ mod summary;
 mod task;
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
-use pp_run::{Input, Opened, Plan, Records, Start, unsupported};
+use pp_run::{Input, Opened, Plan, Records, Start, Values, unsupported};
 
 pub(crate) use self::options::Options;
 use crate::Arguments;
@@ -31,6 +31,10 @@ pub(crate) fn run(arguments: &Arguments, options: &Options) -> anyhow::Result<Ex
     let plan = options.plan(local_workers)?;
     if options.dry_run {
         return show(&plan, &options.delimiter()?);
+    }
+    let reads = plan.words().sources.iter().any(|source| source.values == Values::Input(Input::Standard));
+    if reads && !options.retry_failed && !options.quiet && io::stdin().is_terminal() {
+        crate::warn(options.reads_terminal());
     }
     engine::run(arguments, options, plan, local_workers)
 }

@@ -278,6 +278,17 @@ impl Options {
         }
     }
 
+    /// What is said to somebody who may not know that the terminal is read.
+    pub(super) fn reads_terminal(&self) -> &'static str {
+        if self.pipe {
+            "the input of jobs is read from this terminal, and ends with Ctrl-D; write < FILE or pipe something in for other input"
+        } else if self.words.is_empty() {
+            "commands are read from this terminal, one a line, and end with Ctrl-D"
+        } else {
+            "arguments are read from this terminal, one a line, and end with Ctrl-D; write ::: before arguments on the command line"
+        }
+    }
+
     /// Whether a summary is given of so many jobs.
     pub(super) fn wants_summary(&self, jobs: u64) -> bool {
         self.summary || (!self.quiet && jobs > FEW_JOBS && io::stderr().is_terminal())

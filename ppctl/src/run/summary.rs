@@ -186,7 +186,10 @@ mod tests {
             (0..=number).for_each(|_| summary.ended(1, Exit::default(), Duration::ZERO, Some(&node)));
         }
         let text = summary.text(Duration::ZERO);
-        assert!(text.contains("by node:  node11  12 jobs") && !text.contains("node01"), "{text}");
+        assert!(
+            text.contains("by node:  node11  12 jobs") && !text.contains("\n            node01"),
+            "{text}"
+        );
         assert!(text.ends_with("            and 2 more nodes"), "{text}");
     }
 }
