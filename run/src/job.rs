@@ -1,10 +1,12 @@
 //! A job as it is composed: its arguments, and the texts made of them.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::placeholder::{Placeholder, Vocabulary};
-use crate::results;
+use crate::results::{self, ResultFiles};
 use crate::template::{Filling, Template, TemplateError};
 
 /// Arguments that belong together: one of each source, or the columns of a line.
@@ -74,13 +76,22 @@ impl Composed {
         Ok(Template::text(text, &self.shape.vocabulary)?.fill_each(&filling))
     }
 
-    /// Its directory below that of `--results`: a name and a value for each argument, or its number where it has none.
-    /// Never leads out of there.
-    pub fn results_path(&self) -> PathBuf {
-        if self.shape.is_piped || self.rows.is_empty() {
-            return self.sequence.to_string().into();
+    /// The files of its output with this argument of `--results`, which was judged by [`Plan::check`](crate::Plan::check).
+    ///
+    /// With placeholders, that is the name of a file, or of a directory if a slash ends it. Without, they are below that
+    /// directory, in one that has a name and a value for each argument, or the number of a job without any, and never lead out
+    /// of it.
+    pub fn result_files(&self, results: &[u8], start: Start) -> Result<ResultFiles, TemplateError> {
+        let template = Template::text(results, &self.shape.vocabulary)?;
+        if template.placeholders().next().is_some() {
+            return Ok(ResultFiles::named(self.fill(&template, start)));
         }
-        results::path(&self.rows, &self.shape.vocabulary.names)
+        let path = if self.shape.is_piped || self.rows.is_empty() {
+            self.sequence.to_string().into()
+        } else {
+            results::path(&self.rows, &self.shape.vocabulary.names)
+        };
+        Ok(ResultFiles::within(&Path::new(OsStr::from_bytes(results)).join(path)))
     }
 
     /// Whether `{uniq}` or `{choose_k}` say that it is not run.

@@ -52,6 +52,7 @@ pub use jobs::{COMMAND_BYTES, ComposeError, Jobs};
 pub use pattern::{Pattern, PatternError};
 pub use plan::{Options, Piping, Plan, PlanError, Several};
 pub use records::{DelimiterError, RECORD_BYTES, Records, parse_delimiter};
+pub use results::ResultFiles;
 pub use sources::{KEPT_BYTES, Opened};
 pub use template::TemplateError;
 pub use words::{Input, Source, Values, Words};

@@ -164,9 +164,9 @@ impl Plan {
         self.shape.command.placeholders().any(|placeholder| matches!(placeholder, Placeholder::Slot(_)))
     }
 
-    /// Judges another text with placeholders, for [`Composed::expand`](crate::Composed::expand).
-    pub fn check(&self, text: &[u8]) -> Result<(), TemplateError> {
-        Template::text(text, &self.shape.vocabulary).map(drop)
+    /// Judges another text, for [`Composed::expand`](crate::Composed::expand), and tells whether it has placeholders.
+    pub fn check(&self, text: &[u8]) -> Result<bool, TemplateError> {
+        Ok(Template::text(text, &self.shape.vocabulary)?.placeholders().next().is_some())
     }
 
     /// The jobs. `open` is asked once for each file and for standard input, in the order of the sources, and gives the
@@ -292,7 +292,10 @@ mod tests {
         let jobs: Vec<_> = plan.jobs(nothing).unwrap().map(|job| job.unwrap()).collect();
         assert_eq!(jobs[1].command(START), b"echo 3 03 02 20");
         assert_eq!(jobs[1].tag(START), Some(b"b:3\t".to_vec()));
-        assert_eq!(jobs[1].results_path(), Path::new("1/b"));
+        let files = |results: &str| jobs[1].result_files(results.as_bytes(), START).unwrap();
+        assert_eq!(files("r").stdout, Path::new("r/1/b/stdout"));
+        assert_eq!(files("r/{}-{#}").sequence, Path::new("r/b-2.seq"));
+        assert_eq!(files("{}/").stderr, Path::new("b/stderr"));
         assert_eq!(jobs[1].expand(b"{}.out", START), Ok(b"b.out".to_vec()));
         assert_eq!(jobs[1].expand_each(b"{#}", START), Ok(vec![b"2".to_vec()]));
         assert!(
@@ -428,7 +431,7 @@ mod tests {
             let input = [b"a".to_vec(), b"".to_vec()];
             let Ok(jobs) = plan.jobs(|_| Ok(Box::new(input.clone().into_iter().map(Ok)))) else { continue };
             for job in jobs.map_while(Result::ok) {
-                let _ = (job.command(START), job.tag(START), job.results_path());
+                let _ = (job.command(START), job.tag(START), job.result_files(b"r", START));
             }
         }
     }

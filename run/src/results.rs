@@ -1,13 +1,42 @@
-//! Where the output of a job goes below the directory of `--results`.
+//! Where the output of a job goes with `--results`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::job::Row;
 
 /// Longest name that file systems take.
 const NAME_BYTES: usize = 255;
+
+/// The files of a job's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultFiles {
+    /// What it wrote to standard output.
+    pub stdout: PathBuf,
+    /// What it wrote to standard error.
+    pub stderr: PathBuf,
+    /// Its number.
+    pub sequence: PathBuf,
+}
+
+impl ResultFiles {
+    /// Those in a directory.
+    pub fn within(directory: &Path) -> Self {
+        let file = |name| directory.join(name);
+        Self { stdout: file("stdout"), stderr: file("stderr"), sequence: file("seq") }
+    }
+
+    /// Those of a name: of a directory, if it ends with a slash.
+    pub(crate) fn named(name: Vec<u8>) -> Self {
+        let with = |end: &[u8]| PathBuf::from(OsString::from_vec([&name[..], end].concat()));
+        if name.ends_with(b"/") {
+            Self::within(&with(b""))
+        } else {
+            Self { stdout: with(b""), stderr: with(b".err"), sequence: with(b".seq") }
+        }
+    }
+}
 
 /// For each argument the name of its column, or its number, and its value: `1/a/2/b`.
 pub(crate) fn path(rows: &[Row], names: &[Vec<u8>]) -> PathBuf {
@@ -58,7 +87,7 @@ fn digest(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Component, Path};
+    use std::path::Component;
 
     use super::*;
 

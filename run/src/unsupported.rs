@@ -7,7 +7,15 @@ const REFUSED: &[(&[&str], &str)] = &[
         "Perl is not run here; --plus has strings for most of it, as {%.gz}, {/old/new}, {uniq}",
     ),
     (
-        &["--sql", "--sqlmaster", "--sqlworker", "--sqlandworker"],
+        &[
+            "--sql",
+            "--sqlmaster",
+            "--sqlworker",
+            "--sqlandworker",
+            "--sql-master",
+            "--sql-worker",
+            "--sql-and-worker",
+        ],
         "there is no database here; --joblog writes a table, and --results the output",
     ),
     (
@@ -53,7 +61,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         ],
         "there are no semaphores here; use sem or flock on this machine, or -j for how many jobs run at once",
     ),
-    (&["--st", "--bg", "--fg"], "there are no semaphores here; use sem or flock on this machine"),
+    (&["--st", "--bg", "--fg", "--wait"], "there are no semaphores here; use sem or flock on this machine"),
     (
         &["--load", "--noswap", "--limit"],
         "each node runs as many jobs as it has slots; set --workers of ppserver there, or -j here",
@@ -87,7 +95,49 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--arg-sep", "--arg-file-sep"],
         "sources begin with ::: and ::::; put a command that needs these words into a script",
     ),
-    (&["--process-slot-var"], "the slot is in $PARALLEL_JOBSLOT"),
+    (&["--process-slot-var", "--processslotvar"], "the slot is in $PARALLEL_JOBSLOT"),
+    (&["-i"], "-I TEXT says what stands for the arguments; {} does without it"),
+    (&["-e", "--eof"], "-E TEXT says at which argument to end"),
+    (&["-l"], "-L N puts up to N lines into each job"),
+    (&["-x", "--exit"], "a command line that is too long even with one argument is an error anyway"),
+    (&["-p", "--interactive"], "nobody is asked before a job; --dry-run shows the commands"),
+    (&["-o", "--tty", "--open-tty"], "jobs have no terminal"),
+    (&["-v"], "-t prints each command to standard error as its job is started"),
+    (
+        &["--color", "--ctag", "--ctagstring", "--color-failed", "--cf"],
+        "output is not coloured; --tag and --tagstring tell jobs apart, and --summary names those that failed",
+    ),
+    (
+        &["--compress", "--compress-program", "--decompress-program", "--tmpdir"],
+        "leave it out; TMPDIR says where output waits that is too much for memory",
+    ),
+    (&["--template", "--tmpl"], "files are not filled in; do that in the command, with sed for instance"),
+    (&["--nice"], "write nice -n N before the command"),
+    (&["--term-seq"], "a job that is stopped is killed at once, with all that it started"),
+    (
+        &["--number-of-cores", "--number-of-cpus", "--number-of-sockets", "--number-of-threads"],
+        "nproc says it of this machine, and ppctl nodes how many jobs each node runs at once",
+    ),
+    (
+        &[
+            "--use-cores-instead-of-threads",
+            "--use-cpus-instead-of-cores",
+            "--use-sockets-instead-of-threads",
+        ],
+        "-j says how many jobs run at once, as a number or as N% of the cores",
+    ),
+    (
+        &["--show-limits", "--max-line-length-allowed"],
+        "a command line has up to 128 KiB; -s says that it is to have less",
+    ),
+    (&["--shell-quote"], "arguments are quoted when they are put in; to see how, use --dry-run echo {}"),
+    (&["--shell-completion"], "ppctl completions prints it"),
+    (&["--minversion"], "ppctl --version prints the version"),
+    (&["--total-jobs", "--total"], "jobs are counted as they are composed; --bar shows how many there are"),
+    (
+        &["--latest-line", "--ll"],
+        "--line-buffer prints lines as they come, and --bar shows how far the run has come",
+    ),
 ];
 
 const ENVIRONMENT: &str = "functions and aliases do not travel; --env NAME copies a variable, --basefile takes a script to every node";

@@ -97,7 +97,7 @@ pub(super) fn run(
     plan: Plan,
     local_workers: usize,
 ) -> anyhow::Result<ExitCode> {
-    let printer = Printer::new(options, arguments.json)?;
+    let printer = Printer::new(options, &plan, arguments.json)?;
     let delimiter = options.delimiter()?;
     let environment = variables(&options.env)?;
     let files = match options.files.templates(&plan, options.retry_failed)? {
@@ -438,11 +438,13 @@ impl Engine<'_> {
         let Running { task, position, slot, .. } = running;
         self.slots.give_back(slot);
         let start = self.start(slot);
+        let results = self.printer.results.as_ref();
+        let results = results.map(|results| task.result_files(results.name(), start)).transpose()?;
         let finished = Finished {
             sequence: task.sequence(),
             command: task.command(start),
             tag: task.tag(start),
-            results: task.results(),
+            results,
             sent: task.stdin().len() as u64,
             end,
         };

@@ -12,8 +12,10 @@ use pp_run::halt::Exit;
 use pp_run::joblog::{Entry, HEADER, Log, Resume};
 use pp_run::lines::Tagging;
 use pp_run::order::InOrder;
+use pp_run::{Plan, ResultFiles};
 
 use super::json;
+use super::results::Results;
 use super::screen::Screen;
 use super::summary::Summary;
 use super::{Options, WRONG};
@@ -24,8 +26,8 @@ pub(super) struct Finished {
     pub(super) sequence: u64,
     pub(super) command: Vec<u8>,
     pub(super) tag: Option<Vec<u8>>,
-    /// Its directory below that of the results.
-    pub(super) results: PathBuf,
+    /// Files that its output goes to.
+    pub(super) results: Option<ResultFiles>,
     /// Bytes that it was given.
     pub(super) sent: u64,
     pub(super) end: End,
@@ -112,8 +114,8 @@ impl End {
 pub(super) struct Printer {
     /// Missing if jobs are printed as they end.
     order: Option<InOrder<Finished>>,
-    /// Directory of files with the output, which is not printed then.
-    results: Option<PathBuf>,
+    /// Files with the output, which is not printed then.
+    pub(super) results: Option<Results>,
     /// Whether a line of JSON is printed instead of the output.
     writes_json: bool,
     pub(super) log: Option<JobLog>,
@@ -122,13 +124,15 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    pub(super) fn new(options: &Options, writes_json: bool) -> anyhow::Result<Self> {
-        if writes_json && options.results.is_some() {
-            bail!("--json prints what jobs write, and --results keeps it in files: choose one");
+    pub(super) fn new(options: &Options, plan: &Plan, writes_json: bool) -> anyhow::Result<Self> {
+        let results = options.results(plan)?;
+        if writes_json && results.is_some() {
+            bail!("--json prints what jobs write, and --results and --files keep it in files: choose one");
         }
+        let prints = results.as_ref().is_none_or(Results::prints_names);
         Ok(Self {
-            order: options.keep_order.then(InOrder::default),
-            results: options.results.clone(),
+            order: (options.keep_order && prints).then(InOrder::default),
+            results,
             writes_json,
             log: JobLog::open(options)?,
             screen: Screen::new(options.progress()),
@@ -149,15 +153,18 @@ impl Printer {
     }
 
     /// Takes a job that was submitted in this position, and has ended for good.
-    pub(super) fn take(&mut self, position: u64, finished: Finished) -> anyhow::Result<()> {
+    pub(super) fn take(&mut self, position: u64, mut finished: Finished) -> anyhow::Result<()> {
         let End { exit, run_time, node, .. } = &finished.end;
         self.summary.ended(finished.sequence, *exit, *run_time, node.as_deref());
         self.screen.job_ended(*run_time, exit.is_success());
         if let Some(log) = &mut self.log {
             log.write(&finished)?;
         }
-        if let Some(results) = &self.results {
-            return keep(results, &finished);
+        if let Some((results, files)) = self.results.as_ref().zip(finished.results.take()) {
+            results.keep(&files, &mut finished)?;
+            if !results.prints_names() {
+                return Ok(());
+            }
         }
         let Some(order) = &mut self.order else { return Ok(self.print(&finished)?) };
         let bytes = finished.end.stdout.len() + finished.end.stderr.len();
@@ -251,18 +258,6 @@ fn read_log(path: &Path) -> anyhow::Result<Log> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Log::default()),
         read => Ok(Log::read(&read.with_context(|| format!("cannot read the job log {}", path.display()))?)?),
     }
-}
-
-/// Writes what a job wrote to files.
-fn keep(results: &Path, finished: &Finished) -> anyhow::Result<()> {
-    let directory = results.join(&finished.results);
-    let write = || -> io::Result<()> {
-        fs::create_dir_all(&directory)?;
-        fs::write(directory.join("seq"), finished.sequence.to_string())?;
-        fs::write(directory.join("stderr"), &finished.end.stderr)?;
-        fs::write(directory.join("stdout"), &finished.end.stdout)
-    };
-    write().with_context(|| format!("cannot write results to {}", directory.display()))
 }
 
 /// Writes output, each line behind the tag.

@@ -9,6 +9,7 @@ mod files;
 mod finished;
 mod json;
 mod options;
+mod results;
 mod screen;
 mod summary;
 mod task;

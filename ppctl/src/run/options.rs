@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use clap::ArgAction;
 use pp_run::blocks::Separator;
 use pp_run::counts::{JobCount, parse_size};
 use pp_run::halt::{Halt, Tally};
@@ -16,6 +17,7 @@ use pp_run::times::{Timeout, parse_time};
 use pp_run::{Input, Pattern, Piping, Plan, Several, Trim};
 
 use super::files::FileOptions;
+use super::results::Results;
 
 /// A time limit; 0 is none. (clap would take an option of an option apart.)
 type Limit = Option<Timeout>;
@@ -26,7 +28,7 @@ type Stop = Option<Halt>;
 const FEW_JOBS: u64 = 8;
 
 /// What is said of arguments, of which there are none with `--pipe`.
-const NOT_WITH_PIPE: [&str; 13] = [
+const NOT_WITH_PIPE: [&str; 14] = [
     "null",
     "delimiter",
     "colsep",
@@ -37,6 +39,7 @@ const NOT_WITH_PIPE: [&str; 13] = [
     "shuf",
     "context",
     "several",
+    "xargs",
     "max_chars",
     "replace",
     "retry_failed",
@@ -55,7 +58,15 @@ const NOT_WITH_PIPE: [&str; 13] = [
 )]
 pub(crate) struct Options {
     /// Jobs on this machine at once: a number, +N, -N or N% of its cores, 0 for as many as possible
-    #[arg(short, long, value_name = "N", allow_hyphen_values = true, help_heading = "How it runs")]
+    #[arg(
+        short,
+        long,
+        short_alias = 'P',
+        alias = "max-procs",
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "How it runs"
+    )]
     jobs: Option<String>,
     /// Also use this node: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
     #[arg(long = "node", value_name = "ADDRESS", help_heading = "How it runs")]
@@ -70,7 +81,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "How it runs")]
     pub(super) max_attempts: Option<u32>,
     /// When to stop: 'now' (kill what runs) or 'soon', a comma, and fail=N, success=N or done=N, or N%
-    #[arg(long, value_name = "WHEN", value_parser = Halt::parse, help_heading = "How it runs")]
+    #[arg(long, alias = "halt-on-error", allow_hyphen_values = true, value_name = "WHEN", value_parser = Halt::parse, help_heading = "How it runs")]
     halt: Option<Stop>,
     /// Wait so long between the starts of two jobs
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it runs")]
@@ -114,7 +125,7 @@ pub(crate) struct Options {
     #[arg(short = 't', long, help_heading = "Output")]
     pub(super) verbose: bool,
     /// Write a line for each job that has ended to this file; +FILE appends
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, alias = "jl", value_name = "FILE", help_heading = "Output")]
     pub(super) joblog: Option<OsString>,
 
     /// Skip jobs that are in the job log
@@ -126,12 +137,15 @@ pub(crate) struct Options {
     /// Run the jobs again that failed according to the job log, and no others
     #[arg(long, help_heading = "Output")]
     pub(super) retry_failed: bool,
-    /// Write output to files below this directory instead of printing it
-    #[arg(long, value_name = "DIR", help_heading = "Output")]
-    pub(super) results: Option<PathBuf>,
-    /// Means nothing here
-    #[arg(long, hide = true)]
-    will_cite: bool,
+    /// Write output to files instead of printing it: DIR/1/ARGUMENT/stdout and so on, or what placeholders in it name
+    #[arg(long, visible_alias = "res", value_name = "DIR", help_heading = "Output")]
+    results: Option<OsString>,
+    /// Print the names of files with the output instead: those of --results, or temporary ones
+    #[arg(long = "files", aliases = ["output-as-files", "outputasfiles"], help_heading = "Output")]
+    prints_names: bool,
+    /// Means nothing here, or what is so anyway
+    #[arg(long, aliases = ["no-notice", "nn", "gnu", "plain", "silent", "group"], action = ArgAction::Count, hide = true)]
+    will_cite: u8,
 
     /// Read arguments from this file; may be repeated
     #[arg(short = 'a', long, value_name = "FILE", help_heading = "Arguments")]
@@ -178,6 +192,9 @@ pub(crate) struct Options {
     /// As many arguments to a job as fit
     #[arg(short = 'm', conflicts_with = "context", help_heading = "Arguments")]
     several: bool,
+    /// As many arguments to a job as fit, without spreading the last over all slots
+    #[arg(long, conflicts_with_all = ["context", "several"], help_heading = "Arguments")]
+    xargs: bool,
     /// Longest command line, in bytes
     #[arg(short = 's', long, value_name = "BYTES", help_heading = "Arguments")]
     max_chars: Option<usize>,
@@ -215,10 +232,11 @@ pub(crate) struct Options {
 impl Options {
     /// What is run, with so many slots.
     pub(super) fn plan(&self, slots: usize) -> anyhow::Result<Plan> {
-        let several = match (self.context, self.several) {
-            (true, _) => Some(Several::Context),
-            (false, true) => Some(Several::Once),
-            (false, false) => None,
+        let several = match (self.context, self.several, self.xargs) {
+            (true, ..) => Some(Several::Context),
+            (_, true, _) => Some(Several::Once),
+            (_, _, true) => Some(Several::Xargs),
+            _ => None,
         };
         let trim =
             |text: &String| Trim::parse(text).ok_or_else(|| anyhow!("--trim {text}: write l, r, lr or n"));
@@ -315,6 +333,11 @@ impl Options {
             (false, true) => Some(Resume::Unfinished),
             (false, false) => None,
         }
+    }
+
+    /// The files that output is kept in.
+    pub(super) fn results(&self, plan: &Plan) -> anyhow::Result<Option<Results>> {
+        Results::new(self.results.as_ref(), self.prints_names, plan, self.retry_failed)
     }
 
     /// The file of the job log, and whether it is written on.

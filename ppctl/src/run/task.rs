@@ -1,7 +1,9 @@
 //! Jobs of a run, in order: composed of arguments, or taken from an earlier run's log.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pp_run::{ComposeError, Composed, Plan, Start, TemplateError};
+use pp_run::{ComposeError, Composed, Plan, ResultFiles, Start, TemplateError};
 
 use super::open;
 
@@ -98,11 +100,13 @@ impl Task {
             }
     }
 
-    /// Its directory below that of the results.
-    pub(super) fn results(&self) -> PathBuf {
+    /// The files of its output, named like this.
+    pub(super) fn result_files(&self, name: &[u8], start: Start) -> Result<ResultFiles, TemplateError> {
         match self {
-            Self::Composed(job) | Self::Piped { job, .. } => job.results_path(),
-            Self::Logged { sequence, .. } => sequence.to_string().into(),
+            Self::Composed(job) | Self::Piped { job, .. } => job.result_files(name, start),
+            Self::Logged { sequence, .. } => {
+                Ok(ResultFiles::within(&Path::new(OsStr::from_bytes(name)).join(sequence.to_string())))
+            }
         }
     }
 }
