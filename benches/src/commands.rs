@@ -1,8 +1,9 @@
 //! Commands by `ppctl run`, many that do nothing, and the time until the first of them is seen. Floors: `xargs`, which starts them
-//! without looking at what comes of them, and GNU parallel, where it is installed.
+//! without looking at what comes of them, and GNU parallel and HyperQueue, where they are
+//! installed.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use crate::report::{Better, Report};
 use crate::server::{SECRET, Server, Way, beside_this};
 
 const BENCH: &str = "commands";
-/// GNU parallel takes ten times as long for each.
-const PART_FOR_PARALLEL: u32 = 10;
+/// The others take ten times as long for each.
+const PART_FOR_PEERS: u32 = 10;
 /// A command is a process, or two where a shell is asked for.
 const TRUE: &str = "/bin/true {}";
 const TRUE_IN_SHELL: &str = "exec /bin/true {}";
@@ -74,18 +75,41 @@ fn measure(report: &mut Report, way: &str, run: &dyn Fn() -> Ppctl, jobs: u32) -
     )?;
     let in_shell = xargs(&["-I{}", "sh", "-c", TRUE_IN_SHELL]);
     report.measure(&name("xargs sh"), "jobs/s", Better::More, figure(TRUE_IN_SHELL, jobs), in_shell)?;
-    let few = (jobs / PART_FOR_PARALLEL).max(1);
-    if Command::new("parallel").arg("--version").output().is_err() {
+    let few = (jobs / PART_FOR_PEERS).max(1);
+    if Command::new("parallel").arg("--version").output().is_ok() {
+        let parallel = || {
+            let mut parallel = Command::new("parallel");
+            parallel.args(["-j2", TRUE]).env("PARALLEL_SHELL", "/bin/sh");
+            rate(parallel, few)
+        };
+        report.measure(&name("parallel"), "jobs/s", Better::More, figure(TRUE, few), parallel)?;
+    } else {
         report.show_reason(&name("parallel"), "GNU parallel is not installed");
-        return Ok(());
     }
-    let parallel = || {
-        let mut parallel = Command::new("parallel");
-        parallel.args(["-j2", TRUE]).env("PARALLEL_SHELL", "/bin/sh");
-        rate(parallel, few)
-    };
-    report.measure(&name("parallel"), "jobs/s", Better::More, figure(TRUE, few), parallel)?;
+    let (python, script) = hyperqueue();
+    if python.exists() {
+        let theirs = || said_by(Command::new(&python).arg(&script).arg(few.to_string()));
+        report.measure(&name("hyperqueue"), "jobs/s", Better::More, figure(TRUE, few), theirs)?;
+    } else {
+        report.show_reason(&name("hyperqueue"), "not installed; run benches/peers/setup");
+    }
     Ok(())
+}
+
+/// The Python that HyperQueue was installed for, and what measures it.
+fn hyperqueue() -> (PathBuf, PathBuf) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    (here.join("../target/peers/hyperqueue/bin/python"), here.join("peers/commands_hyperqueue.py"))
+}
+
+/// The number that a program says at last.
+fn said_by(command: &mut Command) -> anyhow::Result<f64> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.lines()
+        .last()
+        .and_then(|line| line.parse().ok())
+        .with_context(|| format!("{command:?} says {said:?}"))
 }
 
 /// Commands a second, where they are run for the numbers from 1 on, which come by standard input.
