@@ -1,9 +1,11 @@
-//! `ppctl`: looks after the nodes of a cluster.
+//! `ppctl`: looks after the nodes of a cluster, and runs commands on them.
 //!
-//! It is a dispatcher that sends no jobs of its own: what it sees of the nodes is what every dispatcher sees.
+//! It is a dispatcher that sends no jobs of its own, but for those of `ppctl run`: what it sees of the nodes is what every
+//! dispatcher sees.
 
 mod find;
 mod key;
+mod manual;
 mod nodes;
 mod ping;
 mod resize;
@@ -16,6 +18,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use pp_dispatcher::{Builder, Dispatcher, NodeInfo, NodeKind, NodeState};
 use pp_protocol::Role;
 
@@ -24,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest search of the network.
 const LONGEST_LOOK: Duration = Duration::from_secs(3_600);
 
-/// Looks after the nodes of a cluster.
+/// Looks after the nodes of a cluster, and runs commands on them.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -39,7 +42,7 @@ struct Arguments {
     /// A file that holds the secret and that only its owner can read
     #[arg(long, global = true, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// Print JSON
+    /// Print JSON; with `run` a line for each job, instead of its output
     #[arg(long, global = true)]
     json: bool,
 }
@@ -88,6 +91,17 @@ enum Command {
     /// Make or show the key of this machine, for nodes that let in only machines they list (ppserver --authorized-keys)
     #[command(subcommand)]
     Key(key::Command),
+    /// Print what makes a shell complete command lines, as in: ppctl completions bash >
+    /// ~/.local/share/bash-completion/completions/ppctl
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, as in: ppctl man run | man -l -
+    Man {
+        /// The page of this command
+        command: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -113,6 +127,8 @@ fn run() -> ExitCode {
         Command::Nodes { nodes, time } => nodes::run(&arguments, nodes, *time),
         Command::Ping { nodes, node, count } => ping::run(&arguments, nodes, node, *count),
         Command::Key(command) => key::run(&arguments, command),
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { command } => manual::page(command.as_deref()),
         Command::Run(options) => run::run(&arguments, options),
         Command::Resize { nodes, node, slots } => resize::run(&arguments, nodes, node.as_deref(), *slots),
     };

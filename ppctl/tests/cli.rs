@@ -69,6 +69,24 @@ fn help_names_the_commands_and_where_nodes_and_secret_are_looked_for() {
 }
 
 #[test]
+fn shells_complete_options_and_man_has_a_page_of_each_command() {
+    for shell in ["bash", "zsh", "fish", "elvish"] {
+        let script = ppctl(&["completions", shell]);
+        assert!(script.code == Some(0) && script.stdout.contains("joblog"), "{shell}: {}", script.stderr);
+    }
+    let typed = "COMP_WORDS=(ppctl run --jobl) COMP_CWORD=2; _ppctl ppctl --jobl run; echo ${COMPREPLY[@]}";
+    let script = ppctl(&["completions", "bash"]).stdout;
+    match std::process::Command::new("bash").args(["-c", &format!("{script}\n{typed}")]).output() {
+        Ok(bash) => assert_eq!(String::from_utf8_lossy(&bash.stdout), "--joblog\n"),
+        Err(error) => eprintln!("SKIPPED: there is no bash here ({error})"),
+    }
+    let page = ppctl(&["man", "run"]).stdout;
+    assert!(page.contains(".TH ppctl-run") && page.contains("joblog"), "{page}");
+    assert!(ppctl(&["man"]).stdout.contains("resize"));
+    ppctl(&["man", "nosuch"]).failed_saying(&["no command nosuch"]);
+}
+
+#[test]
 fn what_is_no_command_is_refused_with_the_way_to_help() {
     for arguments in [&["nods"][..], &["resize"], &["resize", "node"], &["resize", "node", "many"], &[]] {
         let refused = ppctl(arguments);

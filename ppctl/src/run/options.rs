@@ -47,15 +47,22 @@ const NOT_WITH_PIPE: [&str; 14] = [
 
 /// Run a command for each argument, on this machine's cores and on all nodes, in the words of GNU parallel
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Placeholders: {} the argument, {.} without its extension, {/} its file name, {//} its directory, {/.} both,\n\
-        {#} the number of the job, {%} its slot, {2} the second argument; without any, the arguments come last.\n\
-        Without ::: and :::: arguments are lines of standard input.\n\n\
-        The command runs in /bin/sh: on this machine where ppctl runs, on others in an empty directory. Nodes need nothing\n\
-        but the programs it names.\n\n\
-        Examples:\n  ppctl run gzip -9 ::: *.log\n  ppctl run -k convert {} {.}.png ::: *.jpg\n  seq 100 | ppctl run --tag ./simulate --seed {}\n\n\
-        Exit code: how many jobs failed, 101 if more than 100 did, 255 if the run itself went wrong."
-)]
+#[command(after_help = "Placeholders:\n  \
+          {}    the argument           {2}   the second argument, {2.} and so on\n  \
+          {.}   without its extension  {#}   the number of the job\n  \
+          {/}   its file name          {%}   its slot\n  \
+          {//}  its directory          {/.}  its file name without extension\n\
+        Without any, arguments come last. Without ::: and :::: they are the lines of\n\
+        standard input.\n\n\
+        The command is a line for /bin/sh. It runs where ppctl runs on this machine, and\n\
+        in an empty directory on others, which need nothing but the programs it names.\n\n\
+        Examples:\n  \
+          ppctl run gzip -9 ::: *.log\n  \
+          ppctl run -k convert {} {.}.png ::: *.jpg\n  \
+          seq 100 | ppctl run --bar --joblog log ./simulate --seed {}\n  \
+          ppctl run -k --pipe --block 10M grep -c error < huge.log\n\n\
+        Exit code: how many jobs failed, 101 if more than 100 did, 255 if the run itself\n\
+        went wrong.")]
 pub(crate) struct Options {
     /// Jobs on this machine at once: a number, +N, -N or N% of its cores, 0 for as many as possible
     #[arg(
@@ -118,7 +125,7 @@ pub(crate) struct Options {
     /// than a few jobs
     #[arg(long, help_heading = "Output")]
     summary: bool,
-    /// Do not say that
+    /// Do not say that, nor that the terminal is read
     #[arg(long, conflicts_with = "summary", help_heading = "Output")]
     pub(super) quiet: bool,
     /// Print each command to standard error as its job is started
@@ -211,7 +218,7 @@ pub(crate) struct Options {
     /// Cut standard input into blocks at line ends, and give each job one as its standard input
     #[arg(long, visible_alias = "spreadstdin", conflicts_with_all = NOT_WITH_PIPE, help_heading = "Standard input")]
     pipe: bool,
-    /// How large a block is, and no more records than fit are in it; k, m, g are of 1000, K, M, G of 1024
+    /// Size of a block, which has as many whole records as fit; k, m, g are of 1000, K, M, G of 1024
     #[arg(long, aliases = ["blocksize", "block-size"], requires = "pipe", value_name = "SIZE", value_parser = parse_size, default_value = "1M", help_heading = "Standard input")]
     block: usize,
     /// Records end with this text, instead of lines; with -N, -n or -L each job is given so many
