@@ -57,8 +57,8 @@ mod public {
     /// Functions that every node has, also one that does not run this program: to be submitted as any other.
     pub use pp_node::built_in;
     pub use pp_node::built_in::{
-        CommandDirectory, CommandFile, CommandFiles, CommandLine, CommandOutput, CommandStatus, FileError,
-        FileFault,
+        Ahead, CommandDirectory, CommandFile, CommandFiles, CommandLine, CommandOutput, CommandStatus,
+        FileError, FileFault,
     };
     pub use pp_protocol::{
         Death, Farewell, HandshakeError, JobId, NodeId, Panic, ProgramRefusal, Refusal,
@@ -73,7 +73,7 @@ mod public {
     pub use crate::api::function::JobFunction;
     pub use crate::api::job::Job;
     pub use crate::api::map::{Map, Unordered};
-    pub use crate::api::submit::JobBuilder;
+    pub use crate::api::submit::{JobBuilder, OutputPiece};
     pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, Output, ResizeError, Stats};
     pub use crate::core::{
         DialStage, Failure, FailureCause, JobsPerNode, NodeKind, NodeLoss, NodeReason, NodeRefusal,

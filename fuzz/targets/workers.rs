@@ -32,13 +32,13 @@ impl From<std::io::Error> for WorkerError {
     }
 }
 
-fn lists(is_work: bool, bytes: &[u8]) {
+fn lists(kind: u8, bytes: &[u8]) {
     let mut rest = Input::new(bytes);
     while !rest.is_empty() {
-        let is_right = if is_work {
-            packed::work(&mut rest).is_ok()
-        } else {
-            packed::finished(&mut rest, |_| Some(Payload::default())).is_ok()
+        let is_right = match kind {
+            0 => packed::finished(&mut rest, |_| Some(Payload::default())).is_ok(),
+            1 => packed::work(&mut rest).is_ok(),
+            _ => packed::part(&mut rest).is_ok(),
         };
         if !is_right {
             return;
@@ -61,8 +61,8 @@ fn whole_frames(bytes: &[u8]) -> Vec<FromWorker> {
 
 fuzz_target!(|input: &[u8]| {
     let Some((side, bytes)) = input.split_first() else { return };
-    match side % 3 {
+    match side % 4 {
         2 => drop(pp_fuzz::bounded(input, || whole_frames(bytes))),
-        kind => pp_fuzz::bounded(input, || lists(kind == 1, bytes)),
+        kind => pp_fuzz::bounded(input, || lists(kind, bytes)),
     }
 });

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pp_protocol::room;
 use pp_protocol::values::Source;
 
-pub use self::command::{CommandLine, CommandOutput, CommandStatus};
+pub use self::command::{Ahead, CommandLine, CommandOutput, CommandStatus};
 pub use self::files::{CommandDirectory, CommandFile, CommandFiles, FileError, FileFault};
 use crate::functions::{BuiltIn, CallError, Function, Identity, invoke};
 

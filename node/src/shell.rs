@@ -484,6 +484,7 @@ impl Actor {
             WorkerEvent::Output { stream, started, lines } => {
                 Event::WorkerOutput(key, started, stream, lines)
             }
+            WorkerEvent::Part(number, stream, bytes) => Event::WorkerPart(key, number, stream, bytes),
             WorkerEvent::Moving => Event::WorkerMoving(key),
             WorkerEvent::FailedToStart(failure) => {
                 let stderr = failure.stderr.join(" | ");
@@ -560,6 +561,11 @@ impl Actor {
             Action::HoldOutput(key, held) => {
                 if let Some(worker) = self.workers.get(&key) {
                     worker.hold_output(held);
+                }
+            }
+            Action::ReadOn(key) => {
+                if let Some(worker) = self.workers.get(&key) {
+                    worker.read_on();
                 }
             }
             Action::Kill(key) => {

@@ -144,7 +144,8 @@ mod tests {
         let refused = decode::<Vec<AttemptId>>(&encoded(&list(LIST_ITEMS + 1)));
         assert!(matches!(refused, Err(DecodeError::TooMany { limit: LIST_ITEMS, .. })), "{refused:?}");
         // A session that comes back tells all it has.
-        let resume = |items| Resume { node: NodeId(1), outcomes_received: 0, held: list(items) };
+        let resume =
+            |items| Resume { node: NodeId(1), outcomes_received: 0, parts_taken: 0, held: list(items) };
         let longest = resume(WINDOW_ATTEMPTS as usize);
         assert_eq!(decode::<Resume>(&encoded(&longest)).unwrap(), longest);
         let refused = decode::<Resume>(&encoded(&resume(WINDOW_ATTEMPTS as usize + 1)));

@@ -13,7 +13,7 @@ use crate::connection::{Message, Writer};
 use crate::handshake;
 use crate::packed::{self, Input, Lent};
 use crate::samples;
-use crate::{FromNode, FunctionId, NodeId, Role, ToNode, Version, VersionRange};
+use crate::{FromNode, FunctionId, NodeId, Role, Stream, ToNode, Version, VersionRange};
 
 /// Content of the file, in its order: a name, and bytes or text.
 type Lines = Vec<(String, String)>;
@@ -52,6 +52,7 @@ fn of_workers() -> Lines {
         ("work lent".into(), one(&|out| packed::put_work_lent(2, FunctionId(9), &lent, out))),
         ("finished here".into(), one(&|out| packed::put_succeeded(1, 500, 300, out))),
         ("finished lent".into(), one(&|out| packed::put_succeeded_lent(2, 500, &lent, out))),
+        ("part".into(), one(&|out| packed::put_part(3, Stream::Stderr, 300, out))),
     ];
     for (place, finished) in (1..).zip(samples::finished()) {
         let bytes = one(&|out| packed::put_finished(&finished, out).expect("a sample can be sent"));

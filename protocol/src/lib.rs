@@ -65,8 +65,8 @@ mod written;
 pub use handshake_error::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 pub use ids::{AttemptId, Digest, FunctionId, JobId, MachineId, NodeId, ProgramId, SecretId, SessionId};
 pub use message::{
-    Attempt, Farewell, FromNode, Hello, NodeStatus, OutputLine, ProgramBuild, ProgramOffer, ProgramRefusal,
-    ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome, WorkerShortage,
+    Attempt, Farewell, FromNode, Hello, NodeStatus, OutputLine, Part, ProgramBuild, ProgramOffer,
+    ProgramRefusal, ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome, WorkerShortage,
 };
 pub use moment::Moment;
 pub use outcome::{Death, Ended, Outcome, Panic, WorkerDeath};

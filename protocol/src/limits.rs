@@ -9,6 +9,7 @@
 //! | memory for large payloads, how much of it is kept and lent | `protocol/src/room/arena.rs`, `room/kept.rs`, `MARKS` in `node/src/page.rs` |
 //! | batches that wait for a node's task | `node/src/shell.rs` |
 //! | time after which a program that does not go on makes way | `node/src/core/uploads.rs` |
+//! | output of a command that is held back | `node/src/built_in/command/output.rs` |
 //! | pace at which a worker's output is read | `node/src/pool/output.rs` |
 //! | outcomes that a worker holds back | `node/src/worker/outbox.rs` |
 //! | stack of jobs | `node/src/worker/mod.rs` |
@@ -16,6 +17,7 @@
 //! | arguments sent ahead of slots | `ARGS_*` in `dispatcher/src/core/session.rs` |
 //! | jobs and bytes pending, attempts before a job is held for poison | `dispatcher/src/client/settings.rs` (defaults; the user's) |
 //! | jobs, requests and cancellations taken in at once | `dispatcher/src/client/thread/intake.rs` |
+//! | parts of output that were taken and told at once | `dispatcher/src/client/thread.rs` |
 //! | events that a listener has not taken, lines that wait for the terminal | `dispatcher/src/client/events.rs`, `client/printer.rs` |
 //! | jobs of a map in flight | `dispatcher/src/api/map/feed.rs` |
 //! | words of discovery that wait, strangers that are known and dialled | `dispatcher/src/links/discovery.rs`, `links/strangers.rs` |
@@ -224,6 +226,17 @@ pub const OUTPUT_BYTES_AT_NODE: usize = 512 << 20;
 
 /// A dispatcher says how much output has arrived once it is this much.
 pub const OUTPUT_BYTES_TOLD: usize = 64 * 1024;
+
+/// Most bytes in one part of what a job sends ahead of its result: with them a message is not large yet
+/// ([`BULK_BYTES`]), so that nothing overtakes it.
+pub const PART_BYTES: usize = 15 * 1024;
+
+/// Parts that are under way to a dispatcher, or there and not yet taken; what more a node has of them, it holds back, and
+/// does not read from the workers that send them. A dispatcher has so much of each node at most.
+pub const PART_BYTES_SENT: usize = 1 << 20;
+
+/// The same for all sessions of a node, which have equal parts of it.
+pub const PART_BYTES_AT_NODE: usize = 256 << 20;
 
 /// Lines of a worker's standard error that are kept for the story of its death.
 pub const LAST_STDERR_LINES: usize = 20;

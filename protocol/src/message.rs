@@ -55,6 +55,8 @@ pub enum ToNode {
     /// A program whose functions attempts name from now on; again on each connection. Answered by
     /// [`FromNode::Program`].
     Offer(ProgramOffer),
+    /// Parts up to this sequence number have been taken, by whoever they are for, and need not be kept.
+    PartsTaken(u64),
 }
 
 /// From a node to a dispatcher (or an operator).
@@ -86,6 +88,12 @@ pub enum FromNode {
     Trouble(Option<WorkerShortage>),
     /// So many pieces of the program that is being sent are on disk.
     ProgramWritten(Digest, u32),
+    /// Bytes that a running job sends ahead of its result, and their sequence number. They come in order, before the outcome
+    /// of their attempt, and are kept until they are [taken](ToNode::PartsTaken): no more than [`PART_BYTES_SENT`] of them, by
+    /// their [weight](Part::weight), are sent beyond those.
+    ///
+    /// [`PART_BYTES_SENT`]: crate::limits::PART_BYTES_SENT
+    Part(u64, Part),
 }
 
 // Each connection has room for some dozens that wait, whether any do or not.
@@ -112,6 +120,8 @@ pub struct Resume {
     pub node: NodeId,
     /// Outcomes received so far.
     pub outcomes_received: u64,
+    /// Parts taken so far. Those that arrived and have not been taken come once more, and are known by their numbers.
+    pub parts_taken: u64,
     /// Attempts believed to be at the node. The node cancels what it holds beyond these.
     #[serde(deserialize_with = "read_all_attempts")]
     pub held: Vec<AttemptId>,
@@ -263,6 +273,27 @@ impl OutputLine {
     /// About how many bytes it takes, on a wire or in memory.
     pub fn weight(&self) -> usize {
         Self::FIXED_BYTES + self.text.len()
+    }
+}
+
+/// Bytes that a job sent while it ran, as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The attempt that sent them.
+    pub attempt: AttemptId,
+    /// The stream that they are of.
+    pub stream: Stream,
+    /// At most [`PART_BYTES`](crate::limits::PART_BYTES) of them.
+    pub bytes: Payload,
+}
+
+impl Part {
+    /// Weight of a part without bytes.
+    const FIXED_BYTES: usize = 64;
+
+    /// About how many bytes it takes, on a wire or in memory.
+    pub fn weight(&self) -> usize {
+        Self::FIXED_BYTES + self.bytes.len()
     }
 }
 

@@ -10,6 +10,7 @@
 //!           number, number of the lending, their place
 //! finished: 0, number (four bytes), run time, length of result, result; or 1, and the rest by the codec; or 2, number
 //!           (four bytes), run time, length of result, number of the lending, its place
+//! part:     number (four bytes), 0 standard output or 1 standard error, length of bytes, bytes
 //! ```
 //!
 //! Parts in brackets are left out if their flag is set. Numbers are LEB128: seven bits a byte, the low ones first. A place
@@ -23,5 +24,6 @@ pub use self::input::Input;
 pub(crate) use self::input::put_payload;
 pub(crate) use self::lists::{attempts, outcomes, put_attempts, put_outcomes};
 pub use self::work::{
-    Args, Lent, finished, put_finished, put_succeeded, put_succeeded_lent, put_work, put_work_lent, work,
+    Args, Lent, finished, part, put_finished, put_part, put_succeeded, put_succeeded_lent, put_work,
+    put_work_lent, work,
 };

@@ -57,6 +57,12 @@ pub enum Violation {
         /// The version agreed on.
         spoken: Version,
     },
+    /// It is numbered, and the one before it has not come.
+    #[error("{0} came out of its order")]
+    OutOfOrder(&'static str),
+    /// It is larger than one may be, or more of its kind was sent than may be without an answer.
+    #[error("more of {0} came than may be sent without an answer")]
+    TooMuch(&'static str),
 }
 
 pub(crate) fn article(role: &Role) -> &'static str {
@@ -123,6 +129,7 @@ impl ToNode {
             Self::Goodbye => later("Goodbye", BOTH),
             Self::OutputReceived(_) => later("OutputReceived", DISPATCHER),
             Self::Offer(_) => later("Offer", DISPATCHER),
+            Self::PartsTaken(_) => later("PartsTaken", DISPATCHER),
         }
     }
 }
@@ -145,6 +152,7 @@ impl FromNode {
             Self::Goodbye(_) => anywhere("Goodbye", BOTH),
             Self::Trouble(_) => later("Trouble", BOTH),
             Self::ProgramWritten(..) => later("ProgramWritten", DISPATCHER),
+            Self::Part(..) => later("Part", DISPATCHER),
         }
     }
 }
@@ -190,6 +198,7 @@ mod tests {
             "Goodbye            later  later",
             "OutputReceived     later  never",
             "Offer              later  never",
+            "PartsTaken         later  never",
         ];
         assert_eq!(table(samples::to_node().iter().map(ToNode::rule)), expected);
     }
@@ -210,6 +219,7 @@ mod tests {
             "Goodbye            always always",
             "Trouble            later  later",
             "ProgramWritten     later  never",
+            "Part               later  never",
         ];
         assert_eq!(table(samples::from_node().iter().map(FromNode::rule)), expected);
     }

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use crate::worker::{Finished, WorkResult};
 use crate::{
     Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobId, NodeId,
-    NodeStatus, Outcome, OutputLine, Panic, Payload, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal,
-    ProgramStatus, Refusal, Resume, SessionId, Stream, Target, ToNode, Welcome, WorkerDeath, WorkerShortage,
+    NodeStatus, Outcome, OutputLine, Panic, Part, Payload, ProgramBuild, ProgramId, ProgramOffer,
+    ProgramRefusal, ProgramStatus, Refusal, Resume, SessionId, Stream, Target, ToNode, Welcome, WorkerDeath,
+    WorkerShortage,
 };
 
 /// Names the variants of an enum, all of which have to be listed, and makes sure that there is a sample of each.
@@ -29,6 +30,7 @@ pub(crate) fn to_node() -> Vec<ToNode> {
         ToNode::Hello(Box::new(hello(Some(Resume {
             node: NodeId(7),
             outcomes_received: 300,
+            parts_taken: 70_000,
             held: vec![id(1, 0, 1), id(70_000, 3, 2)],
         })))),
         ToNode::Run(attempts()),
@@ -50,11 +52,12 @@ pub(crate) fn to_node() -> Vec<ToNode> {
         ToNode::OutputReceived(65_535),
         ToNode::Offer(ProgramOffer { program: ProgramId::FIRST, builds: Vec::new() }),
         ToNode::Offer(ProgramOffer { program: ProgramId(2), builds: vec![build(), build()] }),
+        ToNode::PartsTaken(1 << 33),
     ];
     variants!(
         samples,
         ToNode: Hello, Run, Cancel, Recall, Ack, ProgramChunk, ProgramUnavailable, Ping, Pong, Resize, Drain, Goodbye,
-        OutputReceived, Offer,
+        OutputReceived, Offer, PartsTaken,
     )
 }
 
@@ -78,11 +81,12 @@ pub(crate) fn from_node() -> Vec<FromNode> {
         FromNode::Trouble(Some(WorkerShortage::new(1, 4, "no memory"))),
         FromNode::Trouble(None),
         FromNode::ProgramWritten(digest(), 300),
+        FromNode::Part(1 << 20, part()),
     ]);
     variants!(
         samples,
         FromNode: Welcome, Refused, Window, Outcomes, Output, ProgramNeeded, Program, Status, Ping, Pong, Goodbye,
-        Trouble, ProgramWritten,
+        Trouble, ProgramWritten, Part,
     )
 }
 
@@ -172,6 +176,10 @@ fn output() -> Vec<OutputLine> {
     let mut streams = variants!(streams, Stream: Stdout, Stderr).into_iter();
     let first = streams.next().map(|stream| line(stream, Some(id(1, 0, 1))));
     first.into_iter().chain(streams.map(|stream| line(stream, None))).collect()
+}
+
+fn part() -> Part {
+    Part { attempt: id(1, 0, 2), stream: Stream::Stderr, bytes: Payload::from(vec![0, 255, 10]) }
 }
 
 fn refusals() -> Vec<Refusal> {

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionId, Panic, Payload};
+use crate::{FunctionId, Panic, Payload, Stream};
 
 /// Version of the messages in this module. It changes with any change to them after a release.
 pub const WORKER_VERSION: u16 = 1;
@@ -35,6 +35,8 @@ pub enum FromWorker {
         /// Whether all that was printed until then has been told: the node need not look.
         is_quiet: bool,
     },
+    /// Bytes that the piece of work of this number, which runs, sends ahead of its result.
+    Part(u32, Stream, Payload),
 }
 
 /// One attempt as a worker sees it.

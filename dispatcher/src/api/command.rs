@@ -1,27 +1,30 @@
 //! Commands as jobs.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pp_node::built_in::{self, CommandDirectory, CommandFile, CommandFiles, CommandLine, CommandOutput};
+use pp_node::built_in::{
+    self, Ahead, CommandDirectory, CommandFile, CommandFiles, CommandLine, CommandOutput,
+};
 
 use super::error::JobError;
 use super::job::Job;
-use super::submit::JobBuilder;
+use super::submit::{JobBuilder, OutputPiece, OutputTaker};
 use crate::client::Handle;
 
 /// A command about to be submitted: a program that the node's machine has, beside which nothing has to be sent there.
-#[derive(Debug)]
 #[must_use = "nothing happens before submit() is called"]
 pub struct CommandBuilder {
     handle: Arc<Handle>,
     line: CommandLine,
+    taker: Option<OutputTaker>,
 }
 
 impl CommandBuilder {
     pub(super) fn new(handle: Arc<Handle>, program: OsString) -> Self {
-        Self { handle, line: CommandLine { program, ..CommandLine::default() } }
+        Self { handle, line: CommandLine { program, ..CommandLine::default() }, taker: None }
     }
 
     /// Adds an argument, which no shell looks at.
@@ -172,6 +175,35 @@ impl CommandBuilder {
         self
     }
 
+    /// Has `taker` called with output as it comes from the node: `ahead` says which. It is called on the thread of callbacks, and
+    /// before the job's own [callback](JobBuilder::callback). While it is busy the command may have to wait before it writes
+    /// more, since no more than 1 MiB is under way from each node; nothing is dropped.
+    ///
+    /// The command's result has only the rest of its output. It may be there before the last pieces are taken; the callback, and
+    /// [`Dispatcher::wait`](crate::Dispatcher::wait), come after all of them. If the command has to be started anew, because its
+    /// node died, say, the [number of the try](OutputPiece::attempt) tells.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// use std::sync::mpsc::channel;
+    ///
+    /// use pp_dispatcher::Ahead;
+    ///
+    /// let (tell, told) = channel();
+    /// let script = "echo first; read go; echo second";
+    /// let command = dispatcher.command("/bin/sh").args(["-c", script]).stdin("go\n");
+    /// command.on_output(Ahead::Lines, move |piece| tell.send(piece.bytes).unwrap()).job().submit();
+    /// dispatcher.wait();
+    /// assert_eq!(told.iter().collect::<Vec<_>>().concat(), b"first\nsecond\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_output(mut self, ahead: Ahead, taker: impl FnMut(OutputPiece) + Send + 'static) -> Self {
+        self.line.ahead = Some(ahead);
+        self.taker = Some(Box::new(taker));
+        self
+    }
+
     /// The job, for a callback, a group, a time limit or anything else that differs from the usual.
     ///
     /// ```
@@ -189,7 +221,10 @@ impl CommandBuilder {
         } else if !files.is_empty() && !files.are_at_home && self.line.directory == CommandDirectory::Usual {
             self.line.directory = CommandDirectory::Fresh;
         }
-        let job = JobBuilder::new(self.handle, built_in::command, &(self.line,));
+        let mut job = JobBuilder::new(self.handle, built_in::command, &(self.line,));
+        if let Some(taker) = self.taker {
+            job = job.on_output(taker);
+        }
         match wrong {
             None => job,
             Some(error) => job.refuse_as(JobError::File(error.to_string())),
@@ -207,5 +242,11 @@ impl CommandBuilder {
     #[must_use = "the output is lost unless the job is waited for; with a callback use CommandBuilder::job"]
     pub fn submit(self) -> Job<CommandOutput> {
         self.job().submit()
+    }
+}
+
+impl fmt::Debug for CommandBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandBuilder").field("line", &self.line).finish_non_exhaustive()
     }
 }

@@ -5,17 +5,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use pp_protocol::limits::PAYLOAD_BYTES;
 use pp_protocol::values::{self, ValueError};
-use pp_protocol::{FunctionId, JobId, NodeId, Payload, room};
+use pp_protocol::{FunctionId, JobId, NodeId, Part, Payload, Stream, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{JobError, ValueFault};
 use super::function::{JobFunction, KnownFunction, find, name_of};
 use super::job::{Job, JobCell, decode};
-use crate::client::{Call, Count, Handle, Outcome, Settle, Wakes};
+use crate::client::{Call, Count, Handle, Outcome, Settle, TakeParts, Taker, Wakes};
 use crate::core::JobOptions;
 
 /// Arguments of many jobs share a piece of memory of this size.
@@ -24,6 +24,20 @@ const ARENA_BYTES: usize = 64 * 1024;
 const LARGE_BYTES: usize = 4 * 1024;
 
 type Callback<R> = Box<dyn FnOnce(Result<R, JobError>) + Send>;
+pub(super) type OutputTaker = Box<dyn FnMut(OutputPiece) + Send>;
+
+/// Some of what a command wrote, sent while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutputPiece {
+    /// Number of the try. Pieces of a higher one are of a command that was started anew, because a worker or node died: those
+    /// before it are not part of its output.
+    pub attempt: u32,
+    /// The stream that it was written to.
+    pub stream: Stream,
+    /// The bytes as they are, never none.
+    pub bytes: Bytes,
+}
 
 /// A job about to be submitted, with whatever differs from the usual. Nothing happens before [`submit`](Self::submit).
 #[must_use = "nothing happens before submit() is called"]
@@ -33,6 +47,7 @@ pub struct JobBuilder<R> {
     call: Result<Call, Box<JobError>>,
     callback: Option<Callback<R>>,
     group: Option<Arc<Count>>,
+    taker: Option<OutputTaker>,
 }
 
 impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
@@ -52,7 +67,13 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
             },
             Err(reason) => Err(Box::new(reason.into())),
         };
-        Self { handle, call, callback: None, group: None }
+        Self { handle, call, callback: None, group: None, taker: None }
+    }
+
+    /// Has what the job sends ahead of its result taken.
+    pub(super) fn on_output(mut self, taker: OutputTaker) -> Self {
+        self.taker = Some(taker);
+        self
     }
 
     /// Sets an option. A call that is wrong has none.
@@ -242,14 +263,22 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
 
     /// As [`submit`](Self::submit), in the cell of a job that is over, if there is one. Tells how large the serialised
     /// arguments are.
-    pub(crate) fn submit_sized(self, spare: Option<Arc<JobCell<R>>>) -> (Job<R>, usize) {
+    pub(crate) fn submit_sized(mut self, spare: Option<Arc<JobCell<R>>>) -> (Job<R>, usize) {
+        let takes_output = self.taker.is_some();
+        if let Some(taker) = self.taker.take() {
+            // In a group, if only in one of its own, its pieces and its end are told one after the other.
+            let group = Arc::clone(self.group.get_or_insert_default());
+            let taker = Taker(Arc::new(Taking { call: Mutex::new(taker), group }));
+            self = self.with(|options| options.taker = Some(taker));
+        }
         let cell = spare.and_then(JobCell::again).unwrap_or_else(|| Arc::new(JobCell::new()));
         let job = Job { cell: Arc::clone(&cell), handle: self.handle };
         let group = self.group.as_deref();
         let is_observed = self.callback.is_some() || group.is_some();
         let observed = |refused| {
             let callback = Mutex::new(self.callback);
-            Arc::new(Observed { cell: Arc::clone(&job.cell), callback, group: self.group.clone(), refused })
+            let (cell, group) = (Arc::clone(&job.cell), self.group.clone());
+            Arc::new(Observed { cell, callback, takes_output, group, refused })
         };
         let call = match self.call {
             Ok(call) => call,
@@ -269,6 +298,8 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
 struct Observed<R> {
     cell: Arc<JobCell<R>>,
     callback: Mutex<Option<Callback<R>>>,
+    /// Whether it is done only after what it sent ahead has been taken.
+    takes_output: bool,
     group: Option<Arc<Count>>,
     refused: Option<Box<JobError>>,
 }
@@ -290,14 +321,15 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
 
     fn settle(&self, outcome: Outcome, wakes: &mut Wakes) -> Option<Outcome> {
         let has_callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let is_called_back = has_callback || self.takes_output;
         // Without a handle there is nobody to decode the result for.
         if Arc::strong_count(&self.cell) > 1 {
             wakes.add(self.cell.end(self.result(outcome.clone())));
         }
-        if !has_callback {
+        if !is_called_back {
             drop(Leave(self.group.as_deref()));
         }
-        has_callback.then_some(outcome)
+        is_called_back.then_some(outcome)
     }
 
     fn call_back(&self, outcome: Outcome) {
@@ -314,6 +346,24 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
 
     fn group(&self) -> Option<&Arc<Count>> {
         self.group.as_ref()
+    }
+}
+
+/// Taker of a command's output.
+struct Taking {
+    call: Mutex<OutputTaker>,
+    group: Arc<Count>,
+}
+
+impl TakeParts for Taking {
+    fn take(&self, part: Part) {
+        let Part { attempt, stream, bytes } = part;
+        let piece = OutputPiece { attempt: attempt.number, stream, bytes: bytes.to_bytes() };
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)(piece);
+    }
+
+    fn queue(&self) -> usize {
+        Arc::as_ptr(&self.group).addr()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Callbacks: threads of their own run them. A single one, which is the usual case, runs them in the order in which their
+//! Callbacks, and takers of what jobs send ahead: threads of their own run them. A single one, which is the usual case, runs them in the order in which their
 //! jobs ended; several keep that order within each group.
 //!
 //! The next callback is chosen in `turns`.
@@ -12,22 +12,42 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use self::turns::{GroupKey, Turn, Turns};
+use pp_protocol::Part;
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::counts::Counts;
 use super::here::{Inside, take_part_in};
 use super::settle::{Failed, JobTicket, Outcome};
+use crate::core::{PartKey, Taker};
 
 /// That callbacks are done is told of so many at once; or of fewer, if they take longer than this and somebody waits for
 /// room among the pending jobs.
 const DONE_AT_ONCE: usize = 64;
 const DONE_EVERY: Duration = Duration::from_millis(1);
 
-/// A job that ended, and whose callback is to be called with its outcome.
-pub(crate) struct Due {
-    pub(super) ticket: JobTicket,
-    pub(super) outcome: Outcome,
+/// Something of a job that is to be told on a thread of callbacks.
+pub(crate) enum Due {
+    /// It ended: its callback is to be called with its outcome.
+    End(JobTicket, Outcome),
+    /// It sent something ahead of its result.
+    Part(Taker, Part, Receipt),
 }
 
-/// Callbacks that wait for their turn. Their jobs count as pending, so there are never more than those may be.
+/// Tells that a part is taken when it is dropped, however that comes about.
+pub(crate) struct Receipt {
+    pub(super) key: PartKey,
+    pub(super) taken: UnboundedSender<PartKey>,
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        // Nobody is interested any more once the dispatcher has ended.
+        let _ = self.taken.send(self.key);
+    }
+}
+
+/// Callbacks that wait for their turn. Their jobs count as pending, so there are never more than those may be; of parts, nodes
+/// send no more than a limit says before these are taken.
 pub(crate) struct Callbacks {
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -66,7 +86,7 @@ impl Callbacks {
         let mut queue = self.lock();
         let was_empty = queue.turns.is_empty();
         let several = due.len() > 1;
-        queue.turns.add(due, |due| due.ticket.0.group().map(GroupKey::of));
+        queue.turns.add(due, Due::queue);
         let is_anybody_there = queue.threads > 0;
         if !is_anybody_there {
             queue.threads = 1;
@@ -128,8 +148,8 @@ impl Callbacks {
         if let Err(error) = self.start_one() {
             let waiting = self.give_up();
             tracing::error!(%error, callbacks = waiting.len(), "no thread for the callbacks of jobs that were refused");
-            waiting.iter().for_each(|due| due.ticket.0.forgo());
-            self.counts.done(waiting.len());
+            self.counts.done(waiting.iter().filter(|due| due.is_end()).count());
+            waiting.iter().for_each(Due::forgo);
         }
     }
 
@@ -141,8 +161,9 @@ impl Callbacks {
                 match turn {
                     Turn::All(due) => callbacks.call_all(due),
                     Turn::One(callback, group) => {
+                        let ended = usize::from(callback.is_end());
                         callback.call();
-                        callbacks.counts.done(1);
+                        callbacks.counts.done(ended);
                         done = group;
                     }
                 }
@@ -154,8 +175,8 @@ impl Callbacks {
         let mut count = 0;
         let mut told = Instant::now();
         for callback in due {
+            count += usize::from(callback.is_end());
             callback.call();
-            count += 1;
             if count == DONE_AT_ONCE || (self.counts.is_waited_for() && told.elapsed() > DONE_EVERY) {
                 self.counts.done(std::mem::take(&mut count));
                 told = Instant::now();
@@ -166,14 +187,39 @@ impl Callbacks {
 }
 
 impl Due {
-    /// Calls the callback, on this thread.
+    /// Whether a job is through with it.
+    fn is_end(&self) -> bool {
+        matches!(self, Self::End(..))
+    }
+
+    /// The queue in which it is in order.
+    fn queue(&self) -> Option<GroupKey> {
+        match self {
+            Self::End(ticket, _) => ticket.0.group().map(GroupKey::of),
+            Self::Part(taker, ..) => Some(GroupKey::named(taker.0.queue())),
+        }
+    }
+
+    /// Does without it.
+    fn forgo(&self) {
+        if let Self::End(ticket, _) = self {
+            ticket.0.forgo();
+        }
+    }
+
+    /// Calls the callback, or the taker, on this thread.
     pub(super) fn call(self) {
-        let Self { ticket, outcome } = self;
-        let refused =
-            matches!(&outcome, Err(failed) if matches!(**failed, Failed::ShutDown | Failed::Forked));
+        let refused = matches!(
+            &self,
+            Self::End(_, Err(failed)) if matches!(**failed, Failed::ShutDown | Failed::Forked)
+        );
         take_part_in(if refused { Inside::Refusal } else { Inside::Callback });
+        let call = || match self {
+            Self::End(ticket, outcome) => ticket.0.call_back(outcome),
+            Self::Part(taker, part, _receipt) => taker.0.take(part),
+        };
         // The panic hook has reported it, with place and message; the other callbacks go on.
-        if catch_unwind(AssertUnwindSafe(|| ticket.0.call_back(outcome))).is_err() {
+        if catch_unwind(AssertUnwindSafe(call)).is_err() {
             // A subscriber is somebody else's code, too.
             let report = || tracing::error!("a callback panicked; its job is done all the same");
             let _ = catch_unwind(AssertUnwindSafe(report));

@@ -91,7 +91,7 @@ impl Handle {
                 ticket.0.forgo();
                 self.counts.done(1);
             }
-            Some(outcome) => self.callbacks.call(&mut vec![Due { ticket, outcome }]),
+            Some(outcome) => self.callbacks.call(&mut vec![Due::End(ticket, outcome)]),
             None => self.counts.done(1),
         }
     }
@@ -141,7 +141,7 @@ impl Handle {
 fn refused_in_child(ticket: JobTicket) {
     match ticket.0.settle(Err(Box::new(Failed::Forked)), &mut Wakes::default()) {
         Some(_) if inside() == Inside::Refusal => ticket.0.forgo(),
-        Some(outcome) => Due { ticket, outcome }.call(),
+        Some(outcome) => Due::End(ticket, outcome).call(),
         None => {}
     }
 }

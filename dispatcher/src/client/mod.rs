@@ -53,7 +53,7 @@ pub use self::settings::{ClientError, Output, Settings};
 pub use self::settle::{Failed, Identified, JobTicket, Outcome, Settle, Waiter, Wakes};
 pub use self::stats::{JobStatus, NodeInfo, ResizeError, Stats};
 use crate::core::DialFailure;
-pub use crate::core::JobOptions;
+pub use crate::core::{JobOptions, TakeParts, Taker};
 use crate::links::ORDER_TIME;
 pub use crate::links::{Address, AddressError, ProgramError, ProgramFiles, Selection};
 

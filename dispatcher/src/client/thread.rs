@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use self::answers::WaitForNodes;
 use self::intake::Intake;
-use super::callbacks::Due;
+use super::callbacks::{Due, Receipt};
 use super::counts::Resolved;
 use super::handle::Handle;
 use super::here::become_dispatcher_thread;
@@ -29,7 +29,7 @@ use super::settings::{ClientError, Settings};
 use super::settle::{JobTicket, Wakes, outcome_of};
 use crate::core::{
     Action, Core, DialFailure, DialStage, DispatcherConfig, Event, NodeKey, NodeKind, NodeReason,
-    NodeRefusal, NodeState, NodeView, Report,
+    NodeRefusal, NodeState, NodeView, PartKey, Report,
 };
 use crate::links::discovery::{self, Addresses, Found};
 use crate::links::programs::OfferedPrograms;
@@ -38,6 +38,8 @@ use crate::links::{Admission, Dialler, LinkEvent, Links};
 
 /// Link events taken in before the inbox is looked at again.
 const LINK_EVENTS_AT_ONCE: usize = 64;
+/// Parts that were taken of which the core is told at once.
+const TAKEN_AT_ONCE: usize = 1_024;
 /// Time for the farewell to the nodes, and then for the end of the local workers.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Time to wait for the local node before jobs are taken in.
@@ -106,6 +108,9 @@ struct Actor {
     settings: Settings,
     links: Links,
     link_events: mpsc::UnboundedReceiver<LinkEvent>,
+    /// Parts that were taken. No more are under way than nodes may send.
+    taken: mpsc::UnboundedReceiver<PartKey>,
+    tell_taken: mpsc::UnboundedSender<PartKey>,
     found: mpsc::Receiver<Found>,
     /// Looks for nodes until it is dropped.
     discovery: Option<discovery::Discovery>,
@@ -147,6 +152,7 @@ impl Actor {
             config.programs.extend(programs.ids());
         }
         let (events, link_events) = mpsc::unbounded_channel();
+        let (tell_taken, taken) = mpsc::unbounded_channel();
         let (found_sender, found) = mpsc::channel(discovery::WORDS_WAITING);
         let links = Links::new(
             Dialler::new(
@@ -166,6 +172,8 @@ impl Actor {
             intake: Intake::default(),
             links,
             link_events,
+            taken,
+            tell_taken,
             found,
             discovery,
             printer,
@@ -193,11 +201,16 @@ impl Actor {
             self.find(found);
         }
         self.wait_for_local().await;
+        let mut taken = Vec::new();
         while !self.ended {
             let (deadline, turns_at) = (self.core.next_deadline(), self.links.turns_at());
             let mut is_busy = false;
             tokio::select! {
                 biased;
+                // No more than nodes may send before it: this keeps nobody else waiting.
+                _ = self.taken.recv_many(&mut taken, TAKEN_AT_ONCE) => {
+                    self.handle(Event::PartsTaken(std::mem::take(&mut taken)));
+                }
                 Some(event) = self.link_events.recv() => {
                     is_busy = true;
                     self.link_event(event);
@@ -248,7 +261,13 @@ impl Actor {
                     resolved.args_bytes += resolution.args_bytes;
                     ticket.0.accepted(resolution.job);
                     let settled = ticket.0.settle(outcome_of(resolution), &mut self.wakes);
-                    self.callbacks_due.extend(settled.map(|outcome| Due { ticket, outcome }));
+                    let due = settled.map(|outcome| Due::End(ticket, outcome));
+                    resolved.with_callback += usize::from(due.is_some());
+                    self.callbacks_due.extend(due);
+                }
+                Action::Part(taker, key, part) => {
+                    let receipt = Receipt { key, taken: self.tell_taken.clone() };
+                    self.callbacks_due.push(Due::Part(taker, part, receipt));
                 }
                 Action::Dial(node, resume) => self.links.dial(now(), node, resume),
                 Action::Send(node, message) => self.links.send(node, message),
@@ -262,7 +281,6 @@ impl Actor {
         }
         self.actions = actions;
         if !self.callbacks_due.is_empty() {
-            resolved.with_callback = self.callbacks_due.len();
             self.shared.callbacks.call(&mut self.callbacks_due);
         }
         self.shared.counts.resolved(resolved);

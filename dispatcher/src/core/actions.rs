@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use pp_protocol::{
-    Digest, FunctionId, JobId, OutputLine, Panic, Payload, ProgramId, ProgramRefusal, Resume, ToNode,
+    Digest, FunctionId, JobId, OutputLine, Panic, Part, Payload, ProgramId, ProgramRefusal, Resume, ToNode,
 };
 
-use super::NodeKey;
 use super::causes::{Failure, NodeLoss, NodeRefusal, NodeTrouble};
+use super::{NodeKey, PartKey, Taker};
 
 /// Something that the shell is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action<T> {
     /// The job ended.
     Resolve(T, Resolution),
+    /// Have a job's part taken, after those before it and before the job's end; `PartsTaken` follows.
+    Part(Taker, PartKey, Part),
     /// Connect to a node; `LinkUp` or `DialFailed` follows.
     Dial(NodeKey, Option<Resume>),
     /// Send a message to a connected node.

@@ -1,16 +1,44 @@
 //! Events, which a core is told.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pp_protocol::{FromNode, FunctionId, JobId, Moment, NodeId, Payload, ProgramId, Version, Welcome};
+use pp_protocol::{FromNode, FunctionId, JobId, Moment, NodeId, Part, Payload, ProgramId, Version, Welcome};
 
-use super::{NodeKey, NodeKind, NodeRefusal, Unreachable};
+use super::{NodeKey, NodeKind, NodeRefusal, PartKey, Unreachable};
 
 /// Address of a job's submitter, for the shell. The core hands it back with the outcome and never looks into it.
 pub trait Ticket {
     /// The job is known under this identifier. Told of each job once [`Core::announce_ids`](super::Core::announce_ids) was called; perhaps twice.
     fn accepted(&self, job: JobId);
+}
+
+/// What takes the bytes that a job sends ahead of its result.
+pub trait TakeParts: Send + Sync {
+    /// Takes some, which may take its time. They are in order; those of another attempt are of a job that starts over.
+    fn take(&self, part: Part);
+
+    /// Number of the queue in which it has its turn, with the end of its job.
+    fn queue(&self) -> usize;
+}
+
+/// Somebody who takes parts. The core hands it back with each of them, and never calls it.
+#[derive(Clone)]
+pub struct Taker(pub Arc<dyn TakeParts>);
+
+impl PartialEq for Taker {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Taker {}
+
+impl fmt::Debug for Taker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Taker")
+    }
 }
 
 /// A job as it is submitted.
@@ -45,6 +73,8 @@ pub struct JobOptions {
     pub not_before: Option<Moment>,
     /// The life of the one node that it is for: it runs there or nowhere.
     pub node: Option<NodeId>,
+    /// What takes the bytes that it sends ahead of its result. With one, it is never copied.
+    pub taker: Option<Taker>,
 }
 
 /// Something that happened.
@@ -75,6 +105,8 @@ pub enum Event<T> {
     LinkDown(NodeKey),
     /// Messages arrived.
     Received(NodeKey, Vec<FromNode>),
+    /// Takers are done with these parts.
+    PartsTaken(Vec<PartKey>),
     /// The dispatcher ends: every job is to be resolved, every node to be left.
     Shutdown,
     /// The time of [`Core::next_deadline`](super::Core::next_deadline) has come.

@@ -19,7 +19,7 @@ use pp_protocol::limits::LARGE_ARGS_BYTES;
 use pp_protocol::{Attempt, AttemptId, FunctionId, JobId, Moment, NodeId, Payload, ProgramId};
 
 use super::blame::Charge;
-use super::{JobOptions, NodeKey};
+use super::{JobOptions, NodeKey, Taker};
 
 #[derive(Debug)]
 pub(super) struct Job<T> {
@@ -90,6 +90,7 @@ pub(super) struct Rare {
     pub(super) retry_panics: bool,
     pub(super) priority: i32,
     pub(super) copying: Copying,
+    pub(super) taker: Option<Taker>,
     /// Attempts for which it was charged.
     pub(super) charges: Vec<Charge>,
 }
@@ -135,12 +136,13 @@ impl Rare {
             max_attempts: options.max_attempts,
             retry_panics: options.retry_panics,
             priority: options.priority,
-            // A copy would have to run elsewhere.
-            copying: if options.idempotent && options.node.is_none() {
+            // A copy would have to run elsewhere, and of what two attempts send ahead, only one's could be taken.
+            copying: if options.idempotent && options.node.is_none() && options.taker.is_none() {
                 Copying::Possible
             } else {
                 Copying::Never
             },
+            taker: options.taker.clone(),
             charges: Vec::new(),
         }
     }
@@ -228,6 +230,10 @@ impl<T> Job<T> {
 
     pub(super) fn copying(&self) -> Copying {
         self.rare.as_deref().map_or(Copying::Never, |rare| rare.copying)
+    }
+
+    pub(super) fn taker(&self) -> Option<&Taker> {
+        self.rare.as_deref()?.taker.as_ref()
     }
 
     pub(super) fn rare(&mut self) -> &mut Rare {

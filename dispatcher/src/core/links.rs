@@ -96,6 +96,8 @@ impl<T> Core<T> {
                     node.take_in(&welcome);
                     self.queue_what_did_not_arrive(key, &welcome.held);
                     self.cancel_again(key);
+                    // Some may have been taken since it was dialled.
+                    self.tell_of_parts(key, actions);
                 } else {
                     let loss = match is_same_life {
                         true => NodeLoss::SessionGivenUp,
@@ -246,7 +248,8 @@ impl<T> Core<T> {
                 }
                 let held = session.in_order(&self.jobs);
                 let outcomes_received = session.outcomes.without_gap();
-                Some(Resume { node: session.with, outcomes_received, held })
+                let parts_taken = session.parts.taken();
+                Some(Resume { node: session.with, outcomes_received, parts_taken, held })
             }
             State::Waiting { failed, .. } => {
                 node.state = State::Dialling { failed: Some(failed.clone()) };

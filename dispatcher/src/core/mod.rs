@@ -33,6 +33,7 @@ mod links;
 mod lives;
 mod nodes;
 mod outcomes;
+mod parts;
 mod per_node;
 mod pinned;
 mod programs;
@@ -58,10 +59,11 @@ pub use self::causes::{
     DialStage, Failure, FailureCause, NodeLoss, NodeReason, NodeRefusal, NodeTrouble, NotAsKnown, Unreachable,
 };
 use self::delays::Delays;
-pub use self::events::{DialFailure, Event, JobOptions, NewJob, Ticket};
+pub use self::events::{DialFailure, Event, JobOptions, NewJob, TakeParts, Taker, Ticket};
 use self::jobs::Jobs;
 use self::nodes::Node;
 pub use self::nodes::NodeKind;
+pub use self::parts::PartKey;
 pub use self::per_node::JobsPerNode;
 use self::pinned::Pinned;
 use self::queue::Queue;
@@ -179,6 +181,7 @@ impl<T: Ticket> Core<T> {
             Event::DialFailed(node, failure) => self.dial_failed(now, node, *failure, actions),
             Event::LinkDown(node) => self.link_down(now, node, actions),
             Event::Received(node, messages) => self.received(now, node, messages, actions),
+            Event::PartsTaken(parts) => self.parts_taken(&parts, actions),
             Event::Shutdown => self.shutdown(actions),
             Event::Tick => self.tick(now, actions),
         }

@@ -13,6 +13,7 @@ use pp_protocol::{FunctionId, Moment, NodeStatus, ProgramId, Version, Welcome};
 use super::causes::{NodeLoss, NodeReason, NodeRefusal};
 use super::jobs::Jobs;
 use super::lives::Lives;
+use super::parts::Parts;
 use super::per_node::JobsPerNode;
 use super::session::{Connection, Link, Session};
 use super::takers::Class;
@@ -47,6 +48,8 @@ pub(super) struct Node {
     pub(super) class: Class,
     /// Load under which it is listed among the takers of its class.
     pub(super) listed: Option<u32>,
+    /// Number of sessions that there were with it.
+    sessions: u32,
     /// Attempts that ended there, in all sessions.
     pub(super) jobs: u64,
     /// Their run times together, in nanoseconds.
@@ -111,6 +114,7 @@ impl Node {
             lives: Lives::default(),
             class,
             listed: None,
+            sessions: 0,
             jobs: 0,
             run_time_ns: 0,
         }
@@ -125,7 +129,10 @@ impl Node {
         offered: &BTreeSet<ProgramId>,
     ) {
         self.lives.seen(now, welcome.node);
-        self.state = State::InSession(Session::new(now, welcome, version, offered));
+        self.sessions = self.sessions.wrapping_add(1);
+        let mut session = Session::new(now, welcome, version, offered);
+        session.parts = Parts::of_session(self.sessions);
+        self.state = State::InSession(session);
         self.take_in(welcome);
     }
 

@@ -24,9 +24,10 @@ impl<T> Core<T> {
         actions: &mut Vec<Action<T>>,
     ) {
         self.heard(now, key);
-        let mut any_outcomes = false;
+        let (mut any_outcomes, mut any_parts) = (false, false);
         for message in messages {
             any_outcomes |= matches!(message, FromNode::Outcomes(..));
+            any_parts |= matches!(message, FromNode::Part(..));
             self.message(now, key, message, actions);
         }
         // Once for all of them.
@@ -36,6 +37,9 @@ impl<T> Core<T> {
         {
             actions.push(Action::Send(key, ToNode::Ack(session.outcomes.without_gap())));
             session.progress(now);
+        }
+        if any_parts {
+            self.tell_of_parts(key, actions);
         }
         self.update_taker(key);
     }
@@ -68,6 +72,7 @@ impl<T> Core<T> {
                 actions.extend(told.map(|bytes| Action::Send(key, ToNode::OutputReceived(bytes))));
                 actions.push(Action::Report(Report::Printed(key, lines)));
             }
+            FromNode::Part(number, part) => self.part(now, key, number, part, actions),
             FromNode::ProgramNeeded(digest) => actions.push(Action::SendProgram(key, digest)),
             FromNode::ProgramWritten(digest, pieces) => {
                 actions.push(Action::ProgramWritten(key, digest, pieces));
@@ -100,7 +105,13 @@ impl<T> Core<T> {
     }
 
     /// The node ended the session, or has to be left: it is dialled again once somebody may have mended that.
-    fn left_by(&mut self, now: Moment, key: NodeKey, refusal: NodeRefusal, actions: &mut Vec<Action<T>>) {
+    pub(super) fn left_by(
+        &mut self,
+        now: Moment,
+        key: NodeKey,
+        refusal: NodeRefusal,
+        actions: &mut Vec<Action<T>>,
+    ) {
         actions.push(Action::Close(key));
         self.lose(key, NodeLoss::Refused(Box::new(refusal.clone())), now + REFUSED_REDIAL, false, actions);
         actions.push(Action::Report(Report::NodeRefused(key, refusal)));

@@ -21,6 +21,7 @@ use pp_protocol::{
 use super::NodeKey;
 use super::job::{ArgsBytes, Job, Location};
 use super::jobs::Jobs;
+use super::parts::Parts;
 use super::received::Received;
 
 /// Limit on the size of all large arguments that a node is sent ahead of its slots. A fast network carries less in the
@@ -52,6 +53,7 @@ pub(super) struct Session {
     /// Number of attempts sent, wrapping around.
     sent: u32,
     pub(super) outcomes: Received,
+    pub(super) parts: Parts,
     pub(super) run_times: RunTimes,
     /// What it was sent last was for this node only.
     pub(super) served_pinned: bool,
@@ -111,6 +113,7 @@ impl Session {
             args: ArgsBytes::default(),
             sent: 0,
             outcomes: Received::default(),
+            parts: Parts::default(),
             run_times: RunTimes::default(),
             served_pinned: false,
             progressed: now,

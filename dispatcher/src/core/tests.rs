@@ -2,6 +2,7 @@
 
 mod checks;
 mod delays;
+mod parts;
 mod pinned;
 mod sharing;
 mod standing;
@@ -417,7 +418,7 @@ fn a_closed_connection_is_redialled_at_once_and_a_refused_dial_is_the_death_of_t
     dispatcher.connect(A, 1, 3);
     dispatcher.submit(3);
     let held = vec![id(0, 1), id(1, 1), id(2, 1)];
-    let resume = Resume { node: NodeId(1), outcomes_received: 0, held };
+    let resume = Resume { node: NodeId(1), outcomes_received: 0, parts_taken: 0, held };
     assert_eq!(dispatcher.on(Event::LinkDown(A)), [Action::Dial(A, Some(resume))]);
     let at = || "host:60000".to_owned();
     let failure = DialFailure::Unreachable(Unreachable::NotListening { at: at() });

@@ -682,9 +682,7 @@ async fn greet(mut dialled: Dialled, hello: Hello, offers: Vec<ProgramOffer>) ->
         Ok(Some(Ok(messages))) => messages.into_iter(),
     };
     match messages.next() {
-        Some(FromNode::Welcome(welcome)) => {
-            Ok(Greeted { dialled, welcome, rest: messages.collect() })
-        }
+        Some(FromNode::Welcome(welcome)) => Ok(Greeted { dialled, welcome, rest: messages.collect() }),
         Some(FromNode::Refused(refusal)) => {
             let node = if let Refusal::AlreadyConnected(node) = refusal { Some(node) } else { None };
             Err(Failed { node, ..DialFailure::Refused(NodeRefusal::Session(refusal)).into() })

@@ -1,8 +1,10 @@
 //! Commands: a program that the node's machine has, run with its arguments and its output taken as it is.
 
+mod output;
+mod streams;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,20 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{env, fmt};
 
 use bytes::Bytes;
-use pp_protocol::limits::PAYLOAD_BYTES;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, ioctl_fionbio};
 use serde::{Deserialize, Serialize};
 
+use self::streams::Streams;
 use super::files::{CommandDirectory, CommandFile, CommandFiles, Workplace};
 use crate::confinement::NODE_VARIABLE;
-
-/// Bytes read from a command, or written to it, at once.
-const PIECE_BYTES: usize = 64 * 1024;
-/// Pieces read before the other direction has its turn: as much as a pipe holds, at most.
-const PIECES_AT_ONCE: usize = 16;
-/// Time between two looks whether a command has ended whose end is not seen otherwise.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+use crate::worker::parts::Parts;
 
 /// A program to be run by [`command`](super::command), and all that it is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +36,20 @@ pub struct CommandLine {
     pub stdin: Bytes,
     /// Files that it finds in that directory, and leaves there.
     pub files: CommandFiles,
+    /// Which of its output goes ahead of its result, to a dispatcher that takes that. Without it, all is in the result.
+    pub ahead: Option<Ahead>,
+}
+
+/// Output of a command that is sent while it runs, instead of in its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Ahead {
+    /// That of a stream with more than 1 MiB of it: so much at a time. The rest is in the result.
+    Large,
+    /// All, each line once it is whole. One of more than 1 MiB comes in pieces.
+    Lines,
+    /// All, as it is written.
+    AtOnce,
 }
 
 /// How a command ended, and what it wrote.
@@ -56,9 +64,9 @@ pub struct CommandOutput {
     pub started: SystemTime,
     /// Time that it ran for.
     pub run_time: Duration,
-    /// Bytes that it wrote to standard output.
+    /// Bytes that it wrote to standard output, but for those that were sent ahead.
     pub stdout: Bytes,
-    /// Bytes that it wrote to standard error.
+    /// Bytes that it wrote to standard error, but for those that were sent ahead.
     pub stderr: Bytes,
     /// Files that were to be returned, as far as they were there.
     pub files: Vec<CommandFile>,
@@ -117,12 +125,15 @@ impl From<ExitStatus> for CommandStatus {
 pub(super) fn run(mut line: CommandLine) -> CommandOutput {
     let node = node();
     let (mut started, mut clock) = (SystemTime::now(), Instant::now());
-    let mut streams = Streams { stdin: std::mem::take(&mut line.stdin), ..Streams::default() };
+    let ahead = line.ahead.and_then(|ahead| Some((ahead, Parts::of_this_job()?)));
+    let stdin = std::mem::take(&mut line.stdin);
+    let has_input = !stdin.is_empty();
+    let mut streams = Streams::new(stdin, ahead);
     let (mut run_time, mut files) = (Duration::ZERO, Vec::new());
     let status = Workplace::enter(&mut line, node.is_none()).and_then(|workplace| {
         (started, clock) = (SystemTime::now(), Instant::now());
-        let ended = start(&line, !streams.stdin.is_empty(), node.as_deref(), workplace.directory())
-            .and_then(|mut child| streams.serve(&mut child))
+        let ended = start(&line, has_input, node.as_deref(), workplace.directory())
+            .and_then(|child| streams.serve(child))
             .map_err(|error| CommandStatus::NotStarted(explain(&line, &error)))?;
         run_time = clock.elapsed();
         let (status, returned) = workplace.leave(ended.into());
@@ -130,8 +141,8 @@ pub(super) fn run(mut line: CommandLine) -> CommandOutput {
         Ok(status)
     });
     let status = status.unwrap_or_else(|not_started| not_started);
-    let Streams { stdout, stderr, .. } = streams;
-    CommandOutput { node, status, started, run_time, stdout: stdout.into(), stderr: stderr.into(), files }
+    let [stdout, stderr] = streams.into_rest();
+    CommandOutput { node, status, started, run_time, stdout, stderr, files }
 }
 
 /// Name of the node that this is a job of.
@@ -172,120 +183,6 @@ fn explain(line: &CommandLine, error: &io::Error) -> String {
             format!("there is no program {program} in {}; install it there, or give its path", path.display())
         }
         _ => format!("cannot run {program}: {error}"),
-    }
-}
-
-/// What goes in and comes out of a command.
-#[derive(Default)]
-struct Streams {
-    /// Bytes not written yet.
-    stdin: Bytes,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-impl Streams {
-    /// Passes on what is written and read until the command has ended.
-    fn serve(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
-        let mut input = child.stdin.take().map(OwnedFd::from);
-        let mut output = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
-        for pipe in input.iter().chain(output.iter().flatten()) {
-            ioctl_fionbio(pipe, true)?;
-        }
-        let end = End::of(child);
-        loop {
-            if let Some(status) = child.try_wait()? {
-                // Whatever it has started may go on writing: of that nothing is taken.
-                self.read(&mut output)?;
-                return Ok(status);
-            }
-            if self.stdout.len() + self.stderr.len() > PAYLOAD_BYTES {
-                child.kill()?;
-                return child.wait();
-            }
-            end.wait(input.iter(), output.iter().flatten())?;
-            self.write(&mut input)?;
-            self.read(&mut output)?;
-        }
-    }
-
-    /// Writes as much as the command takes now.
-    fn write(&mut self, input: &mut Option<OwnedFd>) -> io::Result<()> {
-        let Some(pipe) = input else { return Ok(()) };
-        while !self.stdin.is_empty() {
-            match rustix::io::write(&*pipe, &self.stdin[..self.stdin.len().min(PIECE_BYTES)]) {
-                Ok(count) => drop(self.stdin.split_to(count)),
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => {}
-                // It need not read all of it.
-                Err(Errno::PIPE) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        *input = None;
-        Ok(())
-    }
-
-    /// Reads what there is now.
-    fn read(&mut self, output: &mut [Option<OwnedFd>; 2]) -> io::Result<()> {
-        for (pipe, bytes) in output.iter_mut().zip([&mut self.stdout, &mut self.stderr]) {
-            for _ in 0..PIECES_AT_ONCE {
-                let Some(open) = pipe else { break };
-                bytes.reserve(PIECE_BYTES);
-                match rustix::io::read(&*open, rustix::buffer::spare_capacity(bytes)) {
-                    Ok(0) => *pipe = None,
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(Errno::AGAIN) => break,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// End of a command, as something that can be waited for together with its pipes.
-struct End(#[cfg(target_os = "linux")] Option<OwnedFd>);
-
-impl End {
-    #[cfg(target_os = "linux")]
-    fn of(child: &Child) -> Self {
-        use rustix::process::{Pid, PidfdFlags, pidfd_open};
-        let pid = Pid::from_raw(child.id().cast_signed());
-        Self(pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn of(_child: &Child) -> Self {
-        Self()
-    }
-
-    /// Waits until the command has ended, takes input, or has written something.
-    fn wait<'a>(
-        &'a self,
-        input: impl Iterator<Item = &'a OwnedFd>,
-        output: impl Iterator<Item = &'a OwnedFd>,
-    ) -> io::Result<()> {
-        let mut watched: Vec<_> = input.map(|pipe| PollFd::new(pipe, PollFlags::OUT)).collect();
-        watched.extend(output.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        let end = self.descriptor();
-        watched.extend(end.map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN)));
-        let patience =
-            if end.is_some() { None } else { Some(LOOK_EVERY.try_into().map_err(io::Error::other)?) };
-        match poll(&mut watched, patience.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.0.as_ref().map(AsFd::as_fd)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        None
     }
 }
 

@@ -174,6 +174,7 @@ impl Core {
             ToNode::Recall(attempts) => self.recall(key, &attempts, actions),
             ToNode::Ack(received) => session.acknowledged(received),
             ToNode::OutputReceived(bytes) => self.output_arrived(key, bytes, actions),
+            ToNode::PartsTaken(taken) => session.parts.taken(taken),
             ToNode::ProgramChunk { digest, number, bytes, last } => {
                 self.program_chunk(now, key, (digest, number), bytes, last, actions)
             }
@@ -256,7 +257,8 @@ impl Core {
     /// Whether a dispatcher that comes back means this session, and not one it had before.
     fn is_about(&self, session: SessionKey, resume: &Resume) -> bool {
         let session = self.sessions.get(&session);
-        let possible = session.is_some_and(|session| session.may_have_sent(resume.outcomes_received));
+        let possible = session
+            .is_some_and(|session| session.may_have_sent(resume.outcomes_received, resume.parts_taken));
         resume.node == self.config.id && possible
     }
 
@@ -314,6 +316,7 @@ impl Core {
         session.youngest_connection = connection;
         session.proof = proof;
         session.acknowledged(resume.outcomes_received);
+        session.parts.taken(resume.parts_taken);
         let mut wanted = resume.held.clone();
         wanted.sort_unstable();
         let queued = session.lanes.iter().flat_map(Lane::waiting).map(|attempt| attempt.id);

@@ -21,6 +21,7 @@ mod admission;
 mod connect;
 mod lanes;
 mod output;
+mod parts;
 mod programs;
 mod queue;
 mod resize;
@@ -152,6 +153,9 @@ pub enum Event {
     WorkerSkipped(WorkerKey, u32),
     /// Lines were printed when the worker had started so many pieces of work.
     WorkerOutput(WorkerKey, u32, Stream, Vec<String>),
+    /// The worker sent bytes ahead of the result of the piece of work of this number. Nothing more of it is told before
+    /// [`Action::ReadOn`].
+    WorkerPart(WorkerKey, u32, Stream, Payload),
     /// Something large is on its way to the worker, or from it.
     WorkerMoving(WorkerKey),
     /// The worker is gone, having come so far.
@@ -215,6 +219,8 @@ pub enum Action {
     Revoke(WorkerKey),
     /// Leave what a worker prints and reports where it is, or take it again.
     HoldOutput(WorkerKey, bool),
+    /// Read on what a worker says after a part of it: that is on its way.
+    ReadOn(WorkerKey),
     /// Kill a worker and its process group; its exit follows as an event.
     Kill(WorkerKey),
     /// Let an idle worker end; its exit follows as an event.
@@ -341,6 +347,9 @@ impl Core {
             Event::WorkerSkipped(key, number) => self.worker_skipped(key, number, actions),
             Event::WorkerOutput(key, started, stream, lines) => {
                 self.worker_output(key, started, stream, lines, actions)
+            }
+            Event::WorkerPart(key, number, stream, bytes) => {
+                self.worker_part(key, number, stream, bytes, actions)
             }
             Event::WorkerMoving(key) => self.worker_is_moving(key),
             Event::WorkerExited(key, progress, death) => {

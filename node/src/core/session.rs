@@ -13,6 +13,7 @@ use pp_protocol::{
 use super::admission::Proof;
 use super::lanes::{Lane, Lanes};
 use super::output::Output;
+use super::parts::Parts;
 use super::{Action, ConnectionKey, Core, Program};
 
 /// A dispatcher sends so much work ahead that its slots stay busy for this long, and a round trip, without more of it.
@@ -71,6 +72,8 @@ pub(super) struct Session {
     unsent: usize,
     /// Output of its jobs, on the way to it.
     pub(super) output: Output,
+    /// What its jobs sent ahead of their results, on the way to it.
+    pub(super) parts: Parts,
     /// Total run time of its attempts.
     run_time_ns: u64,
 }
@@ -93,6 +96,8 @@ pub struct SessionStatistics {
     pub slots_used: usize,
     /// Outcomes kept until they are acknowledged.
     pub kept: usize,
+    /// Parts of what jobs send ahead of their results, kept until they are taken.
+    pub parts: usize,
     /// Number of attempts without outcome that it was told it may have here.
     pub window: u32,
 }
@@ -120,6 +125,7 @@ impl Session {
             outcomes_made: 0,
             unsent: 0,
             output: Output::default(),
+            parts: Parts::default(),
             run_time_ns: 0,
         }
     }
@@ -168,6 +174,7 @@ impl Session {
     pub(super) fn is_one_of(&mut self, sessions: usize) {
         self.outcome_room = (OUTCOME_BYTES_AT_NODE / sessions.max(1)).min(OUTCOME_BYTES_KEPT);
         self.output.is_one_of(sessions);
+        self.parts.is_one_of(sessions);
     }
 
     /// Attempts of which its dispatcher has not acknowledged an outcome.
@@ -313,14 +320,14 @@ impl Session {
         self.outcome_bytes -= self.outcomes.drain(..done).map(|outcome| outcome.weight()).sum::<usize>();
     }
 
-    /// Whether so many outcomes can have arrived.
-    pub(super) fn may_have_sent(&self, outcomes: u64) -> bool {
-        outcomes <= self.outcomes_made
+    /// Whether so many outcomes can have arrived, and so many parts have been taken.
+    pub(super) fn may_have_sent(&self, outcomes: u64, parts: u64) -> bool {
+        outcomes <= self.outcomes_made && self.parts.may_have_sent(parts)
     }
 
-    /// Size of the outcomes and the output that have not arrived, as far as is known.
+    /// Size of the outcomes, the output and the parts that have not arrived, as far as is known.
     pub(super) fn unacknowledged_bytes(&self) -> usize {
-        self.outcome_bytes + self.output.under_way()
+        self.outcome_bytes + self.output.under_way() + self.parts.under_way()
     }
 
     /// Whether every outcome has arrived.
@@ -333,9 +340,10 @@ impl Session {
         self.outcomes.iter().map(|outcome| outcome.id)
     }
 
-    /// Every outcome kept is to be sent again, on a new connection.
+    /// Every outcome and every part kept is to be sent again, on a new connection.
     pub(super) fn send_all_again(&mut self) {
         self.unsent = self.outcomes.len();
+        self.parts.send_all_again();
     }
 
     pub(super) fn flush(&mut self, actions: &mut Vec<Action>) {
@@ -343,6 +351,7 @@ impl Session {
         if let Some(lines) = self.output.take_lines() {
             actions.push(Action::Send(connection, FromNode::Output(lines)));
         }
+        self.parts.flush(connection, actions);
         if self.unsent > 0 {
             let first = self.outcomes_made - self.unsent as u64;
             let outcomes = self.outcomes.range(self.outcomes.len() - self.unsent..).cloned().collect();
@@ -360,6 +369,7 @@ impl Session {
             queued: self.lanes.queued(),
             slots_used: self.slots_used,
             kept: self.outcomes.len(),
+            parts: self.parts.count(),
             window: self.window,
         }
     }

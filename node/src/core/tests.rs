@@ -3,6 +3,7 @@
 mod batches;
 mod budgets;
 mod checks;
+mod parts;
 mod programs;
 mod windows;
 
@@ -582,7 +583,12 @@ fn a_session_that_comes_back_in_time_goes_on_and_one_that_does_not_is_killed() {
     let done = outcome(10, 5, Ended::Succeeded(Payload::from(vec![1])));
     assert_eq!(node.finish(0, 1, 5), [], "the outcome is kept");
     node.on(connected(ConnectionKey(2)));
-    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
+    let resume = Resume {
+        node: NodeId(1),
+        outcomes_received: 1,
+        parts_taken: 0,
+        held: vec![attempt(10).id, attempt(11).id],
+    };
     let resumed = node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert_eq!(resumed, [outcomes(2, 1, vec![done])], "nothing is run again, what was kept is sent");
 
@@ -597,7 +603,12 @@ fn on_resuming_the_node_gives_up_what_the_dispatcher_has_given_up() {
     node.receive(1, ToNode::Run(vec![attempt(10), attempt(11), attempt(12)]));
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(connected(ConnectionKey(2)));
-    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id, attempt(11).id] };
+    let resume = Resume {
+        node: NodeId(1),
+        outcomes_received: 1,
+        parts_taken: 0,
+        held: vec![attempt(10).id, attempt(11).id],
+    };
     let resumed = node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert_eq!(resumed, [outcomes(2, 1, vec![outcome(12, 0, Ended::Cancelled)])]);
 }
@@ -653,7 +664,7 @@ fn a_greeting_that_was_overtaken_by_that_of_a_younger_connection_changes_nothing
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(connected(ConnectionKey(2)));
     node.on(connected(ConnectionKey(3)));
-    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: Vec::new() };
+    let resume = Resume { node: NodeId(1), outcomes_received: 1, parts_taken: 0, held: Vec::new() };
     let again = Hello { resume: Some(resume), ..hello(1) };
     assert_eq!(node.receive(3, ToNode::Hello(Box::new(again.clone()))), []);
     let second = ConnectionKey(2);
@@ -677,7 +688,7 @@ fn a_dispatcher_that_means_an_earlier_session_begins_a_new_one() {
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(connected(ConnectionKey(2)));
     // This session has made one outcome.
-    let resume = Resume { node: NodeId(1), outcomes_received: 2, held: vec![attempt(10).id] };
+    let resume = Resume { node: NodeId(1), outcomes_received: 2, parts_taken: 0, held: vec![attempt(10).id] };
     let greeting = Hello { resume: Some(resume), ..hello(1) };
     assert_eq!(node.receive(2, ToNode::Hello(Box::new(greeting))), [Action::Kill(WorkerKey(0))]);
 }
@@ -717,7 +728,7 @@ fn a_program_that_is_missing_is_asked_for_stored_and_run() {
 #[test]
 fn a_program_whose_connection_broke_off_is_asked_for_again_on_the_next_one() {
     let digest = DIGEST;
-    let resume = Resume { node: NodeId(1), outcomes_received: 0, held: Vec::new() };
+    let resume = Resume { node: NodeId(1), outcomes_received: 0, parts_taken: 0, held: Vec::new() };
     let again = Hello { resume: Some(resume), ..hello(1) };
     let [first, second, third] = [1, 2, 3].map(ConnectionKey);
     let needed = |key| Action::Send(key, FromNode::ProgramNeeded(digest));
@@ -1139,7 +1150,7 @@ fn a_draining_node_takes_no_new_session_and_brings_the_ones_it_has_to_their_end(
     node.on(Event::Revoked(WorkerKey(0), Progress { started: 2, finished: 1, started_at_ns: 0 }));
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(connected(ConnectionKey(2)));
-    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id] };
+    let resume = Resume { node: NodeId(1), outcomes_received: 1, parts_taken: 0, held: vec![attempt(10).id] };
     assert_eq!(node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) }))), []);
     let done = outcome(10, 3, Ended::Succeeded(Payload::from(vec![1])));
     assert_eq!(node.finish(0, 1, 3), [outcomes(2, 1, vec![done])]);
@@ -1440,7 +1451,7 @@ fn what_is_printed_while_the_dispatcher_is_away_is_kept_within_bounds_and_the_re
     let printed = 2 * OUTPUT_BYTES_KEPT / 64_000;
     (0..printed).for_each(|_| assert_eq!(node.on(much()), []));
     node.on(connected(ConnectionKey(2)));
-    let resume = Resume { node: NodeId(1), outcomes_received: 1, held: vec![attempt(10).id] };
+    let resume = Resume { node: NodeId(1), outcomes_received: 1, parts_taken: 0, held: vec![attempt(10).id] };
     let back = node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     let [Action::Send(_, FromNode::Output(lines))] = &back[..] else { panic!("{back:?}") };
     let bytes: usize = lines.iter().map(pp_protocol::OutputLine::weight).sum();
@@ -1560,7 +1571,7 @@ fn whoever_comes_or_comes_back_is_told_what_has_become_of_the_nodes_own_function
     };
     node.on(Event::Disconnected(ConnectionKey(1)));
     node.on(connected(ConnectionKey(2)));
-    let resume = Resume { node: NodeId(1), outcomes_received: 0, held: vec![attempt(9).id] };
+    let resume = Resume { node: NodeId(1), outcomes_received: 0, parts_taken: 0, held: vec![attempt(9).id] };
     let back = node.receive(2, ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) })));
     assert!(back.iter().any(is_trouble), "{back:?}");
     node.on(connected(ConnectionKey(3)));
@@ -1632,7 +1643,7 @@ fn a_dispatcher_that_comes_back_with_a_secret_that_is_accepted_goes_on() {
     node.on(Event::AcceptOnly([new].into()));
     node.now = Moment(0) + Duration::from_millis(500);
     assert_eq!(node.on(proved(ConnectionKey(2), Role::Dispatcher, Some(new))), []);
-    let resume = Resume { node: NodeId(1), outcomes_received: 0, held: vec![attempt(10).id] };
+    let resume = Resume { node: NodeId(1), outcomes_received: 0, parts_taken: 0, held: vec![attempt(10).id] };
     let back = ToNode::Hello(Box::new(Hello { resume: Some(resume), ..hello(1) }));
     assert_eq!(node.receive(2, back), []);
     node.now = Moment(0) + Duration::from_secs(2);

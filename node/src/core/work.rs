@@ -60,6 +60,9 @@ pub(super) struct Worker {
     doomed: Option<(AttemptId, Ended)>,
     /// The attempt it reported last, to which late output belongs.
     pub(super) last: Option<AttemptId>,
+    /// The attempt that sent something ahead of its result last: it does not run again under its number, or that would be sent
+    /// twice.
+    pub(super) sent_ahead: Option<AttemptId>,
     /// It gets no more work: it is surplus, or used up.
     pub(super) leaving: bool,
 }
@@ -113,6 +116,7 @@ impl Worker {
             orders: Orders::default(),
             doomed: None,
             last: None,
+            sent_ahead: None,
             leaving: false,
         }
     }
@@ -297,6 +301,7 @@ impl Core {
     ) {
         let Some(mut worker) = self.workers.remove(&key) else { return };
         self.idle.remove(&(worker.lane, key));
+        self.drop_part_of(key, worker.lane.session);
         if worker.is_silent && death.death == KILLED {
             death.death = Death::Silent;
         }
@@ -334,8 +339,11 @@ impl Core {
                 // It may have been killed for an attempt that ended just before that: then the one that runs is not to
                 // blame, either.
                 (None, None) if !is_running || doomed.is_some() => {
-                    session.lanes.put_back(piece.attempt, false);
-                    continue;
+                    if worker.sent_ahead != Some(id) {
+                        session.lanes.put_back(piece.attempt, false);
+                        continue;
+                    }
+                    Ended::Returned
                 }
                 (None, None) => Ended::WorkerDied(Box::new(death.clone())),
             };
@@ -481,7 +489,7 @@ impl Core {
     pub(super) fn watch_quiet_workers(&mut self, actions: &mut Vec<Action>) {
         for (key, worker) in self.workers.iter_mut().filter(|(_, worker)| worker.owes()) {
             let session = self.sessions.get(&worker.lane.session);
-            if session.is_some_and(|session| session.output.holds(*key)) {
+            if session.is_some_and(|session| session.output.holds(*key) || session.parts.holds(*key)) {
                 worker.quiet_beats = 0;
                 continue;
             }

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use pp_protocol::room::Rooms;
 use pp_protocol::worker::{Finished, Work};
-use pp_protocol::{Stream, WorkerDeath};
+use pp_protocol::{Payload, Stream, WorkerDeath};
 use tokio::sync::mpsc;
 
 use self::inbound::Inbound;
@@ -65,6 +65,9 @@ pub enum WorkerEvent {
         /// The lines, without their ends.
         lines: Vec<String>,
     },
+    /// The piece of work of this number sent bytes ahead of its result. Nothing more is told of it before it is to be
+    /// [read on](WorkerHandle::read_on).
+    Part(u32, Stream, Payload),
     /// Something large is on its way to it, or from it. Told about once a second.
     Moving,
     /// It never became ready: why, and what it last wrote to standard error. The last event of this worker.
@@ -105,6 +108,8 @@ enum Order {
     Write,
     /// Leave what it prints and reports where it is, or take it again.
     HoldOutput(bool),
+    /// Read on what it says.
+    ReadOn,
     Kill,
     Retire,
 }
@@ -158,6 +163,11 @@ impl WorkerHandle {
     /// Leaves what it prints and reports where it is, so that it has to wait before it prints more; or takes it again.
     pub fn hold_output(&self, held: bool) {
         let _ = self.orders.send(Order::HoldOutput(held));
+    }
+
+    /// Reads on what it says after a part.
+    pub fn read_on(&self) {
+        let _ = self.orders.send(Order::ReadOn);
     }
 
     /// Kills it, and everything its jobs started. A thread is abandoned: it ends with its job.

@@ -53,6 +53,8 @@ pub(super) struct Supervisor {
     looks_at: Option<Instant>,
     /// Whether what it prints and reports is left where it is: its dispatcher has enough to read.
     is_held: bool,
+    /// Whether a part of it has been told, so that nothing more is before that is on its way.
+    has_told_part: bool,
     /// Time when it was last told that something large is under way.
     told_moving: Option<Instant>,
 }
@@ -86,6 +88,7 @@ impl Supervisor {
             ran_out_of_memory: false,
             looks_at: None,
             is_held: false,
+            has_told_part: false,
             told_moving: None,
         }
     }
@@ -136,13 +139,14 @@ impl Supervisor {
             let has_queued = self.link.has_queued();
             let (is_held, is_killed) = (self.is_held, self.life.is_killed());
             let is_cut_off = self.inbound.has_ended();
+            let is_heard = !is_cut_off && !is_held && !self.has_told_part;
             tokio::select! {
                 // A line printed before an outcome was sent is to be told before that outcome.
                 biased;
-                order = self.orders.recv(), if !is_killed => self.obey(order),
+                order = self.orders.recv(), if !is_killed => self.obey(order, output),
                 lines = output.stdout.read(), if !is_held => self.print(Stream::Stdout, lines),
                 lines = output.stderr.read(), if !is_held => self.print(Stream::Stderr, lines),
-                read = self.inbound.read(), if !is_cut_off && !is_held => self.take(read, output),
+                read = self.inbound.read(), if is_heard => self.take(read, output),
                 () = self.link.write_queued(), if has_queued => self.is_moving(),
                 status = body.ended(is_cut_off) => return status,
                 () = sleep_until(wakes_at.unwrap_or_else(Instant::now)), if wakes_at.is_some() => {
@@ -161,21 +165,29 @@ impl Supervisor {
     /// Reads what a worker wrote before it ended, which is as good as what it wrote before that.
     async fn read_what_is_left(&mut self, output: &mut Output) {
         while !(self.inbound.has_ended() && output.stdout.has_ended() && output.stderr.has_ended()) {
-            let is_cut_off = self.inbound.has_ended();
+            let is_heard = !self.inbound.has_ended() && !self.has_told_part;
             tokio::select! {
                 biased;
+                Some(order @ Order::ReadOn) = self.orders.recv() => self.obey(Some(order), output),
                 lines = output.stdout.read() => self.print(Stream::Stdout, lines),
                 lines = output.stderr.read() => self.print(Stream::Stderr, lines),
-                read = self.inbound.read(), if !is_cut_off => self.take(read, output),
+                read = self.inbound.read(), if is_heard => self.take(read, output),
             }
         }
     }
 
-    fn obey(&mut self, order: Option<Order>) {
+    fn obey(&mut self, order: Option<Order>, output: &mut Output) {
         match order {
             // There is something queued now, which the next turn of the loop sees.
             Some(Order::Write) => {}
-            Some(Order::HoldOutput(held)) => self.is_held = held,
+            Some(Order::HoldOutput(held)) => {
+                self.is_held = held;
+                self.hear_all(output);
+            }
+            Some(Order::ReadOn) => {
+                self.has_told_part = false;
+                self.hear_all(output);
+            }
             Some(Order::Retire) => {
                 self.link.close();
                 self.life.retire();
@@ -190,7 +202,12 @@ impl Supervisor {
             self.inbound.end();
             return self.life.cut_off();
         }
-        loop {
+        self.hear_all(output);
+    }
+
+    /// Takes the messages that have arrived, up to a part.
+    fn hear_all(&mut self, output: &mut Output) {
+        while !self.inbound.has_ended() && !self.has_told_part && !self.is_held {
             match self.inbound.next() {
                 Ok(None) if self.inbound.is_within_large() => return self.is_moving(),
                 Ok(None) => return,
@@ -199,9 +216,6 @@ impl Supervisor {
                     tracing::warn!(worker = self.key.0, %error, "a worker writes garbage");
                     return self.break_off();
                 }
-            }
-            if self.inbound.has_ended() {
-                return;
             }
         }
     }
@@ -231,7 +245,10 @@ impl Supervisor {
             // It may have become ready just before it was told to end, which nobody is interested in any more.
             (FromWorker::Ready { .. }, Life::Retiring { .. } | Life::Killed { .. }) => {}
             (FromWorker::Ready { .. }, Life::Serving | Life::CutOff { .. }) => self.break_off(),
-            (FromWorker::Finished { .. } | FromWorker::Skipped(_), Life::Starting { .. }) => self.break_off(),
+            (
+                FromWorker::Finished { .. } | FromWorker::Skipped(_) | FromWorker::Part(..),
+                Life::Starting { .. },
+            ) => self.break_off(),
             (FromWorker::Finished { outcomes, is_quiet }, _) => {
                 self.link.take_back();
                 if !is_quiet {
@@ -242,6 +259,10 @@ impl Supervisor {
             (FromWorker::Skipped(number), _) => {
                 self.link.take_back();
                 self.report(WorkerEvent::Skipped(number));
+            }
+            (FromWorker::Part(number, stream, bytes), _) => {
+                self.has_told_part = true;
+                self.report(WorkerEvent::Part(number, stream, bytes));
             }
         }
     }

@@ -9,12 +9,12 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
 use bytes::{Bytes, BytesMut};
-use pp_protocol::Payload;
 use pp_protocol::codec::{self, DecodeError};
 use pp_protocol::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
 use pp_protocol::packed::{self, Input, Lent};
 use pp_protocol::room;
 use pp_protocol::worker::{FromWorker, WORKER_VERSION, Work};
+use pp_protocol::{Payload, Stream};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 
@@ -40,6 +40,7 @@ const SKIPPED: u8 = 1;
 const FINISHED: u8 = 2;
 /// As [`FINISHED`], where nothing was printed that has not been told.
 const FINISHED_QUIETLY: u8 = 3;
+const PART: u8 = 4;
 
 /// Bytes arrived that are not a frame.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +130,16 @@ pub(crate) fn finished_head(bytes: usize, is_quiet: bool) -> [u8; LENGTH_BYTES +
     head
 }
 
+/// Worker: what comes before so many bytes that the piece of work of this number sends ahead of its result.
+pub(crate) fn part_head(number: u32, stream: Stream, bytes: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let start = begin(&mut out);
+    out.push(PART);
+    packed::put_part(number, stream, bytes, &mut out);
+    end(&mut out, start, bytes);
+    out
+}
+
 /// Node: the message in a frame. `borrow` yields results that the worker has not sent.
 pub(crate) fn decode(
     frame: &Bytes,
@@ -150,6 +161,11 @@ pub(crate) fn decode(
                 outcomes.push(packed::finished(&mut input, &mut borrow)?);
             }
             Ok(FromWorker::Finished { outcomes, is_quiet: kind == FINISHED_QUIETLY })
+        }
+        PART => {
+            // It is copied: it is kept for as long as its dispatcher likes, and this memory is of what came with it, too.
+            let (number, stream, bytes) = packed::part(&mut Input::new(&frame[1..]))?;
+            Ok(FromWorker::Part(number, stream, bytes))
         }
         kind => Err(DecodeError::UnknownKind(kind).into()),
     }
@@ -324,6 +340,7 @@ mod tests {
         assert_eq!(encode_skipped(7), b"\x02\0\0\0\x01\x07");
         assert_eq!(finished_head(300, false), *b"\x2d\x01\0\0\x02");
         assert_eq!(finished_head(300, true), *b"\x2d\x01\0\0\x03");
+        assert_eq!(part_head(7, Stream::Stderr, 300), b"\x34\x01\0\0\x04\x07\0\0\0\x01\xac\x02");
         let frames = encode_work(&[work(1, 2)], |_| None).concat();
         assert_eq!(frames, b"\x0f\0\0\0\x01\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff\x02\x01\x01");
     }
@@ -357,6 +374,8 @@ mod tests {
         assert_eq!(said(&encode_ready(WORKER_VERSION, 9, true)), ready(WORKER_VERSION, true));
         assert_eq!(said(&encode_ready(7, 9, true)), ready(7, false));
         assert_eq!(said(&encode_skipped(u32::MAX)), FromWorker::Skipped(u32::MAX));
+        let part = [&part_head(3, Stream::Stdout, 30)[..], &[7; 30]].concat();
+        assert_eq!(said(&part), FromWorker::Part(3, Stream::Stdout, Payload::from(vec![7; 30])));
         let finished = |number| Finished { number, run_time_ns: 1, result: WorkResult::UnknownFunction };
         let all: Vec<_> = (0..3).map(finished).collect();
         let mut body = Vec::new();
@@ -374,7 +393,8 @@ mod tests {
         let mut body = Vec::new();
         (0..9).for_each(|_| packed::put_finished(&finished, &mut body).unwrap());
         let outcomes = [&finished_head(body.len(), false)[..], &body].concat();
-        let samples = [encode_ready(WORKER_VERSION, 9, true), encode_skipped(7), outcomes].concat();
+        let part = [&part_head(1, Stream::Stderr, 30)[..], &[7; 30]].concat();
+        let samples = [encode_ready(WORKER_VERSION, 9, true), encode_skipped(7), part, outcomes].concat();
         let (mut right, mut wrong) = (0, 0);
         for seed in 1..=5_000 {
             let input = Random(seed).spoiled(&samples);

@@ -25,6 +25,7 @@ pub(crate) mod handover;
 mod lending;
 mod outbox;
 mod panics;
+pub(crate) mod parts;
 pub(crate) mod printing;
 mod runner;
 #[cfg(target_os = "linux")]
@@ -253,6 +254,7 @@ pub(crate) fn run(
     thread::Builder::new().name("pp-watcher".into()).spawn(watch)?;
     // No job runs before it has descriptors of its own. Nothing is ever sent: it lets go of its end.
     let _ = watching.recv();
+    let _opened = parts::open(&outbox, &page);
     let ended = Runner::new(&outbox, &page, &lending, registry, node_gone).run();
     if node_gone == NodeGone::EndProcess && !outbox.has_its_socket() {
         outbox.leave_to_watcher();

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pp_protocol::Stream;
 use pp_protocol::packed::{self, Lent};
 use pp_protocol::worker::Finished;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -155,6 +156,14 @@ impl Outbox {
         packed::put_succeeded(number, run_time_ns, result.len(), &mut pending.outcomes);
         pending.count = 1;
         self.write(&mut pending, result, false)
+    }
+
+    /// Writes what is pending, then bytes that the piece of work of this number, which runs, sends ahead of its result.
+    pub(super) fn send_part(&self, number: u32, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        let mut pending = self.lock();
+        self.write(&mut pending, &[], false)?;
+        let head = frames::part_head(number, stream, bytes.len());
+        write_all(&self.socket, &mut [IoSlice::new(&head), IoSlice::new(bytes)]).map_err(|(_, error)| error)
     }
 
     /// Adds the outcome of a call whose result was lent to the node. The caller must flush.

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pp_node::built_in::{Ahead, CommandLine, CommandOutput};
 use pp_node::pool::{WorkerEvent, WorkerProgram};
 use pp_protocol::worker::{Finished, WorkResult};
 use pp_protocol::{Death, Stream, WorkerDeath, room};
@@ -49,6 +50,7 @@ cases! {
     what_a_job_printed_without_a_line_end_is_told_before_its_outcome_as_its_own,
     much_that_a_job_prints_is_told_before_its_outcome,
     a_worker_whose_output_is_held_waits_and_nothing_of_it_is_lost,
+    a_command_whose_output_goes_ahead_waits_where_it_is_not_read_on,
     last_words_can_do_nothing_to_a_terminal,
     a_retired_worker_ends_with_what_its_jobs_started,
     nothing_that_its_jobs_started_outlives_a_worker_however_it_ends,
@@ -362,6 +364,39 @@ async fn a_worker_whose_output_is_held_waits_and_nothing_of_it_is_lost() {
     assert_eq!(worker.worker.progress().finished, 0);
     worker.worker.hold_output(false);
     assert_eq!(worker.printed_before_outcome().await.len(), 2_000);
+}
+
+async fn a_command_whose_output_goes_ahead_waits_where_it_is_not_read_on() {
+    const BYTES: usize = 3_000_000;
+    let mut worker = Fixture::ready().await;
+    let line = CommandLine {
+        program: "/bin/sh".into(),
+        arguments: ["-c".into(), format!("head -c {BYTES} /dev/zero; echo >&2").into()].to_vec(),
+        ahead: Some(Ahead::AtOnce),
+        ..CommandLine::default()
+    };
+    let work = worker.work("ppserver::command 1", (line,));
+    worker.assign(vec![work]);
+    let mut taken = [0, 0];
+    let mut take = |event| match event {
+        WorkerEvent::Part(0, Stream::Stdout, bytes) => taken[0] += bytes.len(),
+        WorkerEvent::Part(0, Stream::Stderr, bytes) => taken[1] += bytes.len(),
+        other => panic!("{other:?}"),
+    };
+    take(worker.event().await);
+    // Its pipe and the socket take less than there is.
+    assert!(tokio::time::timeout(Duration::from_millis(300), worker.event()).await.is_err());
+    assert_eq!(worker.worker.progress().finished, 0);
+    let finished = loop {
+        worker.worker.read_on();
+        match worker.event().await {
+            WorkerEvent::Finished(finished) => break finished,
+            part => take(part),
+        }
+    };
+    let output: CommandOutput = result_of(&finished[0]);
+    assert!(output.status.is_success() && output.stdout.is_empty() && output.stderr.is_empty());
+    assert_eq!(taken, [BYTES, 1]);
 }
 
 async fn last_words_can_do_nothing_to_a_terminal() {

@@ -222,6 +222,7 @@ impl Message for FromNode {
         match self {
             Self::Outcomes(_, outcomes) => outcomes.iter().map(Outcome::weight).sum(),
             Self::Output(lines) => lines.iter().map(OutputLine::weight).sum(),
+            Self::Part(_, part) => part.weight(),
             _ => SMALL_WEIGHT,
         }
     }

@@ -4,13 +4,18 @@ use std::ops::Range;
 
 use super::input::{Input, put_number};
 use crate::codec::{self, DecodeError, EncodeError};
+use crate::limits::PART_BYTES;
 use crate::worker::{Finished, WorkResult};
-use crate::{FunctionId, Payload};
+use crate::{FunctionId, Payload, Stream};
 
 /// End of a piece of work: with a result that follows, in another way, with a result that is elsewhere.
 const FINISHED_HERE: u8 = 0;
 const FINISHED_OTHERWISE: u8 = 1;
 const FINISHED_LENT: u8 = 2;
+
+/// Streams of parts.
+const STDOUT: u8 = 0;
+const STDERR: u8 = 1;
 
 /// A payload that is not sent: the other side reads it where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +133,31 @@ fn finished_otherwise(
     }
 }
 
+/// Appends a part of what the piece of work of this number sends ahead, but for its bytes, which must follow.
+pub fn put_part(number: u32, stream: Stream, bytes: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(&number.to_le_bytes());
+    out.push(match stream {
+        Stream::Stdout => STDOUT,
+        Stream::Stderr => STDERR,
+    });
+    put_number(bytes as u64, out);
+}
+
+/// The next such part.
+///
+/// # Errors
+/// When what follows is none, or one that is too large.
+pub fn part(input: &mut Input<'_>) -> Result<(u32, Stream, Payload), DecodeError> {
+    let number = u32::from_le_bytes(input.fixed()?);
+    let stream = match input.byte()? {
+        STDOUT => Stream::Stdout,
+        STDERR => Stream::Stderr,
+        kind => return Err(DecodeError::UnknownKind(kind)),
+    };
+    let bytes = input.payload()?;
+    if bytes.len() > PART_BYTES { Err(DecodeError::NotANumber) } else { Ok((number, stream, bytes)) }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -155,6 +185,21 @@ mod tests {
             assert_eq!(finished(&mut input, |_| None).unwrap(), end);
         }
         assert!(input.is_empty());
+    }
+
+    #[test]
+    fn parts_come_back_as_they_were_and_none_is_too_large() {
+        let read = |stream, bytes: usize| {
+            let mut out = Vec::new();
+            put_part(9, stream, bytes, &mut out);
+            out.resize(out.len() + bytes, 7);
+            part(&mut Input::new(&out))
+        };
+        for (stream, bytes) in [(Stream::Stdout, 0), (Stream::Stderr, 1), (Stream::Stdout, PART_BYTES)] {
+            assert_eq!(read(stream, bytes).unwrap(), (9, stream, Payload::from(vec![7; bytes])));
+        }
+        assert!(read(Stream::Stderr, PART_BYTES + 1).is_err());
+        assert!(part(&mut Input::new(&[9, 0, 0, 0, 2, 0])).is_err(), "there is no such stream");
     }
 
     #[test]

@@ -23,6 +23,8 @@ struct Arrived {
     /// All outcomes before this number.
     without_gap: u64,
     beyond: BTreeSet<u64>,
+    /// All parts before this number.
+    parts: u64,
 }
 
 impl Arrivals {
@@ -34,6 +36,9 @@ impl Arrivals {
     pub(super) fn note(&mut self, site: usize, key: NodeKey, messages: &[FromNode]) {
         let arrived = self.0.entry((site, key)).or_default();
         for message in messages {
+            if let FromNode::Part(number, _) = message {
+                arrived.parts = arrived.parts.max(number + 1);
+            }
             let FromNode::Outcomes(first, outcomes) = message else { continue };
             arrived.beyond.extend(*first..*first + outcomes.len() as u64);
             while arrived.beyond.remove(&arrived.without_gap) {
@@ -53,6 +58,7 @@ impl World {
     pub(super) fn check_message(&self, site: usize, key: NodeKey, message: &ToNode) {
         match message {
             ToNode::Ack(received) => self.check_acknowledged(site, key, *received),
+            ToNode::PartsTaken(taken) => self.check_taken(site, key, *taken),
             ToNode::Cancel(attempts) => {
                 for job in attempts.iter().filter_map(|attempt| self.ledger.job_of(site, *attempt)) {
                     assert!(
@@ -75,6 +81,16 @@ impl World {
     /// Claims about what a dispatcher says of a session whose connection broke off.
     pub(super) fn check_resume(&self, site: usize, key: NodeKey, resume: &Resume) {
         self.check_acknowledged(site, key, resume.outcomes_received);
+        self.check_taken(site, key, resume.parts_taken);
+    }
+
+    fn check_taken(&self, site: usize, key: NodeKey, taken: u64) {
+        let arrived = self.arrivals.0.get(&(site, key)).map_or(0, |arrived| arrived.parts);
+        assert!(
+            taken <= arrived,
+            "dispatcher {site} takes {taken} parts of node {} and {arrived} arrived",
+            key.0
+        );
     }
 
     fn check_acknowledged(&self, site: usize, key: NodeKey, received: u64) {

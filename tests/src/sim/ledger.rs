@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pp_dispatcher::core::{Failure, FailureCause, JobOptions, JobOutcome, Resolution};
-use pp_protocol::{AttemptId, FunctionId, JobId, Moment, NodeId, Payload, ProgramId};
+use pp_dispatcher::core::{Failure, FailureCause, JobOptions, JobOutcome, Resolution, TakeParts, Taker};
+use pp_protocol::{AttemptId, FunctionId, JobId, Moment, NodeId, Part, Payload, ProgramId};
 
 use super::links::SECOND;
 use super::site::node_of;
@@ -79,6 +80,9 @@ pub(super) struct JobSpec {
     /// Bytes of its arguments and of its result.
     pub(super) weight: usize,
     pub(super) prints: bool,
+    /// Number of parts that it sends ahead of its result, and bytes of each.
+    pub(super) parts: u32,
+    pub(super) part_weight: usize,
     /// Time after its submission from which it may be sent.
     pub(super) delay: Option<Duration>,
     /// The only node that it may run on.
@@ -96,12 +100,24 @@ impl JobSpec {
             priority: self.priority,
             not_before: self.delay.map(|delay| now + delay),
             node: life,
+            taker: (self.parts > 0).then(|| Taker(Arc::new(TheWorld))),
         };
         (options != JobOptions::default()).then(|| Box::new(options))
     }
 
     fn max_attempts(&self) -> u32 {
         self.max_attempts.unwrap_or(3)
+    }
+}
+
+/// Parts are taken by the world, which is told of them by itself.
+struct TheWorld;
+
+impl TakeParts for TheWorld {
+    fn take(&self, _part: Part) {}
+
+    fn queue(&self) -> usize {
+        0
     }
 }
 
@@ -130,6 +146,8 @@ pub(super) struct JobRecord {
     kills: u32,
     /// Runs that ended, and whose worker died before it reported them.
     unreported: u32,
+    /// Parts of the last attempt that any were taken of: its number, the run that sent them, and how many.
+    parts: Option<(u32, u32, u32)>,
     resolved: Option<String>,
 }
 
@@ -159,6 +177,7 @@ impl Ledger {
             deaths: 0,
             kills: 0,
             unreported: 0,
+            parts: None,
             resolved: None,
         };
         self.jobs.push(specs.into_iter().map(record).collect());
@@ -248,6 +267,7 @@ impl Ledger {
         // A copy is a job of its own, and so its attempt is the first.
         if record.spec.idempotent && record.attempts > 0 && attempt.number == 1 {
             record.copies += 1;
+            assert_eq!(record.spec.parts, 0, "{job} is not copied, since what it sends ahead is taken");
             assert_eq!(record.copies, 1, "{job} is copied once");
             return;
         }
@@ -296,6 +316,37 @@ impl Ledger {
         bytes.extend(run.to_le_bytes());
         bytes.resize(bytes.len() + self.job(job).spec.weight, 0);
         bytes.into()
+    }
+
+    /// The bytes of a part that tell which one it is.
+    pub(super) fn part(&self, job: JobName, run: u32, part: u32) -> Payload {
+        let mut bytes = job.args(0).to_vec();
+        bytes.extend([run.to_le_bytes(), part.to_le_bytes()].concat());
+        bytes.resize(bytes.len() + self.job(job).spec.part_weight, 0);
+        bytes.into()
+    }
+
+    /// A dispatcher took a part.
+    pub(super) fn take_part(&mut self, site: usize, part: &Part) {
+        let named = self.job_of(site, part.attempt).expect("a part is of an attempt that was sent");
+        let job = JobName::of(&part.bytes);
+        assert_eq!(job, named, "the parts of a job are its own");
+        let word = |at: usize| part.bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        let (run, number) = (word(8).map(u32::from_le_bytes), word(12).map(u32::from_le_bytes));
+        let record = self.job_mut(job);
+        assert!(record.resolved.is_none(), "a part of {job} comes before its end");
+        let attempt = part.attempt.number;
+        let before = record.parts.filter(|(of, ..)| *of >= attempt);
+        let expected = match before {
+            None => (attempt, run.unwrap_or_default(), 0),
+            Some(before) => before,
+        };
+        assert_eq!(
+            (attempt, run, number),
+            (expected.0, Some(expected.1), Some(expected.2)),
+            "the parts of {job} come once and in order, and none of an older attempt"
+        );
+        record.parts = Some((attempt, expected.1, expected.2 + 1));
     }
 
     /// The dispatcher is gone; if that was in good order, its jobs are cancelled.
@@ -361,6 +412,10 @@ impl JobRecord {
                 let (node, at) = run.and_then(|run| self.runs.get(run as usize).copied()).unwrap_or_default();
                 let named = resolution.node.map(node_of);
                 assert_eq!(Some(node), named, "the result of {job} is of the node its current attempt is at");
+                if spec.parts > 0 {
+                    let all = run.map(|run| (self.attempts, run, spec.parts));
+                    assert_eq!(self.parts, all, "all parts of {job} came, of the run that it resolved");
+                }
                 let is_current = at >= self.sent_at || self.copies > 0;
                 assert!(is_current, "the result of {job} is of its current attempt");
             }

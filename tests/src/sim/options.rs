@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use pp_protocol::limits::PART_BYTES;
 use pp_protocol::{FunctionId, ProgramId};
 
 use super::faults::Kind;
@@ -54,6 +55,9 @@ pub(super) struct Options {
     cancels_percent: u64,
     delays_percent: u64,
     pins_percent: u64,
+    parts_percent: u64,
+    /// Longest time that a dispatcher takes for a part.
+    pub(super) taking: Duration,
 }
 
 impl Options {
@@ -79,6 +83,8 @@ impl Options {
         // Now and then a large one.
         let (nodes, sites) = if random.percent(2) { (16, 6) } else { (4, 3) };
         let most_jobs = if longest < ms(20) { 200 } else { 40 };
+        let taking =
+            random.magnitude(Duration::from_micros(10), ms(if faults.is_empty() { 5 } else { 1_000 }));
         Self {
             nodes: random.within(1..=nodes) as usize,
             sites: random.within(1..=sites) as usize,
@@ -103,6 +109,8 @@ impl Options {
             cancels_percent: if random.percent(50) { random.within(0..=30) } else { 0 },
             delays_percent: if random.percent(30) { random.within(0..=50) } else { 0 },
             pins_percent: if random.percent(30) { random.within(0..=60) } else { 0 },
+            parts_percent: if random.percent(40) { random.within(0..=60) } else { 0 },
+            taking,
         }
     }
 
@@ -171,6 +179,8 @@ impl Options {
                 _ => 0,
             },
             prints: random.percent(20),
+            parts: if random.percent(self.parts_percent) { random.within(1..=40) as u32 } else { 0 },
+            part_weight: if random.percent(50) { PART_BYTES - 16 } else { random.within(0..=100) as usize },
             delay: random
                 .percent(self.delays_percent)
                 .then(|| random.magnitude(SHORTEST_DELAY, LONGEST_DELAY)),

@@ -81,6 +81,7 @@ impl World {
         for (site, session) in sessions {
             assert_eq!((session.queued, session.slots_used), (0, 0), "node {node} holds no attempts");
             assert_eq!(session.kept, 0, "node {node} keeps no outcomes that arrived");
+            assert_eq!(session.parts, 0, "node {node} keeps no parts that were taken");
             // A heartbeat may just have changed it.
             let is_on_its_way = |connection: &Connection| {
                 (connection.site, connection.node) == (site, node) && !connection.is_quiet(Toward::Dispatcher)

@@ -77,6 +77,7 @@ impl World {
             }
             // Nothing simulated prints so much.
             Action::HoldOutput(..) => {}
+            Action::ReadOn(key) => self.read_on(node, key),
             Action::Kill(key) => self.end_worker(node, key, Step::Die(Death::Signal(9))),
             Action::Retire(key) => self.end_worker(node, key, Step::Retire),
             Action::End => {
@@ -176,12 +177,13 @@ impl World {
                     let death = WorkerDeath::new(Death::Exit(0), Vec::new());
                     self.node_event(node, Event::WorkerExited(key, progress, death));
                 }
-                Event::WorkerFinished(key, finished)
+                Event::WorkerFinished(key, finished.into_iter().map(|(_, finished)| finished).collect())
             }
             WorkerEvent::Skipped(number) => Event::WorkerSkipped(key, number),
             WorkerEvent::Output(text) => {
                 Event::WorkerOutput(key, progress.started, Self::PRINTS_TO, vec![text])
             }
+            WorkerEvent::Part(number, bytes) => Event::WorkerPart(key, number, Self::PRINTS_TO, bytes),
             WorkerEvent::FailedToStart(reason, lack) => {
                 self.nodes[node].workers.remove(&key);
                 let failure = StartFailure { reason, stderr: Vec::new(), is_shortage: lack == Lack::Seen };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pp_dispatcher::core::{
-    Action, Core, DialFailure, DispatcherConfig, Event, NewJob, NodeKey, NodeKind, Report, Ticket,
+    Action, Core, DialFailure, DispatcherConfig, Event, NewJob, NodeKey, NodeKind, PartKey, Report, Ticket,
     Unreachable,
 };
 use pp_protocol::{JobId, NodeId, ProgramId, SessionId, Target};
@@ -24,6 +24,8 @@ pub(super) enum SiteInput {
     Gone(usize),
     Packet(ConnectionId, Packet),
     TimedOut(ConnectionId, Stage),
+    /// A part was taken.
+    Taken(PartKey),
     Submit(Vec<u32>),
     Cancel(u32),
     Shutdown,
@@ -201,6 +203,7 @@ impl World {
                     self.dial_failed(site, id, DialFailure::Unreachable(Unreachable::NotAnswered));
                 }
             }
+            SiteInput::Taken(part) => self.site_event(site, Event::PartsTaken(vec![part])),
             SiteInput::Submit(jobs) => self.submit(site, &jobs),
             SiteInput::Cancel(job) => {
                 self.ledger.job_mut(JobName { site: site as u32, number: job }).is_cancelled = true;
@@ -297,6 +300,13 @@ impl World {
     fn perform_for_site(&mut self, site: usize, action: Action<SimTicket>) {
         match action {
             Action::Resolve(ticket, resolution) => self.settle(&ticket, &resolution),
+            Action::Part(_, key, part) => {
+                for _ in 0..self.times_to_take() {
+                    self.ledger.take_part(site, &part);
+                }
+                let after = self.random.magnitude(Duration::from_micros(1), self.options.taking);
+                self.agenda.add(self.now + after, What::SiteInput(site, SiteInput::Taken(key)));
+            }
             Action::Dial(key, resume) => self.dial(site, key, resume),
             Action::Send(key, message) => self.site_sends(site, key, message),
             Action::Close(key) => self.reset(site, key),
@@ -369,6 +379,7 @@ impl SiteInput {
             Self::Packet(id, _) | Self::TimedOut(id, _) => (0, id.0),
             Self::Found(_) | Self::Gone(_) => (1, 0),
             Self::Submit(_) | Self::Cancel(_) | Self::Shutdown => (2, 0),
+            Self::Taken(_) => (3, 0),
         }
     }
 }

@@ -23,6 +23,10 @@ pub enum Mistake {
     OutcomeOfOldAttempt,
     /// A ticket is resolved twice.
     ResolveTwice,
+    /// A part is lost on its way to its taker.
+    LosePart,
+    /// A part is taken twice.
+    RepeatPart,
     /// A window is swallowed.
     SwallowWindow,
     /// An acknowledgement is swallowed, and all after it.
@@ -47,6 +51,8 @@ impl Mistake {
         Self::RepeatAttempts,
         Self::OutcomeOfOldAttempt,
         Self::ResolveTwice,
+        Self::LosePart,
+        Self::RepeatPart,
         Self::SwallowWindow,
         Self::SwallowAcknowledgements,
         Self::AcknowledgeTooMuch,
@@ -132,6 +138,14 @@ impl World {
 
     pub(super) fn times_to_settle(&mut self) -> u32 {
         1 + u32::from(self.spoiler.strikes(Mistake::ResolveTwice, &mut self.random))
+    }
+
+    /// Number of times that a part is taken.
+    pub(super) fn times_to_take(&mut self) -> u32 {
+        if self.spoiler.strikes(Mistake::LosePart, &mut self.random) {
+            return 0;
+        }
+        1 + u32::from(self.spoiler.strikes(Mistake::RepeatPart, &mut self.random))
     }
 
     /// Whether a worker that lives is said to be gone.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pp_node::core::{Program, Progress, WorkerKey};
 use pp_protocol::worker::{Finished, Work, WorkResult};
-use pp_protocol::{Death, Moment, Panic, Stream, WorkerDeath};
+use pp_protocol::{Death, Moment, Panic, Payload, Stream, WorkerDeath};
 
 use super::World;
 use super::agenda::What;
@@ -25,6 +25,8 @@ pub(super) enum Step {
     Frame(Vec<Work>),
     /// The job it runs, its so-many-th one, prints a line.
     Print(u64),
+    /// The job it runs, its so-many-th one, sends this part of what it sends ahead of its result.
+    SendPart(u64, u32),
     /// The job it runs, its so-many-th one, ends.
     EndJob(u64),
     /// It dies.
@@ -45,10 +47,21 @@ pub(super) enum Lack {
 pub(super) enum WorkerEvent {
     Ready,
     FailedToStart(String, Lack),
-    Finished(Vec<Finished>),
+    Finished(Vec<(JobName, Finished)>),
     Skipped(u32),
     Output(String),
+    Part(u32, Payload),
     Exited(WorkerDeath),
+}
+
+impl WorkerEvent {
+    /// The ended jobs that it reports.
+    fn into_finished(self) -> Vec<(JobName, Finished)> {
+        match self {
+            Self::Finished(finished) => finished,
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -76,6 +89,9 @@ pub(super) struct SimWorker {
     last_given: Moment,
     /// Arrival at the node of the last of what it wrote.
     last_told: Moment,
+    /// The node was told of a part, and has not said that it reads on; and what was written since.
+    has_told_part: bool,
+    unread: VecDeque<WorkerEvent>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +119,8 @@ impl SimWorker {
             runs: 0,
             last_given: Moment(0),
             last_told: Moment(0),
+            has_told_part: false,
+            unread: VecDeque::new(),
         }
     }
 
@@ -197,8 +215,9 @@ impl World {
                 let text = worker.running.as_ref().map(|running| running.job.to_string());
                 self.report_to_node(node, key, WorkerEvent::Output(text.unwrap_or_default()));
             }
+            Step::SendPart(run, part) if worker.runs == run => self.send_part(node, key, part),
             Step::EndJob(run) if worker.runs == run => self.end_job(node, key),
-            Step::Print(_) | Step::EndJob(_) => {}
+            Step::Print(_) | Step::SendPart(..) | Step::EndJob(_) => {}
             Step::Retire => self.retire(node, key),
             Step::Die(death) => self.die(node, key, death),
         }
@@ -268,9 +287,32 @@ impl World {
             let at = self.now + run_time / 2;
             self.agenda.add(at, What::Worker(node, life, key, Step::Print(runs)));
         }
+        for part in 0..spec.parts {
+            let at = self.now + run_time / (spec.parts + 1) * (part + 1);
+            self.agenda.add(at, What::Worker(node, life, key, Step::SendPart(runs, part)));
+        }
         if let Some(step) = step {
             self.agenda.add(self.now + run_time, What::Worker(node, life, key, step));
         }
+    }
+
+    fn send_part(&mut self, node: usize, key: WorkerKey, part: u32) {
+        // Outcomes do not wait behind it.
+        self.flush_worker(node, key);
+        let worker = self.nodes[node].workers.get(&key);
+        let Some(Running { number, job, run }) = worker.and_then(|worker| worker.running.clone()) else {
+            return;
+        };
+        let bytes = self.ledger.part(job, run, part);
+        self.report_to_node(node, key, WorkerEvent::Part(number, bytes));
+    }
+
+    /// The node reads on what a worker wrote, up to another part.
+    pub(super) fn read_on(&mut self, node: usize, key: WorkerKey) {
+        let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+        worker.has_told_part = false;
+        let unread = std::mem::take(&mut worker.unread);
+        unread.into_iter().for_each(|event| self.report_to_node(node, key, event));
     }
 
     fn end_job(&mut self, node: usize, key: WorkerKey) {
@@ -295,8 +337,7 @@ impl World {
         let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
         let pending = std::mem::take(&mut worker.pending);
         if !pending.is_empty() {
-            let finished = pending.into_iter().map(|(_, finished)| finished).collect();
-            self.report_to_node(node, key, WorkerEvent::Finished(finished));
+            self.report_to_node(node, key, WorkerEvent::Finished(pending));
         }
     }
 
@@ -309,7 +350,10 @@ impl World {
         let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
         worker.is_dead = true;
         let (is_ready, is_ordered) = (worker.is_ready, worker.is_ordered);
-        for (job, _) in std::mem::take(&mut worker.pending) {
+        // What is behind a part that the node has not made room for is not read any more.
+        worker.has_told_part = false;
+        let unread = std::mem::take(&mut worker.unread).into_iter().flat_map(WorkerEvent::into_finished);
+        for (job, _) in unread.chain(std::mem::take(&mut worker.pending)) {
             self.ledger.end_unreported(job);
         }
         if let Some(job) = worker.running.as_ref().map(|running| running.job) {
@@ -339,6 +383,10 @@ impl World {
         let delay = self.random.magnitude(Duration::from_micros(2), Duration::from_micros(500));
         let life = self.nodes[node].life;
         let Some(worker) = self.nodes[node].workers.get_mut(&key) else { return };
+        if worker.has_told_part {
+            return worker.unread.push_back(event);
+        }
+        worker.has_told_part = matches!(event, WorkerEvent::Part(..));
         worker.last_told = worker.last_told.max(self.now + delay);
         self.agenda.add(worker.last_told, What::NodeInput(node, life, NodeInput::Worker(key, event)));
     }

@@ -14,6 +14,11 @@ impl GroupKey {
     pub(super) fn of(group: &Arc<Count>) -> Self {
         Self(Arc::as_ptr(group).addr())
     }
+
+    /// The group with this address.
+    pub(super) fn named(address: usize) -> Self {
+        Self(address)
+    }
 }
 
 /// Callbacks that one thread is to call.
