@@ -102,13 +102,18 @@ fn a_bar_is_gone_when_the_run_is_interrupted() {
     let Some(sent) = on_terminal(folder.path(), 80, line) else { return };
     assert!(sent.contains("0%  0 of 1"), "{sent:?}");
     assert!(!screen(&sent).concat().contains('%'), "{sent:?}");
+    let line = "(sleep 0.7; kill -INT $$) & exec ppctl run --summary 'sleep {}' ::: 0.1 30";
+    let sent = on_terminal(folder.path(), 80, line).unwrap_or_default();
+    assert!(sent.contains("stopped after 1 job in "), "{sent:?}");
 }
 
 #[test]
-fn without_a_terminal_nothing_is_drawn() {
+fn without_a_terminal_a_line_is_written_from_time_to_time() {
     let folder = folder();
     let (_, said) = output(&mut run(folder.path(), &["--bar", "echo", ":::", "1"]));
     assert_eq!(said, "");
+    let (_, said) = output(&mut run(folder.path(), &["-j2", "--bar", "sleep {}", ":::", "1", "11"]));
+    assert!(said.starts_with("ppctl: 50%  1 of 2  ") && said.lines().count() == 1, "{said}");
 }
 
 #[test]

@@ -74,8 +74,9 @@ struct Engine<'a> {
     tally: Tally,
     runtimes: Runtimes,
     total: Option<u64>,
-    /// Whether no more jobs are asked for.
+    /// Whether no more jobs are asked for, and whether that is because there are none.
     asks_no_more: bool,
+    were_all_composed: bool,
     /// Whether the command has the slot in it.
     depends_on_slot: bool,
     /// Jobs that may be under way.
@@ -147,6 +148,7 @@ pub(super) fn run(
         runtimes: Runtimes::default(),
         total: None,
         asks_no_more: false,
+        were_all_composed: false,
         depends_on_slot,
         most: 1,
         looks_at: Instant::now(),
@@ -159,14 +161,13 @@ pub(super) fn run(
     let ended = engine.serve(&told);
     engine.printer.screen.close();
     engine.dispatcher.shutdown();
-    if options.wants_summary(engine.printer.summary.jobs()) {
-        let text = engine.printer.summary.text(engine.began.elapsed());
-        engine.printer.screen.warn(&text);
-    }
     match ended {
         // Whoever reads the output has seen enough: there is nobody to be told.
         Err(error) if is_unread(&error) => Ok(ExitCode::from(WRONG)),
-        ended => ended,
+        ended => {
+            engine.sum_up();
+            ended
+        }
     }
 }
 
@@ -191,7 +192,7 @@ impl Engine<'_> {
                 }
                 Ok(Event::Composed(task)) => self.composed(task?)?,
                 Ok(Event::AllComposed) => {
-                    self.asks_no_more = true;
+                    (self.asks_no_more, self.were_all_composed) = (true, true);
                     self.ahead.none_left();
                 }
                 Ok(Event::Loaded(running, Ok(files))) => self.submit_with(running, files)?,
@@ -210,6 +211,15 @@ impl Engine<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the engine has a sender itself"),
             }
+        }
+    }
+
+    /// Says what became of the run, if that is wanted.
+    fn sum_up(&mut self) {
+        let Printer { summary, screen, .. } = &mut self.printer;
+        if self.options.wants_summary(summary.jobs()) {
+            let is_whole = self.were_all_composed && self.ahead.is_empty();
+            screen.warn(&summary.text(self.began.elapsed(), is_whole));
         }
     }
 

@@ -176,8 +176,12 @@ impl Printer {
         if self.writes_json {
             return self.screen.out(|out| out.write_all(&json::line(finished)));
         }
-        self.screen.out(|out| write_lines(out, tag.as_ref(), &end.stdout))?;
-        self.screen.error(|out| write_lines(out, tag.as_ref(), &end.stderr));
+        if !end.stdout.is_empty() {
+            self.screen.out(|out| write_lines(out, tag.as_ref(), &end.stdout))?;
+        }
+        if !end.stderr.is_empty() {
+            self.screen.error(|out| write_lines(out, tag.as_ref(), &end.stderr));
+        }
         Ok(())
     }
 }

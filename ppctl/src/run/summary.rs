@@ -63,9 +63,10 @@ impl Summary {
         self.jobs
     }
 
-    /// The lines that say it, of a run that took so long.
-    pub(super) fn text(&self, time: Duration) -> String {
-        let mut lines = vec![self.total(time)];
+    /// The lines that say it, of a run that took so long, to its end or not.
+    pub(super) fn text(&self, time: Duration, is_whole: bool) -> String {
+        let stopped = if is_whole { "" } else { "stopped after " };
+        let mut lines = vec![format!("{stopped}{}", self.total(time))];
         if self.failed > 0 {
             lines.push(format!("  failed:   {}", self.failures()));
         }
@@ -174,8 +175,11 @@ mod tests {
             slowest:  7 (1m30s), 20 (2.00s on render1), 19 (1.90s), 18 (1.80s on render1), 17 (1.70s)\n  \
             by node:  this machine  10 jobs that ran 1m40s in all\n            \
             render1       10 jobs that ran 11.00s in all";
-        assert_eq!(summary.text(Duration::from_secs(95)), text);
-        assert_eq!(Summary::default().text(Duration::from_millis(1_500)), "0 jobs in 1.50s");
+        assert_eq!(summary.text(Duration::from_secs(95), true), text);
+        assert_eq!(
+            Summary::default().text(Duration::from_millis(1_500), false),
+            "stopped after 0 jobs in 1.50s"
+        );
     }
 
     #[test]
@@ -185,7 +189,7 @@ mod tests {
             let node = format!("node{number:02}");
             (0..=number).for_each(|_| summary.ended(1, Exit::default(), Duration::ZERO, Some(&node)));
         }
-        let text = summary.text(Duration::ZERO);
+        let text = summary.text(Duration::ZERO, true);
         assert!(
             text.contains("by node:  node11  12 jobs") && !text.contains("\n            node01"),
             "{text}"
