@@ -259,6 +259,33 @@ fn the_first_output_is_there_before_the_input_ends() {
 }
 
 #[test]
+fn input_without_end_is_read_no_further_than_memory_is_meant_for_it() {
+    let folder = files();
+    let mut yes = Command::new("yes").stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut command = process::command(env!("CARGO_BIN_EXE_ppctl"), folder.path());
+    command.args(["run", "-j2", "--pipe", "--block", "32M", "sleep", "100"]).env("PP_DISCOVER", "0");
+    let run = Process::start(command.stdin(yes.stdout.take().expect("it is piped")));
+    let figure = |file: &str, name: &str| -> usize {
+        let path = format!("/proc/{}/{file}", run.id().as_raw_nonzero());
+        let text = fs::read_to_string(path).expect("it runs");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("it is there");
+        line.trim_end_matches(" kB").trim().parse().expect("a number")
+    };
+    let (mut read, mut since) = (0, Instant::now());
+    wait_until("it to read no more", || {
+        let reads = figure("io", "rchar:");
+        if reads != read {
+            (read, since) = (reads, Instant::now());
+        }
+        read > 64 << 20 && since.elapsed() > Duration::from_secs(1)
+    });
+    // Eight blocks, and once more what is sent.
+    assert!(read < 300 << 20, "{} MiB were read", read >> 20);
+    assert!(figure("status", "VmHWM:") < 700 << 10, "{} MiB are held", figure("status", "VmHWM:") >> 10);
+    yes.kill().and_then(|()| yes.wait()).expect("it can be ended");
+}
+
+#[test]
 fn an_interrupted_run_ends_at_once_and_leaves_nothing_running() {
     let folder = files();
     let mark = format!("86{}", std::process::id());
