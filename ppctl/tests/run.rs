@@ -17,6 +17,7 @@ type Row = (&'static str, &'static str, i32);
 
 const TABLE: &[Row] = &[
     ("echo ::: a b c", "a\nb\nc\n", 0),
+    ("-k -j1 -j 2 -a abc -a n3 echo", "A 1\nA 2\nA 3\nB 1\nB 2\nB 3\nC 1\nC 2\nC 3\n", 0),
     ("echo ::: A B ::: 1 2", "A 1\nA 2\nB 1\nB 2\n", 0),
     ("echo ::: A B C :::+ 1 2 3", "A 1\nB 2\nC 3\n", 0),
     ("--link echo ::: A B C ::: 1 2", "A 1\nB 2\nC 1\n", 0),

@@ -47,7 +47,9 @@ const NOT_WITH_PIPE: [&str; 14] = [
 
 /// Run a command for each argument, on this machine's cores and on all nodes, in the words of GNU parallel
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Placeholders:\n  \
+#[command(
+    args_override_self = true,
+    after_help = "Placeholders:\n  \
           {}    the argument           {2}   the second argument, {2.} and so on\n  \
           {.}   without its extension  {#}   the number of the job\n  \
           {/}   its file name          {%}   its slot\n  \
@@ -62,7 +64,8 @@ const NOT_WITH_PIPE: [&str; 14] = [
           seq 100 | ppctl run --bar --joblog log ./simulate --seed {}\n  \
           ppctl run -k --pipe --block 10M grep -c error < huge.log\n\n\
         Exit code: how many jobs failed, 101 if more than 100 did, 255 if the run itself\n\
-        went wrong.")]
+        went wrong."
+)]
 pub(crate) struct Options {
     /// Jobs on this machine at once: a number, +N, -N or N% of its cores, 0 for as many as possible
     #[arg(
