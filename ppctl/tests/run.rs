@@ -49,11 +49,13 @@ const TABLE: &[Row] = &[
     (r#"--tag 'printf "l1\nl2\n"' ::: a b"#, "a\tl1\na\tl2\nb\tl1\nb\tl2\n", 0),
     ("--tagstring 'job {#}:' echo ::: a b", "job 1:\ta\njob 2:\tb\n", 0),
     ("--dry-run echo {} ::: 'a b' c", "echo 'a b'\necho c\n", 0),
+    ("--dry-run --tag echo ::: a b", "a\techo a\nb\techo b\n", 0),
     ("'exit {}' ::: 0 1 2 3", "", 3),
     ("%%echo x{}", "", 0),
     ("%a\n\nb\n%echo x{}", "xa\nx\nxb\n", 0),
     ("%a\n\nb\n%-r echo x{}", "xa\nxb\n", 0),
     ("%a\nSTOP\nb\n%-E STOP echo x{}", "xa\n", 0),
+    ("%a\nSTOP\nb\n%--eof STOP echo x{}", "xa\n", 0),
     ("%a\nb%echo x{}", "xa\nxb\n", 0),
     ("--trim lr echo '[{}]' ::: ' a '", "[a]\n", 0),
     ("echo ::: '{}' '{.}'", "{}\n{.}\n", 0),
@@ -170,46 +172,42 @@ fn input_of(line: &str) -> (&str, &str) {
     }
 }
 
+/// Rows at once; many of them wait.
+const AT_ONCE: usize = 4;
+/// Of so many rows, GNU parallel is asked of one, unless `PP_PARALLEL=all` says of each, which takes half a minute or more.
+const ASKED_OF: usize = 6;
+
 #[test]
 fn the_same_command_lines_print_the_same_as_gnu_parallel() {
     let folder = files();
-    let judge = has_parallel();
-    if !judge {
+    let is_there = has_parallel();
+    if !is_there {
         println!("GNU parallel is not here: compared with what it printed when this was written");
     }
-    let mut wrong = Vec::new();
-    std::thread::scope(|scope| {
-        let run = |row: &Row| {
-            let (line, printed, code) = *row;
-            let (input, line) = input_of(line);
-            let of = |program: &str| {
-                let output = shell(folder.path(), &format!("{program} -k {line}"), input.as_bytes());
-                (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code(), output.stderr)
-            };
-            let (ours, our_code, said) = of(&ppctl());
-            let mut wrong = Vec::new();
-            if (&ours[..], our_code) != (printed, Some(code)) {
-                let said = String::from_utf8_lossy(&said);
-                wrong.push(format!(
-                    "{line}\n  prints {ours:?} ({our_code:?}), not {printed:?} ({code}): {said}"
-                ));
-            }
-            if judge {
-                let (theirs, their_code, _) = of("parallel");
-                if (&theirs[..], their_code) != (printed, Some(code)) {
-                    wrong.push(format!(
-                        "{line}\n  GNU parallel prints {theirs:?} ({their_code:?}), not {printed:?} ({code})"
-                    ));
-                }
-            }
-            wrong
-        };
-        let (first, second) = TABLE.split_at(TABLE.len() / 2);
-        let other = scope.spawn(move || second.iter().flat_map(run).collect::<Vec<_>>());
-        wrong.extend(first.iter().flat_map(run));
-        wrong.extend(other.join().expect("it does not panic"));
+    let asks_all = std::env::var_os("PP_PARALLEL").is_some_and(|value| value == "all");
+    let rows: Vec<(usize, &Row)> = TABLE.iter().enumerate().collect();
+    let wrong = |(number, row): &(usize, &Row)| {
+        let is_asked = is_there && (asks_all || number % ASKED_OF == 0);
+        let theirs = is_asked.then(|| wrong(folder.path(), "parallel", row)).flatten();
+        [wrong(folder.path(), &ppctl(), row), theirs]
+    };
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let of_part = |part| scope.spawn(move || Vec::from_iter(<[_]>::iter(part).flat_map(wrong).flatten()));
+        let parts: Vec<_> = rows.chunks(rows.len().div_ceil(AT_ONCE)).map(of_part).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("it does not panic")).collect()
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a program prints for a row, if that is not what stands there.
+fn wrong(folder: &Path, program: &str, (line, printed, code): &Row) -> Option<String> {
+    let (input, line) = input_of(line);
+    let output = shell(folder, &format!("{program} -k {line}"), input.as_bytes());
+    let (prints, its_code) = (String::from_utf8_lossy(&output.stdout), output.status.code());
+    let said = String::from_utf8_lossy(&output.stderr);
+    ((&*prints, its_code) != (printed, Some(*code))).then(|| {
+        format!("{program} {line}\n  prints {prints:?} ({its_code:?}), not {printed:?} ({code}): {said}")
+    })
 }
 
 #[test]

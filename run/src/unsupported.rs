@@ -97,7 +97,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
     (&["--process-slot-var", "--processslotvar"], "the slot is in $PARALLEL_JOBSLOT"),
     (&["-i"], "-I TEXT says what stands for the arguments; {} does without it"),
-    (&["-e", "--eof"], "-E TEXT says at which argument to end"),
+    (&["-e"], "-E TEXT says at which argument to end"),
     (&["-l"], "-L N puts up to N lines into each job"),
     (&["-x", "--exit"], "a command line that is too long even with one argument is an error anyway"),
     (&["-p", "--interactive"], "nobody is asked before a job; --dry-run shows the commands"),

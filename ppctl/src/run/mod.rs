@@ -61,7 +61,9 @@ fn show(plan: &Plan, delimiter: &[u8]) -> anyhow::Result<ExitCode> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let (tasks, total) = task::tasks(plan, delimiter, false)?;
     for task in tasks {
-        let mut line = task?.command(Start { slot: 1, total: total.unwrap_or_default() });
+        let (task, start) = (task?, Start { slot: 1, total: total.unwrap_or_default() });
+        let mut line = task.tag(start).unwrap_or_default();
+        line.extend(task.command(start));
         line.push(b'\n');
         match out.write_all(&line) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),

@@ -110,8 +110,11 @@ pub(crate) struct Options {
     pub(super) files: FileOptions,
 
     /// Print output in the order of the arguments
-    #[arg(short, long, help_heading = "Output")]
+    #[arg(short, long, overrides_with = "no_keep_order", help_heading = "Output")]
     pub(super) keep_order: bool,
+    /// Print output as jobs end, also where an alias says -k
+    #[arg(long, aliases = ["nokeeporder", "nok", "no-k"], overrides_with = "keep_order", hide = true)]
+    no_keep_order: bool,
     /// Put the arguments before each line of output
     #[arg(long, help_heading = "Output")]
     tag: bool,
@@ -176,7 +179,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "WHERE", help_heading = "Arguments")]
     trim: Option<String>,
     /// Arguments end at this one
-    #[arg(short = 'E', value_name = "TEXT", help_heading = "Arguments")]
+    #[arg(short = 'E', long = "eof", value_name = "TEXT", help_heading = "Arguments")]
     end: Option<OsString>,
     /// Skip empty arguments
     #[arg(short = 'r', long, help_heading = "Arguments")]
