@@ -57,7 +57,7 @@ pub enum Portion {
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {
     /// The stream cannot be read.
-    #[error("cannot read what is to be cut into blocks")]
+    #[error("cannot read standard input, which is to be cut into blocks")]
     Read(#[from] io::Error),
     /// A record does not end.
     #[error(
