@@ -392,6 +392,28 @@ fn a_node_that_dies_in_a_run_costs_no_job_and_none_is_told_twice() {
 }
 
 #[test]
+fn blocks_that_a_node_had_when_it_died_are_given_to_others() {
+    const BLOCKS: usize = 300;
+    let mut server = Server::start(2);
+    let lines: String = (1..=BLOCKS * 10).map(|number| format!("{number}\n")).collect();
+    fs::write(server.home().join("lines"), lines).expect("it can be written");
+    let mut command = process::command(env!("CARGO_BIN_EXE_ppctl"), server.home());
+    command.env("PP_SECRET", SECRET).env("PP_DISCOVER", "0").current_dir(server.home());
+    command.args(["run", "-k", "-j1", "--joblog", "log", "--node", &server.address()]);
+    command.args(["--pipe", "-N10", "sleep 0.01; cat"]);
+    command.stdin(fs::File::open(server.home().join("lines")).expect("it can be opened"));
+    let mut run = Process::start(&mut command);
+    let log = server.home().join("log");
+    wait_until("the node to have some", || {
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        log.lines().skip(1).filter(|line| !line.contains("\t:\t")).count() > 20
+    });
+    server.process().kill();
+    assert_eq!(run.wait().code(), Some(0), "{}", run.stderr());
+    assert!(run.stdout().lines().eq((1..=BLOCKS * 10).map(|n| n.to_string())), "{}", run.stdout());
+}
+
+#[test]
 fn the_job_log_has_a_line_for_each_job_as_gnu_parallel_writes_it() {
     let folder = files();
     let line = format!("{} --joblog log 'printf abc; exit {{}}' ::: 0 2", ppctl());
