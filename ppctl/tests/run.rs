@@ -1,5 +1,8 @@
 //! `ppctl run` beside GNU parallel: the same command lines, the same bytes, the same exit codes.
 
+#[path = "run/rows.rs"]
+mod rows;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -9,116 +12,8 @@ use std::time::{Duration, Instant};
 
 use pp_tests::process::{self, Process, SECRET, Server, Signal};
 use pp_tests::wait::wait_until;
+use rows::{Row, TABLE};
 use tempfile::TempDir;
-
-/// A command line behind `parallel -k` or `ppctl run -k`, what it prints, and its exit code. `%IN%` before it is its standard
-/// input.
-type Row = (&'static str, &'static str, i32);
-
-const TABLE: &[Row] = &[
-    ("echo ::: a b c", "a\nb\nc\n", 0),
-    ("-k -j1 -j 2 -a abc -a n3 echo", "A 1\nA 2\nA 3\nB 1\nB 2\nB 3\nC 1\nC 2\nC 3\n", 0),
-    ("echo ::: A B ::: 1 2", "A 1\nA 2\nB 1\nB 2\n", 0),
-    ("echo ::: A B C :::+ 1 2 3", "A 1\nB 2\nC 3\n", 0),
-    ("--link echo ::: A B C ::: 1 2", "A 1\nB 2\nC 1\n", 0),
-    ("echo {2} {1} ::: A B ::: 1 2", "1 A\n2 A\n1 B\n2 B\n", 0),
-    ("echo :::: abc n3", "A 1\nA 2\nA 3\nB 1\nB 2\nB 3\nC 1\nC 2\nC 3\n", 0),
-    ("-a abc -a n3 --link echo", "A 1\nB 2\nC 3\n", 0),
-    (
-        "echo {} {.} {/} {//} {/.} {#} ::: dir/sub/f.tar.gz noext ./x.y",
-        "dir/sub/f.tar.gz dir/sub/f.tar f.tar.gz dir/sub f.tar 1\nnoext noext noext . noext 2\n./x.y ./x x.y . x 3\n",
-        0,
-    ),
-    ("-j1 echo {%} ::: a b", "1\n1\n", 0),
-    (r#"echo ::: 'a  b' 'c;d' '$HOME' "e'f" '*' ''"#, "a  b\nc;d\n$HOME\ne'f\n*\n\n", 0),
-    (r#"'echo {}' ::: 'a  b' '$(id)' '|'"#, "a  b\n$(id)\n|\n", 0),
-    (r#"'echo "{}"' ::: 'a  b'"#, "'a  b'\n", 0),
-    ("-q echo '$HOME {}' ::: 1", "$HOME 1\n", 0),
-    ("'echo {} | tr a-z A-Z' ::: abc", "ABC\n", 0),
-    ("::: 'echo one' 'echo two'", "one\ntwo\n", 0),
-    ("%echo one\necho two\n%", "one\ntwo\n", 0),
-    ("%a\0b c\0%-0 echo", "a\nb c\n", 0),
-    (r"--colsep '\t' echo {2}-{1} :::: tsv", "y-x\n2-1\n4-3\n", 0),
-    (r"--colsep '\t' --header : echo {y}-{x} :::: tsv", "2-1\n4-3\n", 0),
-    ("-N2 echo {1}-{2} ::: a b c d e", "a-b\nc-d\ne-\n", 0),
-    ("-n2 echo ::: a b c", "a b\nc\n", 0),
-    ("-L2 echo :::: abc", "A B\nC\n", 0),
-    ("-j1 -X echo pre-{}-post ::: a b c", "pre-a-post pre-b-post pre-c-post\n", 0),
-    ("-j1 -m echo pre-{}-post ::: a b c", "pre-a b c-post\n", 0),
-    ("-I,, echo ,, ::: a", "a\n", 0),
-    (r#"--tag 'printf "l1\nl2\n"' ::: a b"#, "a\tl1\na\tl2\nb\tl1\nb\tl2\n", 0),
-    ("--tagstring 'job {#}:' echo ::: a b", "job 1:\ta\njob 2:\tb\n", 0),
-    ("--dry-run echo {} ::: 'a b' c", "echo 'a b'\necho c\n", 0),
-    ("--dry-run --tag echo ::: a b", "a\techo a\nb\techo b\n", 0),
-    ("'exit {}' ::: 0 1 2 3", "", 3),
-    ("%%echo x{}", "", 0),
-    ("%a\n\nb\n%echo x{}", "xa\nx\nxb\n", 0),
-    ("%a\n\nb\n%-r echo x{}", "xa\nxb\n", 0),
-    ("%a\nSTOP\nb\n%-E STOP echo x{}", "xa\n", 0),
-    ("%a\nSTOP\nb\n%--eof STOP echo x{}", "xa\n", 0),
-    ("%a\nb%echo x{}", "xa\nxb\n", 0),
-    ("--trim lr echo '[{}]' ::: ' a '", "[a]\n", 0),
-    ("echo ::: '{}' '{.}'", "{}\n{.}\n", 0),
-    ("echo '{{}}' ::: x", "{x}\n", 0),
-    ("--plus echo {..} {%.gz} {#d} {^a} ::: dir/a.tar.gz", "dir/a dir/a.tar ir/a.tar.gz dir/a.tar.gz\n", 0),
-    ("--plus echo {#} of {##}: {} ::: a b", "1 of 2: a\n2 of 2: b\n", 0),
-    ("--plus --dry-run echo {#} of {##} ::: a b", "echo 1 of 2\necho 2 of 2\n", 0),
-    ("-j1 --halt now,fail=1 'echo {}; exit {}' ::: 0 3 0", "0\n3\n", 3),
-    ("-j1 --halt soon,fail=1 'echo {}; exit {}' ::: 0 3 0", "0\n3\n", 3),
-    ("-j2 --halt now,success=1 'sleep {}; echo {}' ::: 5 0.1", "", 0),
-    ("--timeout 1000% 'sleep {}; echo {}' ::: 0.2 0.2 0.2 0.2 9", "0.2\n0.2\n0.2\n0.2\n", 1),
-    ("--resume echo ::: a", "", 255),
-    (
-        "--results out1 echo {1} {2} ::: I II ::: a; cd out1; find . -type f | sort; cat 1/I/2/a/stdout 1/II/2/a/seq",
-        "./1/I/2/a/seq\n./1/I/2/a/stderr\n./1/I/2/a/stdout\n./1/II/2/a/seq\n./1/II/2/a/stderr\n./1/II/2/a/stdout\nI a\n2",
-        0,
-    ),
-    (
-        "--results 'out2/{}' echo ::: a b; find out2 -type f | sort; cat out2/a out2/b.seq",
-        "out2/a\nout2/a.err\nout2/a.seq\nout2/b\nout2/b.err\nout2/b.seq\na\n2",
-        0,
-    ),
-    (
-        "--results 'out3/{#}-{.}/' echo ::: a.x; find out3 -type f | sort",
-        "out3/1-a/seq\nout3/1-a/stderr\nout3/1-a/stdout\n",
-        0,
-    ),
-    ("--header : --results 'out4/{n}' echo ::: n a; cat out4/a", "a\n", 0),
-    ("--results out5 --files --tag echo ::: a b", "a\tout5/1/a/stdout\nb\tout5/1/b/stdout\n", 0),
-    ("--files 'echo {}; echo e >&2' ::: a b | xargs cat", "a\nb\n", 0),
-    ("-P2 --group --gnu --jl log3 echo ::: a b", "a\nb\n", 0),
-    ("-j1 --xargs echo ::: a b", "a b\n", 0),
-    ("nosuchcommand ::: a", "", 1),
-    ("--retries 3 'echo try; exit 1' ::: a", "try\n", 1),
-    ("'cat; echo {}' ::: a", "a\n", 0),
-    ("'echo $PARALLEL_SEQ' ::: a b", "1 a\n2 b\n", 0),
-    ("'kill -9 $$' ::: a", "", 1),
-    ("--wd / pwd ::: a", "/\n", 0),
-    ("--timeout 1 'sleep {}; echo {}' ::: 0 9", "0\n", 1),
-    ("--pipe --block 8 'echo {#}; cat' < ten", "1\n1\n2\n3\n4\n2\n5\n6\n7\n8\n3\n9\n10\n", 0),
-    ("--pipe --block 4 'cat; echo .' < paragraphs", "a\n\n.\nbb\n.\nc\n\n.\nd.\n", 0),
-    ("--pipe --block 2 'cat; echo .' < long", "1\n.\nxxxxxxxxxxxxxxxxxxxx\n.\n2\n.\n", 0),
-    (r"--pipe -N1 --recend '\n\n' 'cat; echo .' < paragraphs", "a\n\n.\nbb\nc\n\n.\nd.\n", 0),
-    (r"--pipe -N1 --recend '\n\n' --rrs 'cat; echo .' < paragraphs", "a.\nbb\nc.\nd.\n", 0),
-    ("--pipe -N2 --recstart '>' 'cat; echo .' < starts", ">a\n1\n>b\n.\n>c\n2\n.\n", 0),
-    ("--pipe --block 5 --recstart '>' --rrs 'cat; echo .' < starts", "a\n1\n.\nb\n.\nc\n2\n.\n", 0),
-    ("--pipe -N4 wc -l < ten", "4\n4\n2\n", 0),
-    ("--pipe -n4 --tagstring 'job {#}' head -n 1 < ten", "job 1\t1\njob 2\t5\njob 3\t9\n", 0),
-    ("--pipe -L3 --block 10 'tr \"\\n\" ,; echo' < ten", "1,2,3,\n4,5,6,\n7,8,9,\n10,\n", 0),
-    ("--pipe -L2 -N2 'tr \"\\n\" ,; echo' < ten", "1,2,3,4,\n5,6,7,8,\n9,10,\n", 0),
-    ("--pipe --header : -N4 'tr \"\\n\" ,; echo' < ten", "1,2,3,4,5,\n1,6,7,8,9,\n1,10,\n", 0),
-    ("--pipe --recend '' --block 3 'cat; echo .' < starts", ">a\n.\n1\n>.\nb\n>.\nc\n2.\n\n.\n", 0),
-    ("--pipe -N4 'cat > /dev/null; exit 1' < ten", "", 3),
-    ("--pipe -N4 -q awk '{s += $1} END {print s}' < ten", "10\n26\n19\n", 0),
-    ("--pipe --dry-run -N4 'cat {} {#}' < ten", "cat '' 1\ncat '' 2\ncat '' 3\n", 0),
-    ("--pipe cat < /dev/null", "", 0),
-    ("--pipe -N4 head -n 1 < ten", "1\n5\n9\n", 0),
-    (
-        "--joblog log2 --pipe -N4 'wc -c' < ten; cut -f 1,5,6 log2 | sort",
-        "8\n8\n5\n1\t8\t2\n2\t8\t2\n3\t5\t2\nSeq\tSend\tReceive\n",
-        0,
-    ),
-];
 
 /// Where the files are that command lines speak of.
 fn files() -> TempDir {
