@@ -105,6 +105,22 @@ fn a_bar_is_gone_when_the_run_is_interrupted() {
 }
 
 #[test]
+fn whoever_forgets_the_arguments_is_told_that_the_terminal_is_read() {
+    let folder = folder();
+    for (line, told) in [
+        ("ppctl run echo", "arguments are read from this terminal"),
+        ("ppctl run", "commands are read from this terminal"),
+        ("ppctl run --pipe cat", "the input of jobs is read from this terminal"),
+    ] {
+        let Some(sent) = on_terminal(folder.path(), 80, line) else { return };
+        assert!(sent.contains(told) && sent.contains("Ctrl-D"), "{sent:?}");
+    }
+    for line in ["ppctl run --quiet echo", "ppctl run true ::: a", "ppctl run true < /dev/null"] {
+        assert_eq!(on_terminal(folder.path(), 80, line).unwrap_or_default(), "", "{line}");
+    }
+}
+
+#[test]
 fn without_a_terminal_a_line_is_written_from_time_to_time() {
     let folder = folder();
     let (_, said) = output(&mut run(folder.path(), &["--bar", "echo", ":::", "1"]));
