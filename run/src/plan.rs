@@ -212,8 +212,7 @@ impl Plan {
 
     fn dealing(&self) -> Dealing {
         let options = &self.options;
-        let limits = [options.max_args, options.max_replace_args, options.max_lines];
-        let most = limits.into_iter().flatten().min();
+        let most = options.max_replace_args.or(options.max_args).or(options.max_lines);
         let spreads = matches!(options.several, Some(Several::Context | Several::Once));
         Dealing {
             most: most.unwrap_or(if options.several.is_some() { usize::MAX } else { 1 }),
