@@ -203,10 +203,10 @@ pub(crate) struct Options {
     #[arg(short = 'X', help_heading = "Arguments")]
     context: bool,
     /// As many arguments to a job as fit
-    #[arg(short = 'm', conflicts_with = "context", help_heading = "Arguments")]
+    #[arg(short = 'm', help_heading = "Arguments")]
     several: bool,
     /// As many arguments to a job as fit, without spreading the last over all slots
-    #[arg(long, conflicts_with_all = ["context", "several"], help_heading = "Arguments")]
+    #[arg(long, help_heading = "Arguments")]
     xargs: bool,
     /// Longest command line, in bytes
     #[arg(short = 's', long, value_name = "BYTES", help_heading = "Arguments")]
@@ -266,7 +266,11 @@ impl Options {
             plus: self.plus,
             replace: self.replace.clone().map(OsString::into_vec),
             quote: self.quote,
-            tagstring: self.tagstring.clone().map(OsString::into_vec).or(self.tag.then(|| b"{}".to_vec())),
+            tagstring: self
+                .tagstring
+                .clone()
+                .or(self.tag.then(|| self.argument_word()))
+                .map(OsString::into_vec),
             max_args: self.max_args,
             max_replace_args: self.max_replace_args,
             max_lines: self.max_lines,
@@ -276,6 +280,11 @@ impl Options {
             slots,
         };
         Ok(Plan::new(options, self.words.iter().map(|word| word.clone().into_vec()).collect())?)
+    }
+
+    /// The word that stands for the arguments.
+    fn argument_word(&self) -> OsString {
+        self.replace.clone().unwrap_or_else(|| "{}".into())
     }
 
     /// How standard input is cut into blocks.

@@ -36,6 +36,8 @@ pub(crate) const TABLE: &[Row] = &[
     ("-j1 -m echo pre-{}-post ::: a b c", "pre-a b c-post\n", 0),
     ("-I,, echo ,, ::: a", "a\n", 0),
     (r#"--tag 'printf "l1\nl2\n"' ::: a b"#, "a\tl1\na\tl2\nb\tl1\nb\tl2\n", 0),
+    ("--tag -I,, echo ,, ::: a", "a\ta\n", 0),
+    ("-j1 -X -m echo x{}y ::: a b", "xay xby\n", 0),
     ("--tagstring 'job {#}:' echo ::: a b", "job 1:\ta\njob 2:\tb\n", 0),
     ("--dry-run echo {} ::: 'a b' c", "echo 'a b'\necho c\n", 0),
     ("--dry-run --tag echo ::: a b", "a\techo a\nb\techo b\n", 0),
