@@ -45,6 +45,8 @@ pub struct NodeConfig {
     pub slots: u32,
     /// Processors the node may use, for people.
     pub cpus: u32,
+    /// Target that programs have to be built for: this one, but in tests.
+    pub target: Target,
     /// Kind of workers.
     pub workers: Workers,
     /// Store of programs that dispatchers send; without it only the node's own program runs.
@@ -70,6 +72,7 @@ impl NodeConfig {
             name: name.into(),
             slots,
             cpus: processors(),
+            target: Target::here(),
             workers: Workers::Processes,
             store: None,
             confinement: None,
@@ -187,7 +190,7 @@ impl Node {
             name: config.name,
             slots: config.slots,
             cpus: config.cpus,
-            target: Target::here(),
+            target: config.target,
             fresh_worker_per_job: config.fresh_worker_per_job,
             stores_programs: config.store.is_some(),
             confinement: programs.confinement().to_owned(),

@@ -65,6 +65,7 @@ fn main() {
         scarce::processor_time_that_is_used_up_is_told_before_the_end,
         programs::a_node_that_refuses_one_of_several_programs_runs_the_others,
         programs::a_node_has_functions_of_its_own_and_is_sent_no_program_for_them,
+        programs::a_node_of_another_architecture_runs_commands_with_an_empty_store,
         secrecy::no_job_finds_the_secret_in_its_memory_or_in_what_processes_were_started_with,
         refusing::another_secret_is_refused_and_says_what_to_do,
         refusing::another_protocol_version_is_refused_by_either_side,

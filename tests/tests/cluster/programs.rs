@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use pp_dispatcher::client::{Address, Call, Client, Outcome, ProgramFiles, Settings, Settle, Wakes};
 use pp_dispatcher::{Dispatcher, JobId, NodeState, built_in};
+use pp_node::Workers;
 use pp_node::functions::{Registry, function_id};
 use pp_protocol::secret::Secret;
 use pp_protocol::values::{Source, encode_arguments};
-use pp_protocol::{FunctionId, Payload, ProgramId};
-use pp_tests::process::{SECRET, Server, example};
+use pp_protocol::{FunctionId, Payload, ProgramId, Target};
+use pp_tests::process::{self, Process, SECRET, Server, example};
 use pp_tests::wait::{PATIENCE, wait_within};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::jobs;
+use crate::within::Within;
 
 /// Place where an ELF file says for which processor it is, and its value for a RISC-V.
 const MACHINE: usize = 18;
@@ -63,6 +65,39 @@ pub(crate) fn a_node_has_functions_of_its_own_and_is_sent_no_program_for_them() 
         dispatcher.submit(jobs::square, (12,)).wait().expect_err("no node was offered this program");
     assert!(refused.to_string().contains("only_built_in"), "{refused}");
     assert!(!server.log().contains("asking for its program"), "nor asked for it: {}", server.log());
+}
+
+/// Commands need nothing of the dispatcher's there, so that it does not matter for which machine it was built.
+pub(crate) fn a_node_of_another_architecture_runs_commands_with_an_empty_store() {
+    let node = Within::start_as(Target::new("linux", "riscv64"), 2, Workers::Processes);
+    let address = node.address().to_string();
+    let home = tempfile::tempdir().expect("a directory");
+    let mut ppctl = process::command(process::binary("ppctl"), home.path());
+    ppctl.args([
+        "run",
+        "--not-node",
+        ":",
+        "--node",
+        &address,
+        "-k",
+        "echo $PARALLEL_SSHHOST",
+        ":::",
+        "a",
+        "b",
+    ]);
+    let mut run = Process::start(ppctl.env("PP_SECRET", SECRET).env("PP_DISCOVER", "0"));
+    assert_eq!((run.wait().code(), run.stdout()), (Some(0), "within a\nwithin b".into()), "{}", run.stderr());
+    assert!(node.programs().is_empty());
+    let builder = Dispatcher::builder().discover(false).node(address).secret(SECRET).local_workers(0);
+    let dispatcher = builder.start().expect("it starts");
+    let why = wait_within(PATIENCE, "the node to refuse this program", || {
+        let nodes = dispatcher.nodes();
+        let refusing = nodes.iter().find(|node| node.state == NodeState::Refused);
+        refusing.map(ToString::to_string)
+    });
+    assert!(why.contains("linux/riscv64"), "{why}");
+    let output = dispatcher.command("echo").arg("here").submit().wait().expect("it runs all the same");
+    assert_eq!((&output.stdout[..], node.programs()), (&b"here\n"[..], vec![]));
 }
 
 /// A copy of an executable that says it was built for another kind of machine.
