@@ -59,6 +59,7 @@ impl World {
         match message {
             ToNode::Ack(received) => self.check_acknowledged(site, key, *received),
             ToNode::PartsTaken(taken) => self.check_taken(site, key, *taken),
+            ToNode::Run(_) => self.check_limit(site, key),
             ToNode::Cancel(attempts) => {
                 for job in attempts.iter().filter_map(|attempt| self.ledger.job_of(site, *attempt)) {
                     assert!(
@@ -69,6 +70,19 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A node that was sent work has no more of it than the dispatcher's jobs are to take of its slots.
+    fn check_limit(&self, site: usize, key: NodeKey) {
+        let view = self.sites[site].core.nodes().find(|view| view.key == key);
+        let Some(view) = view else { return };
+        let limit = self.options.limit(view.own_slots).map_or(usize::MAX, |limit| limit as usize);
+        assert!(
+            view.attempts <= limit,
+            "node {} has {} attempts, and {limit} are the limit",
+            key.0,
+            view.attempts
+        );
     }
 
     /// A job that is for one life of a node runs in no other.

@@ -124,7 +124,7 @@ impl World {
         for site in 0..self.options.sites {
             let program = self.random.within(0..=1) as u8;
             let seed = self.random.next();
-            self.sites.push(Site::new(SessionId(site as u128 + 1), seed, program, self.options.programs()));
+            self.sites.push(Site::new(SessionId(site as u128 + 1), seed, program, &self.options));
             let last_start = self.options.last_start.min(self.options.heal_after);
             let starts_at = self.now + self.random.time(Duration::ZERO, last_start);
             if self.options.local_nodes {
@@ -174,7 +174,8 @@ impl World {
         // Nothing ever breaks: no slot should be idle for long.
         let all = self.nodes.iter().enumerate();
         let slots = all.filter(|(node, it)| it.local_to.is_none() && self.runs_everything(*node));
-        let slots: Vec<_> = slots.map(|(_, it)| it.usual_slots).collect();
+        let usable = |slots| self.options.limit(slots).unwrap_or(slots);
+        let slots: Vec<_> = slots.map(|(_, it)| usable(it.usual_slots)).collect();
         // All jobs may be for the smallest node.
         let smallest = slots.iter().min().copied().unwrap_or(1);
         let slots = if self.options.pins() { smallest } else { slots.iter().sum() };

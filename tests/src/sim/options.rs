@@ -31,6 +31,8 @@ pub(super) struct Options {
     pub(super) fresh_workers: bool,
     /// The usual time from one end of a connection to the other.
     pub(super) latency: Duration,
+    /// Limit on the jobs of a dispatcher at each node.
+    pub(super) jobs_per_node: Option<u32>,
     /// Whether jobs call functions of several programs, of which not every node runs each.
     pub(super) several_programs: bool,
     /// From which weight on messages are large.
@@ -93,6 +95,7 @@ impl Options {
             two_addresses: random.percent(10),
             fresh_workers: random.percent(10),
             latency: random.magnitude(Duration::from_micros(20), ms(60)),
+            jobs_per_node: random.percent(15).then(|| random.within(1..=3) as u32),
             several_programs: random.percent(30),
             bulk_from: if random.percent(30) { 1 } else { usize::MAX },
             memory: if random.percent(50) { 10 * LARGE_WEIGHT as u64 } else { 0 },
@@ -117,6 +120,11 @@ impl Options {
     /// Whether nodes are frozen at times.
     pub(super) fn freezes(&self) -> bool {
         self.faults.iter().any(|kind| matches!(kind, Kind::FreezeNode | Kind::FreezeSite))
+    }
+
+    /// Attempts that a dispatcher may have at a node with so many slots, if they are not to take all of them.
+    pub(super) fn limit(&self, slots: u32) -> Option<u32> {
+        self.jobs_per_node.filter(|limit| *limit < slots)
     }
 
     /// Whether some jobs are for one node only.

@@ -35,7 +35,7 @@ impl World {
             assert_eq!(view.attempts, 0, "dispatcher {site} has nothing at node {node}");
             let view = self.connected_view(site, node);
             assert!(view.is_some(), "dispatcher {site} uses node {node}");
-            let slots = view.map(|view| view.status.slots);
+            let slots = view.map(|view| view.own_slots);
             assert_eq!(slots, Some(self.nodes[node].usual_slots), "node {node} has its slots back");
         }
         assert_eq!(core.kept(), 0, "dispatcher {site} keeps no job");
@@ -89,8 +89,11 @@ impl World {
             if self.connections.iter().any(is_on_its_way) {
                 continue;
             }
-            let believed = self.connected_view(site, node).map(|view| view.window);
-            assert_eq!(believed, Some(session.window), "dispatcher {site} knows the window of node {node}");
+            let view = self.connected_view(site, node);
+            let limit = view.as_ref().and_then(|view| self.options.limit(view.own_slots));
+            let believed = view.map(|view| view.window);
+            let granted = session.window.min(limit.unwrap_or(u32::MAX));
+            assert_eq!(believed, Some(granted), "dispatcher {site} knows the window of node {node}");
         }
     }
 }

@@ -6,16 +6,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pp_dispatcher::core::{
-    Action, Core, DialFailure, DispatcherConfig, Event, NewJob, NodeKey, NodeKind, PartKey, Report, Ticket,
-    Unreachable,
+    Action, Core, DialFailure, DispatcherConfig, Event, JobsPerNode, NewJob, NodeKey, NodeKind, PartKey,
+    Report, Ticket, Unreachable,
 };
-use pp_protocol::{JobId, NodeId, ProgramId, SessionId, Target};
+use pp_protocol::{JobId, NodeId, SessionId, Target};
 
 use super::World;
 use super::agenda::What;
 use super::facts::event_in_words;
 use super::ledger::JobName;
 use super::network::{ConnectionId, Packet, Stage, Toward};
+use super::options::Options;
 
 /// Something reaches the dispatcher's thread.
 #[derive(Clone, Debug)]
@@ -74,9 +75,11 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(session: SessionId, seed: u64, program: u8, offered: Vec<ProgramId>) -> Self {
-        let programs = offered.into_iter().collect();
-        let mut core = Core::new(DispatcherConfig { programs, ..DispatcherConfig::new(session, seed) });
+    pub(super) fn new(session: SessionId, seed: u64, program: u8, options: &Options) -> Self {
+        let programs = options.programs().into_iter().collect();
+        let jobs_per_node = options.jobs_per_node.map(JobsPerNode::from);
+        let mut core =
+            Core::new(DispatcherConfig { programs, jobs_per_node, ..DispatcherConfig::new(session, seed) });
         core.announce_ids(0);
         Self {
             core,
