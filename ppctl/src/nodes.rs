@@ -15,7 +15,7 @@ use crate::{Arguments, is_settled, look, print, remote, wait_for};
 /// Characters of a name that are shown in the table. JSON has all of it.
 const NAME_CHARACTERS: usize = 32;
 /// Time that named nodes have to answer.
-const ANSWER_TIME: Duration = Duration::from_secs(4);
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(4);
 
 /// A node, as `--json` shows it.
 #[derive(Debug, Serialize)]

@@ -36,11 +36,21 @@ impl<T> InOrder<T> {
         self.jobs.first_key_value().is_some_and(|(first, _)| *first == sequence)
     }
 
+    /// A job that was to start does not. Gives what is next to print, in order.
+    pub fn left_out(&mut self, sequence: u64) -> Vec<T> {
+        self.jobs.remove(&sequence);
+        self.next()
+    }
+
     /// A job that had started has ended, with an output that takes so many bytes of memory. Gives what is next to print, in
     /// order.
     pub fn ended(&mut self, sequence: u64, output: T, bytes: usize) -> Vec<T> {
         self.jobs.insert(sequence, Some(Held { output, bytes }));
         self.held_bytes += bytes;
+        self.next()
+    }
+
+    fn next(&mut self) -> Vec<T> {
         let mut next = Vec::new();
         while let Some(first) = self.jobs.first_entry().filter(|first| first.get().is_some()) {
             if let Some(Held { output, bytes }) = first.remove() {

@@ -27,6 +27,17 @@ impl ResultFiles {
         Self { stdout: file("stdout"), stderr: file("stderr"), sequence: file("seq") }
     }
 
+    /// Those of this node, where the same job runs on several: in a directory for each.
+    #[must_use]
+    pub fn of_node(self, node: &str) -> Self {
+        let node = PathBuf::from(OsString::from_vec(component(node.as_bytes())));
+        let file = |path: PathBuf| match (path.parent(), path.file_name()) {
+            (Some(directory), Some(name)) => directory.join(&node).join(name),
+            _ => path,
+        };
+        Self { stdout: file(self.stdout), stderr: file(self.stderr), sequence: file(self.sequence) }
+    }
+
     /// Those of a name: of a directory, if it ends with a slash.
     pub(crate) fn named(name: Vec<u8>) -> Self {
         let with = |end: &[u8]| PathBuf::from(OsString::from_vec([&name[..], end].concat()));

@@ -515,6 +515,32 @@ fn a_node_is_found_whatever_its_name_and_its_farewell_is_heard() {
     }
 }
 
+fn of_the_nodes_that_are_found_those_are_used_that_were_picked() {
+    let network = Network::start(3);
+    let [one, two, three] = network.hosts() else { panic!("there are three hosts") };
+    let _servers = [server(one, "GPU 'a' $(touch x)"), server(two, "cpu-b"), server(two, "gpu-c")];
+    let home = tempfile::tempdir().expect("a directory");
+    let run = |picked: &[&str]| {
+        let arguments = ["run", "--each-node", "-k", "--tag", "--not-node", ":"];
+        let mut run = ppctl(three, &home, &[&arguments[..], picked, &["echo", "here"]].concat());
+        (run.wait().code(), run.stdout(), run.stderr())
+    };
+    let there =
+        |names: &[&str]| names.iter().map(|name| format!("{name}\there")).collect::<Vec<_>>().join("\n");
+    for (picked, names) in [
+        (&["--node", "gpu*"][..], &["GPU 'a' $(touch x)", "gpu-c"][..]),
+        (&["--not-node", "GPU*"], &["cpu-b"]),
+        (&["--node", "*-?", "--not-node", "Gpu-C"], &["cpu-b"]),
+        (&[], &["GPU 'a' $(touch x)", "cpu-b", "gpu-c"]),
+    ] {
+        let (code, printed, said) = run(picked);
+        assert_eq!((code, printed), (Some(0), there(names)), "{picked:?}: {said}");
+    }
+    let (code, printed, said) = run(&["--node", "nobody*"]);
+    assert_eq!((code, printed.as_str()), (Some(255), ""), "{said}");
+    assert!(said.contains("there is no node"), "{said}");
+}
+
 fn what_cannot_be_announced_is_said() {
     // A network of its own, in which nothing is up.
     let wrapper = ["unshare", "--net"].map(Into::into).into();
@@ -682,6 +708,7 @@ fn main() {
             a_cable_pulled_for_eight_seconds_has_jobs_run_elsewhere_and_the_node_is_used_again,
             a_node_that_hears_nothing_gets_no_new_jobs_and_its_own_run_elsewhere,
             a_node_is_found_whatever_its_name_and_its_farewell_is_heard,
+            of_the_nodes_that_are_found_those_are_used_that_were_picked,
             what_cannot_be_announced_is_said,
             a_link_local_address_keeps_its_interface_wherever_it_is_shown_and_read,
             a_storm_of_announcements_makes_a_dispatcher_attack_nobody_and_ends_no_discovery,

@@ -1,7 +1,6 @@
 //! The loop that runs jobs: it takes them as they are composed, submits them, and takes their ends.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -10,10 +9,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use pp_dispatcher::{
-    CommandDirectory, CommandFiles, CommandOutput, CommandStatus, Dispatcher, JobError, NodeKind, NodeState,
-    Output,
+    CommandDirectory, CommandFiles, CommandOutput, CommandStatus, Dispatcher, JobError, NodeInfo, NodeKind,
+    NodeReason, NodeRefusal, NodeState, Output,
 };
 use pp_run::halt::{Tally, When};
 use pp_run::progress::Means;
@@ -21,8 +20,11 @@ use pp_run::times::{Runtimes, Timeout};
 use pp_run::{ComposeError, Plan, Start, direct};
 
 use super::ahead::Ahead;
+use super::each_node::{EachNode, Gathering};
 use super::files::{FilesUnderWay, Loader, Templates};
 use super::finished::{End, Finished, Printer};
+use super::share::{GROW_EVERY, Growth, Share};
+use super::slots::Slots;
 use super::task::{self, Count, Task, Tasks};
 use super::{Options, WRONG};
 use crate::Arguments;
@@ -47,10 +49,12 @@ enum Event {
 
 /// A job that was submitted.
 #[derive(Debug)]
-struct Running {
+pub(super) struct Running {
     task: Task,
     position: u64,
-    slot: usize,
+    pub(super) slot: usize,
+    /// The node that it is for, if every job is for each.
+    target: Option<usize>,
     tries: u32,
     /// Whether a shell is started for it, although that may not be needed.
     in_shell: bool,
@@ -69,6 +73,11 @@ struct Engine<'a> {
     /// Files that go with jobs, and what reads them.
     files: Option<(Templates, Loader)>,
     slots: Slots,
+    /// The nodes, if every job is for each.
+    each_node: Option<EachNode>,
+    /// This machine, if it is to run as many jobs as possible.
+    growth: Option<Growth>,
+    grows_at: Instant,
     ahead: Ahead,
     submitted: u64,
     tally: Tally,
@@ -77,8 +86,9 @@ struct Engine<'a> {
     /// Whether no more jobs are asked for, and whether that is because there are none.
     asks_no_more: bool,
     were_all_composed: bool,
-    /// Whether the command has the slot in it.
+    /// Whether the command has the slot in it, and whether jobs are to know it at all.
     depends_on_slot: bool,
+    uses_slots: bool,
     /// Jobs that may be under way.
     most: usize,
     looks_at: Instant,
@@ -96,7 +106,7 @@ pub(super) fn run(
     arguments: &Arguments,
     options: &Options,
     plan: Plan,
-    local_workers: usize,
+    share: Share,
 ) -> anyhow::Result<ExitCode> {
     let printer = Printer::new(options, &plan, arguments.json)?;
     let delimiter = options.delimiter()?;
@@ -107,27 +117,34 @@ pub(super) fn run(
     };
     let tally = Tally::new(options.halt());
     let builder = Dispatcher::builder()
-        .local_workers(local_workers)
+        .local_workers(share.local_workers)
         .only_built_in(true)
         .discover_by_default(true)
-        .output(Output::EventsOnly)
-        .more_nodes(&options.nodes);
+        .output(Output::EventsOnly);
+    let builder = options.select_nodes(builder);
+    let builder = match share.per_node {
+        Some(jobs) => builder.jobs_per_node(jobs),
+        None => builder,
+    };
     let builder = match &arguments.secret_file {
         Some(path) => builder.secret_file(path),
         None => builder,
     };
+    let gathering = options.each_node.then(|| builder.discovers()).transpose()?.map(Gathering::new);
     let dispatcher = builder.start()?;
     let (events, told) = channel();
     let (wanted, asked) = channel();
     let depends_on_slot = plan.depends_on_slot();
+    let uses_slots = depends_on_slot || options.names_slots();
     let needs_total = tally.needs_total();
     let logged = printer.log.as_ref().filter(|_| options.retry_failed).map(|log| log.failed());
+    let given = logged.or_else(|| Some(vec![(1, options.only_command()?)]));
     let counts = options.progress().is_some();
     compose(
-        move |count| match logged {
+        move |count| match given {
             None if counts => task::counted(task::tasks(&plan, &delimiter, needs_total)?, count),
             None => task::tasks(&plan, &delimiter, needs_total),
-            Some(failed) => Ok(task::logged(failed)),
+            Some(commands) => Ok(task::given(commands)),
         },
         asked,
         events.clone(),
@@ -142,6 +159,9 @@ pub(super) fn run(
         environment,
         files,
         slots: Slots::default(),
+        each_node: None,
+        growth: share.grows.then(|| Growth::new(share.local_workers)),
+        grows_at: Instant::now() + GROW_EVERY,
         ahead: Ahead::expecting(options.block_bytes()),
         submitted: 0,
         tally,
@@ -150,6 +170,7 @@ pub(super) fn run(
         asks_no_more: false,
         were_all_composed: false,
         depends_on_slot,
+        uses_slots,
         most: 1,
         looks_at: Instant::now(),
         told_of: BTreeSet::new(),
@@ -158,7 +179,7 @@ pub(super) fn run(
         next_start: Instant::now(),
         began: Instant::now(),
     };
-    let ended = engine.serve(&told);
+    let ended = engine.serve(gathering, share.local_workers > 0, &told);
     engine.printer.screen.close();
     engine.dispatcher.shutdown();
     match ended {
@@ -176,20 +197,28 @@ fn is_unread(error: &anyhow::Error) -> bool {
 }
 
 impl Engine<'_> {
-    fn serve(&mut self, told: &Receiver<Event>) -> anyhow::Result<ExitCode> {
+    fn serve(
+        &mut self,
+        gathering: Option<Gathering>,
+        uses_local: bool,
+        told: &Receiver<Event>,
+    ) -> anyhow::Result<ExitCode> {
+        if let Some(gathering) = gathering
+            && !self.gather(&gathering, uses_local, told)?
+        {
+            return Ok(ExitCode::from(WRONG));
+        }
         loop {
+            self.grow();
             self.ask_for_more();
             let patience = self.begin_delayed()?;
             self.printer.screen.tick();
             if self.asks_no_more && self.ahead.is_empty() {
                 self.look_at_nodes();
-                return Ok(ExitCode::from(self.tally.exit_code(self.total)));
+                return Ok(ExitCode::from(self.tally.exit_code(self.runs_in_all())));
             }
             match told.recv_timeout(patience) {
-                Ok(Event::Counted(total)) => {
-                    self.total = Some(total);
-                    self.printer.screen.progress.counted(total);
-                }
+                Ok(Event::Counted(total)) => self.counted(total),
                 Ok(Event::Composed(task)) => self.composed(task?)?,
                 Ok(Event::AllComposed) => {
                     (self.asks_no_more, self.were_all_composed) = (true, true);
@@ -199,12 +228,12 @@ impl Engine<'_> {
                 Ok(Event::Loaded(running, Err(reason))) => {
                     let end = End::lost(&reason, running.submitted);
                     if self.finish(running, end)? == Some(When::Now) {
-                        return Ok(ExitCode::from(self.tally.exit_code(self.total)));
+                        return Ok(ExitCode::from(self.tally.exit_code(self.runs_in_all())));
                     }
                 }
                 Ok(Event::Ended(running, result)) => {
                     if self.ended(running, result)? == Some(When::Now) {
-                        return Ok(ExitCode::from(self.tally.exit_code(self.total)));
+                        return Ok(ExitCode::from(self.tally.exit_code(self.runs_in_all())));
                     }
                 }
                 Ok(Event::Interrupted) => return Ok(ExitCode::from(WRONG)),
@@ -223,6 +252,64 @@ impl Engine<'_> {
         }
     }
 
+    /// Waits until it is known which nodes there are. False if the run was interrupted meanwhile.
+    fn gather(
+        &mut self,
+        gathering: &Gathering,
+        uses_local: bool,
+        told: &Receiver<Event>,
+    ) -> anyhow::Result<bool> {
+        let nodes = loop {
+            let nodes = self.dispatcher.nodes();
+            if gathering.is_over(&nodes) {
+                break nodes;
+            }
+            match told.recv_timeout(crate::LOOK_EVERY) {
+                Ok(Event::Counted(total)) => self.total = Some(total),
+                Ok(Event::Interrupted) => return Ok(false),
+                _ => {}
+            }
+        };
+        let each_node = EachNode::new(nodes, uses_local);
+        if each_node.len() == 0 {
+            bail!("--each-node: there is no node; `ppctl nodes` lists those that can be found");
+        }
+        self.each_node = Some(each_node);
+        self.total.into_iter().for_each(|total| self.counted(total));
+        Ok(true)
+    }
+
+    /// There are so many jobs.
+    fn counted(&mut self, total: u64) {
+        self.total = Some(total);
+        if let Some(runs) = self.runs_in_all() {
+            self.printer.screen.progress.counted(runs);
+        }
+    }
+
+    /// Number of runs, as far as it is known.
+    fn runs_in_all(&self) -> Option<u64> {
+        let nodes = self.each_node.as_ref().map_or(1, EachNode::len) as u64;
+        self.total.map(|total| total * nodes)
+    }
+
+    /// Has this machine run more jobs at once, if that is of use.
+    fn grow(&mut self) {
+        if self.growth.is_none() || self.grows_at > Instant::now() {
+            return;
+        }
+        self.grows_at = Instant::now() + GROW_EVERY;
+        let nodes = self.dispatcher.nodes();
+        let local = nodes.iter().find(|node| node.kind == NodeKind::Local);
+        if let Some((growth, local)) = self.growth.as_mut().zip(local)
+            && let Some(workers) = growth.next(local)
+        {
+            // It is refused only after the end.
+            let _ = self.dispatcher.set_local_workers(workers);
+            self.looks_at = Instant::now();
+        }
+    }
+
     /// Has as many jobs composed as can be under way.
     fn ask_for_more(&mut self) {
         if self.asks_no_more || self.printer.is_full() {
@@ -232,8 +319,13 @@ impl Engine<'_> {
             let slots = self.look_at_nodes();
             // A job that may have to be started no more, or that is told its slot or what others took, is not sent ahead.
             let depends_on_others = matches!(self.options.timeout.flatten(), Some(Timeout::Percent(_)));
-            let is_exact = self.depends_on_slot || depends_on_others || self.options.halt().is_some();
-            self.most = if is_exact { slots.max(1) } else { 2 * slots + AHEAD };
+            let is_exact = self.uses_slots || depends_on_others || self.options.halt().is_some();
+            self.most = match &self.each_node {
+                // What waits for others on its node is held back here.
+                Some(_) => AHEAD,
+                None if is_exact => slots.max(1),
+                None => 2 * slots + AHEAD,
+            };
             self.looks_at = Instant::now() + LOOK_EVERY;
         }
         while self.ahead.has_room(self.most) {
@@ -249,16 +341,18 @@ impl Engine<'_> {
         let nodes = self.dispatcher.nodes();
         for node in &nodes {
             let is_unused = match node.state {
-                NodeState::Refused => true,
+                // Whoever left it out knows.
+                NodeState::Refused => !is_left_out(node),
                 NodeState::Unreachable => node.kind == NodeKind::Configured,
                 _ => false,
             };
-            if is_unused && self.told_of.insert(node.address.clone()) {
+            // With --each-node its jobs say so.
+            if is_unused && self.each_node.is_none() && self.told_of.insert(node.address.clone()) {
                 self.printer.screen.warn(&format!("not used: {node}"));
             }
         }
-        let used = nodes.iter().filter(|node| node.slots > 0).count();
-        let slots = nodes.iter().map(|node| node.slots).sum();
+        let used = nodes.iter().filter(|node| node.most_jobs > 0).count();
+        let slots = nodes.iter().map(|node| node.most_jobs).sum();
         self.printer.screen.runs_on(Means { nodes: used, slots });
         slots
     }
@@ -308,18 +402,26 @@ impl Engine<'_> {
     }
 
     fn begin(&mut self, task: Task) -> anyhow::Result<()> {
-        let (position, slot) = (self.submitted, self.slots.take());
+        let Some(nodes) = self.each_node.as_mut().map(|each_node| each_node.begin(task.sequence())) else {
+            let slot = self.slots.take();
+            let run = self.new_run(task, slot, None);
+            return self.submit(run);
+        };
+        for target in 0..nodes {
+            let run = self.new_run(task.clone(), 0, Some(target));
+            if let Some(run) = self.each_node.as_mut().and_then(|each_node| each_node.take(run, target)) {
+                self.submit(run)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn new_run(&mut self, task: Task, slot: usize, target: Option<usize>) -> Running {
+        let position = self.submitted;
         self.submitted += 1;
         self.printer.started(position);
-        self.submit(Running {
-            task,
-            position,
-            slot,
-            tries: 1,
-            in_shell: false,
-            submitted: SystemTime::now(),
-            files: None,
-        })
+        let submitted = SystemTime::now();
+        Running { task, position, slot, target, tries: 1, in_shell: false, submitted, files: None }
     }
 
     fn start(&self, slot: usize) -> Start {
@@ -330,6 +432,15 @@ impl Engine<'_> {
     fn submit(&mut self, mut running: Running) -> anyhow::Result<()> {
         // Those of an earlier try make room for these.
         running.files = None;
+        running.submitted = SystemTime::now();
+        if let Some((each_node, target)) = self.each_node.as_ref().zip(running.target)
+            && let Err(reason) = each_node.life(target)
+        {
+            // It is told as all others are, so that one that ends never begins the next one here.
+            running.tries = u32::MAX;
+            drop(self.events.send(Event::Loaded(running, Err(format!("not used: {reason}")))));
+            return Ok(());
+        }
         let Some((templates, loader)) = &self.files else {
             return self.submit_with(running, CommandFiles::default());
         };
@@ -357,10 +468,12 @@ impl Engine<'_> {
             .command(words.next().unwrap_or_default())
             .args(words)
             .env("PARALLEL_SEQ", task.sequence().to_string())
-            .env("PARALLEL_JOBSLOT", slot.to_string())
             .env_of_node("PARALLEL_SSHHOST")
             .stdin(task.stdin())
             .files(files);
+        if self.uses_slots || self.each_node.is_some() {
+            command = command.env("PARALLEL_JOBSLOT", slot.to_string());
+        }
         for (name, value) in &self.environment {
             command = command.env(name, value);
         }
@@ -375,6 +488,11 @@ impl Engine<'_> {
         }
         if let Some(attempts) = self.options.max_attempts {
             job = job.max_attempts(attempts);
+        }
+        if let Some((each_node, target)) = self.each_node.as_ref().zip(running.target)
+            && let Ok(life) = each_node.life(target)
+        {
+            job = job.on_node(life);
         }
         let events = self.events.clone();
         job.callback(move |mut result| {
@@ -437,35 +555,80 @@ impl Engine<'_> {
         let exit = end.exit;
         if !exit.is_success() && running.tries < self.options.retries {
             running.tries += 1;
-            running.submitted = SystemTime::now();
             self.submit(running)?;
             return Ok(None);
         }
         if exit.is_success() {
             self.runtimes.ended(end.run_time);
         }
-        self.ahead.ended(running.task.stdin().len());
-        let Running { task, position, slot, .. } = running;
-        self.slots.give_back(slot);
-        let start = self.start(slot);
-        let results = self.printer.results.as_ref();
-        let results = results.map(|results| task.result_files(results.name(), start)).transpose()?;
-        let finished = Finished {
-            sequence: task.sequence(),
-            command: task.command(start),
-            tag: task.tag(start),
-            results,
-            sent: task.stdin().len() as u64,
-            end,
-        };
+        self.over(&running.task);
+        let (position, slot, target) = (running.position, running.slot, running.target);
+        let finished = self.finished(running, end)?;
         self.printer.take(position, finished)?;
-        let halt = self.tally.ended(exit, self.total);
+        let halt = self.tally.ended(exit, self.runs_in_all());
         if halt.is_some() {
-            self.asks_no_more = true;
-            self.delayed.drain(..).for_each(|task| self.ahead.ended(task.stdin().len()));
+            self.start_no_more()?;
+        }
+        match (&mut self.each_node, target) {
+            (Some(each_node), Some(target)) => {
+                if let Some(next) = each_node.ended(target, slot) {
+                    self.submit(next)?;
+                }
+            }
+            _ => self.slots.give_back(slot),
         }
         Ok(halt)
     }
+
+    fn finished(&self, running: Running, end: End) -> anyhow::Result<Finished> {
+        let Running { task, slot, target, .. } = running;
+        let start = self.start(slot);
+        let results = self.printer.results.as_ref();
+        let results = results.map(|results| task.result_files(results.name(), start)).transpose()?;
+        let node = self.each_node.as_ref().zip(target).map(|(each_node, target)| each_node.name(target));
+        let tags_node = node.filter(|_| self.options.tags_nodes());
+        Ok(Finished {
+            sequence: task.sequence(),
+            command: task.command(start),
+            tag: match tags_node {
+                Some(node) => Some([node.as_bytes(), b"\t"].concat()),
+                None => task.tag(start),
+            },
+            results: match node {
+                Some(node) => results.map(|files| files.of_node(node)),
+                None => results,
+            },
+            sent: task.stdin().len() as u64,
+            end: match node {
+                Some(node) => end.of_node(node),
+                None => end,
+            },
+        })
+    }
+
+    /// A run of a job is over, or will not begin.
+    fn over(&mut self, task: &Task) {
+        if self.each_node.as_mut().is_none_or(|each_node| each_node.is_last(task.sequence())) {
+            self.ahead.ended(task.stdin().len());
+        }
+    }
+
+    /// Gives up what has not started.
+    fn start_no_more(&mut self) -> anyhow::Result<()> {
+        self.asks_no_more = true;
+        self.delayed.drain(..).for_each(|task| self.ahead.ended(task.stdin().len()));
+        let waiting = self.each_node.as_mut().map(EachNode::give_up_waiting).unwrap_or_default();
+        for run in waiting {
+            self.printer.left_out(run.position)?;
+            self.over(&run.task);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the node is one that is not to be used.
+fn is_left_out(node: &NodeInfo) -> bool {
+    matches!(node.reason, Some(NodeReason::Refused(NodeRefusal::LeftOut)))
 }
 
 /// Composes jobs on a thread of their own, one whenever one is asked for: arguments may be long in coming.
@@ -538,27 +701,4 @@ fn variables(names: &[String]) -> anyhow::Result<Vec<(String, OsString)>> {
             .with_context(|| format!("--env {name}: there is no such variable"))
     };
     names.map(value).collect()
-}
-
-/// Numbers from 1, each in use once.
-#[derive(Debug, Default)]
-struct Slots {
-    free: BinaryHeap<Reverse<usize>>,
-    made: usize,
-}
-
-impl Slots {
-    fn take(&mut self) -> usize {
-        match self.free.pop() {
-            Some(Reverse(slot)) => slot,
-            None => {
-                self.made += 1;
-                self.made
-            }
-        }
-    }
-
-    fn give_back(&mut self, slot: usize) {
-        self.free.push(Reverse(slot));
-    }
 }

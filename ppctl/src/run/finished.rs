@@ -49,6 +49,14 @@ pub(super) struct End {
 }
 
 impl End {
+    /// The node for which it was, if that has not said its name.
+    pub(super) fn of_node(mut self, name: &str) -> Self {
+        if self.node.is_none() && name != ":" {
+            self.node = Some(name.to_owned());
+        }
+        self
+    }
+
     /// Of a command that was submitted at that time.
     pub(super) fn of(result: Result<CommandOutput, JobError>, submitted: SystemTime) -> Self {
         match result {
@@ -150,6 +158,12 @@ impl Printer {
     /// Whether so much waits for a job that takes long that no more should start.
     pub(super) fn is_full(&self) -> bool {
         self.order.as_ref().is_some_and(InOrder::is_full)
+    }
+
+    /// A job that was to be submitted in this position is not.
+    pub(super) fn left_out(&mut self, position: u64) -> anyhow::Result<()> {
+        let next = self.order.as_mut().map(|order| order.left_out(position)).unwrap_or_default();
+        Ok(next.iter().try_for_each(|finished| self.print(finished))?)
     }
 
     /// Takes a job that was submitted in this position, and has ended for good.

@@ -4,6 +4,7 @@
 //! run as commands of a dispatcher; their ends are told to the one loop in [`engine`], which prints.
 
 mod ahead;
+mod each_node;
 mod engine;
 mod files;
 mod finished;
@@ -11,6 +12,8 @@ mod json;
 mod options;
 mod results;
 mod screen;
+mod share;
+mod slots;
 mod summary;
 mod task;
 
@@ -28,16 +31,17 @@ use crate::Arguments;
 pub(crate) const WRONG: u8 = 255;
 
 pub(crate) fn run(arguments: &Arguments, options: &Options) -> anyhow::Result<ExitCode> {
-    let local_workers = options.local_workers(pp_node::processors() as usize)?;
-    let plan = options.plan(local_workers)?;
+    let share = options.share(pp_node::processors() as usize)?;
+    let plan = options.plan(share.local_workers.max(1))?;
     if options.dry_run {
-        return show(&plan, &options.delimiter()?);
+        return show(options, &plan);
     }
     let reads = plan.words().sources.iter().any(|source| source.values == Values::Input(Input::Standard));
-    if reads && !options.retry_failed && !options.quiet && io::stdin().is_terminal() {
+    let is_given = options.retry_failed || options.only_command().is_some();
+    if reads && !is_given && !options.quiet && io::stdin().is_terminal() {
         crate::warn(options.reads_terminal());
     }
-    engine::run(arguments, options, plan, local_workers)
+    engine::run(arguments, options, plan, share)
 }
 
 /// What to do instead of an option that GNU parallel has and this has not.
@@ -57,9 +61,12 @@ fn open(input: &Input, delimiter: &[u8]) -> io::Result<Opened<'static>> {
 }
 
 /// Shows what would be run.
-fn show(plan: &Plan, delimiter: &[u8]) -> anyhow::Result<ExitCode> {
+fn show(options: &Options, plan: &Plan) -> anyhow::Result<ExitCode> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let (tasks, total) = task::tasks(plan, delimiter, false)?;
+    let (tasks, total) = match options.only_command() {
+        Some(command) => task::given(vec![(1, command)]),
+        None => task::tasks(plan, &options.delimiter()?, false)?,
+    };
     for task in tasks {
         let (task, start) = (task?, Start { slot: 1, total: total.unwrap_or_default() });
         let mut line = task.tag(start).unwrap_or_default();

@@ -2,22 +2,29 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::ArgAction;
+use pp_dispatcher::{Builder, JobsPerNode};
 use pp_run::blocks::Separator;
-use pp_run::counts::{JobCount, parse_size};
+use pp_run::counts::parse_size;
 use pp_run::halt::{Halt, Tally};
 use pp_run::joblog::Resume;
 use pp_run::progress::Form;
+use pp_run::quote::quoted;
 use pp_run::times::{Timeout, parse_time};
 use pp_run::{Input, Pattern, Piping, Plan, Several, Trim};
 
 use super::files::FileOptions;
 use super::results::Results;
+
+use super::share::Share;
+
+/// What stands for this machine among nodes.
+const THIS_MACHINE: &str = ":";
 
 /// A time limit; 0 is none. (clap would take an option of an option apart.)
 type Limit = Option<Timeout>;
@@ -67,7 +74,8 @@ const NOT_WITH_PIPE: [&str; 14] = [
         went wrong."
 )]
 pub(crate) struct Options {
-    /// Jobs on this machine at once: a number, +N, -N or N% of its cores, 0 for as many as possible
+    /// Jobs at once on each node, this machine included: a number, or +N, -N or N% of its cores; 0 for as many as possible. A
+    /// node never runs more than it has slots
     #[arg(
         short,
         long,
@@ -78,9 +86,17 @@ pub(crate) struct Options {
         help_heading = "How it runs"
     )]
     jobs: Option<String>,
-    /// Also use this node: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
-    #[arg(long = "node", value_name = "ADDRESS", help_heading = "How it runs")]
-    pub(super) nodes: Vec<String>,
+    /// Also use the node at this address: HOST, HOST:PORT or dns:NAME:PORT. With * or ? in it: of the nodes that are found, use
+    /// only those whose name fits. May be repeated
+    #[arg(long = "node", value_name = "NODE", help_heading = "How it runs")]
+    nodes: Vec<String>,
+    /// Do not use this node: its name, a pattern with * or ?, or its address; ':' is this machine. May be repeated
+    #[arg(long = "not-node", value_name = "NODE", help_heading = "How it runs")]
+    not_nodes: Vec<String>,
+    /// Run each job once on every node, in order and one at a time unless -j says otherwise; without arguments, the command once
+    /// on every node
+    #[arg(long, conflicts_with_all = ["resume", "resume_failed", "retry_failed", "pipe"], help_heading = "How it runs")]
+    pub(super) each_node: bool,
     /// Kill a job that runs longer: seconds, or 2m, 1h30m, 1d; or 200% of what half of the jobs take at most
     #[arg(long, value_name = "TIME", value_parser = Timeout::parse, help_heading = "How it runs")]
     pub(super) timeout: Option<Limit>,
@@ -269,7 +285,7 @@ impl Options {
             tagstring: self
                 .tagstring
                 .clone()
-                .or(self.tag.then(|| self.argument_word()))
+                .or((self.tag && !self.tags_nodes()).then(|| self.argument_word()))
                 .map(OsString::into_vec),
             max_args: self.max_args,
             max_replace_args: self.max_replace_args,
@@ -371,15 +387,47 @@ impl Options {
         })
     }
 
-    /// Jobs on this machine at once, where it has so many cores.
-    pub(super) fn local_workers(&self, cores: usize) -> anyhow::Result<usize> {
-        const MOST: usize = pp_protocol::limits::SLOTS as usize;
-        let Some(text) = self.jobs.as_deref() else { return Ok(cores) };
-        let jobs = JobCount::parse(text).context("--jobs")?.with_processors(cores).unwrap_or(MOST);
-        if jobs > MOST {
-            bail!("--jobs {text}: a machine runs at most {MOST} at once");
+    /// How many jobs run where, on a machine with so many cores.
+    pub(super) fn share(&self, cores: usize) -> anyhow::Result<Share> {
+        let mut share = Share::parse(self.jobs.as_deref(), cores)?;
+        if self.not_nodes.iter().any(|node| node == THIS_MACHINE) {
+            share.local_workers = 0;
         }
-        Ok(jobs)
+        if self.each_node && self.jobs.is_none() {
+            share.per_node = Some(JobsPerNode::Exactly(1));
+        }
+        Ok(share)
+    }
+
+    /// Whether jobs read the number of their slot from their environment, as far as the command line shows. Then they are not
+    /// submitted ahead: what waits has no slot.
+    pub(super) fn names_slots(&self) -> bool {
+        const NAME: &[u8] = b"PARALLEL_JOBSLOT";
+        self.words.iter().any(|word| word.as_bytes().windows(NAME.len()).any(|part| part == NAME))
+    }
+
+    /// Has a dispatcher use the nodes that are wanted, and no others.
+    pub(super) fn select_nodes(&self, builder: Builder) -> Builder {
+        let builder = self.nodes.iter().fold(builder, |builder, node| match node.contains(['*', '?']) {
+            true => builder.found_nodes(node),
+            false => builder.more_nodes([node]),
+        });
+        let left_out = self.not_nodes.iter().filter(|node| *node != THIS_MACHINE);
+        left_out.fold(builder, Builder::without_node)
+    }
+
+    /// Whether `--tag` is for the node of a job, not for its arguments.
+    pub(super) fn tags_nodes(&self) -> bool {
+        self.tag && self.each_node && self.tagstring.is_none()
+    }
+
+    /// The one command of a run that is to be on every node and has no arguments.
+    pub(super) fn only_command(&self) -> Option<Vec<u8>> {
+        let words = || self.words.iter().map(|word| word.as_bytes());
+        let has_arguments = !self.arg_file.is_empty() || words().any(|word| word.starts_with(b":::"));
+        let command = || words().map(|word| if self.quote { quoted(word) } else { word.to_vec() });
+        (self.each_node && !has_arguments && !self.words.is_empty())
+            .then(|| command().collect::<Vec<_>>().join(&b' '))
     }
 }
 

@@ -25,8 +25,8 @@ pub(super) enum Task {
         job: Composed,
         block: Bytes,
     },
-    /// One that failed in an earlier run.
-    Logged {
+    /// One whose command is given: it failed in an earlier run, or is the only one.
+    Given {
         sequence: u64,
         command: Vec<u8>,
     },
@@ -46,21 +46,21 @@ impl Task {
     pub(super) fn sequence(&self) -> u64 {
         match self {
             Self::Composed(job) | Self::Piped { job, .. } => job.sequence(),
-            Self::Logged { sequence, .. } => *sequence,
+            Self::Given { sequence, .. } => *sequence,
         }
     }
 
     pub(super) fn command(&self, start: Start) -> Vec<u8> {
         match self {
             Self::Composed(job) | Self::Piped { job, .. } => job.command(start),
-            Self::Logged { command, .. } => command.clone(),
+            Self::Given { command, .. } => command.clone(),
         }
     }
 
     pub(super) fn tag(&self, start: Start) -> Option<Vec<u8>> {
         match self {
             Self::Composed(job) | Self::Piped { job, .. } => job.tag(start),
-            Self::Logged { .. } => None,
+            Self::Given { .. } => None,
         }
     }
 
@@ -68,7 +68,7 @@ impl Task {
     pub(super) fn stdin(&self) -> Bytes {
         match self {
             Self::Piped { block, .. } => block.clone(),
-            Self::Composed(_) | Self::Logged { .. } => Bytes::new(),
+            Self::Composed(_) | Self::Given { .. } => Bytes::new(),
         }
     }
 
@@ -76,7 +76,7 @@ impl Task {
     pub(super) fn files(&self, text: &[u8], start: Start) -> Result<Vec<Vec<u8>>, TemplateError> {
         match self {
             Self::Composed(job) | Self::Piped { job, .. } => job.expand_each(text, start),
-            Self::Logged { .. } => Ok(vec![text.to_vec()]),
+            Self::Given { .. } => Ok(vec![text.to_vec()]),
         }
     }
 
@@ -84,7 +84,7 @@ impl Task {
     pub(super) fn expand(&self, text: &[u8], start: Start) -> Result<Vec<u8>, TemplateError> {
         match self {
             Self::Composed(job) | Self::Piped { job, .. } => job.expand(text, start),
-            Self::Logged { .. } => Ok(text.to_vec()),
+            Self::Given { .. } => Ok(text.to_vec()),
         }
     }
 
@@ -96,7 +96,7 @@ impl Task {
                     job.arguments().map(|argument| argument.len() + size_of::<Vec<u8>>()).sum()
                 }
                 Self::Piped { block, .. } => block.len(),
-                Self::Logged { command, .. } => command.len(),
+                Self::Given { command, .. } => command.len(),
             }
     }
 
@@ -104,7 +104,7 @@ impl Task {
     pub(super) fn result_files(&self, name: &[u8], start: Start) -> Result<ResultFiles, TemplateError> {
         match self {
             Self::Composed(job) | Self::Piped { job, .. } => job.result_files(name, start),
-            Self::Logged { sequence, .. } => {
+            Self::Given { sequence, .. } => {
                 Ok(ResultFiles::within(&Path::new(OsStr::from_bytes(name)).join(sequence.to_string())))
             }
         }
@@ -165,9 +165,9 @@ pub(super) fn counted(
     Ok((Box::new(taken), None))
 }
 
-/// Jobs that failed in an earlier run: their numbers and commands.
-pub(super) fn logged(failed: Vec<(u64, Vec<u8>)>) -> (Tasks, Option<u64>) {
-    let total = failed.len() as u64;
-    let tasks = failed.into_iter().map(|(sequence, command)| Ok(Task::Logged { sequence, command }));
+/// Jobs whose numbers and commands are given.
+pub(super) fn given(commands: Vec<(u64, Vec<u8>)>) -> (Tasks, Option<u64>) {
+    let total = commands.len() as u64;
+    let tasks = commands.into_iter().map(|(sequence, command)| Ok(Task::Given { sequence, command }));
     (Box::new(tasks), Some(total))
 }
