@@ -26,6 +26,7 @@
 //! | kinds of refusals that are counted, strangers at once | `server/src/listener/refusals.rs`, `server/src/listener.rs` |
 //! | arguments, command lines, what is kept of them, output held for its order, lines of output, logs of jobs | `run/src/`: `records.rs`, `jobs.rs`, `sources.rs`, `order.rs`, `lines.rs`, `joblog.rs` |
 //! | bytes in the files of jobs under way | `ppctl/src/run/files.rs` |
+//! | output of jobs in memory, and on its way to be shown | `ppctl/src/run/spool.rs`, `output.rs` |
 //! | programs kept on disk, size of the configuration file | `server/src/bin/ppserver/options.rs` |
 
 use std::time::Duration;

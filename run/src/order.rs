@@ -33,7 +33,12 @@ impl<T> InOrder<T> {
 
     /// Whether no job before this one is still to be printed, so that its output can be printed while it runs.
     pub fn is_first(&self, sequence: u64) -> bool {
-        self.jobs.first_key_value().is_some_and(|(first, _)| *first == sequence)
+        self.first() == Some(sequence)
+    }
+
+    /// The job before which all were handed out, if any has started.
+    pub fn first(&self) -> Option<u64> {
+        self.jobs.first_key_value().map(|(first, _)| *first)
     }
 
     /// A job that was to start does not. Gives what is next to print, in order.

@@ -73,6 +73,17 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
+    /// Starts `command`, whose standard output goes elsewhere.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_writing_to(command: &mut Command, stdout: impl Into<Stdio>) -> Self {
+        let child = command.stdout(stdout).stderr(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stderr = Lines::collect(child.stderr.take().expect("it is piped"));
+        Self { child, stdout: Lines::collect(std::io::empty()), stderr }
+    }
+
     /// Its process id.
     pub fn id(&self) -> Pid {
         Pid::from_child(&self.child)

@@ -68,6 +68,8 @@ pub struct CommandOutput {
     pub stdout: Bytes,
     /// Bytes that it wrote to standard error, but for those that were sent ahead.
     pub stderr: Bytes,
+    /// Bytes that were sent ahead, of both.
+    pub ahead_bytes: u64,
     /// Files that were to be returned, as far as they were there.
     pub files: Vec<CommandFile>,
 }
@@ -141,8 +143,9 @@ pub(super) fn run(mut line: CommandLine) -> CommandOutput {
         Ok(status)
     });
     let status = status.unwrap_or_else(|not_started| not_started);
+    let ahead_bytes = streams.ahead_bytes();
     let [stdout, stderr] = streams.into_rest();
-    CommandOutput { node, status, started, run_time, stdout, stderr, files }
+    CommandOutput { node, status, started, run_time, stdout, stderr, ahead_bytes, files }
 }
 
 /// Name of the node that this is a job of.

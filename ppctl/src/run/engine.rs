@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, bail};
 use pp_dispatcher::{
     CommandDirectory, CommandFiles, CommandOutput, CommandStatus, Dispatcher, JobError, NodeInfo, NodeKind,
-    NodeReason, NodeRefusal, NodeState, Output,
+    NodeReason, NodeRefusal, NodeState, Output, OutputPiece,
 };
 use pp_run::halt::{Tally, When};
 use pp_run::progress::Means;
@@ -23,6 +24,7 @@ use super::ahead::Ahead;
 use super::each_node::{EachNode, Gathering};
 use super::files::{FilesUnderWay, Loader, Templates};
 use super::finished::{End, Finished, Printer};
+use super::output::{Room, Source};
 use super::share::{GROW_EVERY, Growth, Share};
 use super::slots::Slots;
 use super::task::{self, Count, Task, Tasks};
@@ -43,6 +45,8 @@ enum Event {
     AllComposed,
     /// Its files were read, or cannot be sent.
     Loaded(Running, Result<CommandFiles, String>),
+    /// One that runs has written something.
+    Output(Arc<Source>, OutputPiece),
     Ended(Running, Result<CommandOutput, JobError>),
     Interrupted,
 }
@@ -67,6 +71,8 @@ struct Engine<'a> {
     dispatcher: Dispatcher,
     printer: Printer,
     events: Sender<Event>,
+    /// Room for output on its way here.
+    room: Arc<Room>,
     /// Tells the thread that composes jobs to go on with one more.
     wanted: Sender<()>,
     environment: Vec<(String, OsString)>,
@@ -155,6 +161,7 @@ pub(super) fn run(
         dispatcher,
         printer,
         events,
+        room: Arc::default(),
         wanted,
         environment,
         files,
@@ -180,6 +187,7 @@ pub(super) fn run(
         began: Instant::now(),
     };
     let ended = engine.serve(gathering, share.local_workers > 0, &told);
+    engine.room.close();
     engine.printer.screen.close();
     engine.dispatcher.shutdown();
     match ended {
@@ -230,6 +238,10 @@ impl Engine<'_> {
                     if self.finish(running, end)? == Some(When::Now) {
                         return Ok(ExitCode::from(self.tally.exit_code(self.runs_in_all())));
                     }
+                }
+                Ok(Event::Output(source, piece)) => {
+                    self.printer.output(&source, &piece)?;
+                    self.room.give_back(piece.bytes.len());
                 }
                 Ok(Event::Ended(running, result)) => {
                     if self.ended(running, result)? == Some(When::Now) {
@@ -482,6 +494,20 @@ impl Engine<'_> {
             CommandDirectory::Fresh => command.fresh_dir(),
             CommandDirectory::Usual => command,
         };
+        if let Some(ahead) = self.printer.ahead() {
+            let source = Arc::new(Source {
+                position: running.position,
+                sequence: task.sequence(),
+                tag: self.tag(&running),
+                tries: running.tries,
+            });
+            let (events, room) = (self.events.clone(), Arc::clone(&self.room));
+            command = command.on_output(ahead, move |piece| {
+                room.take(piece.bytes.len());
+                // The loop is gone once the run has ended.
+                let _ = events.send(Event::Output(Arc::clone(&source), piece));
+            });
+        }
         let mut job = command.job();
         if let Some(limit) = self.options.timeout.flatten().and_then(|timeout| self.runtimes.limit(timeout)) {
             job = job.timeout(limit);
@@ -580,20 +606,18 @@ impl Engine<'_> {
         Ok(halt)
     }
 
-    fn finished(&self, running: Running, end: End) -> anyhow::Result<Finished> {
+    fn finished(&mut self, running: Running, end: End) -> anyhow::Result<Finished> {
+        let tag = self.tag(&running);
+        let output = self.printer.take_output(running.position, tag.as_ref());
         let Running { task, slot, target, .. } = running;
         let start = self.start(slot);
         let results = self.printer.results.as_ref();
         let results = results.map(|results| task.result_files(results.name(), start)).transpose()?;
         let node = self.each_node.as_ref().zip(target).map(|(each_node, target)| each_node.name(target));
-        let tags_node = node.filter(|_| self.options.tags_nodes());
         Ok(Finished {
             sequence: task.sequence(),
             command: task.command(start),
-            tag: match tags_node {
-                Some(node) => Some([node.as_bytes(), b"\t"].concat()),
-                None => task.tag(start),
-            },
+            output,
             results: match node {
                 Some(node) => results.map(|files| files.of_node(node)),
                 None => results,
@@ -604,6 +628,15 @@ impl Engine<'_> {
                 None => end,
             },
         })
+    }
+
+    /// What stands before each line of its output.
+    fn tag(&self, running: &Running) -> Option<Vec<u8>> {
+        let node = self.each_node.as_ref().zip(running.target).filter(|_| self.options.tags_nodes());
+        match node.map(|(each_node, target)| each_node.name(target)) {
+            Some(node) => Some([node.as_bytes(), b"\t"].concat()),
+            None => running.task.tag(self.start(running.slot)),
+        }
     }
 
     /// A run of a job is over, or will not begin.

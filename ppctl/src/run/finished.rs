@@ -1,5 +1,6 @@
 //! Jobs that have ended: printed, kept, and written down.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,14 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use pp_dispatcher::{CommandOutput, CommandStatus, JobError};
+use pp_dispatcher::{Ahead, CommandOutput, CommandStatus, JobError, OutputPiece};
 use pp_run::halt::Exit;
 use pp_run::joblog::{Entry, HEADER, Log, Resume};
-use pp_run::lines::Tagging;
 use pp_run::order::InOrder;
 use pp_run::{Plan, ResultFiles};
 
 use super::json;
+use super::output::{Grouping, JobOutput, Source};
 use super::results::Results;
 use super::screen::Screen;
 use super::summary::Summary;
@@ -25,12 +26,13 @@ use super::{Options, WRONG};
 pub(super) struct Finished {
     pub(super) sequence: u64,
     pub(super) command: Vec<u8>,
-    pub(super) tag: Option<Vec<u8>>,
     /// Files that its output goes to.
     pub(super) results: Option<ResultFiles>,
     /// Bytes that it was given.
     pub(super) sent: u64,
     pub(super) end: End,
+    /// What it wrote while it ran, as far as that was not shown.
+    pub(super) output: JobOutput,
 }
 
 /// How a job ended, and what it wrote.
@@ -43,6 +45,8 @@ pub(super) struct End {
     pub(super) exit: Exit,
     pub(super) stdout: Bytes,
     pub(super) stderr: Bytes,
+    /// Bytes that it sent ahead of these, if that is known.
+    ahead_bytes: Option<u64>,
     /// Bytes in the files that it was sent, and in those that came back.
     sent_bytes: u64,
     returned_bytes: u64,
@@ -60,7 +64,9 @@ impl End {
     /// Of a command that was submitted at that time.
     pub(super) fn of(result: Result<CommandOutput, JobError>, submitted: SystemTime) -> Self {
         match result {
-            Ok(CommandOutput { node, status, started, run_time, stdout, stderr, files, .. }) => {
+            Ok(CommandOutput {
+                node, status, started, run_time, stdout, stderr, ahead_bytes, files, ..
+            }) => {
                 let told =
                     |what: &CommandStatus| [&stderr[..], format!("ppctl: {what}\n").as_bytes()].concat();
                 let (code, signal, stderr) = match &status {
@@ -76,6 +82,7 @@ impl End {
                     exit: Exit { code, signal },
                     stdout,
                     stderr,
+                    ahead_bytes: Some(ahead_bytes),
                     sent_bytes: 0,
                     returned_bytes: files.iter().map(|file| file.contents.len() as u64).sum(),
                 }
@@ -99,6 +106,7 @@ impl End {
             exit: Exit { code: WRONG.into(), signal: 0 },
             stdout: Bytes::new(),
             stderr: format!("ppctl: {reason}\n").into(),
+            ahead_bytes: None,
             sent_bytes: 0,
             returned_bytes: 0,
         }
@@ -122,6 +130,9 @@ impl End {
 pub(super) struct Printer {
     /// Missing if jobs are printed as they end.
     order: Option<InOrder<Finished>>,
+    grouping: Grouping,
+    /// Output of jobs that have not ended, by their positions.
+    outputs: BTreeMap<u64, JobOutput>,
     /// Files with the output, which is not printed then.
     pub(super) results: Option<Results>,
     /// Whether a line of JSON is printed instead of the output.
@@ -137,9 +148,15 @@ impl Printer {
         if writes_json && results.is_some() {
             bail!("--json prints what jobs write, and --results and --files keep it in files: choose one");
         }
-        let prints = results.as_ref().is_none_or(Results::prints_names);
+        let (prints, grouping) = (results.as_ref().is_none_or(Results::prints_names), options.grouping());
+        if writes_json && grouping != Grouping::Whole {
+            bail!("--json prints a line for each job that has ended: leave out --line-buffer and --ungroup");
+        }
+        let keeps_order = options.keep_order && prints && grouping != Grouping::None;
         Ok(Self {
-            order: (options.keep_order && prints).then(InOrder::default),
+            order: keeps_order.then(InOrder::default),
+            grouping,
+            outputs: BTreeMap::new(),
             results,
             writes_json,
             log: JobLog::open(options)?,
@@ -163,12 +180,41 @@ impl Printer {
     /// A job that was to be submitted in this position is not.
     pub(super) fn left_out(&mut self, position: u64) -> anyhow::Result<()> {
         let next = self.order.as_mut().map(|order| order.left_out(position)).unwrap_or_default();
-        Ok(next.iter().try_for_each(|finished| self.print(finished))?)
+        self.print_next(next)
+    }
+
+    /// What of its output a job is to send ahead of its end: a line of JSON has all of it.
+    pub(super) fn ahead(&self) -> Option<Ahead> {
+        (!self.writes_json).then(|| self.grouping.ahead())
+    }
+
+    /// Takes output of a job that runs.
+    pub(super) fn output(&mut self, source: &Source, piece: &OutputPiece) -> anyhow::Result<()> {
+        let Source { position, sequence, tag, tries } = source;
+        let new = || JobOutput::new(tag.as_ref(), self.grouping);
+        let output = self.outputs.entry(*position).or_insert_with(new);
+        if output.begin(*tries, piece.attempt) {
+            self.screen.warn(&starts_over(*sequence));
+        }
+        let is_shown = match self.grouping {
+            Grouping::Whole => false,
+            Grouping::Lines => self.order.as_ref().is_none_or(|order| order.is_first(*position)),
+            Grouping::None => true,
+        };
+        if is_shown { output.show(piece, &mut self.screen) } else { output.keep(piece) }
+    }
+
+    /// What a job put out so far that has ended.
+    pub(super) fn take_output(&mut self, position: u64, tag: Option<&Vec<u8>>) -> JobOutput {
+        self.outputs.remove(&position).unwrap_or_else(|| JobOutput::new(tag, self.grouping))
     }
 
     /// Takes a job that was submitted in this position, and has ended for good.
     pub(super) fn take(&mut self, position: u64, mut finished: Finished) -> anyhow::Result<()> {
-        let End { exit, run_time, node, .. } = &finished.end;
+        let End { exit, run_time, node, ahead_bytes, .. } = &finished.end;
+        if finished.output.end(*ahead_bytes) {
+            self.screen.warn(&starts_over(finished.sequence));
+        }
         self.summary.ended(finished.sequence, *exit, *run_time, node.as_deref());
         self.screen.job_ended(*run_time, exit.is_success());
         if let Some(log) = &mut self.log {
@@ -180,23 +226,29 @@ impl Printer {
                 return Ok(());
             }
         }
-        let Some(order) = &mut self.order else { return Ok(self.print(&finished)?) };
-        let bytes = finished.end.stdout.len() + finished.end.stderr.len();
-        Ok(order.ended(position, finished, bytes).iter().try_for_each(|finished| self.print(finished))?)
+        let Some(order) = &mut self.order else { return self.print(finished) };
+        let bytes = finished.end.stdout.len() + finished.end.stderr.len() + finished.output.weight();
+        let next = order.ended(position, finished, bytes);
+        self.print_next(next)
     }
 
-    fn print(&mut self, finished: &Finished) -> io::Result<()> {
-        let Finished { tag, end, .. } = finished;
+    /// Prints what is next in order.
+    fn print_next(&mut self, next: Vec<Finished>) -> anyhow::Result<()> {
+        next.into_iter().try_for_each(|finished| self.print(finished))?;
+        // The first that has not ended is shown from now on.
+        let first = self.order.as_ref().and_then(InOrder::first).filter(|_| self.grouping == Grouping::Lines);
+        match first.and_then(|first| self.outputs.get_mut(&first)) {
+            Some(output) => output.show_kept(&mut self.screen),
+            None => Ok(()),
+        }
+    }
+
+    fn print(&mut self, finished: Finished) -> anyhow::Result<()> {
         if self.writes_json {
-            return self.screen.out(|out| out.write_all(&json::line(finished)));
+            return Ok(self.screen.out(|out| out.write_all(&json::line(&finished)))?);
         }
-        if !end.stdout.is_empty() {
-            self.screen.out(|out| write_lines(out, tag.as_ref(), &end.stdout))?;
-        }
-        if !end.stderr.is_empty() {
-            self.screen.error(|out| write_lines(out, tag.as_ref(), &end.stderr));
-        }
-        Ok(())
+        let Finished { end, mut output, .. } = finished;
+        output.finish([&end.stdout, &end.stderr], &mut self.screen)
     }
 }
 
@@ -259,7 +311,7 @@ impl JobLog {
             started: end.started.duration_since(UNIX_EPOCH).unwrap_or_default(),
             runtime: end.run_time,
             sent: finished.sent + end.sent_bytes,
-            received: end.stdout.len() as u64 + end.returned_bytes,
+            received: finished.output.received() + end.stdout.len() as u64 + end.returned_bytes,
             exit: end.exit,
             command,
         };
@@ -278,14 +330,7 @@ fn read_log(path: &Path) -> anyhow::Result<Log> {
     }
 }
 
-/// Writes output, each line behind the tag.
-fn write_lines(out: &mut dyn Write, tag: Option<&Vec<u8>>, output: &[u8]) -> io::Result<()> {
-    match tag {
-        None => out.write_all(output),
-        Some(tag) => {
-            let mut tagged = Vec::with_capacity(output.len());
-            Tagging::new(tag.clone()).push(output, &mut tagged);
-            out.write_all(&tagged)
-        }
-    }
+/// What is said where output was shown that is not part of a job's.
+fn starts_over(sequence: u64) -> String {
+    format!("job {sequence} was started anew: what it has printed so far is to be left out")
 }

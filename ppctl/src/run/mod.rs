@@ -10,10 +10,12 @@ mod files;
 mod finished;
 mod json;
 mod options;
+mod output;
 mod results;
 mod screen;
 mod share;
 mod slots;
+mod spool;
 mod summary;
 mod task;
 

@@ -19,6 +19,7 @@ use pp_run::times::{Timeout, parse_time};
 use pp_run::{Input, Pattern, Piping, Plan, Several, Trim};
 
 use super::files::FileOptions;
+use super::output::Grouping;
 use super::results::Results;
 
 use super::share::Share;
@@ -131,6 +132,12 @@ pub(crate) struct Options {
     /// Print output as jobs end, also where an alias says -k
     #[arg(long, aliases = ["nokeeporder", "nok", "no-k"], overrides_with = "keep_order", hide = true)]
     no_keep_order: bool,
+    /// Print output as it comes, line by line; with -k that of the first job that has not ended
+    #[arg(long, visible_alias = "lb", alias = "linebuffer", overrides_with = "ungroup", conflicts_with_all = ["results", "prints_names"], help_heading = "Output")]
+    line_buffer: bool,
+    /// Print output as it comes; lines of several jobs may mix
+    #[arg(short = 'u', long, overrides_with = "line_buffer", conflicts_with_all = ["results", "prints_names"], help_heading = "Output")]
+    ungroup: bool,
     /// Put the arguments before each line of output
     #[arg(long, help_heading = "Output")]
     tag: bool,
@@ -331,6 +338,15 @@ impl Options {
             (true, _) => Some(Form::Bar),
             (false, true) => Some(Form::Text),
             (false, false) => None,
+        }
+    }
+
+    /// How output of several jobs goes together.
+    pub(super) fn grouping(&self) -> Grouping {
+        match (self.line_buffer, self.ungroup) {
+            (true, _) => Grouping::Lines,
+            (false, true) => Grouping::None,
+            (false, false) => Grouping::Whole,
         }
     }
 

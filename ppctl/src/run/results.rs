@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use pp_dispatcher::OutputStream;
 use pp_run::{Plan, ResultFiles};
 
 use super::finished::Finished;
@@ -77,24 +78,25 @@ impl Results {
 
     /// Writes what a job wrote to its files. Leaves what is to be printed instead.
     pub(super) fn keep(&self, files: &ResultFiles, finished: &mut Finished) -> anyhow::Result<()> {
-        let end = &mut finished.end;
-        write(&files.sequence, finished.sequence.to_string().as_bytes())?;
-        write(&files.stderr, &end.stderr)?;
-        write(&files.stdout, &end.stdout)?;
+        let Finished { end, output, .. } = finished;
+        write(&files.sequence, |file| file.write_all(finished.sequence.to_string().as_bytes()))?;
+        write(&files.stdout, |file| output.write(OutputStream::Stdout, &end.stdout, file))?;
+        let prints_errors = self.are_temporary && output.received_errors() == 0;
+        write(&files.stderr, |file| output.write(OutputStream::Stderr, &end.stderr, file))?;
         end.stdout = [files.stdout.as_os_str().as_bytes(), b"\n"].concat().into();
-        if !self.are_temporary {
+        if !prints_errors {
             end.stderr = Bytes::new();
         }
         Ok(())
     }
 }
 
-fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+fn write(file: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
         if let Some(directory) = file.parent() {
             fs::create_dir_all(directory)?;
         }
-        fs::write(file, bytes)
+        write(&mut fs::File::create(file)?)
     };
     write().with_context(|| format!("cannot write results to {}", file.display()))
 }

@@ -19,11 +19,13 @@ pub(super) struct Output {
     ahead: Option<(Ahead, Parts)>,
     /// What was not sent.
     pub(super) held: Vec<u8>,
+    /// Number of bytes that were.
+    pub(super) sent: u64,
 }
 
 impl Output {
     pub(super) fn new(stream: Stream, ahead: Option<(Ahead, Parts)>) -> Self {
-        Self { stream, ahead, held: Vec::new() }
+        Self { stream, ahead, held: Vec::new(), sent: 0 }
     }
 
     /// Sends what is to go ahead now that more was read.
@@ -37,6 +39,7 @@ impl Output {
             parts.send(self.stream, &self.held[piece])?;
         }
         self.held.drain(..ready);
+        self.sent += ready as u64;
         Ok(())
     }
 
@@ -44,6 +47,7 @@ impl Output {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         if let Some((Ahead::Lines | Ahead::AtOnce, parts)) = &self.ahead {
             parts.send(self.stream, &self.held)?;
+            self.sent += self.held.len() as u64;
             self.held.clear();
         }
         Ok(())

@@ -36,6 +36,11 @@ impl Streams {
         Self { stdin, output }
     }
 
+    /// Number of bytes that were sent ahead.
+    pub(super) fn ahead_bytes(&self) -> u64 {
+        self.output.iter().map(|output| output.sent).sum()
+    }
+
     /// What was not sent ahead of standard output and of standard error.
     pub(super) fn into_rest(self) -> [Bytes; 2] {
         self.output.map(|output| output.held.into())
