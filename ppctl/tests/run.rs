@@ -5,12 +5,13 @@ mod rows;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use pp_tests::process::{self, Process, SECRET, Server, Signal};
+use pp_tests::network::Network;
+use pp_tests::process::{self, Process, SECRET, Server, ServerOptions, Signal};
 use pp_tests::wait::wait_until;
 use rows::{Row, TABLE};
 use tempfile::TempDir;
@@ -324,4 +325,64 @@ fn the_job_log_has_a_line_for_each_job_as_gnu_parallel_writes_it() {
         told,
         [["1", ":", "3", "0", "0", "printf abc; exit 0"], ["2", ":", "3", "2", "0", "printf abc; exit 2"]]
     );
+}
+
+/// The table once more, where each job runs on a machine that has nothing of this one but what it is sent: another network,
+/// and nothing in the directory that ppctl runs in.
+#[test]
+fn the_same_command_lines_print_the_same_on_a_node_that_shares_nothing() {
+    if let Some(reason) = Network::forbidden() {
+        return println!("skipped, as no networks can be made here: {reason}");
+    }
+    let (folder, network) = (files(), Network::start(2));
+    let [here, there] = network.hosts() else { panic!("there are two hosts") };
+    let empty = format!("mount -t tmpfs none {} && exec \"$@\"", folder.path().display());
+    let wrapper = || [there.wrapper(), ["sh", "-c", &empty, "sh"].map(String::from).into()].concat();
+    let arguments = || ["-i", &there.address].map(String::from).into();
+    let node = || ServerOptions { wrapper: wrapper(), arguments: arguments(), ..ServerOptions::default() };
+    // Each run has the slots of its node to itself.
+    let servers: Vec<_> = (0..AT_ONCE).map(|_| Server::start_with(node())).collect();
+    let run = |server: &Server| {
+        let (here, address) = (here.wrapper().join(" "), format!("{}:{}", there.address, server.port()));
+        format!("PP_SECRET={SECRET} {here} {} --not-node : --node {address}", ppctl())
+    };
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let parts = TABLE.chunks(TABLE.len().div_ceil(AT_ONCE)).zip(&servers);
+        let of_part = |(part, server): (&'static [Row], _)| {
+            let (run, folder) = (run(server), folder.path());
+            scope.spawn(move || Vec::from_iter(part.iter().filter_map(|row| wrong(folder, &run, row))))
+        };
+        let parts: Vec<_> = parts.map(of_part).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("it does not panic")).collect()
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let run = run(&servers[0]);
+    let where_it_ran = shell(folder.path(), &format!("{run} -k 'ls; pwd' ::: a"), b"");
+    let where_it_ran = String::from_utf8_lossy(&where_it_ran.stdout).into_owned();
+    assert!(!where_it_ran.contains("abc") && where_it_ran.contains("scratch"), "{where_it_ran}");
+}
+
+#[test]
+fn a_hundred_thousand_arguments_are_read_as_they_are_needed() {
+    const ARGUMENTS: usize = 100_000;
+    const AT_ONCE: usize = 1_000;
+    let folder = files();
+    let mut command = process::command(env!("CARGO_BIN_EXE_ppctl"), folder.path());
+    command
+        .args(["run", "-k", "-j2", "-N", &AT_ONCE.to_string(), "echo {#} {1} {1000}"])
+        .env("PP_DISCOVER", "0");
+    let mut run = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let (mut input, output) = (run.stdin.take().expect("piped"), run.stdout.take().expect("piped"));
+    let lines: String = (1..=ARGUMENTS).map(|number| format!("{number}\n")).collect();
+    let writing = std::thread::spawn(move || input.write_all(lines.as_bytes()).map(|()| input));
+    let mut printed = BufReader::new(output).lines().map(|line| line.expect("it is text"));
+    for number in 1..=ARGUMENTS / AT_ONCE {
+        let (first, last) = ((number - 1) * AT_ONCE + 1, number * AT_ONCE);
+        assert_eq!(printed.next(), Some(format!("{number} {first} {last}")));
+    }
+    let most = process::most_resident(run.id());
+    println!("    {} KiB at most", most >> 10);
+    assert!(most < 64 << 20, "{most} bytes");
+    drop(writing.join().expect("it does not panic").expect("all of it is read"));
+    assert_eq!((printed.next(), run.wait().expect("it ends").code()), (None, Some(0)));
 }
