@@ -211,7 +211,8 @@ impl<R: DeserializeOwned + Send + 'static> JobBuilder<R> {
 
     /// Runs the job on this node or nowhere: on this life of it, so that one that was started again is another node. The
     /// job waits for it, also while its connection is broken for a moment. Once the node is lost, or refuses the program,
-    /// the job ends as [`JobError::Lost`], which names the node and says why.
+    /// the job ends as [`JobError::Lost`], which names the node and says why. It gets no copy elsewhere, even if it is
+    /// [`idempotent`](Self::idempotent).
     ///
     /// ```
     /// # use pp_dispatcher::Dispatcher;

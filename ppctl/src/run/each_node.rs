@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use pp_dispatcher::{NodeId, NodeInfo, NodeKind, NodeReason, NodeRefusal, NodeState};
+use anyhow::bail;
+use pp_dispatcher::{Dispatcher, NodeId, NodeInfo, NodeKind, NodeReason, NodeRefusal, NodeState};
 
 use super::engine::Running;
 use super::slots::Slots;
-use crate::is_settled;
 use crate::nodes::ANSWER_TIME;
+use crate::{LOOK_EVERY, is_settled};
 
 /// Time in which nodes on the network are heard of.
 const DISCOVERY: Duration = Duration::from_millis(1_500);
@@ -30,8 +31,31 @@ impl Gathering {
         Self { until: if discovers { now + DISCOVERY } else { now }, at_last: now + ANSWER_TIME }
     }
 
+    /// Waits until it is known which nodes there are. `wait` waits for so long, and tells whether the run goes on: none if it
+    /// does not.
+    pub(super) fn wait(
+        &self,
+        dispatcher: &Dispatcher,
+        uses_local: bool,
+        mut wait: impl FnMut(Duration) -> bool,
+    ) -> anyhow::Result<Option<EachNode>> {
+        loop {
+            let nodes = dispatcher.nodes();
+            if self.is_over(&nodes) {
+                let each_node = EachNode::new(nodes, uses_local);
+                if each_node.len() == 0 {
+                    bail!("--each-node: there is no node; `ppctl nodes` lists those that can be found");
+                }
+                return Ok(Some(each_node));
+            }
+            if !wait(LOOK_EVERY) {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Whether it is known of each of these nodes how it stands, or there is no more time.
-    pub(super) fn is_over(&self, nodes: &[NodeInfo]) -> bool {
+    fn is_over(&self, nodes: &[NodeInfo]) -> bool {
         let now = Instant::now();
         now >= self.at_last || now >= self.until && nodes.iter().all(is_settled)
     }
@@ -61,7 +85,7 @@ struct Target {
 
 impl EachNode {
     /// Of these nodes those that are to be used: this machine first, then those that were named, then the others by name.
-    pub(super) fn new(mut nodes: Vec<NodeInfo>, uses_local: bool) -> Self {
+    fn new(mut nodes: Vec<NodeInfo>, uses_local: bool) -> Self {
         nodes.retain(|node| (uses_local || node.kind != NodeKind::Local) && !is_no_node_of_its_own(node));
         nodes.sort_by_key(|node| match node.kind {
             NodeKind::Local => (0, String::new()),

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use pp_dispatcher::{
     CommandDirectory, CommandFiles, CommandOutput, CommandStatus, Dispatcher, JobError, NodeInfo, NodeKind,
     NodeReason, NodeRefusal, NodeState, Output, OutputPiece,
@@ -25,7 +25,7 @@ use super::each_node::{EachNode, Gathering};
 use super::files::{FilesUnderWay, Loader, Templates};
 use super::finished::{End, Finished, Printer};
 use super::output::{Room, Source};
-use super::share::{GROW_EVERY, Growth, Share};
+use super::share::{Growth, Share};
 use super::slots::Slots;
 use super::task::{self, Count, Task, Tasks};
 use super::{Options, WRONG};
@@ -83,7 +83,6 @@ struct Engine<'a> {
     each_node: Option<EachNode>,
     /// This machine, if it is to run as many jobs as possible.
     growth: Option<Growth>,
-    grows_at: Instant,
     ahead: Ahead,
     submitted: u64,
     tally: Tally,
@@ -168,7 +167,6 @@ pub(super) fn run(
         slots: Slots::default(),
         each_node: None,
         growth: share.grows.then(|| Growth::new(share.local_workers)),
-        grows_at: Instant::now() + GROW_EVERY,
         ahead: Ahead::expecting(options.block_bytes()),
         submitted: 0,
         tally,
@@ -217,7 +215,9 @@ impl Engine<'_> {
             return Ok(ExitCode::from(WRONG));
         }
         loop {
-            self.grow();
+            if self.growth.as_mut().is_some_and(|growth| growth.grow(&self.dispatcher)) {
+                self.looks_at = Instant::now();
+            }
             self.ask_for_more();
             let patience = self.begin_delayed()?;
             self.printer.screen.tick();
@@ -271,24 +271,17 @@ impl Engine<'_> {
         uses_local: bool,
         told: &Receiver<Event>,
     ) -> anyhow::Result<bool> {
-        let nodes = loop {
-            let nodes = self.dispatcher.nodes();
-            if gathering.is_over(&nodes) {
-                break nodes;
-            }
-            match told.recv_timeout(crate::LOOK_EVERY) {
-                Ok(Event::Counted(total)) => self.total = Some(total),
-                Ok(Event::Interrupted) => return Ok(false),
-                _ => {}
-            }
-        };
-        let each_node = EachNode::new(nodes, uses_local);
-        if each_node.len() == 0 {
-            bail!("--each-node: there is no node; `ppctl nodes` lists those that can be found");
-        }
-        self.each_node = Some(each_node);
-        self.total.into_iter().for_each(|total| self.counted(total));
-        Ok(true)
+        let mut total = None;
+        self.each_node =
+            gathering.wait(&self.dispatcher, uses_local, |time| match told.recv_timeout(time) {
+                Ok(Event::Counted(jobs)) => {
+                    total = Some(jobs);
+                    true
+                }
+                other => !matches!(other, Ok(Event::Interrupted)),
+            })?;
+        total.into_iter().for_each(|total| self.counted(total));
+        Ok(self.each_node.is_some())
     }
 
     /// There are so many jobs.
@@ -303,23 +296,6 @@ impl Engine<'_> {
     fn runs_in_all(&self) -> Option<u64> {
         let nodes = self.each_node.as_ref().map_or(1, EachNode::len) as u64;
         self.total.map(|total| total * nodes)
-    }
-
-    /// Has this machine run more jobs at once, if that is of use.
-    fn grow(&mut self) {
-        if self.growth.is_none() || self.grows_at > Instant::now() {
-            return;
-        }
-        self.grows_at = Instant::now() + GROW_EVERY;
-        let nodes = self.dispatcher.nodes();
-        let local = nodes.iter().find(|node| node.kind == NodeKind::Local);
-        if let Some((growth, local)) = self.growth.as_mut().zip(local)
-            && let Some(workers) = growth.next(local)
-        {
-            // It is refused only after the end.
-            let _ = self.dispatcher.set_local_workers(workers);
-            self.looks_at = Instant::now();
-        }
     }
 
     /// Has as many jobs composed as can be under way.

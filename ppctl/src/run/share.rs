@@ -1,10 +1,10 @@
 //! How many jobs run where (`-j`).
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use pp_dispatcher::{JobsPerNode, NodeInfo};
+use pp_dispatcher::{Dispatcher, JobsPerNode, NodeInfo, NodeKind};
 use pp_protocol::limits::SLOTS;
 use pp_run::counts::JobCount;
 
@@ -13,7 +13,7 @@ const WORKER_BYTES: u64 = 16 << 20;
 /// Local workers for each core to begin with, where there are to be as many as possible.
 const FIRST_PER_CORE: usize = 16;
 /// Time between two looks at whether more are of use.
-pub(super) const GROW_EVERY: Duration = Duration::from_millis(100);
+const GROW_EVERY: Duration = Duration::from_millis(100);
 
 /// Jobs that run at once.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +59,29 @@ impl Share {
 pub(super) struct Growth {
     workers: usize,
     ended: u64,
+    looks_at: Instant,
 }
 
 impl Growth {
     pub(super) fn new(workers: usize) -> Self {
-        Self { workers, ended: 0 }
+        Self { workers, ended: 0, looks_at: Instant::now() + GROW_EVERY }
     }
 
-    /// How many there are to be from now on, if that is more. To be asked every [`GROW_EVERY`].
-    pub(super) fn next(&mut self, local: &NodeInfo) -> Option<usize> {
+    /// Has this machine run more jobs at once, if it is time to look and that is of use. Tells whether it does.
+    pub(super) fn grow(&mut self, dispatcher: &Dispatcher) -> bool {
+        if self.looks_at > Instant::now() {
+            return false;
+        }
+        self.looks_at = Instant::now() + GROW_EVERY;
+        let nodes = dispatcher.nodes();
+        let local = nodes.iter().find(|node| node.kind == NodeKind::Local);
+        let more = local.and_then(|local| self.next(local));
+        // It is refused only after the end.
+        more.is_some_and(|workers| dispatcher.set_local_workers(workers).is_ok())
+    }
+
+    /// How many there are to be from now on, if that is more.
+    fn next(&mut self, local: &NodeInfo) -> Option<usize> {
         let ended = local.jobs_ended - std::mem::replace(&mut self.ended, local.jobs_ended);
         let are_busy = local.jobs_at_node >= self.workers && ended < self.workers as u64;
         let most = self.workers.saturating_add(room_for_workers()).min(SLOTS as usize);
