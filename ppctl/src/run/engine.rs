@@ -537,13 +537,14 @@ impl Engine<'_> {
         if let Some(files) = &running.files {
             end.count_files(files.sent_bytes);
         }
-        self.hint(&end);
+        self.hint(&end, running.position);
         self.finish(running, end)
     }
 
     /// Says once what may help where a job on another machine misses a file.
-    fn hint(&mut self, end: &End) {
-        if let Some(node) = end.misses_a_file()
+    fn hint(&mut self, end: &End, position: u64) {
+        let said_before = self.printer.misses_a_file(position);
+        if let Some(node) = end.misses_a_file(said_before)
             && !std::mem::replace(&mut self.has_hinted, true)
         {
             self.printer.screen.warn(&format!(

@@ -15,7 +15,7 @@ use pp_run::order::InOrder;
 use pp_run::{Plan, ResultFiles};
 
 use super::json;
-use super::output::{Grouping, JobOutput, Source};
+use super::output::{Grouping, JobOutput, Source, misses_a_file};
 use super::results::Results;
 use super::screen::Screen;
 use super::summary::Summary;
@@ -117,10 +117,9 @@ impl End {
         self.sent_bytes = if self.node.is_some() { sent_bytes } else { 0 };
     }
 
-    /// The node that it failed on because a file is not there, as far as can be seen.
-    pub(super) fn misses_a_file(&self) -> Option<&str> {
-        const NO_SUCH_FILE: &[u8] = b"No such file or directory";
-        let says_so = || self.stderr.windows(NO_SUCH_FILE.len()).any(|part| part == NO_SUCH_FILE);
+    /// The node that it failed on because a file is not there, as far as can be seen, if it has not said so before.
+    pub(super) fn misses_a_file(&self, said_before: bool) -> Option<&str> {
+        let says_so = || said_before || misses_a_file(&self.stderr);
         self.node.as_deref().filter(|_| !self.exit.is_success() && says_so())
     }
 }
@@ -202,6 +201,11 @@ impl Printer {
             Grouping::None => true,
         };
         if is_shown { output.show(piece, &mut self.screen) } else { output.keep(piece) }
+    }
+
+    /// Whether a job that ran has said that a file is not there.
+    pub(super) fn misses_a_file(&self, position: u64) -> bool {
+        self.outputs.get(&position).is_some_and(JobOutput::misses_a_file)
     }
 
     /// What a job put out so far that has ended.

@@ -53,6 +53,15 @@ pub(super) struct JobOutput {
     run: (u32, u32),
     stdout: StreamOutput,
     stderr: StreamOutput,
+    misses_a_file: bool,
+}
+
+/// What programs say where a file is not there.
+const NO_SUCH_FILE: &[u8] = b"No such file or directory";
+
+/// Whether this is said to miss a file, as far as can be seen.
+pub(super) fn misses_a_file(errors: &[u8]) -> bool {
+    errors.windows(NO_SUCH_FILE.len()).any(|part| part == NO_SUCH_FILE)
 }
 
 #[derive(Debug)]
@@ -75,7 +84,7 @@ impl JobOutput {
             tagging: tag.map(|tag| Tagging::new(tag.clone())),
             has_shown: false,
         };
-        Self { run: (0, 0), stdout: stream(), stderr: stream() }
+        Self { run: (0, 0), stdout: stream(), stderr: stream(), misses_a_file: false }
     }
 
     /// Output of this attempt of this try comes. What came of an earlier one is forgotten; tells whether some was shown.
@@ -98,6 +107,11 @@ impl JobOutput {
         is_of_another && self.begin(u32::MAX, u32::MAX)
     }
 
+    /// Whether it said that a file is not there.
+    pub(super) fn misses_a_file(&self) -> bool {
+        self.misses_a_file
+    }
+
     /// Bytes of standard output that came.
     pub(super) fn received(&self) -> u64 {
         self.stdout.received
@@ -115,17 +129,20 @@ impl JobOutput {
 
     /// Keeps a piece until it can be shown.
     pub(super) fn keep(&mut self, piece: &OutputPiece) -> anyhow::Result<()> {
-        let stream = self.of(piece.stream);
-        stream.received += piece.bytes.len() as u64;
-        stream.kept.push(&piece.bytes).context(NO_ROOM)
+        self.look_at(piece);
+        self.of(piece.stream).kept.push(&piece.bytes).context(NO_ROOM)
     }
 
     /// Shows a piece. Nothing is kept then: that was shown when the job had its turn.
     pub(super) fn show(&mut self, piece: &OutputPiece, screen: &mut Screen) -> anyhow::Result<()> {
-        let stream = self.of(piece.stream);
-        stream.received += piece.bytes.len() as u64;
-        stream.show(&piece.bytes, piece.stream, screen)?;
+        self.look_at(piece);
+        self.of(piece.stream).show(&piece.bytes, piece.stream, screen)?;
         Ok(())
+    }
+
+    fn look_at(&mut self, piece: &OutputPiece) {
+        self.of(piece.stream).received += piece.bytes.len() as u64;
+        self.misses_a_file |= piece.stream == OutputStream::Stderr && misses_a_file(&piece.bytes);
     }
 
     /// Shows what is kept: its turn has come.
@@ -261,5 +278,62 @@ impl Room {
     pub(super) fn close(&self) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is kept of standard output.
+    fn kept(output: &mut JobOutput) -> Vec<u8> {
+        let mut written = Vec::new();
+        output.write(OutputStream::Stdout, b"rest", &mut written).expect("it can be read");
+        written
+    }
+
+    #[test]
+    fn what_came_of_an_attempt_that_is_not_the_last_is_forgotten() {
+        let keep = |output: &mut JobOutput, bytes: &[u8]| {
+            let stream = &mut output.stdout;
+            stream.received += bytes.len() as u64;
+            stream.kept.push(bytes).expect("there is room");
+        };
+        let mut output = JobOutput::new(None, Grouping::Whole);
+        assert!(!output.begin(1, 1));
+        keep(&mut output, b"one ");
+        assert!(!output.begin(1, 1), "more of the same");
+        keep(&mut output, b"more ");
+        assert!(!output.begin(1, 2), "nothing was shown");
+        keep(&mut output, b"two ");
+        assert!(!output.begin(1, 1), "it is older");
+        assert_eq!((output.received(), output.end(Some(4))), (4, false));
+        assert_eq!(kept(&mut output), b"two rest");
+        // The attempt that ended it sent nothing ahead.
+        keep(&mut output, b"three ");
+        output.stdout.has_shown = true;
+        assert!(output.end(Some(0)));
+        assert_eq!((output.received(), kept(&mut output)), (0, b"rest".to_vec()));
+        // Of a job that was lost, the last is what there is.
+        keep(&mut output, b"four ");
+        assert!(!output.end(None));
+        assert_eq!(kept(&mut output), b"four rest");
+    }
+
+    #[test]
+    fn whoever_waits_for_room_goes_on_when_there_is_some_and_when_the_run_ends() {
+        for give_back in [true, false] {
+            let room = Room::default();
+            room.take(WAITING_BYTES + 1);
+            std::thread::scope(|scope| {
+                let waits = scope.spawn(|| room.take(1));
+                if give_back {
+                    room.give_back(WAITING_BYTES)
+                } else {
+                    room.close()
+                }
+                waits.join().expect("it goes on");
+            });
+        }
     }
 }
