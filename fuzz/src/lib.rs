@@ -13,10 +13,17 @@ use pp_counting::{Counting, allowed, peak_of};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Bytes that a connection may have besides: room to receive, which those of a thread have in turn.
+const ROOM_BYTES: usize = 512 << 10;
+
 /// Decodes `input`, counting.
 pub fn bounded<T>(input: &[u8], decode: impl FnOnce() -> T) -> T {
+    within(allowed(input.len()), input, decode)
+}
+
+fn within<T>(most: usize, input: &[u8], decode: impl FnOnce() -> T) -> T {
     let (result, peak) = peak_of(decode);
-    assert!(peak <= allowed(input.len()), "{peak} bytes of memory for {} of input", input.len());
+    assert!(peak <= most, "{peak} bytes of memory for {} of input", input.len());
     result
 }
 
@@ -27,9 +34,9 @@ pub fn bounded_run<F: Future>(input: &[u8], decode: F) -> F::Output {
             tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     }
     let mut decode: Pin<Box<F>> = Box::pin(decode);
-    RUNTIME.with(|runtime| {
-        runtime.block_on(std::future::poll_fn(|context| bounded(input, || decode.as_mut().poll(context))))
-    })
+    let most = allowed(input.len()) + ROOM_BYTES;
+    let mut poll = |context: &mut _| within(most, input, || decode.as_mut().poll(context));
+    RUNTIME.with(|runtime| runtime.block_on(std::future::poll_fn(&mut poll)))
 }
 
 /// Directory for files of targets, in memory.

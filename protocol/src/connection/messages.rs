@@ -190,7 +190,8 @@ impl Message for FromNode {
                 runs(outcomes, weight).try_for_each(|run| {
                     out.push(OUTCOMES);
                     let left_out = packed::put_outcomes(first, run, BULK_BYTES, out)?;
-                    first += run.len() as u64;
+                    // Whoever wrote it may have begun anywhere.
+                    first = first.saturating_add(run.len() as u64);
                     end_piece(out, left_out)
                 })
             }
@@ -233,5 +234,23 @@ impl Message for FromNode {
 
     fn is_greeting(&self) -> bool {
         matches!(self, Self::Welcome(_) | Self::Refused(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn the_last_numbers_there_are_do_not_overflow() {
+        let sent = FromNode::Outcomes(u64::MAX, samples::outcomes());
+        let mut encoded = Vec::new();
+        sent.encode(&mut encoded, &mut |out, left_out| {
+            out.extend_from_slice(&left_out.unwrap_or_default());
+            Ok(())
+        })
+        .unwrap();
+        assert!(matches!(FromNode::decode(&mut Input::new(&encoded)), Ok(FromNode::Outcomes(u64::MAX, _))));
     }
 }
