@@ -57,8 +57,8 @@ mod public {
     /// Functions that every node has, also one that does not run this program: to be submitted as any other.
     pub use pp_node::built_in;
     pub use pp_node::built_in::{
-        Ahead, CommandDirectory, CommandFile, CommandFiles, CommandLine, CommandOutput, CommandStatus,
-        FileError, FileFault,
+        Ahead, BaseFile, CommandDirectory, CommandFile, CommandFiles, CommandLine, CommandOutput,
+        CommandStatus, FileError, FileFault,
     };
     pub use pp_protocol::{
         Death, Farewell, HandshakeError, JobId, NodeId, Panic, ProgramRefusal, Refusal,

@@ -143,10 +143,13 @@ impl Beneath {
         let found = file.metadata()?;
         only_a_file(FileType::from_raw_mode(fstat(&file)?.st_mode))?;
         let size = usize::try_from(found.len()).unwrap_or(usize::MAX);
-        let mut contents = Vec::with_capacity(size.min(most));
+        if size > most {
+            return Err(FileFault::TooLarge);
+        }
+        let mut contents = Vec::with_capacity(size);
         // One that grows meanwhile is not read for ever.
         (&mut file).take(most as u64 + 1).read_to_end(&mut contents)?;
-        if size > most || contents.len() > most {
+        if contents.len() > most {
             return Err(FileFault::TooLarge);
         }
         Ok((found.mode() & RWX, contents))

@@ -8,12 +8,14 @@ mod files;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use pp_protocol::room;
 use pp_protocol::values::Source;
 
 pub use self::command::{Ahead, CommandLine, CommandOutput, CommandStatus};
-pub use self::files::{CommandDirectory, CommandFile, CommandFiles, FileError, FileFault};
+pub use self::files::{BaseFile, CommandDirectory, CommandFile, CommandFiles, FileError, FileFault};
 use crate::functions::{BuiltIn, CallError, Function, Identity, invoke};
+use crate::kept;
 
 /// Returns the bytes it is given.
 pub fn echo(bytes: Vec<u8>) -> Vec<u8> {
@@ -29,6 +31,15 @@ pub fn sleep(time: Duration) {
 /// the worker at the latest. A command that writes more than a job's result may have is killed, and the job's outcome says so.
 pub fn command(line: CommandLine) -> CommandOutput {
     command::run(line)
+}
+
+/// Keeps what is in a file for the commands of this session that name it as a [base file](BaseFile). Meant for one node
+/// (`JobBuilder::on_node`): it is kept there and nowhere else, until the session ends.
+///
+/// # Errors
+/// Says why it is not kept: there is no room, or the node keeps no files, as the dispatcher's own cores do not.
+pub fn keep_file(contents: Bytes) -> Result<(), String> {
+    kept::keep(&contents).map_err(|error| error.to_string())
 }
 
 fn call_echo(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
@@ -52,6 +63,22 @@ inventory::submit! {
             Identity::of(&command, &pointer, pointer as usize)
         },
         call: call_command,
+    })
+}
+
+fn call_keep_file(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
+    invoke(args, result, |(contents,): (Bytes,)| keep_file(contents))
+}
+
+inventory::submit! {
+    BuiltIn(Function {
+        name: || "ppserver::keep_file",
+        version: "1",
+        identity: || {
+            let pointer: fn(Bytes) -> Result<(), String> = keep_file;
+            Identity::of(&keep_file, &pointer, pointer as usize)
+        },
+        call: call_keep_file,
     })
 }
 

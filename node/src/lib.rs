@@ -17,6 +17,8 @@ pub mod core;
 mod descriptors;
 #[cfg(feature = "shell")]
 pub mod functions;
+#[cfg(feature = "shell")]
+mod kept;
 #[cfg(all(feature = "shell", target_os = "linux"))]
 #[doc(hidden)]
 pub mod launcher;
@@ -33,6 +35,8 @@ pub mod pool;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
 pub mod processes;
+#[cfg(feature = "shell")]
+mod scratch;
 #[cfg(feature = "shell")]
 mod shell;
 #[cfg(feature = "shell")]

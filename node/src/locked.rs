@@ -34,7 +34,8 @@ pub(crate) fn make(parent: &Path, prefix: &str, remove: impl Fn(&Path)) -> io::R
     Err(io::ErrorKind::ResourceBusy.into())
 }
 
-fn remove_abandoned(parent: &Path, prefix: &str, remove: &impl Fn(&Path)) {
+/// `remove`s directories in `parent` whose names begin with `prefix`, and that processes of this user have left there.
+pub(crate) fn remove_abandoned(parent: &Path, prefix: &str, remove: &impl Fn(&Path)) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let is_one = entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
         let is_ours =

@@ -4,8 +4,10 @@ mod programs;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use pp_protocol::connection::{Sender, Transport};
@@ -26,6 +28,7 @@ use crate::core::{
     SystemLoad, WorkerKey,
 };
 use crate::descriptors::TooFewDescriptors;
+use crate::kept::SessionFiles;
 use crate::page::monotonic_ns;
 use crate::pool::{WorkerEvent, WorkerHandle, WorkerProgram};
 
@@ -320,6 +323,8 @@ struct Actor {
     connections: BTreeMap<ConnectionKey, Peer>,
     /// Where the large arguments of each session are, which its workers may read; and those of some that are over.
     rooms: BTreeMap<SessionKey, Rooms>,
+    /// What each session keeps here, once it has workers of the node's own program.
+    files: BTreeMap<SessionKey, SessionFiles>,
     next_connection: u32,
     commands: mpsc::UnboundedReceiver<Command>,
     inputs: mpsc::Receiver<Input>,
@@ -367,6 +372,7 @@ impl Actor {
             workers: BTreeMap::new(),
             connections: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            files: BTreeMap::new(),
             next_connection: 0,
             commands,
             inputs,
@@ -405,6 +411,7 @@ impl Actor {
             }
             if deadline.is_some_and(|deadline| deadline <= now()) {
                 self.handle(Event::Tick);
+                self.forget_files();
             }
             if self.shortage.as_ref() != self.core.shortage() {
                 self.shortage = self.core.shortage().cloned();
@@ -543,6 +550,7 @@ impl Actor {
                 if let Some(peer) = self.connections.remove(&key) {
                     tracing::debug!(peer = peer.name, "connection closed");
                 }
+                self.forget_files();
             }
             Action::LocateProgram(digest) => self.programs.locate(digest),
             Action::StoreProgram { digest, size, piece, last } => {
@@ -597,15 +605,35 @@ impl Actor {
     }
 
     fn spawn(&mut self, key: WorkerKey, program: Program) {
+        let session = self.core.session_of(key);
+        let files = session.filter(|_| program == Program::Own).and_then(|session| self.files_of(session));
         let program = match self.kind {
             Workers::Threads => WorkerProgram::ThisProgramInThreads,
             Workers::Processes => self.programs.of_workers(program),
         };
         tracing::debug!(worker = key.0, "starting a worker");
-        let rooms = self.core.session_of(key).and_then(|session| self.rooms.get(&session).cloned());
+        let rooms = session.and_then(|session| self.rooms.get(&session).cloned());
         let rooms = rooms.unwrap_or_else(Rooms::apart);
-        let handle = WorkerHandle::spawn(key, program, &rooms, self.worker_sender.clone());
+        let handle = WorkerHandle::spawn(key, program, &rooms, files, self.worker_sender.clone());
         self.workers.insert(key, handle);
+    }
+
+    /// The directory of the files that a session keeps here. Without it, and without a descriptor for it, it keeps none.
+    fn files_of(&mut self, session: SessionKey) -> Option<OwnedFd> {
+        if !self.files.contains_key(&session) {
+            self.files.insert(session, self.programs.files_of_session()?);
+        }
+        self.files.get(&session)?.as_fd().try_clone_to_owned().ok()
+    }
+
+    /// Removes what sessions have kept here that are over. There may be much: that takes a thread its time.
+    fn forget_files(&mut self) {
+        let over = self.files.extract_if(.., |session, _| !self.core.has_session(*session));
+        let over: Vec<_> = over.map(|(_, files)| files).collect();
+        if !over.is_empty() {
+            // Where there is no thread to be had, dropping what it was to do does it.
+            let _ = thread::Builder::new().name("pp-remove".into()).spawn(move || drop(over));
+        }
     }
 }
 

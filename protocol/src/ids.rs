@@ -122,7 +122,7 @@ macro_rules! random_id {
 random_id!(NodeId);
 random_id!(SessionId);
 
-/// The BLAKE3 hash of a program's executable file: 32 bytes, shown as 64 hexadecimal digits.
+/// The BLAKE3 hash of a program's executable file, or of another file: 32 bytes, shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 32]);
 

@@ -98,6 +98,12 @@ pub const COMMAND_FILES: usize = 1_024;
 /// Bytes in the files that a command is sent, all together; and in those that it returns.
 pub const COMMAND_FILE_BYTES: usize = 512 << 20;
 
+/// Files that a session keeps at a node for all of its commands, at most.
+pub const BASE_FILES: usize = 256;
+
+/// Bytes in these, all together.
+pub const BASE_FILE_BYTES: u64 = 1 << 30;
+
 /// Attempts or outcomes in one message, at most.
 pub const LIST_ITEMS: usize = 4_096;
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{env, fmt};
 
 use bytes::Bytes;
+use pp_protocol::Digest;
 use serde::{Deserialize, Serialize};
 
 use self::streams::Streams;
@@ -95,6 +96,8 @@ pub enum CommandStatus {
     /// It was not started, as it could not have its directory or files; or it ended with exit code 0, and not all files that
     /// were to be returned were there, or could be removed.
     FileTrouble(String),
+    /// It was not started: these base files are not kept at the node yet.
+    Lacks(Vec<Digest>),
 }
 
 impl CommandStatus {
@@ -111,6 +114,9 @@ impl fmt::Display for CommandStatus {
             Self::Signalled(signal) => write!(f, "killed by signal {signal}"),
             Self::NotStarted(reason) => write!(f, "not started: {reason}"),
             Self::FileTrouble(trouble) => f.write_str(trouble),
+            Self::Lacks(files) => {
+                write!(f, "not started: the node has not got {} of its base files", files.len())
+            }
         }
     }
 }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use pp_protocol::limits::{COMMAND_FILE_BYTES, COMMAND_FILES};
-use pp_protocol::shown;
+use pp_protocol::{Digest, shown};
 use serde::{Deserialize, Serialize};
 
 use super::command::{CommandLine, CommandStatus};
 pub use crate::beneath::FileFault;
 use crate::beneath::{Below, Beneath};
-use crate::locked;
+use crate::{kept, locked};
 
 /// Names of fresh directories begin so.
 const PREFIX: &str = "ppserver-command-";
@@ -43,11 +43,55 @@ pub struct CommandFile {
     pub contents: Bytes,
 }
 
+/// A file that a command finds in its directory, too, and whose contents are not sent with it: they are
+/// [kept](super::keep_file) at the node, once for a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseFile {
+    /// Path below the directory that the command runs in.
+    pub path: OsString,
+    /// As of [`CommandFile`].
+    pub permissions: u32,
+    /// What is in it.
+    pub digest: Digest,
+    /// Number of bytes that is.
+    pub bytes: u64,
+    /// Where it is on the dispatcher's own machine, whose cores take it from there.
+    pub at_home: OsString,
+}
+
+impl BaseFile {
+    /// The file as a base file.
+    pub fn of(file: &CommandFile, at_home: impl Into<OsString>) -> Self {
+        Self {
+            path: file.path.clone(),
+            permissions: file.permissions,
+            digest: Digest(blake3::hash(&file.contents).into()),
+            bytes: file.contents.len() as u64,
+            at_home: at_home.into(),
+        }
+    }
+
+    /// Opens what is in it; none if it is not kept here yet.
+    fn open(&self, is_at_home: bool) -> io::Result<Option<File>> {
+        if is_at_home { File::open(&self.at_home).map(Some) } else { kept::find(&self.digest) }
+    }
+
+    /// Whether it is there already.
+    fn is_at(&self, beneath: &Beneath) -> bool {
+        let most = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        let found =
+            beneath.read(&self.path, most).map(|(_, contents)| Digest(blake3::hash(&contents).into()));
+        found.is_ok_and(|found| found == self.digest)
+    }
+}
+
 /// Files that go with a command, by paths below the directory that it runs in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandFiles {
     /// What it finds there.
     pub sent: Vec<CommandFile>,
+    /// What it finds there, too, where the node has it. It does not start where the node [lacks](CommandStatus::Lacks) it.
+    pub base: Vec<BaseFile>,
     /// Paths of what comes back when it has ended.
     pub returned: Vec<OsString>,
     /// Whether what was sent and returned is removed afterwards from a directory that is not [fresh](CommandDirectory::Fresh).
@@ -60,7 +104,7 @@ pub struct CommandFiles {
 impl CommandFiles {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.sent.is_empty() && self.returned.is_empty()
+        self.sent.is_empty() && self.base.is_empty() && self.returned.is_empty()
     }
 
     /// Whether they can go with a command.
@@ -71,8 +115,10 @@ impl CommandFiles {
     pub fn check(&self) -> Result<(), FileError> {
         let mut bytes = 0;
         let sent = self.sent.iter().map(|file| (&file.path, file.contents.len())).enumerate();
+        // Of what is not sent here, the path alone is judged.
+        let base = self.base.iter().map(|file| (&file.path, 0)).enumerate();
         let returned = self.returned.iter().map(|path| (path, 0)).enumerate();
-        for (number, (path, more)) in sent.chain(returned) {
+        for (number, (path, more)) in sent.chain(base).chain(returned) {
             bytes += more;
             let checked = match Below::parse(path) {
                 Ok(_) if number >= COMMAND_FILES => Err(FileFault::TooMany),
@@ -169,8 +215,9 @@ impl Workplace {
         if files.is_empty() || are_there {
             return Ok(Self { directory, _fresh: fresh, files: None });
         }
+        let base = open_base(&files.base, is_at_home)?;
         let place = directory.clone().unwrap_or_else(|| ".".into());
-        let written = FilesThere::write(files, &place, fresh.is_some());
+        let written = FilesThere::write(files, base, &place, fresh.is_some());
         Ok(Self { directory, _fresh: fresh, files: Some(written.map_err(not_started)?) })
     }
 
@@ -190,8 +237,26 @@ impl Workplace {
     }
 }
 
+/// Opens base files where they are kept, or tells which are not.
+fn open_base(files: &[BaseFile], is_at_home: bool) -> Result<Vec<File>, CommandStatus> {
+    let trouble = |file: &BaseFile, error: io::Error| {
+        let error = FileError { path: file.path.clone(), fault: error.into() };
+        CommandStatus::FileTrouble(format!("not started: its base file {error}"))
+    };
+    let (mut opened, mut lacking) = (Vec::with_capacity(files.len()), Vec::new());
+    for file in files {
+        match file.open(is_at_home) {
+            Ok(Some(contents)) => opened.push(contents),
+            Ok(None) => lacking.push(file.digest),
+            Err(error) => return Err(trouble(file, error)),
+        }
+    }
+    if lacking.is_empty() { Ok(opened) } else { Err(CommandStatus::Lacks(lacking)) }
+}
+
 impl FilesThere {
-    fn write(files: CommandFiles, directory: &Path, is_fresh: bool) -> Result<Self, String> {
+    /// `base` are the base files, opened where they are kept.
+    fn write(files: CommandFiles, base: Vec<File>, directory: &Path, is_fresh: bool) -> Result<Self, String> {
         files.check().map_err(|error| error.to_string())?;
         let beneath = Beneath::open(directory)
             .map_err(|error| format!("cannot use the directory {}: {error}", directory.display()))?;
@@ -205,6 +270,17 @@ impl FilesThere {
                 return Err(FileError { path: file.path, fault }.to_string());
             }
             removed.push(file.path);
+        }
+        for (file, mut contents) in files.base.into_iter().zip(base) {
+            // Jobs that run side by side have it together, in a directory that is not their own.
+            if !is_fresh && file.is_at(&beneath) {
+                continue;
+            }
+            // A copy: what a job does to it is of no concern to others.
+            let copy = |to: &mut File| io::copy(&mut contents, to).map(drop);
+            if let Err(fault) = beneath.write(&file.path, file.permissions, copy) {
+                return Err(FileError { path: file.path, fault }.to_string());
+            }
         }
         removed.extend_from_slice(&files.returned);
         if is_fresh || !files.cleanup {
@@ -342,7 +418,7 @@ mod tests {
             );
         }
         let many = CommandFiles { returned: vec!["x".into(); COMMAND_FILES + 1], ..CommandFiles::default() };
-        let CommandStatus::NotStarted(reason) = shell("", CommandDirectory::Fresh, many).status else {
+        let CommandStatus::FileTrouble(reason) = shell("", CommandDirectory::Fresh, many).status else {
             panic!()
         };
         assert!(reason.contains("1024"), "{reason}");
@@ -357,7 +433,7 @@ mod tests {
             sent: vec![file("a/b/in", "in"), file("shared", "shared")],
             returned: returned(&["a/out"]),
             cleanup,
-            are_at_home: false,
+            ..CommandFiles::default()
         };
         let left = || {
             let entries = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name());

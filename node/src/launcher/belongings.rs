@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::groups::WorkerGroup;
-use super::scratch::WorkerScratch;
+use crate::scratch::ScratchPart;
 
 /// How long the end of a worker is held up for what its jobs have left to be removed. What takes longer goes on.
 const REMOVAL_TIME: Duration = Duration::from_millis(200);
@@ -16,11 +16,11 @@ const REMOVAL_TIME: Duration = Duration::from_millis(200);
 pub(crate) struct Belongings {
     /// What is still in it writes to the directory: it goes first.
     group: Option<WorkerGroup>,
-    _scratch: WorkerScratch,
+    _scratch: ScratchPart,
 }
 
 impl Belongings {
-    pub(super) fn new(group: Option<WorkerGroup>, scratch: WorkerScratch) -> Self {
+    pub(super) fn new(group: Option<WorkerGroup>, scratch: ScratchPart) -> Self {
         Self { group, _scratch: scratch }
     }
 

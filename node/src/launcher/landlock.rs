@@ -167,6 +167,14 @@ impl Ruleset {
         }
     }
 
+    /// Grants all rights to a directory and what is in it, wherever it is.
+    ///
+    /// # Errors
+    /// When the kernel takes no more.
+    pub(super) fn grant_directory(&self, directory: BorrowedFd<'_>) -> io::Result<()> {
+        self.add(directory, Rights::ALL, true)
+    }
+
     /// Grants to run and read a file, wherever it is.
     ///
     /// # Errors

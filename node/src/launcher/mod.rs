@@ -18,7 +18,6 @@ mod executable;
 mod groups;
 mod in_force;
 mod landlock;
-mod scratch;
 mod seccomp;
 mod system;
 
@@ -49,10 +48,10 @@ use self::in_force::InForce;
 pub use self::in_force::NotConfined;
 pub(crate) use self::in_force::check;
 use self::landlock::{Rights, Ruleset};
-use self::scratch::Scratch;
 use crate::confinement::{Confinement, Level, User};
 use crate::pool::{explain_shortage, explain_start, is_shortage};
 use crate::processes;
+use crate::scratch::Scratch;
 use crate::store::Place;
 use crate::worker::{NOT_LAUNCHED, SHORTAGE, handover, warden};
 
@@ -64,6 +63,8 @@ const SYSTEM: [&str; 10] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/proc"];
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 const SHARED_MEMORY: &str = "/dev/shm";
+/// Names of directories for what workers write begin so.
+const SCRATCH: &str = "ppserver-scratch-";
 
 /// What a launcher is told, besides the program itself.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +121,7 @@ impl Launcher {
         let is_kept_from_changes = in_force.level != Level::None && confinement.user.is_none();
         Ok(Self {
             environment: confinement.environment(std::env::vars_os()),
-            scratch: Arc::new(Scratch::create_in(&std::env::temp_dir())?),
+            scratch: Arc::new(Scratch::create_in(&std::env::temp_dir(), SCRATCH)?),
             own: Arc::new(Executable::own(own)?),
             // Where jobs can change the file that a program is kept in, it is started from a copy.
             sent: Executables::new(!is_kept_from_changes),
@@ -160,7 +161,7 @@ impl Launch {
             Some((digest, place)) => launcher.sent.open(place, digest)?,
             None => Arc::clone(&launcher.own),
         };
-        let scratch = launcher.scratch.for_worker(launcher.confinement.user.as_ref())?;
+        let scratch = launcher.scratch.part(launcher.confinement.user.as_ref())?;
         let InForce { level, groups, data, processes_of_user, .. } = &launcher.in_force;
         let group = groups.as_ref().map(Groups::for_worker).transpose()?;
         let Confinement { user, hidden, readable, writable, descriptors, .. } = &launcher.confinement;
@@ -208,18 +209,19 @@ fn launch(order: Order, program: OwnedFd) -> ! {
     let (mut command, mut handed) =
         handover::pass_on(Path::new(&path)).unwrap_or_else(|error| fail("be handed its socket", &error));
     handed.arenas = None;
+    let files = handed.files.take();
     warden::adopt_orphans();
     handed.page.guard();
     let this = getpid();
     match fork(order.group.as_ref()) {
         Err(error) => fail("have a process for the worker", &error),
         Ok(Some(worker)) => {
-            drop((command, program));
+            drop((command, program, files));
             warden::guard(worker, &handed, warden::End::Launcher)
         }
         Ok(None) => {
             drop(handed);
-            if let Err((what, error)) = confine(&order, program.as_fd()) {
+            if let Err((what, error)) = confine(&order, program.as_fd(), files.as_ref()) {
                 fail(what, &error);
             }
             warden::be_guarded_by(this);
@@ -259,7 +261,11 @@ fn fork(group: Option<&OsString>) -> io::Result<Option<Pid>> {
 
 /// Confines this process, and whatever it becomes or starts, for good. What it fails at is told: a program is not started
 /// with less.
-fn confine(order: &Order, program: BorrowedFd<'_>) -> Result<(), (&'static str, io::Error)> {
+fn confine(
+    order: &Order,
+    program: BorrowedFd<'_>,
+    files: Option<&OwnedFd>,
+) -> Result<(), (&'static str, io::Error)> {
     fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> (&'static str, io::Error) {
         move |error| (what, error.into())
     }
@@ -276,7 +282,7 @@ fn confine(order: &Order, program: BorrowedFd<'_>) -> Result<(), (&'static str, 
     setsid().map_err(failed("have a session of its own"))?;
     system::leave_keyring();
     std::env::set_current_dir(&order.scratch).map_err(failed("enter its directory"))?;
-    let reach = reach(order, program).map_err(failed("list the files that it may reach"))?;
+    let reach = reach(order, program, files).map_err(failed("list the files that it may reach"))?;
     drop_bounds();
     if let Some(user) = &order.user {
         become_user(user).map_err(failed("become another user"))?;
@@ -303,7 +309,7 @@ fn limit(resource: Resource, limit: Option<u64>) -> io::Result<()> {
 }
 
 /// What files are within reach, where that is not left to their permissions.
-fn reach(order: &Order, program: BorrowedFd<'_>) -> io::Result<Option<Ruleset>> {
+fn reach(order: &Order, program: BorrowedFd<'_>, files: Option<&OwnedFd>) -> io::Result<Option<Ruleset>> {
     let hidden: Vec<_> = order.hidden.iter().chain(&order.groups).map(PathBuf::from).collect();
     let ruleset = match order.level {
         Level::None => return Ok(None),
@@ -325,6 +331,9 @@ fn reach(order: &Order, program: BorrowedFd<'_>) -> io::Result<Option<Ruleset>> 
         }
     };
     ruleset.grant(Path::new(&order.scratch), Rights::ALL)?;
+    if let Some(files) = files {
+        ruleset.grant_directory(files.as_fd())?;
+    }
     ruleset.grant_program(program)?;
     Ok(Some(ruleset))
 }

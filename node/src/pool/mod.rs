@@ -26,6 +26,7 @@ mod output;
 mod start;
 mod supervisor;
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -115,12 +116,19 @@ enum Order {
 }
 
 impl WorkerHandle {
-    /// Starts a worker and returns at once; whether it works out is told by an event. It may read what is in `rooms`.
+    /// Starts a worker and returns at once; whether it works out is told by an event. It may read what is in `rooms`, and has
+    /// the directory of `files` that its session keeps.
     ///
     /// Must be called within a tokio runtime.
-    pub fn spawn(key: WorkerKey, program: WorkerProgram, rooms: &Rooms, events: WorkerEvents) -> Self {
+    pub fn spawn(
+        key: WorkerKey,
+        program: WorkerProgram,
+        rooms: &Rooms,
+        files: Option<OwnedFd>,
+        events: WorkerEvents,
+    ) -> Self {
         let (orders, order_queue) = mpsc::unbounded_channel();
-        match Prepared::new(program, rooms) {
+        match Prepared::new(program, rooms, files) {
             Ok(Prepared { page, link, reader, borrower, plan }) => {
                 let inbound = Inbound::new(reader, borrower);
                 let supervisor =

@@ -1,7 +1,7 @@
 //! Starting a worker: its socket pair, page and shared memory, then its process or thread.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -75,6 +75,8 @@ pub(super) struct ProcessPlan {
     page: OwnedFd,
     /// Those of node and worker.
     arenas: Option<(Arc<Arena>, OwnedFd)>,
+    /// The directory of files that its session keeps.
+    files: Option<OwnedFd>,
     /// The value of [`WORKER_ENVIRONMENT`].
     environment: String,
 }
@@ -147,7 +149,7 @@ const PART_KEPT: u64 = 8;
 
 impl Prepared {
     /// The worker may read what is in these rooms.
-    pub(super) fn new(program: WorkerProgram, rooms: &Rooms) -> io::Result<Self> {
+    pub(super) fn new(program: WorkerProgram, rooms: &Rooms, files: Option<OwnedFd>) -> io::Result<Self> {
         let (node_end, socket) = UnixStream::pair()?;
         keep_some(&node_end)?;
         for end in [&node_end, &socket] {
@@ -155,9 +157,9 @@ impl Prepared {
             let _ = set_socket_send_buffer_size(end, SOCKET_BYTES);
         }
         let (page, shared, plan) = match program {
-            WorkerProgram::File(path) => Self::process(Start::File(path), socket, rooms)?,
+            WorkerProgram::File(path) => Self::process(Start::File(path), socket, rooms, files)?,
             #[cfg(target_os = "linux")]
-            WorkerProgram::Launched(launch) => Self::process(Start::Launched(launch), socket, rooms)?,
+            WorkerProgram::Launched(launch) => Self::process(Start::Launched(launch), socket, rooms, files)?,
             WorkerProgram::ThisProgramInThreads => {
                 let page = Page::in_memory();
                 (Arc::clone(&page), None, Plan::Thread { socket, page })
@@ -176,6 +178,7 @@ impl Prepared {
         start: Start,
         socket: UnixStream,
         rooms: &Rooms,
+        files: Option<OwnedFd>,
     ) -> io::Result<(Arc<Page>, Option<Shared>, Plan)> {
         let (page, file) = Page::shared()?;
         // Without shared memory, large payloads go through the socket.
@@ -186,7 +189,7 @@ impl Prepared {
             None => (None, None),
         };
         let environment = handover::environment(&socket)?;
-        let plan = ProcessPlan { start, socket, page: file, arenas, environment };
+        let plan = ProcessPlan { start, socket, page: file, arenas, files, environment };
         Ok((Arc::new(page), shared, Plan::Process(Box::new(plan))))
     }
 }
@@ -245,7 +248,7 @@ impl Start {
 
 impl ProcessPlan {
     fn start(self, node_end: BorrowedFd<'_>) -> io::Result<Body> {
-        let Self { start, socket, page, arenas, environment } = self;
+        let Self { start, socket, page, arenas, files, environment } = self;
         keep_some(&socket.try_clone()?)?;
         super::memory::look();
         #[cfg(target_os = "linux")]
@@ -264,7 +267,8 @@ impl ProcessPlan {
                 Command::from(command)
             }
         };
-        handover::give(node_end, &page, arenas.as_ref().map(|(node, worker)| (node.file(), worker)))?;
+        let arenas = arenas.as_ref().map(|(node, worker)| (node.file(), worker));
+        handover::give(node_end, &page, arenas, files.as_ref().map(OwnedFd::as_fd))?;
         command
             .stdin(Stdio::from(OwnedFd::from(socket)))
             .stdout(Stdio::piped())

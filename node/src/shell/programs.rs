@@ -18,6 +18,7 @@ use super::{NodeConfig, StartError};
 #[cfg(target_os = "linux")]
 use crate::confinement::Variable;
 use crate::core::{Event, Program};
+use crate::kept::{Kept, SessionFiles};
 #[cfg(target_os = "linux")]
 use crate::launcher::{self, Launch, Launcher};
 use crate::pool::{WorkerProgram, explain_shortage};
@@ -32,6 +33,8 @@ pub(super) struct StoredPrograms {
     #[cfg(target_os = "linux")]
     launcher: Option<Arc<Launcher>>,
     store: Option<Arc<Mutex<ProgramStore>>>,
+    /// Where sessions keep files.
+    kept: Option<Kept>,
     /// Programs found or received, and where they are.
     places: Arc<Mutex<BTreeMap<Digest, Place>>>,
     receiving: BTreeMap<Digest, Receiving>,
@@ -72,6 +75,8 @@ impl StoredPrograms {
                 Some(Arc::new(Mutex::new(opened.map_err(failed)?)))
             }
         };
+        let user = config.confinement.as_ref().and_then(|confinement| confinement.user.clone());
+        let kept = config.store.as_ref().map(|store| Kept::new(store.directory.clone(), user));
         let (event_sender, events) = mpsc::unbounded_channel();
         let own = own_executable().map_err(StartError::Executable)?;
         Ok(Self {
@@ -79,6 +84,7 @@ impl StoredPrograms {
             launcher: launcher(config, &own)?,
             own,
             store,
+            kept,
             places: Arc::default(),
             receiving: BTreeMap::new(),
             next_writer: 0,
@@ -122,6 +128,12 @@ impl StoredPrograms {
             return WorkerProgram::Launched(Launch { launcher: Arc::clone(launcher), sent });
         }
         WorkerProgram::File(sent.map_or_else(|| self.own.clone(), |(_, place)| place.path))
+    }
+
+    /// Makes a place for the files that a session keeps here, if it may.
+    pub(super) fn files_of_session(&mut self) -> Option<SessionFiles> {
+        let made = self.kept.as_mut()?.for_session();
+        made.inspect_err(|error| tracing::warn!(%error, "there is no place for the files of a session")).ok()
     }
 
     /// What workers are confined to, for people.

@@ -2,8 +2,9 @@
 //!
 //! The worker's end of a socket pair is its standard input, so that nothing has to be inherited by number and no other
 //! child can get hold of it. The other descriptors wait in the socket, attached to a few bytes (`SCM_RIGHTS`, see unix(7)):
-//! the page; the node's process, by which its end is seen (`pidfd`, on Linux); and, where the system has such, the
-//! [arenas](crate::lending) of node and worker. The environment names the
+//! the page; the node's process, by which its end is seen (`pidfd`, on Linux); where the system has such, the
+//! [arenas](crate::lending) of node and worker; and the directory of [files](crate::kept) that the session's workers share, if
+//! it has one. The environment names the
 //! socket by its inode: a program that a job starts inherits the variable but not the socket, and so is never mistaken
 //! for a worker. A worker that its [warden](super::warden) has started anew finds the warden's number behind the inode.
 
@@ -34,7 +35,7 @@ const HANDOVER_BYTE: u8 = b'P';
 /// And goes on with how many descriptors a job may have: eight bytes of a number.
 const HANDOVER_BYTES: usize = 1 + 8;
 /// Most descriptors that are attached.
-const ATTACHED: usize = 4;
+const ATTACHED: usize = 5;
 /// In place of that number: as many as the node.
 const UNCHANGED: u64 = u64::MAX;
 
@@ -47,16 +48,18 @@ pub(crate) fn environment(worker_end: &UnixStream) -> io::Result<String> {
     Ok(format!("{WORKER_VERSION} {}", fstat(worker_end)?.st_ino))
 }
 
-/// Node: puts page and arenas into the socket.
+/// Node: puts page, arenas and the directory of files into the socket.
 pub(crate) fn give(
     node_end: impl AsFd,
     page: &OwnedFd,
     arenas: Option<(BorrowedFd<'_>, &OwnedFd)>,
+    files: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let node = own_process()?;
     let mut descriptors = vec![page.as_fd()];
     descriptors.extend(node.as_ref().map(OwnedFd::as_fd));
     descriptors.extend(arenas.into_iter().flat_map(|(node, worker)| [node, worker.as_fd()]));
+    descriptors.extend(files);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ATTACHED))];
     let mut attached = SendAncillaryBuffer::new(&mut space);
     if !attached.push(SendAncillaryMessage::ScmRights(&descriptors)) {
@@ -126,7 +129,7 @@ pub(crate) fn is_pending() -> bool {
         .is_ok_and(|file| file.st_ino == inode && FileType::from_raw_mode(file.st_mode) == FileType::Socket)
 }
 
-/// Socket, page and shared memory, as a node hands them to a worker.
+/// Socket, page, shared memory and files, as a node hands them to a worker.
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) socket: UnixStream,
@@ -134,6 +137,8 @@ pub(crate) struct Handed {
     /// The node's process, where the system has descriptors of such.
     pub(crate) node: Option<OwnedFd>,
     pub(crate) arenas: Option<Arenas>,
+    /// The directory of files that the workers of its session share.
+    pub(crate) files: Option<OwnedFd>,
 }
 
 /// Worker that [is pending](is_pending): takes it all, and leaves an empty standard input.
@@ -199,11 +204,13 @@ struct Attached {
     page: OwnedFd,
     node: Option<OwnedFd>,
     arenas: Option<Arenas>,
+    files: Option<OwnedFd>,
 }
 
 impl Attached {
     fn with(self, socket: UnixStream) -> io::Result<Handed> {
-        Ok(Handed { socket, page: Page::from_fd(self.page)?, node: self.node, arenas: self.arenas })
+        let Self { page, node, arenas, files } = self;
+        Ok(Handed { socket, page: Page::from_fd(page)?, node, arenas, files })
     }
 }
 
@@ -223,12 +230,11 @@ fn receive(socket: &UnixStream, flags: RecvFlags) -> io::Result<(Attached, u64)>
     match descriptors.next() {
         Some(page) if count == HANDOVER_BYTES && first == HANDOVER_BYTE => {
             let node = if cfg!(target_os = "linux") { descriptors.next() } else { None };
-            let arenas = descriptors.next().zip(descriptors.next());
-            let arenas = arenas.map(|(node, worker)| Arenas {
-                node: descriptors::out_of_the_way(node),
-                worker: descriptors::out_of_the_way(worker),
-            });
-            Ok((Attached { page, node, arenas }, u64::from_le_bytes(descriptor_limit)))
+            // Arenas come in twos: of an odd number, the last one is the directory.
+            let mut rest: Vec<_> = descriptors.map(descriptors::out_of_the_way).collect();
+            let files = if rest.len() % 2 == 1 { rest.pop() } else { None };
+            let arenas = rest.pop().zip(rest.pop()).map(|(worker, node)| Arenas { node, worker });
+            Ok((Attached { page, node, arenas, files }, u64::from_le_bytes(descriptor_limit)))
         }
         _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node did not hand over its page")),
     }
@@ -242,7 +248,7 @@ mod tests {
     fn a_page_given_is_the_page_received() {
         let (node_end, worker_end) = UnixStream::pair().unwrap();
         let (page, file) = Page::shared().unwrap();
-        give(&node_end, &file, None).unwrap();
+        give(&node_end, &file, None, None).unwrap();
         let value = environment(&worker_end).unwrap();
         assert_eq!(inode_in(&value), Some(fstat(&worker_end).unwrap().st_ino));
         drop(receive(&worker_end, RecvFlags::PEEK).unwrap());
@@ -255,17 +261,24 @@ mod tests {
     }
 
     #[test]
-    fn arenas_are_handed_over_with_the_page() {
+    fn arenas_and_the_directory_are_handed_over_with_the_page() {
         let (node_end, worker_end) = UnixStream::pair().unwrap();
-        let files: Vec<_> = (0..3).map(|_| OwnedFd::from(tempfile::tempfile().unwrap())).collect();
-        give(&node_end, &files[0], Some((files[1].as_fd(), &files[2]))).unwrap();
-        let (Attached { page, arenas, .. }, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
-        let arenas = arenas.unwrap();
+        let given: Vec<_> = (0..4).map(|_| OwnedFd::from(tempfile::tempfile().unwrap())).collect();
         let inode = |file: &OwnedFd| fstat(file).unwrap().st_ino;
-        assert_eq!(
-            [page, arenas.node, arenas.worker].each_ref().map(inode),
-            [0, 1, 2].map(|n| inode(&files[n]))
-        );
+        for has_files in [false, true] {
+            let directory = has_files.then(|| given[3].as_fd());
+            give(&node_end, &given[0], Some((given[1].as_fd(), &given[2])), directory).unwrap();
+            let (Attached { page, arenas, files, .. }, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
+            let arenas = arenas.unwrap();
+            assert_eq!(
+                [page, arenas.node, arenas.worker].each_ref().map(inode),
+                [0, 1, 2].map(|n| inode(&given[n]))
+            );
+            assert_eq!(files.as_ref().map(inode), directory.map(|_| inode(&given[3])));
+        }
+        give(&node_end, &given[0], None, Some(given[3].as_fd())).unwrap();
+        let (Attached { arenas, files, .. }, _) = receive(&worker_end, RecvFlags::empty()).unwrap();
+        assert!(arenas.is_none() && files.is_some());
     }
 
     #[test]

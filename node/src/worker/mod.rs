@@ -53,6 +53,7 @@ use self::printing::Printer;
 use self::runner::Runner;
 use self::watcher::Watcher;
 use crate::functions::{Registry, RegistryError};
+use crate::kept;
 use crate::lending::Arenas;
 use crate::page::{Page, SelfEnd};
 
@@ -147,29 +148,31 @@ pub fn serve_if_worker() {
         return;
     }
     SERVES.store(true, Ordering::Relaxed);
-    let served = be_handed().map_err(WorkerError::Io).and_then(|Handed { socket, page, arenas, .. }| {
-        prefer_to_be_killed();
-        #[cfg(target_os = "linux")]
-        crate::processes::write_lines_of_c_at_once();
-        let (printer, flusher) = printing::printer();
-        let page = Arc::new(page);
-        let shared_page = Arc::clone(&page);
-        let serve = move || {
-            let served = panic::catch_unwind(AssertUnwindSafe(|| {
-                run(socket, shared_page, arenas, NodeGone::EndProcess, Some(printer))
-            }));
-            // One that panics has said so on standard error. The main thread may be held up by then.
-            end_served(served.unwrap_or_else(|_| process::exit(1)))
-        };
-        let no_thread = |error| WorkerError::Thread { bytes: stack_bytes(), error };
-        let thread = jobs_thread::<()>(serve).map_err(no_thread)?;
-        flusher.serve();
-        // That thread ends the process, or was ended by a job: joining one that was panics.
-        while !thread.is_finished() {
-            thread::sleep(LAST_LOOK);
-        }
-        end_because(&page, SelfEnd::ThreadEnded)
-    });
+    let served =
+        be_handed().map_err(WorkerError::Io).and_then(|Handed { socket, page, arenas, files, .. }| {
+            files.into_iter().for_each(kept::use_directory);
+            prefer_to_be_killed();
+            #[cfg(target_os = "linux")]
+            crate::processes::write_lines_of_c_at_once();
+            let (printer, flusher) = printing::printer();
+            let page = Arc::new(page);
+            let shared_page = Arc::clone(&page);
+            let serve = move || {
+                let served = panic::catch_unwind(AssertUnwindSafe(|| {
+                    run(socket, shared_page, arenas, NodeGone::EndProcess, Some(printer))
+                }));
+                // One that panics has said so on standard error. The main thread may be held up by then.
+                end_served(served.unwrap_or_else(|_| process::exit(1)))
+            };
+            let no_thread = |error| WorkerError::Thread { bytes: stack_bytes(), error };
+            let thread = jobs_thread::<()>(serve).map_err(no_thread)?;
+            flusher.serve();
+            // That thread ends the process, or was ended by a job: joining one that was panics.
+            while !thread.is_finished() {
+                thread::sleep(LAST_LOOK);
+            }
+            end_because(&page, SelfEnd::ThreadEnded)
+        });
     end_served(served)
 }
 

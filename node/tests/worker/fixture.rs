@@ -32,7 +32,8 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) fn start(program: WorkerProgram) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
-        let worker = WorkerHandle::spawn(WorkerKey(7), program, &room::Rooms::of_this_process(), sender);
+        let worker =
+            WorkerHandle::spawn(WorkerKey(7), program, &room::Rooms::of_this_process(), None, sender);
         Self { worker, events, next_number: 0, home: tempfile::tempdir().unwrap() }
     }
 

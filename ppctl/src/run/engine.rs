@@ -1,5 +1,7 @@
 //! The loop that runs jobs: it takes them as they are composed, submits them, and takes their ends.
 
+mod sending;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
@@ -11,10 +13,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
+use bytes::Bytes;
 use pp_dispatcher::{
     CommandDirectory, CommandFiles, CommandOutput, CommandStatus, Dispatcher, JobError, NodeInfo, NodeKind,
     NodeReason, NodeRefusal, NodeState, Output, OutputPiece,
 };
+use pp_protocol::NodeId;
 use pp_run::halt::{Tally, When};
 use pp_run::progress::Means;
 use pp_run::times::{Runtimes, Timeout};
@@ -22,8 +26,9 @@ use pp_run::{ComposeError, Plan, Start, direct};
 
 use super::ahead::Ahead;
 use super::each_node::{EachNode, Gathering};
-use super::files::{FilesUnderWay, Loader, Templates};
+use super::files::{Files, FilesUnderWay};
 use super::finished::{End, Finished, Printer};
+use super::loader::Held;
 use super::output::{Room, Source};
 use super::share::{Growth, Share};
 use super::slots::Slots;
@@ -47,6 +52,10 @@ enum Event {
     Loaded(Running, Result<CommandFiles, String>),
     /// One that runs has written something.
     Output(Arc<Source>, OutputPiece),
+    /// A base file was read for a node of this name, or cannot be sent there.
+    BaseRead(String, NodeId, Result<(Bytes, Held), String>),
+    /// It has it, or not.
+    BaseSent(String, Result<(), String>),
     Ended(Running, Result<CommandOutput, JobError>),
     Interrupted,
 }
@@ -64,6 +73,8 @@ pub(super) struct Running {
     in_shell: bool,
     submitted: SystemTime,
     files: Option<FilesUnderWay>,
+    /// How often a node lacked base files of it.
+    lacks: u32,
 }
 
 struct Engine<'a> {
@@ -76,8 +87,7 @@ struct Engine<'a> {
     /// Tells the thread that composes jobs to go on with one more.
     wanted: Sender<()>,
     environment: Vec<(String, OsString)>,
-    /// Files that go with jobs, and what reads them.
-    files: Option<(Templates, Loader)>,
+    files: Option<Files<Running>>,
     slots: Slots,
     /// The nodes, if every job is for each.
     each_node: Option<EachNode>,
@@ -116,10 +126,7 @@ pub(super) fn run(
     let printer = Printer::new(options, &plan, arguments.json)?;
     let delimiter = options.delimiter()?;
     let environment = variables(&options.env)?;
-    let files = match options.files.templates(&plan, options.retry_failed)? {
-        Some(templates) => Some((templates, Loader::start()?)),
-        None => None,
-    };
+    let files = options.files.files(&plan, options.retry_failed)?;
     let tally = Tally::new(options.halt());
     let builder = Dispatcher::builder()
         .local_workers(share.local_workers)
@@ -243,6 +250,15 @@ impl Engine<'_> {
                     self.printer.output(&source, &piece)?;
                     self.room.give_back(piece.bytes.len());
                 }
+                Ok(Event::BaseRead(node, life, Ok((contents, held)))) => {
+                    self.send_base(node, life, contents, held);
+                }
+                Ok(Event::BaseRead(node, _, Err(reason))) | Ok(Event::BaseSent(node, Err(reason))) => {
+                    if self.base_sent(&node, Err(reason))? == Some(When::Now) {
+                        return Ok(ExitCode::from(self.tally.exit_code(self.runs_in_all())));
+                    }
+                }
+                Ok(Event::BaseSent(node, Ok(()))) => drop(self.base_sent(&node, Ok(()))?),
                 Ok(Event::Ended(running, result)) => {
                     if self.ended(running, result)? == Some(When::Now) {
                         return Ok(ExitCode::from(self.tally.exit_code(self.runs_in_all())));
@@ -409,39 +425,11 @@ impl Engine<'_> {
         self.submitted += 1;
         self.printer.started(position);
         let submitted = SystemTime::now();
-        Running { task, position, slot, target, tries: 1, in_shell: false, submitted, files: None }
+        Running { task, position, slot, target, tries: 1, in_shell: false, submitted, files: None, lacks: 0 }
     }
 
     fn start(&self, slot: usize) -> Start {
         Start { slot, total: self.total.unwrap_or_default() }
-    }
-
-    /// Submits a job, once its files have been read.
-    fn submit(&mut self, mut running: Running) -> anyhow::Result<()> {
-        // Those of an earlier try make room for these.
-        running.files = None;
-        running.submitted = SystemTime::now();
-        if let Some((each_node, target)) = self.each_node.as_ref().zip(running.target)
-            && let Err(reason) = each_node.life(target)
-        {
-            // It is told as all others are, so that one that ends never begins the next one here.
-            running.tries = u32::MAX;
-            drop(self.events.send(Event::Loaded(running, Err(format!("not used: {reason}")))));
-            return Ok(());
-        }
-        let Some((templates, loader)) = &self.files else {
-            return self.submit_with(running, CommandFiles::default());
-        };
-        let files = templates.of_job(&running.task, self.start(running.slot))?;
-        let events = self.events.clone();
-        loader.load(files, move |loaded| {
-            let loaded = loaded.map(|(files, under_way)| {
-                running.files = Some(under_way);
-                files
-            });
-            let _ = events.send(Event::Loaded(running, loaded));
-        });
-        Ok(())
     }
 
     fn submit_with(&mut self, mut running: Running, files: CommandFiles) -> anyhow::Result<()> {
@@ -533,9 +521,12 @@ impl Engine<'_> {
             self.submit(Running { in_shell: true, ..running })?;
             return Ok(None);
         }
+        if let Ok(CommandOutput { status: CommandStatus::Lacks(digests), node: Some(node), .. }) = &result {
+            return self.lacks(running, node, digests);
+        }
         let mut end = End::of(result, running.submitted);
         if let Some(files) = &running.files {
-            end.count_files(files.sent_bytes);
+            end.count_files(files.sent_bytes());
         }
         self.hint(&end, running.position);
         self.finish(running, end)

@@ -1,25 +1,18 @@
 //! Files of jobs: read here as a job is submitted, written here when it has ended on a node.
-//!
-//! They are read on a thread of their own, which waits while those of jobs under way take too much memory.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 
 use anyhow::{Context, bail};
 use pp_dispatcher::{CommandFile, CommandFiles, CommandOutput, CommandStatus};
 use pp_protocol::limits::COMMAND_FILE_BYTES;
 use pp_run::{NamedFile, Plan, Start};
 
+use super::base::BaseFiles;
+use super::loader::{Held, Loader};
 use super::task::Task;
-
-/// Bytes in the files of jobs under way; while there are so many, those of the next job are not read.
-const BYTES_AHEAD: usize = 256 << 20;
 
 /// Options about files, in the words of GNU parallel.
 #[derive(Debug, clap::Args)]
@@ -39,11 +32,14 @@ pub(crate) struct FileOptions {
     /// Send the argument, bring FILE back, clean up: --transfer --return FILE --cleanup
     #[arg(long = "trc", value_name = "FILE", help_heading = "Files")]
     trc: Vec<OsString>,
+    /// Send this file once to each node, for all jobs there; may be repeated
+    #[arg(long = "basefile", visible_alias = "bf", value_name = "FILE", help_heading = "Files")]
+    base: Vec<OsString>,
 }
 
 /// What is sent with jobs and comes back, with placeholders.
 #[derive(Debug)]
-pub(super) struct Templates {
+struct Templates {
     sent: Vec<Vec<u8>>,
     returned: Vec<Vec<u8>>,
     cleanup: bool,
@@ -51,7 +47,22 @@ pub(super) struct Templates {
 
 impl FileOptions {
     /// What they ask for, if anything.
-    pub(super) fn templates(&self, plan: &Plan, runs_logged_jobs: bool) -> anyhow::Result<Option<Templates>> {
+    pub(super) fn files<J>(&self, plan: &Plan, runs_logged_jobs: bool) -> anyhow::Result<Option<Files<J>>> {
+        let templates = self.templates(plan)?;
+        let base = BaseFiles::look_at(&self.base)?;
+        if templates.is_empty() && base.is_empty() {
+            return Ok(None);
+        }
+        if runs_logged_jobs && !templates.is_empty() {
+            bail!(
+                "--retry-failed takes commands from the job log, which does not say their files; give the arguments again, \
+                 with --resume-failed"
+            );
+        }
+        Ok(Some(Files { templates, base, loader: Loader::start()? }))
+    }
+
+    fn templates(&self, plan: &Plan) -> anyhow::Result<Templates> {
         let bytes = |text: &OsString| text.clone().into_vec();
         let transfer = (self.transfer || !self.trc.is_empty()).then(|| b"{}".to_vec());
         let templates = Templates {
@@ -59,33 +70,28 @@ impl FileOptions {
             returned: self.returned.iter().chain(&self.trc).map(bytes).collect(),
             cleanup: self.cleanup || !self.trc.is_empty(),
         };
-        if templates.sent.is_empty() && templates.returned.is_empty() {
-            return Ok(None);
-        }
-        if runs_logged_jobs {
-            bail!(
-                "--retry-failed takes commands from the job log, which does not say their files; give the arguments again, \
-                 with --resume-failed"
-            );
-        }
         for text in templates.sent.iter().chain(&templates.returned) {
             plan.check(text).with_context(|| format!("the file {:?}", String::from_utf8_lossy(text)))?;
         }
-        Ok(Some(templates))
+        Ok(templates)
     }
 }
 
 /// Files of one job, by name.
 #[derive(Debug)]
-pub(super) struct JobFiles {
+struct JobFiles {
     sent: Vec<NamedFile>,
     returned: Vec<NamedFile>,
     cleanup: bool,
 }
 
 impl Templates {
+    fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.returned.is_empty()
+    }
+
     /// The files of a job.
-    pub(super) fn of_job(&self, task: &Task, start: Start) -> anyhow::Result<JobFiles> {
+    fn of_job(&self, task: &Task, start: Start) -> anyhow::Result<JobFiles> {
         let named = |texts: &[Vec<u8>]| -> anyhow::Result<Vec<NamedFile>> {
             let mut files = Vec::new();
             for text in texts {
@@ -110,7 +116,6 @@ impl JobFiles {
             room -= read.contents.len();
             files.sent.push(read);
         }
-        files.check().map_err(|error| format!("its file cannot be sent or returned: {error}"))?;
         Ok(files)
     }
 
@@ -132,7 +137,7 @@ impl JobFiles {
 }
 
 /// The directory that a file is below, on this machine.
-fn directory_of(file: &NamedFile) -> PathBuf {
+pub(super) fn directory_of(file: &NamedFile) -> PathBuf {
     match &file.directory {
         None => ".".into(),
         Some(directory) => OsString::from_vec(directory.clone()).into(),
@@ -143,11 +148,14 @@ fn directory_of(file: &NamedFile) -> PathBuf {
 #[derive(Debug)]
 pub(super) struct FilesUnderWay {
     names: JobFiles,
-    pub(super) sent_bytes: u64,
-    _held: Held,
+    held: Held,
 }
 
 impl FilesUnderWay {
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.held.bytes()
+    }
+
     /// Writes what has come back. Where that fails, the command has failed that had ended well.
     pub(super) fn take(&self, output: &mut CommandOutput) {
         let written = self.names.write(&output.files);
@@ -157,83 +165,69 @@ impl FilesUnderWay {
     }
 }
 
-/// Takes files that were read, or the reason why they cannot be sent.
-type Take = Box<dyn FnOnce(Result<(CommandFiles, FilesUnderWay), String>) + Send>;
+/// Files that go with the jobs of a run, and what reads them.
+#[derive(Debug)]
+pub(super) struct Files<J> {
+    templates: Templates,
+    pub(super) base: BaseFiles<J>,
+    pub(super) loader: Loader,
+}
 
-/// Reads files, those of one job after the other.
-pub(super) struct Loader(Sender<(JobFiles, Take)>);
-
-impl Loader {
-    pub(super) fn start() -> anyhow::Result<Self> {
-        let (ask, asked) = channel::<(JobFiles, Take)>();
-        let budget = Arc::new(Budget::default());
-        thread::Builder::new().name("files".into()).spawn(move || {
-            for (names, take) in asked {
-                budget.wait_for_room();
-                take(names.read().map(|files| {
-                    let bytes = files.sent.iter().map(|file| file.contents.len()).sum();
-                    let held = Held::new(&budget, bytes);
-                    (files, FilesUnderWay { names, sent_bytes: bytes as u64, _held: held })
-                }));
-            }
-        })?;
-        Ok(Self(ask))
-    }
-
+impl<J> Files<J> {
     /// Reads the files of a job, and has them taken.
     pub(super) fn load(
         &self,
-        files: JobFiles,
+        task: &Task,
+        start: Start,
         take: impl FnOnce(Result<(CommandFiles, FilesUnderWay), String>) + Send + 'static,
-    ) {
-        // The thread is there for as long as there is somebody to ask it.
-        let _ = self.0.send((files, Box::new(take)));
+    ) -> anyhow::Result<()> {
+        let names = self.templates.of_job(task, start)?;
+        let base = self.base.named();
+        let read = move || {
+            let files = CommandFiles { base, ..names.read()? };
+            files.check().map_err(|error| format!("its file cannot be sent or returned: {error}"))?;
+            let bytes = files.sent.iter().map(|file| file.contents.len()).sum();
+            Ok(((files, names), bytes))
+        };
+        self.loader.load(read, |loaded| {
+            take(loaded.map(|((files, names), held)| (files, FilesUnderWay { names, held })));
+        });
+        Ok(())
     }
 }
 
-impl fmt::Debug for Loader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loader").finish_non_exhaustive()
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Bytes in the files of jobs under way.
-#[derive(Debug, Default)]
-struct Budget {
-    bytes: Mutex<usize>,
-    given_back: Condvar,
-}
-
-impl Budget {
-    /// Waits until there are fewer than may be; one job may go beyond.
-    fn wait_for_room(&self) {
-        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.given_back.wait_while(bytes, |bytes| *bytes >= BYTES_AHEAD);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    fn returned(path: &str) -> CommandFile {
+        CommandFile { path: path.into(), permissions: 0o4777, contents: "evil".into() }
     }
 
-    fn change(&self, change: impl FnOnce(&mut usize)) {
-        change(&mut self.bytes.lock().unwrap_or_else(PoisonError::into_inner));
-        self.given_back.notify_one();
-    }
-}
-
-/// Bytes of a job, until it has ended.
-#[derive(Debug)]
-struct Held {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Held {
-    fn new(budget: &Arc<Budget>, bytes: usize) -> Self {
-        budget.change(|all| *all += bytes);
-        Self { budget: Arc::clone(budget), bytes }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.budget.change(|all| *all -= self.bytes);
+    #[test]
+    fn a_hostile_node_writes_what_it_was_asked_for_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let named =
+            |name: &str| NamedFile::parse(format!("{}/here/./{name}", home.path().display()).as_bytes());
+        let files = JobFiles {
+            sent: Vec::new(),
+            returned: vec![named("a"), named("link/b"), named("../up")],
+            cleanup: false,
+        };
+        fs::create_dir_all(home.path().join("here")).unwrap();
+        fs::create_dir(home.path().join("out")).unwrap();
+        std::os::unix::fs::symlink("../out", home.path().join("here/link")).unwrap();
+        for path in ["../../.ssh/authorized_keys", "/etc/passwd", "b", "./a", "a/", "a/../b", "\u{1b}[2J"] {
+            let refused = files.write(&[returned(path)]).unwrap_err();
+            assert!(refused.contains("not asked for") && !refused.contains('\u{1b}'), "{refused}");
+        }
+        for path in ["link/b", "../up"] {
+            assert!(files.write(&[returned(path)]).unwrap_err().contains("cannot write"), "{path}");
+        }
+        files.write(&[returned("a")]).unwrap();
+        let written = fs::metadata(home.path().join("here/a")).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&written.permissions()) & 0o7000, 0);
+        let names = |path: &str| fs::read_dir(home.path().join(path)).unwrap().count();
+        assert_eq!((names(""), names("here"), names("out")), (2, 2, 0));
     }
 }

@@ -4,11 +4,13 @@
 //! run as commands of a dispatcher; their ends are told to the one loop in [`engine`], which prints.
 
 mod ahead;
+mod base;
 mod each_node;
 mod engine;
 mod files;
 mod finished;
 mod json;
+mod loader;
 mod options;
 mod output;
 mod results;

@@ -5,6 +5,7 @@
 
 mod attacks;
 mod bounds;
+mod files;
 mod groups;
 mod itself;
 mod kernels;
@@ -29,6 +30,8 @@ fn main() {
         kernels::what_is_said_to_be_in_force_is_and_nothing_else_on_any_kernel,
         kernels::a_daemon_that_hides_its_memory_runs_jobs_on_kernels_before_6_4,
         kernels::strict_refuses_to_start_where_it_cannot_be_in_force,
+        files::files_of_commands_go_there_and_back_under_each_confinement_and_as_each_user,
+        files::what_a_session_keeps_is_its_own_and_goes_with_it,
         stored::what_jobs_wrote_is_removed_when_their_daemon_ends_and_when_the_next_begins,
         stored::a_stored_program_that_was_changed_is_not_run,
     ];

@@ -1,6 +1,4 @@
-//! Directories for what jobs write: one for each worker, below one for each node, removed with them.
-//!
-//! The node's is in the system's directory for temporary files.
+//! Directories for what jobs write: parts of one that a node has, each removed with whoever it is for, and all with the node.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -12,51 +10,48 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::confinement::User;
 use crate::locked::{self, remove};
 
-/// Names of the directories of nodes begin so.
-const PREFIX: &str = "ppserver-scratch-";
-
 /// The directory of a node. Removed with all that is in it when dropped.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     directory: PathBuf,
     /// Locked.
     _lock: File,
     next: AtomicU64,
 }
 
-/// The directory of a worker.
+/// A part of it, for a worker, say. Removed with all that is in it when dropped.
 #[derive(Debug)]
-pub(super) struct WorkerScratch {
+pub(crate) struct ScratchPart {
     directory: PathBuf,
     _node: Arc<Scratch>,
 }
 
 impl Scratch {
-    /// Makes one in `parent`, and removes those that nodes of this user have left there.
+    /// Makes one in `parent`, whose name begins with `prefix`, and removes those that nodes of this user have left there.
     ///
     /// # Errors
     /// When nothing can be made there.
-    pub(super) fn create_in(parent: &Path) -> io::Result<Self> {
-        let (directory, lock) = locked::make(parent, PREFIX, remove)?;
+    pub(crate) fn create_in(parent: &Path, prefix: &str) -> io::Result<Self> {
+        let (directory, lock) = locked::make(parent, prefix, remove)?;
         let scratch = Self { directory, _lock: lock, next: AtomicU64::new(0) };
         // Workers may run as another user, and have to get to theirs.
         fs::set_permissions(&scratch.directory, Permissions::from_mode(0o711))?;
         Ok(scratch)
     }
 
-    /// A directory for a worker, who runs as this user.
+    /// A directory in it that belongs to this user, by default that of the node.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(super) fn for_worker(self: &Arc<Self>, user: Option<&User>) -> io::Result<WorkerScratch> {
+    pub(crate) fn part(self: &Arc<Self>, user: Option<&User>) -> io::Result<ScratchPart> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let directory = self.directory.join(number.to_string());
         DirBuilder::new().mode(0o700).create(&directory)?;
-        let scratch = WorkerScratch { directory, _node: Arc::clone(self) };
+        let part = ScratchPart { directory, _node: Arc::clone(self) };
         if let Some(user) = user {
-            chown(scratch.path(), Some(user.id), Some(user.group))?;
+            chown(part.path(), Some(user.id), Some(user.group))?;
         }
-        Ok(scratch)
+        Ok(part)
     }
 }
 
@@ -66,13 +61,13 @@ impl Drop for Scratch {
     }
 }
 
-impl WorkerScratch {
-    pub(super) fn path(&self) -> &Path {
+impl ScratchPart {
+    pub(crate) fn path(&self) -> &Path {
         &self.directory
     }
 }
 
-impl Drop for WorkerScratch {
+impl Drop for ScratchPart {
     fn drop(&mut self) {
         remove(&self.directory);
     }
@@ -82,6 +77,8 @@ impl Drop for WorkerScratch {
 mod tests {
     use super::*;
 
+    const PREFIX: &str = "scratch-";
+
     #[test]
     fn what_a_node_left_that_was_killed_is_removed_by_the_next_and_what_one_uses_is_not() {
         let parent = tempfile::tempdir().unwrap();
@@ -89,10 +86,10 @@ mod tests {
         fs::create_dir_all(left.join("0")).unwrap();
         let foreign = parent.path().join("foreign");
         fs::create_dir(&foreign).unwrap();
-        let first = Arc::new(Scratch::create_in(parent.path()).unwrap());
+        let first = Arc::new(Scratch::create_in(parent.path(), PREFIX).unwrap());
         assert!(!left.exists());
-        let worker = first.for_worker(None).unwrap();
-        let second = Scratch::create_in(parent.path()).unwrap();
+        let worker = first.part(None).unwrap();
+        let second = Scratch::create_in(parent.path(), PREFIX).unwrap();
         assert!(worker.path().is_dir(), "it is in use");
         let (first_path, second_path) = (first.directory.clone(), second.directory.clone());
         drop((first, second));
@@ -105,7 +102,8 @@ mod tests {
     fn nodes_that_start_at_once_leave_each_others_alone() {
         let parent = tempfile::tempdir().unwrap();
         let made: Vec<_> = std::thread::scope(|scope| {
-            let make = || (0..50).map(|_| Scratch::create_in(parent.path()).unwrap()).collect::<Vec<_>>();
+            let make =
+                || (0..50).map(|_| Scratch::create_in(parent.path(), PREFIX).unwrap()).collect::<Vec<_>>();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
@@ -117,8 +115,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let kept = parent.path().join("kept");
         fs::write(&kept, "kept").unwrap();
-        let scratch = Arc::new(Scratch::create_in(parent.path()).unwrap());
-        let worker = scratch.for_worker(None).unwrap();
+        let scratch = Arc::new(Scratch::create_in(parent.path(), PREFIX).unwrap());
+        let worker = scratch.part(None).unwrap();
         let closed = worker.path().join("a/b");
         fs::create_dir_all(&closed).unwrap();
         std::os::unix::fs::symlink(&kept, closed.join("link")).unwrap();
