@@ -186,7 +186,9 @@ impl<T: Ticket> Core<T> {
             Event::Tick => self.tick(now, actions),
         }
         self.fail_what_is_unrunnable(actions);
-        self.fail_what_waits_in_vain(actions);
+        if self.pinned.has_changed() || self.pinned.has_more_in_vain() {
+            self.fail_what_waits_in_vain(actions);
+        }
         self.send_cancellations(actions);
         self.schedule(now, actions);
         self.watch_for_stall(now);

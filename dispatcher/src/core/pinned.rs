@@ -45,6 +45,12 @@ impl Pinned {
         self.nodes.get(&life).copied()
     }
 
+    #[inline]
+    pub(super) fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    #[inline]
     pub(super) fn has_more_in_vain(&self) -> bool {
         self.has_more_in_vain
     }
@@ -190,7 +196,13 @@ impl<T> Core<T> {
     }
 
     /// Number of jobs that wait for a node which cannot run them now.
+    #[inline]
     pub(super) fn stranded_pinned(&self) -> usize {
+        // In most dispatchers there are none, and this is asked after each event.
+        if self.pinned.idle.is_empty() { 0 } else { self.count_stranded_pinned() }
+    }
+
+    fn count_stranded_pinned(&self) -> usize {
         let lives = self.pinned.idle.iter();
         lives
             .filter_map(|life| Some((life, self.pinned.waiting.get(life)?)))
