@@ -196,6 +196,23 @@ fn an_interrupted_run_ends_at_once_and_leaves_nothing_running() {
     wait_until("its jobs to be gone", || sleeping(&mark) == 0);
 }
 
+#[test]
+fn a_run_that_is_to_outlive_its_terminal_does() {
+    let folder = files();
+    let gate = folder.path().join("gate");
+    let line = format!(
+        "trap '' HUP; exec {} -j1 'while [ ! -e gate ]; do sleep 0.05; done; echo ended' ::: a",
+        ppctl()
+    );
+    let mut command = process::command("/bin/sh", folder.path());
+    command.args(["-c", &line]).env("PP_DISCOVER", "0").current_dir(folder.path());
+    let mut run = Process::start(&mut command);
+    wait_until("the job to run", || sleeping("0.05") > 0);
+    run.signal(Signal::HUP);
+    fs::write(gate, "").expect("it can be written");
+    assert_eq!((run.wait().code(), run.stdout().as_str()), (Some(0), "ended a\n"), "{}", run.stderr());
+}
+
 /// Processes that sleep for so long.
 fn sleeping(mark: &str) -> usize {
     let wanted = format!("sleep\0{mark}");

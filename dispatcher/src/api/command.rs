@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pp_node::built_in::{
@@ -158,6 +159,25 @@ impl CommandBuilder {
     /// ```
     pub fn files(mut self, files: CommandFiles) -> Self {
         self.line.files = files;
+        self
+    }
+
+    /// Sets how long it may run. Then it and what it has started are sent SIGTERM, and a fifth of a second later SIGKILL; what
+    /// it wrote until then is told.
+    ///
+    /// ```
+    /// # use pp_dispatcher::Dispatcher;
+    /// # use std::time::Duration;
+    /// use pp_dispatcher::CommandStatus;
+    ///
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let limit = Duration::from_millis(100);
+    /// let output = dispatcher.command("/bin/sh").args(["-c", "echo a; sleep 60"]).timeout(limit).submit().wait()?;
+    /// assert_eq!((output.status, &output.stdout[..]), (CommandStatus::TimedOut(limit), &b"a\n"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.line.time_limit = Some(limit);
         self
     }
 

@@ -5,7 +5,7 @@ mod streams;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -37,6 +37,8 @@ pub struct CommandLine {
     pub stdin: Bytes,
     /// Files that it finds in that directory, and leaves there.
     pub files: CommandFiles,
+    /// Time that it may run for. Then it and what it has started are told to end, and killed if they have not done so soon.
+    pub time_limit: Option<Duration>,
     /// Which of its output goes ahead of its result, to a dispatcher that takes that. Without it, all is in the result.
     pub ahead: Option<Ahead>,
 }
@@ -91,6 +93,8 @@ pub enum CommandStatus {
     Exited(i32),
     /// A signal of this number ended it.
     Signalled(i32),
+    /// It ran for longer than this, its time limit, and was ended.
+    TimedOut(Duration),
     /// It could not be started, for this reason.
     NotStarted(String),
     /// It was not started, as it could not have its directory or files; or it ended with exit code 0, and not all files that
@@ -112,6 +116,7 @@ impl fmt::Display for CommandStatus {
         match self {
             Self::Exited(code) => write!(f, "exit code {code}"),
             Self::Signalled(signal) => write!(f, "killed by signal {signal}"),
+            Self::TimedOut(limit) => write!(f, "ended, as it ran for longer than {limit:?}"),
             Self::NotStarted(reason) => write!(f, "not started: {reason}"),
             Self::FileTrouble(trouble) => f.write_str(trouble),
             Self::Lacks(files) => {
@@ -141,10 +146,10 @@ pub(super) fn run(mut line: CommandLine) -> CommandOutput {
     let status = Workplace::enter(&mut line, node.is_none()).and_then(|workplace| {
         (started, clock) = (SystemTime::now(), Instant::now());
         let ended = start(&line, has_input, node.as_deref(), workplace.directory())
-            .and_then(|child| streams.serve(child))
+            .and_then(|child| streams.serve(child, line.time_limit))
             .map_err(|error| CommandStatus::NotStarted(explain(&line, &error)))?;
         run_time = clock.elapsed();
-        let (status, returned) = workplace.leave(ended.into());
+        let (status, returned) = workplace.leave(ended);
         files = returned;
         Ok(status)
     });
@@ -166,6 +171,11 @@ fn start(
     directory: Option<&Path>,
 ) -> io::Result<Child> {
     let mut command = Command::new(&line.program);
+    // One that ends its whole group, as `kill 0` does, means itself. Elsewhere than on Linux, the worker's group is what tells
+    // what a job has left behind.
+    if cfg!(target_os = "linux") {
+        command.process_group(0);
+    }
     let stdin = if has_input { Stdio::piped() } else { Stdio::null() };
     command.args(&line.arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.envs(line.environment.iter().map(|(name, value)| (name, value)));
@@ -227,6 +237,36 @@ mod tests {
         let nowhere = CommandLine { directory: CommandDirectory::At("/nowhere".into()), ..shell("true") };
         let CommandStatus::NotStarted(reason) = run(nowhere).status else { panic!() };
         assert!(reason.contains("/nowhere"), "{reason}");
+    }
+
+    #[test]
+    fn one_that_ends_all_of_its_group_ends_itself_alone() {
+        let ended = run(shell("echo a; kill 0; sleep 60"));
+        assert_eq!((ended.status, &ended.stdout[..]), (CommandStatus::Signalled(15), &b"a\n"[..]));
+    }
+
+    #[test]
+    fn one_that_takes_too_long_is_ended_with_all_of_its_group_and_what_it_wrote_is_told() {
+        let limit = Duration::from_millis(100);
+        for script in [
+            "echo a; sleep 60",
+            "trap '' TERM; echo a; while :; do sleep 60; done",
+            "sleep 60 & echo a; wait",
+        ] {
+            let ended = run(CommandLine { time_limit: Some(limit), ..shell(script) });
+            assert_eq!(
+                (ended.status, &ended.stdout[..]),
+                (CommandStatus::TimedOut(limit), &b"a\n"[..]),
+                "{script}"
+            );
+            assert!(
+                ended.run_time >= limit && ended.run_time < Duration::from_secs(30),
+                "{:?}",
+                ended.run_time
+            );
+        }
+        let in_time = run(CommandLine { time_limit: Some(Duration::from_secs(60)), ..shell("exit 3") });
+        assert_eq!(in_time.status, CommandStatus::Exited(3));
     }
 
     #[test]

@@ -33,13 +33,16 @@ use super::output::{Room, Source};
 use super::share::{Growth, Share};
 use super::slots::Slots;
 use super::task::{self, Count, Task, Tasks};
-use super::{Options, WRONG};
+use super::{Options, WRONG, interrupts};
 use crate::Arguments;
 
 /// Jobs that are submitted ahead of free slots: this many, and as many as there are slots.
 const AHEAD: usize = 64;
 /// Time between two looks at how many slots there are.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Time beyond its limit after which a command is taken not to have been ended where it runs.
+const BEYOND_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the loop is told.
 enum Event {
@@ -161,7 +164,9 @@ pub(super) fn run(
         asked,
         events.clone(),
     )?;
-    tell_interrupts(events.clone())?;
+    let interrupted = events.clone();
+    // The loop is gone once the run has ended.
+    interrupts::tell(move || drop(interrupted.send(Event::Interrupted)))?;
     let mut engine = Engine {
         options,
         dispatcher,
@@ -472,10 +477,12 @@ impl Engine<'_> {
                 let _ = events.send(Event::Output(Arc::clone(&source), piece));
             });
         }
-        let mut job = command.job();
-        if let Some(limit) = self.options.timeout.flatten().and_then(|timeout| self.runtimes.limit(timeout)) {
-            job = job.timeout(limit);
-        }
+        let limit = self.options.timeout.flatten().and_then(|timeout| self.runtimes.limit(timeout));
+        let mut job = match limit {
+            None => command.job(),
+            // What it wrote is told if it is ended where it runs. Where that cannot be done, its worker is.
+            Some(limit) => command.timeout(limit).job().timeout(limit.saturating_add(BEYOND_LIMIT)),
+        };
         if let Some(attempts) = self.options.max_attempts {
             job = job.max_attempts(attempts);
         }
@@ -655,27 +662,6 @@ fn compose(
         }
         // Whatever else is asked for has its answer, too.
         while asked.recv().is_ok() && events.send(Event::AllComposed).is_ok() {}
-    })?;
-    Ok(())
-}
-
-/// Tells the loop once whoever runs this wants it to end.
-fn tell_interrupts(events: Sender<Event>) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut interrupt, mut terminate, mut hang_up) = runtime.block_on(async {
-        let of = |kind| signal(kind).context("cannot hear signals");
-        anyhow::Ok((of(SignalKind::interrupt())?, of(SignalKind::terminate())?, of(SignalKind::hangup())?))
-    })?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
-            }
-        });
-        drop(events.send(Event::Interrupted));
     })?;
     Ok(())
 }

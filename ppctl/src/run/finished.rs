@@ -72,6 +72,7 @@ impl End {
                 let (code, signal, stderr) = match &status {
                     CommandStatus::Exited(code) => (*code, 0, stderr),
                     CommandStatus::Signalled(signal) => (0, *signal, stderr),
+                    CommandStatus::TimedOut(_) => (-1, 15, told(&status).into()),
                     CommandStatus::FileTrouble(_) => (WRONG.into(), 0, told(&status).into()),
                     other => (127, 0, told(other).into()),
                 };
@@ -90,8 +91,7 @@ impl End {
             Err(JobError::TimedOut(limit)) => Self {
                 run_time: limit,
                 exit: Exit { code: -1, signal: 15 },
-                stderr: Bytes::new(),
-                ..Self::lost("", submitted)
+                ..Self::lost(&CommandStatus::TimedOut(limit).to_string(), submitted)
             },
             Err(error) => Self::lost(&error.to_string(), submitted),
         }

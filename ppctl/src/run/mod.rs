@@ -9,6 +9,7 @@ mod each_node;
 mod engine;
 mod files;
 mod finished;
+mod interrupts;
 mod json;
 mod loader;
 mod options;

@@ -109,4 +109,7 @@ pub(crate) const TABLE: &[Row] = &[
         "8\n8\n5\n1\t8\t2\n2\t8\t2\n3\t5\t2\nSeq\tSend\tReceive\n",
         0,
     ),
+    ("--timeout 1 'echo a; sleep {}; echo {}' ::: 0 9", "a\n0\na\n", 1),
+    (r#"'trap "kill 0" EXIT; echo {}' ::: 1 2"#, "1\n2\n", 2),
+    ("'echo {}; kill -9 0' ::: 1", "1\n", 1),
 ];

@@ -2,17 +2,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Child, ExitStatus};
-use std::time::Duration;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pp_protocol::Stream;
 use pp_protocol::limits::PAYLOAD_BYTES;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
+use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::Ahead;
 use super::output::Output;
+use super::{Ahead, CommandStatus};
 use crate::worker::parts::Parts;
 
 /// Bytes read from a command, or written to it, at once.
@@ -21,6 +22,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_AT_ONCE: usize = 16;
 /// Time between two looks whether a command has ended whose end is not seen otherwise.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Time that a command has to end by itself once it has taken too long.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// What goes in and comes out of a command.
 #[derive(Debug)]
@@ -46,36 +49,52 @@ impl Streams {
         self.output.map(|output| output.held.into())
     }
 
-    /// Passes on what is written and read until the command has ended.
-    pub(super) fn serve(&mut self, mut child: Child) -> io::Result<ExitStatus> {
-        let served = self.serve_running(&mut child);
+    /// Passes on what is written and read until the command has ended, which it is told to do after this time.
+    pub(super) fn serve(
+        &mut self,
+        mut child: Child,
+        time_limit: Option<Duration>,
+    ) -> io::Result<CommandStatus> {
+        let served = self.serve_running(&mut child, time_limit);
         if served.is_err() {
             // Nobody would see to it any more.
-            child.kill()?;
+            signal(&mut child, Signal::KILL)?;
             child.wait()?;
         }
         served
     }
 
-    fn serve_running(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
+    fn serve_running(
+        &mut self,
+        child: &mut Child,
+        time_limit: Option<Duration>,
+    ) -> io::Result<CommandStatus> {
         let mut input = child.stdin.take().map(OwnedFd::from);
         let mut output = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
         for pipe in input.iter().chain(output.iter().flatten()) {
             ioctl_fionbio(pipe, true)?;
         }
         let end = End::of(child);
+        let mut limit = time_limit.and_then(Limit::new);
         loop {
             if let Some(status) = child.try_wait()? {
                 // Whatever it has started may go on writing: of that nothing is taken.
                 self.read(&mut output)?;
                 self.output.iter_mut().try_for_each(Output::finish)?;
-                return Ok(status);
+                return Ok(match limit.and_then(Limit::is_over) {
+                    Some(limit) => CommandStatus::TimedOut(limit),
+                    None => status.into(),
+                });
             }
             if self.output.iter().map(|output| output.held.len()).sum::<usize>() > PAYLOAD_BYTES {
-                child.kill()?;
-                return child.wait();
+                signal(child, Signal::KILL)?;
+                return Ok(child.wait()?.into());
             }
-            end.wait(input.iter(), output.iter().flatten())?;
+            if let Some(limit) = &mut limit {
+                limit.enforce(child)?;
+            }
+            let patience = limit.as_ref().and_then(Limit::patience);
+            end.wait(input.iter(), output.iter().flatten(), patience)?;
             self.write(&mut input)?;
             self.read(&mut output)?;
         }
@@ -117,13 +136,81 @@ impl Streams {
     }
 }
 
+/// Time that a command may take, and what has been done about it.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    time: Duration,
+    next: Next,
+}
+
+/// Next step against a command that takes too long.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    TellToEnd { at: Instant },
+    Kill { at: Instant },
+    Nothing,
+}
+
+impl Limit {
+    /// None if it is beyond all time.
+    fn new(time: Duration) -> Option<Self> {
+        Some(Self { time, next: Next::TellToEnd { at: Instant::now().checked_add(time)? } })
+    }
+
+    /// Does what is due.
+    fn enforce(&mut self, child: &mut Child) -> io::Result<()> {
+        let now = Instant::now();
+        match self.next {
+            Next::TellToEnd { at } if at <= now => {
+                signal(child, Signal::TERM)?;
+                self.next = Next::Kill { at: now + GRACE };
+            }
+            Next::Kill { at } if at <= now => {
+                signal(child, Signal::KILL)?;
+                self.next = Next::Nothing;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Time until something is due.
+    fn patience(&self) -> Option<Duration> {
+        match self.next {
+            Next::TellToEnd { at } | Next::Kill { at } => Some(at.saturating_duration_since(Instant::now())),
+            Next::Nothing => None,
+        }
+    }
+
+    /// The time, if the command was told to end.
+    fn is_over(self) -> Option<Duration> {
+        match self.next {
+            Next::TellToEnd { .. } => None,
+            Next::Kill { .. } | Next::Nothing => Some(self.time),
+        }
+    }
+}
+
+/// Sends a signal to a command and all that it has started in its group.
+fn signal(child: &mut Child, signal: Signal) -> io::Result<()> {
+    let pid = Pid::from_raw(child.id().cast_signed()).filter(|_| cfg!(target_os = "linux"));
+    match pid {
+        Some(pid) => match kill_process_group(pid, signal) {
+            // It has ended, and waits to be looked at.
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+        None => child.kill(),
+    }
+}
+
 /// End of a command, as something that can be waited for together with its pipes.
 struct End(#[cfg(target_os = "linux")] Option<OwnedFd>);
 
 impl End {
     #[cfg(target_os = "linux")]
     fn of(child: &Child) -> Self {
-        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        use rustix::process::{PidfdFlags, pidfd_open};
         let pid = Pid::from_raw(child.id().cast_signed());
         Self(pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()))
     }
@@ -133,18 +220,20 @@ impl End {
         Self()
     }
 
-    /// Waits until the command has ended, takes input, or has written something.
+    /// Waits until the command has ended, takes input, or has written something, or for so long.
     fn wait<'a>(
         &'a self,
         input: impl Iterator<Item = &'a OwnedFd>,
         output: impl Iterator<Item = &'a OwnedFd>,
+        patience: Option<Duration>,
     ) -> io::Result<()> {
         let mut watched: Vec<_> = input.map(|pipe| PollFd::new(pipe, PollFlags::OUT)).collect();
         watched.extend(output.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         let end = self.descriptor();
         watched.extend(end.map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN)));
-        let patience =
-            if end.is_some() { None } else { Some(LOOK_EVERY.try_into().map_err(io::Error::other)?) };
+        let look_after = if end.is_some() { None } else { Some(LOOK_EVERY) };
+        let patience = patience.into_iter().chain(look_after).min();
+        let patience = patience.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
         match poll(&mut watched, patience.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
