@@ -35,8 +35,10 @@ pub fn bounded_run<F: Future>(input: &[u8], decode: F) -> F::Output {
     }
     let mut decode: Pin<Box<F>> = Box::pin(decode);
     let most = allowed(input.len()) + ROOM_BYTES;
-    let mut poll = |context: &mut _| within(most, input, || decode.as_mut().poll(context));
-    RUNTIME.with(|runtime| runtime.block_on(std::future::poll_fn(&mut poll)))
+    RUNTIME.with(|runtime| {
+        runtime
+            .block_on(std::future::poll_fn(|context| within(most, input, || decode.as_mut().poll(context))))
+    })
 }
 
 /// Directory for files of targets, in memory.

@@ -210,7 +210,7 @@ fn a_run_that_is_to_outlive_its_terminal_does() {
     wait_until("the job to run", || sleeping("0.05") > 0);
     run.signal(Signal::HUP);
     fs::write(gate, "").expect("it can be written");
-    assert_eq!((run.wait().code(), run.stdout().as_str()), (Some(0), "ended a\n"), "{}", run.stderr());
+    assert_eq!((run.wait().code(), run.stdout().as_str()), (Some(0), "ended a"), "{}", run.stderr());
 }
 
 /// Processes that sleep for so long.
