@@ -33,8 +33,11 @@ pub enum CountError {
 impl JobCount {
     /// Reads the argument of `-j`.
     pub fn parse(text: &str) -> Result<Self, CountError> {
-        let number =
-            |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        // What is too large to be counted is as many as there can be.
+        let number = |text: &str| {
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| text.parse().unwrap_or(usize::MAX))
+        };
         let count = if let Some(more) = text.strip_prefix('+') {
             number(more).map(Self::More)
         } else if let Some(fewer) = text.strip_prefix('-') {
@@ -96,6 +99,7 @@ mod tests {
             ("-1", Some(1)),
             ("-100", Some(1)),
             ("+0", Some(2)),
+            ("99999999999999999999999", Some(usize::MAX)),
         ] {
             assert_eq!(JobCount::parse(text).unwrap().with_processors(2), of_two, "-j {text}");
         }

@@ -3,7 +3,8 @@
 /// A line longer than this is handed on in pieces, between which lines of other jobs may come.
 pub const LINE_BYTES: usize = 1024 * 1024;
 
-/// Puts a tag before each line of a stream of output. A last line without end gets none.
+/// Puts a tag before each line of a stream of output, and behind each carriage return in it: a line that is drawn anew on a
+/// terminal still says whose it is.
 #[derive(Clone, Debug)]
 pub struct Tagging {
     tag: Vec<u8>,
@@ -18,12 +19,12 @@ impl Tagging {
 
     /// Appends `bytes` with tags to `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        for line in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             if !self.is_within_line {
                 out.extend_from_slice(&self.tag);
             }
             out.extend_from_slice(line);
-            self.is_within_line = !line.ends_with(b"\n");
+            self.is_within_line = !line.ends_with(b"\n") && !line.ends_with(b"\r");
         }
     }
 }
@@ -60,13 +61,13 @@ mod tests {
 
     #[test]
     fn each_line_has_a_tag_however_it_is_cut() {
-        let output = b"l1\n\nl2\nrest";
+        let output = b"l1\n\n1%\r2%\r\nrest\r";
         for cut in 0..=output.len() {
             let mut tagging = Tagging::new(b"a\t".to_vec());
             let mut out = Vec::new();
             tagging.push(&output[..cut], &mut out);
             tagging.push(&output[cut..], &mut out);
-            assert_eq!(out, b"a\tl1\na\t\na\tl2\na\trest", "cut at {cut}");
+            assert_eq!(out, b"a\tl1\na\t\na\t1%\ra\t2%\ra\t\na\trest\r", "cut at {cut}");
         }
     }
 

@@ -53,6 +53,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (
         &[
             "--semaphore",
+            "--sem",
             "--semaphore-name",
             "--semaphorename",
             "--id",
@@ -104,7 +105,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["-o", "--tty", "--open-tty"], "jobs have no terminal"),
     (&["-v"], "-t prints each command to standard error as its job is started"),
     (
-        &["--color", "--ctag", "--ctagstring", "--color-failed", "--cf"],
+        &["--color", "--colour", "--ctag", "--ctagstring", "--color-failed", "--cf"],
         "output is not coloured; --tag and --tagstring tell jobs apart, and --summary names those that failed",
     ),
     (
@@ -113,7 +114,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
     (&["--template", "--tmpl"], "files are not filled in; do that in the command, with sed for instance"),
     (&["--nice"], "write nice -n N before the command"),
-    (&["--term-seq"], "a job that is stopped is killed at once, with all that it started"),
+    (&["--term-seq", "--termseq"], "a job that is stopped is killed at once, with all that it started"),
     (
         &["--number-of-cores", "--number-of-cpus", "--number-of-sockets", "--number-of-threads"],
         "nproc says it of this machine, and ppctl nodes how many jobs each node runs at once",
@@ -130,9 +131,13 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--show-limits", "--max-line-length-allowed"],
         "a command line has up to 128 KiB; -s says that it is to have less",
     ),
-    (&["--shell-quote"], "arguments are quoted when they are put in; to see how, use --dry-run echo {}"),
+    (
+        &["--shell-quote", "--shellquote", "--shell_quote"],
+        "arguments are quoted when they are put in; to see how, use --dry-run echo {}",
+    ),
     (&["--shell-completion"], "ppctl completions prints it"),
-    (&["--minversion"], "ppctl --version prints the version"),
+    (&["--version", "-V", "--minversion"], "ppctl --version prints the version"),
+    (&["--bug"], "it would print a report about GNU parallel, which this is not"),
     (&["--total-jobs", "--total"], "jobs are counted as they are composed; --bar shows how many there are"),
     (
         &["--latest-line", "--ll"],

@@ -120,7 +120,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME", help_heading = "How it runs")]
     pub(super) env: Vec<String>,
     /// Show the commands and run none
-    #[arg(long, help_heading = "How it runs")]
+    #[arg(long, alias = "dryrun", help_heading = "How it runs")]
     pub(super) dry_run: bool,
 
     #[command(flatten)]
@@ -180,7 +180,7 @@ pub(crate) struct Options {
     #[arg(long = "files", aliases = ["output-as-files", "outputasfiles"], help_heading = "Output")]
     prints_names: bool,
     /// Means nothing here, or what is so anyway
-    #[arg(long, aliases = ["no-notice", "nn", "gnu", "plain", "silent", "group"], action = ArgAction::Count, hide = true)]
+    #[arg(long, aliases = ["no-notice", "nn", "gnu", "plain", "silent", "group", "ctrlc", "tollef"], action = ArgAction::Count, hide = true)]
     will_cite: u8,
 
     /// Read arguments from this file; may be repeated
@@ -201,7 +201,7 @@ pub(crate) struct Options {
     /// Take white space off arguments: l, r, lr or n
     #[arg(long, value_name = "WHERE", help_heading = "Arguments")]
     trim: Option<String>,
-    /// Arguments end at this one
+    /// Arguments end at this one; an empty text is none
     #[arg(short = 'E', long = "eof", value_name = "TEXT", help_heading = "Arguments")]
     end: Option<OsString>,
     /// Skip empty arguments
@@ -282,7 +282,7 @@ impl Options {
             colsep: colsep.context("--colsep")?,
             header: self.header.as_deref().map(Plan::names_columns).transpose()?.unwrap_or_default(),
             trim: self.trim.as_ref().map(trim).transpose()?,
-            end_of_file: self.end.clone().map(OsString::into_vec),
+            end_of_file: self.end.clone().filter(|end| !end.is_empty()).map(OsString::into_vec),
             no_run_if_empty: self.no_run_if_empty,
             link: self.link,
             shuf: self.shuf.then(seed),
@@ -290,8 +290,8 @@ impl Options {
             replace: self.replace.clone().map(OsString::into_vec),
             quote: self.quote,
             tagstring: self
-                .tagstring
-                .clone()
+                .tagstring()
+                .cloned()
                 .or((self.tag && !self.tags_nodes()).then(|| self.argument_word()))
                 .map(OsString::into_vec),
             max_args: self.max_args,
@@ -303,6 +303,11 @@ impl Options {
             slots,
         };
         Ok(Plan::new(options, self.words.iter().map(|word| word.clone().into_vec()).collect())?)
+    }
+
+    /// What stands before each line; an empty text is none.
+    fn tagstring(&self) -> Option<&OsString> {
+        self.tagstring.as_ref().filter(|text| !text.is_empty())
     }
 
     /// The word that stands for the arguments.
@@ -434,7 +439,7 @@ impl Options {
 
     /// Whether `--tag` is for the node of a job, not for its arguments.
     pub(super) fn tags_nodes(&self) -> bool {
-        self.tag && self.each_node && self.tagstring.is_none()
+        self.tag && self.each_node && self.tagstring().is_none()
     }
 
     /// The one command of a run that is to be on every node and has no arguments.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use pp_dispatcher::{Dispatcher, JobsPerNode, NodeInfo, NodeKind};
 use pp_protocol::limits::SLOTS;
 use pp_run::counts::JobCount;
@@ -22,7 +22,7 @@ pub(super) struct Share {
     pub(super) local_workers: usize,
     /// At each node, this machine included.
     pub(super) per_node: Option<JobsPerNode>,
-    /// Here there are to be as many as possible: more and more, as long as they are of use.
+    /// Here there are to be as many as possible, as no machine runs so many: more and more, as long as they are of use.
     pub(super) grows: bool,
 }
 
@@ -40,13 +40,10 @@ impl Share {
             JobCount::Fewer(count) => Some(JobsPerNode::Fewer(number(count))),
             JobCount::Percent(percent) => Some(JobsPerNode::Percent(percent)),
         };
-        let Some(local_workers) = count.with_processors(cores) else {
+        let Some(local_workers) = count.with_processors(cores).filter(|count| *count <= MOST) else {
             let local_workers = (cores * FIRST_PER_CORE).min(MOST);
             return Ok(Self { local_workers, per_node, grows: true });
         };
-        if local_workers > MOST {
-            bail!("--jobs {text}: a machine runs at most {MOST} at once");
-        }
         Ok(Self { local_workers, per_node, grows: false })
     }
 }
@@ -115,10 +112,10 @@ mod tests {
             ("-1", 1, Some(JobsPerNode::Fewer(1))),
             ("150%", 3, Some(JobsPerNode::Percent(150.0))),
             ("0", 32, None),
+            ("4097", 32, Some(JobsPerNode::Exactly(4097))),
         ] {
             assert_eq!(parse(text).ok(), Some((here, per_node)), "-j {text}");
         }
-        assert!(parse("4097").is_err_and(|error| error.to_string().contains("at most 4096")));
         assert!(Share::parse(None, 2).is_ok_and(|share| share.local_workers == 2 && !share.grows));
     }
 }
