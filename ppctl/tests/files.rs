@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -144,10 +144,9 @@ fn what_leads_out_does_not_leave_a_node_and_is_not_written_here() {
         let mut command = run_beside(&server);
         command.args(["--return", returned, script, ":::"]).args(numbers(6));
         let mut run = Process::start(&mut command);
-        let failed = run.wait().code();
-        let jobs = on_the_node(home);
-        assert_eq!(failed, Some(jobs.len() as i32), "{}", run.stderr());
-        for (number, exit) in jobs {
+        // On this machine they are missing.
+        assert_eq!(run.wait().code(), Some(6), "{}", run.stderr());
+        for (number, exit) in on_the_node(home) {
             let path = returned.replace("{}", &number.to_string());
             assert_eq!(exit, 255);
             let said = run.stderr();
@@ -157,6 +156,22 @@ fn what_leads_out_does_not_leave_a_node_and_is_not_written_here() {
         }
     }
     assert_eq!(fs::read_dir(elsewhere.path()).expect("it is there").count(), 0);
+}
+
+#[test]
+fn what_comes_back_is_for_whom_new_files_here_are() {
+    let server = Server::start(2);
+    let home = server.home();
+    let script = "umask 077; sleep 0.2; echo > {}.out; echo > {}.tool; chmod u+x {}.tool";
+    let mut command = run_beside(&server);
+    command.args(["--not-node", ":", "--return", "{}.out", "--return", "{}.tool", script, ":::", "1"]);
+    let mut run = Process::start(&mut command);
+    assert_eq!(run.wait().code(), Some(0), "{}", run.stderr());
+    let mode = |name: &str| fs::metadata(home.join(name)).expect("it is there").permissions().mode() & 0o777;
+    fs::write(home.join("usual"), "").expect("it can be written");
+    assert_eq!(mode("1.out"), mode("usual"));
+    assert_eq!(mode("1.tool") & 0o666, mode("usual"));
+    assert_eq!(mode("1.tool") & 0o111, (mode("usual") & 0o444) >> 2, "those run it who may read it");
 }
 
 #[test]
@@ -187,6 +202,13 @@ fn what_cannot_be_sent_is_named_before_anything_is_run() {
         assert!(line.contains(&format!("cannot be sent: {name}: ")) && line.contains(reason), "{line}");
     }
     assert!(!home.join("ran1").exists());
+    let mut command = run_beside(&server);
+    command.args(["--return", "../{}", "--return", "/{}", "--return", "x", "touch ran{}", ":::", "1"]);
+    let mut run = Process::start(&mut command);
+    assert_eq!(run.wait().code(), Some(1));
+    let said = run.stderr();
+    assert!(said.starts_with("ppctl: job 1 (touch ran1): its file cannot be returned: ../1: "), "{said}");
+    assert!(said.trim_end().ends_with("(and 1 more)") && !home.join("ran1").exists(), "{said}");
 }
 
 #[test]
@@ -196,11 +218,12 @@ fn a_file_that_does_not_come_back_fails_its_job_and_what_a_job_misses_is_hinted_
     let mut command = run_beside(&server);
     command.args(["--return", "{}.out", "sleep 0.2; : {}", ":::"]).args(numbers(8));
     let mut run = Process::start(&mut command);
-    let failed = run.wait().code();
-    let jobs = on_the_node(home);
-    assert_eq!(failed, Some(jobs.len() as i32));
-    for (number, _) in jobs {
-        let told = format!("{number}.out was not returned: there is no such file");
+    assert_eq!(run.wait().code(), Some(8), "here and there");
+    on_the_node(home);
+    for number in numbers(8) {
+        let told = format!(
+            "job {number} (sleep 0.2; : {number}): {number}.out was not returned: there is no such file"
+        );
         assert!(run.stderr().contains(&told), "{}", run.stderr());
     }
     for name in numbers(8) {
@@ -209,6 +232,25 @@ fn a_file_that_does_not_come_back_fails_its_job_and_what_a_job_misses_is_hinted_
     let mut run = Process::start(run_beside(&server).args(["sleep 0.2; cat {}", ":::"]).args(numbers(8)));
     assert_eq!(run.wait().code(), Some(on_the_node(home).len() as i32));
     assert_eq!(run.stderr().matches("--transferfile").count(), 1, "{}", run.stderr());
+    let shared = tempfile::tempdir().expect("a directory");
+    for (options, hint) in [
+        (&["--wd", shared.path().to_str().expect("text")][..], None),
+        (
+            &["--transferfile", "{}"],
+            Some("there it has only the files that --transferfile and --basefile name"),
+        ),
+    ] {
+        let mut command = run_beside(&server);
+        command.args(options).args(["sleep 0.2; cat {}.missing", ":::"]).args(numbers(8));
+        let mut run = Process::start(&mut command);
+        run.wait();
+        on_the_node(home);
+        let said = run.stderr();
+        let hints: Vec<_> =
+            said.lines().filter(|line| line.contains("a job found no such file on ")).collect();
+        assert_eq!(hints.len(), usize::from(hint.is_some()), "{said}");
+        assert!(hints.iter().all(|line| hint.is_some_and(|hint| line.ends_with(hint))), "{said}");
+    }
 }
 
 #[test]
@@ -221,10 +263,10 @@ fn a_directory_that_is_named_has_what_is_sent_and_is_cleaned_up() {
     for name in numbers(8) {
         fs::write(home.join("in").join(&name), &name).expect("it can be written");
     }
-    let script = "sleep 0.2; [ $PARALLEL_SSHHOST = : ] || { cp in/{/} in/{/}.out; pwd; ls in/{/}; }";
+    let script = "sleep 0.2; cp in/{/} in/{/}.out; pwd; ls in/{/}";
     let shared_path = shared.path().to_str().expect("text");
     let mut command = run_beside(&server);
-    command.args(["--wd", shared_path, "--trc", "{}.out", script, ":::"]);
+    command.args(["--not-node", ":", "--wd", shared_path, "--trc", "{}.out", script, ":::"]);
     let mut run = Process::start(command.args(numbers(8).map(|name| format!("in/{name}"))));
     assert_eq!(run.wait().code(), Some(0), "{}", run.stderr());
     let jobs = on_the_node(home);

@@ -1,9 +1,11 @@
 //! What `ppctl run` shows of a run to people and to programs: how far it has come, a summary, lines of JSON.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use pp_tests::process::{self, Process, Signal};
+use pp_tests::wait::wait_until;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -123,12 +125,59 @@ fn whoever_forgets_the_arguments_is_told_that_the_terminal_is_read() {
 }
 
 #[test]
-fn without_a_terminal_a_line_is_written_from_time_to_time() {
+fn without_a_terminal_a_line_is_written_from_time_to_time_and_at_the_end() {
     let folder = folder();
     let (_, said) = output(&mut run(folder.path(), &["--bar", "echo", ":::", "1"]));
-    assert_eq!(said, "");
+    assert!(said.starts_with("ppctl: 100%  1 of 1  ") && said.lines().count() == 1, "{said}");
     let (_, said) = output(&mut run(folder.path(), &["-j2", "--bar", "sleep {}", ":::", "1", "11"]));
-    assert!(said.starts_with("ppctl: 50%  1 of 2  ") && said.lines().count() == 1, "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("ppctl: 50%  1 of 2  "), "{said}");
+    assert!(lines[1].starts_with("ppctl: 100%  2 of 2  "), "{said}");
+}
+
+#[test]
+fn what_is_wrong_is_said_of_what_and_with_the_way_out() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("bin")).expect("it can be made");
+    fs::write(folder.path().join("notes"), "1\tto do\n").expect("it can be written");
+    for (line, told) in [
+        ("ppctl run echo :::: bin", "cannot read arguments from bin: is a directory"),
+        ("ppctl run echo ::: a > /dev/full", "cannot write to standard output: No space left"),
+        ("ppctl run --dry-run echo ::: a > /dev/full", "cannot write to standard output: No space left"),
+        ("ppctl run --delay -1 echo ::: a", "write seconds, or numbers with s, m, h or d"),
+        ("ppctl run --retries -1 echo ::: a", "-1 is not in 1.."),
+        ("ppctl run -N-1 echo ::: a", "it has to be a whole number, 0 or more"),
+        ("ppctl run --env A=b echo ::: a", "write A=b ppctl run --env A "),
+        (
+            "ppctl run --joblog notes --resume echo ::: a",
+            "job log notes: none of its lines is one of a job log",
+        ),
+        ("ppctl run --sem echo", "--sem is not offered: "),
+        ("ppctl run --wd /no/such 'echo {}' ::: a", "ppctl: job 1 (echo a): not started: "),
+    ] {
+        let mut shell = process::command("/bin/sh", folder.path());
+        shell.args(["-c", &line.replace("ppctl", env!("CARGO_BIN_EXE_ppctl"))]);
+        let (_, said) = output(shell.env("PP_DISCOVER", "0").current_dir(folder.path()));
+        assert!(said.contains(told), "{line}: {said}");
+    }
+    let notes = fs::read_to_string(folder.path().join("notes"));
+    assert_eq!(notes.expect("it is there"), "1\tto do\n");
+}
+
+#[test]
+fn whoever_ends_a_run_that_is_logged_is_told_how_it_goes_on() {
+    let folder = folder();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let arguments = ["-j1", "--joblog", "log", "echo {}; sleep {}", ":::", "0", "0", "30"];
+        let mut child = Process::start(&mut run(folder.path(), &arguments));
+        wait_until("two jobs to be logged", || {
+            fs::read_to_string(folder.path().join("log")).is_ok_and(|log| log.lines().count() == 3)
+        });
+        child.signal(signal);
+        assert_eq!(child.wait().code(), Some(255));
+        assert_eq!(child.stderr(), "ppctl: stopped after 2 jobs; the same with --resume goes on");
+        fs::remove_file(folder.path().join("log")).expect("it was written");
+    }
 }
 
 #[test]

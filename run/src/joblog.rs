@@ -57,10 +57,18 @@ pub enum Resume {
     Failed,
 }
 
-/// A log that is too large to be read.
+/// A log that cannot be gone on with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the job log has {0} bytes, which is over the limit of {LOG_BYTES}; start a new one")]
-pub struct LogTooLarge(usize);
+pub enum LogError {
+    /// It is too large to be read.
+    #[error("the job log has {0} bytes, which is over the limit of {LOG_BYTES}; start a new one")]
+    TooLarge(usize),
+    /// It is something else.
+    #[error(
+        "none of its lines is one of a job log; name the job log of the earlier run, or leave out --resume"
+    )]
+    Foreign,
+}
 
 /// The jobs of an earlier run. What was logged last of a job counts.
 #[derive(Clone, Debug, Default)]
@@ -77,13 +85,21 @@ struct Logged {
 
 impl Log {
     /// Reads a log. Lines that are no entries are ignored, and so is a last line without end: whoever wrote it was stopped.
-    pub fn read(text: &[u8]) -> Result<Self, LogTooLarge> {
+    ///
+    /// # Errors
+    /// When it is too large, or there is something in it and nothing of it is of a log.
+    pub fn read(text: &[u8]) -> Result<Self, LogError> {
         if text.len() > LOG_BYTES {
-            return Err(LogTooLarge(text.len()));
+            return Err(LogError::TooLarge(text.len()));
         }
         let jobs =
             text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| entry(line.strip_suffix(b"\n")?));
-        Ok(Self { jobs: jobs.collect(), is_torn: text.last().is_some_and(|last| *last != b'\n') })
+        let jobs: BTreeMap<_, _> = jobs.collect();
+        let first = text.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+        if jobs.is_empty() && !HEADER.starts_with(first) {
+            return Err(LogError::Foreign);
+        }
+        Ok(Self { jobs, is_torn: text.last().is_some_and(|last| *last != b'\n') })
     }
 
     /// Whether the last line has no end, so that one has to be written before the next line.
@@ -187,6 +203,11 @@ mod tests {
                 "{torn}"
             );
         }
-        assert!(Log::read(b"\n\xff\t\n1\t:\nhello\n").unwrap().wants(1, Resume::Unfinished));
+        let foreign = b"\n\xff\t\n1\t:\nhello\n";
+        let log = Log::read(&[HEADER, foreign].concat()).unwrap();
+        assert!(log.wants(1, Resume::Unfinished));
+        // Of one that ended before its first line did, nothing can be said.
+        assert!(Log::read(&HEADER[..5]).is_ok() && Log::read(b"").is_ok());
+        assert_eq!(Log::read(foreign).err(), Some(LogError::Foreign));
     }
 }

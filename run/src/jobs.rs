@@ -18,7 +18,7 @@ pub const COMMAND_BYTES: usize = 128 * 1024 - 1;
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
     /// A file of arguments cannot be opened.
-    #[error("cannot open {path:?}, which is to hold arguments")]
+    #[error("cannot read arguments from {}", path.display())]
     Open {
         /// The file.
         path: PathBuf,

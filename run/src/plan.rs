@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn files_that_cannot_be_read_are_named() {
         let error = jobs(Options::default(), "echo :::: nofile").unwrap_err();
-        assert_eq!(error.to_string(), "cannot open \"nofile\", which is to hold arguments");
+        assert_eq!(error.to_string(), "cannot read arguments from nofile");
         let plan = Plan::new(Options::default(), words("echo")).unwrap();
         let broken = || -> Opened<'static> {
             Box::new(

@@ -56,6 +56,11 @@ impl Progress {
         self.skipped += 1;
     }
 
+    /// Jobs that are done, here or in an earlier run.
+    pub fn done(&self) -> u64 {
+        self.skipped + self.ended
+    }
+
     /// A job that ran for so long has ended.
     pub fn ended(&mut self, at: Duration, run_time: Duration, is_success: bool) {
         self.ended += 1;
@@ -70,7 +75,7 @@ impl Progress {
 
     /// How long the run goes on, judged by the jobs that have ended: none while none has, or once it should be over.
     pub fn left(&self, at: Duration, means: Means) -> Option<Duration> {
-        let remaining = self.total?.saturating_sub(self.skipped + self.ended);
+        let remaining = self.total?.saturating_sub(self.done());
         let (last, _) = self.recent.back()?;
         let count = self.recent.len() as f64;
         // The first jobs of all slots end together: before, how many there are in a second says nothing.
@@ -92,7 +97,7 @@ impl Progress {
 
     /// A line of at most so many columns, all of which are ASCII. What matters least is left out first.
     pub fn line(&self, at: Duration, means: Means, form: Form, columns: usize) -> String {
-        let done = self.skipped + self.ended;
+        let done = self.done();
         let share = self.total.map(|total| done as f64 / total.max(1) as f64);
         let parts = [
             share.map(|share| format!("{}%", (share * 100.0) as u64)),

@@ -246,7 +246,7 @@ impl Engine<'_> {
                 }
                 Ok(Event::Loaded(running, Ok(files))) => self.submit_with(running, files)?,
                 Ok(Event::Loaded(running, Err(reason))) => {
-                    let end = End::lost(&reason, running.submitted);
+                    let end = self.lost(&running, &reason);
                     if self.finish(running, end)? == Some(When::Now) {
                         return Ok(ExitCode::from(self.tally.exit_code(self.runs_in_all())));
                     }
@@ -269,7 +269,10 @@ impl Engine<'_> {
                         return Ok(ExitCode::from(self.tally.exit_code(self.runs_in_all())));
                     }
                 }
-                Ok(Event::Interrupted) => return Ok(ExitCode::from(WRONG)),
+                Ok(Event::Interrupted) => {
+                    self.tell_how_to_go_on();
+                    return Ok(ExitCode::from(WRONG));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the engine has a sender itself"),
             }
@@ -283,6 +286,18 @@ impl Engine<'_> {
             let is_whole = self.were_all_composed && self.ahead.is_empty();
             screen.warn(&summary.text(self.began.elapsed(), is_whole));
         }
+    }
+
+    /// Says of a run that is ended before its time what is done, if another one can go on with it.
+    fn tell_how_to_go_on(&mut self) {
+        if self.options.joblog.is_none() || self.options.each_node || self.options.retry_failed {
+            return;
+        }
+        let Printer { screen, .. } = &mut self.printer;
+        let done = screen.progress.done();
+        let total = self.total.map(|total| format!(" of {total}")).unwrap_or_default();
+        let jobs = if self.total.unwrap_or(done) == 1 { "job" } else { "jobs" };
+        screen.warn(&format!("stopped after {done}{total} {jobs}; the same with --resume goes on"));
     }
 
     /// Waits until it is known which nodes there are. False if the run was interrupted meanwhile.
@@ -458,7 +473,8 @@ impl Engine<'_> {
         for (name, value) in &self.environment {
             command = command.env(name, value);
         }
-        command = match self.directory(task, self.start(*slot))? {
+        let directory = self.directory(task, self.start(*slot))?;
+        command = match directory.clone() {
             CommandDirectory::At(directory) => command.current_dir(directory),
             CommandDirectory::Fresh => command.fresh_dir(),
             CommandDirectory::Usual => command,
@@ -494,7 +510,7 @@ impl Engine<'_> {
         let events = self.events.clone();
         job.callback(move |mut result| {
             if let (Some(files), Ok(output)) = (&mut running.files, &mut result) {
-                files.take(output);
+                files.take(output, &directory);
             }
             // The loop is gone once the run has ended.
             let _ = events.send(Event::Ended(running, result));
@@ -531,7 +547,7 @@ impl Engine<'_> {
         if let Ok(CommandOutput { status: CommandStatus::Lacks(digests), node: Some(node), .. }) = &result {
             return self.lacks(running, node, digests);
         }
-        let mut end = End::of(result, running.submitted);
+        let mut end = End::of(result, running.submitted, || self.name(&running));
         if let Some(files) = &running.files {
             end.count_files(files.sent_bytes());
         }
@@ -539,16 +555,33 @@ impl Engine<'_> {
         self.finish(running, end)
     }
 
+    /// What a job is called where something is said of it.
+    fn name(&self, running: &Running) -> String {
+        running.task.name(self.start(running.slot))
+    }
+
+    /// The end of a job that went wrong in another way than its command.
+    fn lost(&self, running: &Running, reason: &str) -> End {
+        End::lost(&format!("{}: {reason}", self.name(running)), running.submitted)
+    }
+
     /// Says once what may help where a job on another machine misses a file.
     fn hint(&mut self, end: &End, position: u64) {
+        // Whoever names a directory knows that it is that one.
+        if self.options.wd.is_some() {
+            return;
+        }
         let said_before = self.printer.misses_a_file(position);
         if let Some(node) = end.misses_a_file(said_before)
             && !std::mem::replace(&mut self.has_hinted, true)
         {
-            self.printer.screen.warn(&format!(
-                "a job found no such file on {node}: there it runs in an empty directory; --transferfile FILE sends it one, \
+            let what_helps = if self.files.as_ref().is_some_and(Files::are_sent) {
+                "there it has only the files that --transferfile and --basefile name"
+            } else {
+                "there it runs in an empty directory; --transferfile FILE sends it one, \
                  --wd DIR names a directory that all machines share"
-            ));
+            };
+            self.printer.screen.warn(&format!("a job found no such file on {node}: {what_helps}"));
         }
     }
 
@@ -683,9 +716,12 @@ fn variables(names: &[String]) -> anyhow::Result<Vec<(String, OsString)>> {
     let names = names.iter().flat_map(|names| names.split(','));
     let value = |name: &str| {
         let value = std::env::var_os(name);
-        value
-            .map(|value| (name.to_owned(), value))
-            .with_context(|| format!("--env {name}: there is no such variable"))
+        value.map(|value| (name.to_owned(), value)).with_context(|| match name.split_once('=') {
+            Some((only, _)) => {
+                format!("--env {name}: it takes a name; write {name} ppctl run --env {only} for that value")
+            }
+            None => format!("--env {name}: there is no such variable"),
+        })
     };
     names.map(value).collect()
 }

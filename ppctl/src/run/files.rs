@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pp_dispatcher::{CommandFile, CommandFiles, CommandOutput, CommandStatus};
+use pp_dispatcher::{CommandDirectory, CommandFile, CommandFiles, CommandOutput, CommandStatus};
 use pp_protocol::limits::COMMAND_FILE_BYTES;
 use pp_run::{NamedFile, Plan, Start};
 
@@ -110,13 +111,38 @@ impl JobFiles {
         let mut files =
             CommandFiles { returned, cleanup: self.cleanup, are_at_home: true, ..CommandFiles::default() };
         let mut room = COMMAND_FILE_BYTES;
+        let mut troubles = Vec::new();
         for file in &self.sent {
-            let read = CommandFile::read(&directory_of(file), OsString::from_vec(file.path.clone()), room);
-            let read = read.map_err(|error| format!("its file cannot be sent: {error}"))?;
-            room -= read.contents.len();
-            files.sent.push(read);
+            match CommandFile::read(&directory_of(file), OsString::from_vec(file.path.clone()), room) {
+                Ok(read) => {
+                    room -= read.contents.len();
+                    files.sent.push(read);
+                }
+                Err(error) => troubles.push(error.to_string()),
+            }
         }
+        first_of(troubles).map_err(|trouble| format!("its file cannot be sent: {trouble}"))?;
+        let alone =
+            |path: &OsString| CommandFiles { returned: vec![path.clone()], ..CommandFiles::default() };
+        let troubles = files.returned.iter().filter_map(|path| alone(path).check().err());
+        first_of(troubles.map(|error| error.to_string()).collect())
+            .map_err(|trouble| format!("its file cannot be returned: {trouble}"))?;
         Ok(files)
+    }
+
+    /// Whether what a node would return is on this machine, where a job has ended that ran in this directory.
+    fn are_in(&self, directory: &Path) -> Result<(), String> {
+        let trouble = |file: &NamedFile| {
+            let path = OsString::from_vec(file.path.clone());
+            let reason = match fs::metadata(directory.join(directory_of(file)).join(&path)) {
+                Ok(found) if found.is_file() => return None,
+                Ok(_) => "it is no file".to_owned(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            Some(format!("{} was not returned: {reason}", pp_protocol::shown(&path.to_string_lossy())))
+        };
+        first_of(self.returned.iter().filter_map(trouble).collect())
     }
 
     /// Writes what a node returned: what it was asked for, and nothing else, whatever it calls it.
@@ -130,10 +156,27 @@ impl JobFiles {
             let directory = directory_of(asked);
             fs::create_dir_all(&directory)
                 .map_err(|error| format!("cannot make the directory {}: {error}", directory.display()))?;
-            file.write(&directory).map_err(|error| format!("cannot write what was returned: {error}"))?;
+            as_made_here(file)
+                .write(&directory)
+                .map_err(|error| format!("cannot write what was returned: {error}"))?;
         }
         Ok(())
     }
+}
+
+/// The first of what is wrong, and how much else is.
+fn first_of(troubles: Vec<String>) -> Result<(), String> {
+    match &troubles[..] {
+        [] => Ok(()),
+        [only] => Err(only.clone()),
+        [first, others @ ..] => Err(format!("{first} (and {} more)", others.len())),
+    }
+}
+
+/// A file that was returned, for everybody whom this user's new files are for: on a node, jobs make files for nobody else.
+fn as_made_here(file: &CommandFile) -> CommandFile {
+    let is_program = file.permissions & 0o100 != 0;
+    CommandFile { permissions: if is_program { 0o777 } else { 0o666 }, ..file.clone() }
 }
 
 /// The directory that a file is below, on this machine.
@@ -156,10 +199,15 @@ impl FilesUnderWay {
         self.held.bytes()
     }
 
-    /// Writes what has come back. Where that fails, the command has failed that had ended well.
-    pub(super) fn take(&self, output: &mut CommandOutput) {
-        let written = self.names.write(&output.files);
-        if let (Err(trouble), true) = (written, output.status.is_success()) {
+    /// Writes what has come back to a job that ran in this directory; on this machine it is there, or should be. Where it is
+    /// not, the command has failed that had ended well.
+    pub(super) fn take(&self, output: &mut CommandOutput, directory: &CommandDirectory) {
+        let taken = match (&output.node, directory) {
+            (None, CommandDirectory::Usual) => self.names.are_in(Path::new(".")),
+            (None, CommandDirectory::At(directory)) => self.names.are_in(Path::new(directory)),
+            _ => self.names.write(&output.files),
+        };
+        if let (Err(trouble), true) = (taken, output.status.is_success()) {
             output.status = CommandStatus::FileTrouble(trouble);
         }
     }
@@ -174,6 +222,11 @@ pub(super) struct Files<J> {
 }
 
 impl<J> Files<J> {
+    /// Whether jobs on nodes find some.
+    pub(super) fn are_sent(&self) -> bool {
+        !self.templates.sent.is_empty() || !self.base.is_empty()
+    }
+
     /// Reads the files of a job, and has them taken.
     pub(super) fn load(
         &self,

@@ -61,14 +61,19 @@ impl End {
         self
     }
 
-    /// Of a command that was submitted at that time.
-    pub(super) fn of(result: Result<CommandOutput, JobError>, submitted: SystemTime) -> Self {
+    /// Of a command that was submitted at that time, by a job that is called so where something is said of it.
+    pub(super) fn of(
+        result: Result<CommandOutput, JobError>,
+        submitted: SystemTime,
+        name: impl FnOnce() -> String,
+    ) -> Self {
         match result {
             Ok(CommandOutput {
                 node, status, started, run_time, stdout, stderr, ahead_bytes, files, ..
             }) => {
-                let told =
-                    |what: &CommandStatus| [&stderr[..], format!("ppctl: {what}\n").as_bytes()].concat();
+                let told = |what: &CommandStatus| {
+                    [&stderr[..], format!("ppctl: {}: {what}\n", name()).as_bytes()].concat()
+                };
                 let (code, signal, stderr) = match &status {
                     CommandStatus::Exited(code) => (*code, 0, stderr),
                     CommandStatus::Signalled(signal) => (0, *signal, stderr),
@@ -93,7 +98,7 @@ impl End {
                 exit: Exit { code: -1, signal: 15 },
                 ..Self::lost(&CommandStatus::TimedOut(limit).to_string(), submitted)
             },
-            Err(error) => Self::lost(&error.to_string(), submitted),
+            Err(error) => Self::lost(&format!("{}: {error}", name()), submitted),
         }
     }
 
@@ -330,7 +335,10 @@ impl JobLog {
 fn read_log(path: &Path) -> anyhow::Result<Log> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Log::default()),
-        read => Ok(Log::read(&read.with_context(|| format!("cannot read the job log {}", path.display()))?)?),
+        read => {
+            let failed = || format!("cannot go on with the job log {}", path.display());
+            Log::read(&read.with_context(failed)?).with_context(failed)
+        }
     }
 }
 

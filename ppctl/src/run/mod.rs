@@ -30,6 +30,7 @@ use clap::error::{ContextKind, ContextValue};
 use pp_run::{Input, Opened, Plan, Records, Start, Values, unsupported};
 
 pub(crate) use self::options::Options;
+use self::screen::not_written;
 use crate::Arguments;
 
 /// Exit code where the run itself went wrong, not its jobs.
@@ -61,7 +62,13 @@ pub(crate) fn refusal(error: &clap::Error) -> Option<String> {
 fn open(input: &Input, delimiter: &[u8]) -> io::Result<Opened<'static>> {
     Ok(match input {
         Input::Standard => Box::new(Records::new(BufReader::new(io::stdin()), delimiter)),
-        Input::File(path) => Box::new(Records::new(BufReader::new(File::open(path)?), delimiter)),
+        Input::File(path) => {
+            let file = File::open(path)?;
+            if file.metadata()?.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            Box::new(Records::new(BufReader::new(file), delimiter))
+        }
     })
 }
 
@@ -79,9 +86,9 @@ fn show(options: &Options, plan: &Plan) -> anyhow::Result<ExitCode> {
         line.push(b'\n');
         match out.write_all(&line) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-            written => written?,
+            written => written.map_err(not_written)?,
         }
     }
-    out.flush()?;
+    out.flush().map_err(not_written)?;
     Ok(ExitCode::SUCCESS)
 }

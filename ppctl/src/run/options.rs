@@ -99,19 +99,19 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["resume", "resume_failed", "retry_failed", "pipe"], help_heading = "How it runs")]
     pub(super) each_node: bool,
     /// Kill a job that runs longer: seconds, or 2m, 1h30m, 1d; or 200% of what half of the jobs take at most
-    #[arg(long, value_name = "TIME", value_parser = Timeout::parse, help_heading = "How it runs")]
+    #[arg(long, allow_negative_numbers = true, value_name = "TIME", value_parser = Timeout::parse, help_heading = "How it runs")]
     pub(super) timeout: Option<Limit>,
     /// Run a job that fails up to N times in all
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "How it runs")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "How it runs")]
     pub(super) retries: u32,
     /// Times a job may be running as its node dies
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "How it runs")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "How it runs")]
     pub(super) max_attempts: Option<u32>,
     /// When to stop: 'now' (kill what runs) or 'soon', a comma, and fail=N, success=N or done=N, or N%
     #[arg(long, alias = "halt-on-error", allow_hyphen_values = true, value_name = "WHEN", value_parser = Halt::parse, help_heading = "How it runs")]
     halt: Option<Stop>,
     /// Wait so long between the starts of two jobs
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it runs")]
+    #[arg(long, allow_negative_numbers = true, value_name = "TIME", value_parser = parse_time, help_heading = "How it runs")]
     pub(super) delay: Option<Duration>,
     /// Run jobs in this directory, which every machine has to have; '...': in an empty one that goes with the job
     #[arg(long, visible_alias = "workdir", value_name = "DIR", help_heading = "How it runs")]
@@ -214,13 +214,13 @@ pub(crate) struct Options {
     #[arg(long, help_heading = "Arguments")]
     shuf: bool,
     /// Put up to N arguments into each job
-    #[arg(short = 'n', long, value_name = "N", help_heading = "Arguments")]
+    #[arg(short = 'n', long, allow_negative_numbers = true, value_parser = number, value_name = "N", help_heading = "Arguments")]
     max_args: Option<usize>,
     /// Put up to N arguments into each job, as {1} to {N}
-    #[arg(short = 'N', long, value_name = "N", help_heading = "Arguments")]
+    #[arg(short = 'N', long, allow_negative_numbers = true, value_parser = number, value_name = "N", help_heading = "Arguments")]
     max_replace_args: Option<usize>,
     /// Put up to N lines into each job
-    #[arg(short = 'L', long, value_name = "N", help_heading = "Arguments")]
+    #[arg(short = 'L', long, allow_negative_numbers = true, value_parser = number, value_name = "N", help_heading = "Arguments")]
     max_lines: Option<usize>,
     /// As many arguments to a job as fit; the word around {} is repeated
     #[arg(short = 'X', help_heading = "Arguments")]
@@ -232,7 +232,7 @@ pub(crate) struct Options {
     #[arg(long, help_heading = "Arguments")]
     xargs: bool,
     /// Longest command line, in bytes
-    #[arg(short = 's', long, value_name = "BYTES", help_heading = "Arguments")]
+    #[arg(short = 's', long, allow_negative_numbers = true, value_parser = number, value_name = "BYTES", help_heading = "Arguments")]
     max_chars: Option<usize>,
     /// Quote the command, so that the shell does nothing with it
     #[arg(short = 'q', long, help_heading = "Arguments")]
@@ -450,6 +450,12 @@ impl Options {
         (self.each_node && !has_arguments && !self.words.is_empty())
             .then(|| command().collect::<Vec<_>>().join(&b' '))
     }
+}
+
+/// Reads how many there are to be of something.
+fn number(text: &str) -> Result<usize, String> {
+    let number = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.and_then(|text| text.parse().ok()).ok_or_else(|| "it has to be a whole number, 0 or more".into())
 }
 
 /// A seed that is another one each time.

@@ -72,9 +72,9 @@ impl Screen {
         }
     }
 
-    /// Writes to standard output.
+    /// Writes to standard output. An error says that it was that which could not be written.
     pub(super) fn out<T>(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
-        self.write(io::stdout().lock(), self.is_terminal[0], write)
+        self.write(io::stdout().lock(), self.is_terminal[0], write).map_err(not_written)
     }
 
     /// Writes to standard error. There is nobody to tell if that is closed.
@@ -117,10 +117,13 @@ impl Screen {
         }
     }
 
-    /// Takes the line away for good: the run has ended.
+    /// Takes the line away for good: the run has ended. Without a terminal, a last line says how far it has come.
     pub(super) fn close(&mut self) {
         self.erase();
-        self.shows = Shows::Nothing;
+        if let Shows::Lines { .. } = std::mem::replace(&mut self.shows, Shows::Nothing) {
+            let line = self.progress.line(self.began.elapsed(), self.means, Form::Text, usize::MAX);
+            self.warn(&line);
+        }
     }
 
     fn write<T>(
@@ -165,6 +168,11 @@ impl Screen {
             control(&format!("\r{ERASE}"));
         }
     }
+}
+
+/// An error of standard output, which says so.
+pub(super) fn not_written(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
 }
 
 /// Tells the terminal to do something.

@@ -39,6 +39,8 @@ pub(super) type Count = Box<dyn FnOnce(u64) + Send>;
 
 /// Memory of jobs that are composed ahead only to know how many there are.
 const COUNTED_BYTES: usize = 64 * 1024 * 1024;
+/// Characters of a command that are shown where it only says which job is meant.
+const NAMING_CHARS: usize = 60;
 /// Time between two looks whether there is room for more of them.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -55,6 +57,17 @@ impl Task {
             Self::Composed(job) | Self::Piped { job, .. } => job.command(start),
             Self::Given { command, .. } => command.clone(),
         }
+    }
+
+    /// What it is called where something is said of it: its number, and the beginning of its command.
+    pub(super) fn name(&self, start: Start) -> String {
+        let command = self.command(start);
+        let command = String::from_utf8_lossy(&command);
+        let (line, has_more) = match command.char_indices().nth(NAMING_CHARS) {
+            Some((end, _)) => (&command[..end], "..."),
+            None => (&command[..], ""),
+        };
+        format!("job {} ({}{has_more})", self.sequence(), pp_protocol::shown(line))
     }
 
     pub(super) fn tag(&self, start: Start) -> Option<Vec<u8>> {

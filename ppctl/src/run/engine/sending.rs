@@ -8,7 +8,6 @@ use pp_protocol::{Digest, NodeId};
 use pp_run::halt::When;
 
 use super::{Engine, Event, Running};
-use crate::run::finished::End;
 use crate::run::loader::Held;
 
 /// How often a job is submitted again because its node lacks base files, before that is given up.
@@ -55,12 +54,11 @@ impl Engine<'_> {
         let alike = self.dispatcher.nodes().into_iter().filter(|it| it.name == node);
         let lives: Vec<_> = alike.filter_map(|it| it.id).collect();
         let Some(files) = self.files.as_mut().filter(|files| files.base.has_one_of(digests)) else {
-            let end = End::lost(&format!("{node} asks for base files that there are not"), running.submitted);
+            let end = self.lost(&running, &format!("{node} asks for base files that there are not"));
             return self.finish(running, end);
         };
         if running.lacks > LACKS {
-            let end =
-                End::lost(&format!("{node} was sent base files and has not kept them"), running.submitted);
+            let end = self.lost(&running, &format!("{node} was sent base files and has not kept them"));
             return self.finish(running, end);
         }
         if lives.is_empty() {
@@ -105,8 +103,7 @@ impl Engine<'_> {
             match &failure {
                 None => self.submit(running)?,
                 Some(reason) => {
-                    let end =
-                        End::lost(&format!("{node} has not got its base files: {reason}"), running.submitted);
+                    let end = self.lost(&running, &format!("{node} has not got its base files: {reason}"));
                     if self.finish(running, end)? == Some(When::Now) {
                         return Ok(Some(When::Now));
                     }
