@@ -1,5 +1,8 @@
 //! The loop that runs jobs: it takes them as they are composed, submits them, and takes their ends.
 
+mod composing;
+mod ending;
+mod nodes;
 mod sending;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -9,30 +12,28 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use bytes::Bytes;
 use pp_dispatcher::{
-    CommandDirectory, CommandFiles, CommandOutput, CommandStatus, Dispatcher, JobError, NodeInfo, NodeKind,
-    NodeReason, NodeRefusal, NodeState, Output, OutputPiece,
+    CommandDirectory, CommandFiles, CommandOutput, Dispatcher, JobError, Output, OutputPiece,
 };
 use pp_protocol::NodeId;
 use pp_run::halt::{Tally, When};
-use pp_run::progress::Means;
 use pp_run::times::{Runtimes, Timeout};
 use pp_run::{ComposeError, Plan, Start, direct};
 
+use self::composing::compose;
 use super::ahead::Ahead;
 use super::each_node::{EachNode, Gathering};
 use super::files::{Files, FilesUnderWay};
-use super::finished::{End, Finished, Printer};
+use super::finished::Printer;
 use super::loader::Held;
 use super::output::{Room, Source};
 use super::share::{Growth, Share};
 use super::slots::Slots;
-use super::task::{self, Count, Task, Tasks};
+use super::task::{self, Task};
 use super::{Options, WRONG, interrupts};
 use crate::Arguments;
 
@@ -279,47 +280,6 @@ impl Engine<'_> {
         }
     }
 
-    /// Says what became of the run, if that is wanted.
-    fn sum_up(&mut self) {
-        let Printer { summary, screen, .. } = &mut self.printer;
-        if self.options.wants_summary(summary.jobs()) {
-            let is_whole = self.were_all_composed && self.ahead.is_empty();
-            screen.warn(&summary.text(self.began.elapsed(), is_whole));
-        }
-    }
-
-    /// Says of a run that is ended before its time what is done, if another one can go on with it.
-    fn tell_how_to_go_on(&mut self) {
-        if self.options.joblog.is_none() || self.options.each_node || self.options.retry_failed {
-            return;
-        }
-        let Printer { screen, .. } = &mut self.printer;
-        let done = screen.progress.done();
-        let total = self.total.map(|total| format!(" of {total}")).unwrap_or_default();
-        let jobs = if self.total.unwrap_or(done) == 1 { "job" } else { "jobs" };
-        screen.warn(&format!("stopped after {done}{total} {jobs}; the same with --resume goes on"));
-    }
-
-    /// Waits until it is known which nodes there are. False if the run was interrupted meanwhile.
-    fn gather(
-        &mut self,
-        gathering: &Gathering,
-        uses_local: bool,
-        told: &Receiver<Event>,
-    ) -> anyhow::Result<bool> {
-        let mut total = None;
-        self.each_node =
-            gathering.wait(&self.dispatcher, uses_local, |time| match told.recv_timeout(time) {
-                Ok(Event::Counted(jobs)) => {
-                    total = Some(jobs);
-                    true
-                }
-                other => !matches!(other, Ok(Event::Interrupted)),
-            })?;
-        total.into_iter().for_each(|total| self.counted(total));
-        Ok(self.each_node.is_some())
-    }
-
     /// There are so many jobs.
     fn counted(&mut self, total: u64) {
         self.total = Some(total);
@@ -358,27 +318,6 @@ impl Engine<'_> {
             }
             self.ahead.asked();
         }
-    }
-
-    /// Counts the slots that there are, and says once which nodes are not used and why.
-    fn look_at_nodes(&mut self) -> usize {
-        let nodes = self.dispatcher.nodes();
-        for node in &nodes {
-            let is_unused = match node.state {
-                // Whoever left it out knows.
-                NodeState::Refused => !is_left_out(node),
-                NodeState::Unreachable => node.kind == NodeKind::Configured,
-                _ => false,
-            };
-            // With --each-node its jobs say so.
-            if is_unused && self.each_node.is_none() && self.told_of.insert(node.address.clone()) {
-                self.printer.screen.warn(&format!("not used: {node}"));
-            }
-        }
-        let used = nodes.iter().filter(|node| node.most_jobs > 0).count();
-        let slots = nodes.iter().map(|node| node.most_jobs).sum();
-        self.printer.screen.runs_on(Means { nodes: used, slots });
-        slots
     }
 
     fn composed(&mut self, task: Task) -> anyhow::Result<()> {
@@ -530,173 +469,6 @@ impl Engine<'_> {
         let absolute = absolute.with_context(|| format!("--wd {}", directory.display()))?;
         Ok(CommandDirectory::At(absolute.into()))
     }
-
-    /// Takes the end of a job, and tells whether the run is to stop.
-    fn ended(
-        &mut self,
-        running: Running,
-        result: Result<CommandOutput, JobError>,
-    ) -> anyhow::Result<Option<When>> {
-        if let Ok(CommandOutput { status: CommandStatus::NotStarted(_), .. }) = result
-            && !running.in_shell
-        {
-            // A shell says why not in its own words, and runs scripts that do not say what they are for.
-            self.submit(Running { in_shell: true, ..running })?;
-            return Ok(None);
-        }
-        if let Ok(CommandOutput { status: CommandStatus::Lacks(digests), node: Some(node), .. }) = &result {
-            return self.lacks(running, node, digests);
-        }
-        let mut end = End::of(result, running.submitted, || self.name(&running));
-        if let Some(files) = &running.files {
-            end.count_files(files.sent_bytes());
-        }
-        self.hint(&end, running.position);
-        self.finish(running, end)
-    }
-
-    /// What a job is called where something is said of it.
-    fn name(&self, running: &Running) -> String {
-        running.task.name(self.start(running.slot))
-    }
-
-    /// The end of a job that went wrong in another way than its command.
-    fn lost(&self, running: &Running, reason: &str) -> End {
-        End::lost(&format!("{}: {reason}", self.name(running)), running.submitted)
-    }
-
-    /// Says once what may help where a job on another machine misses a file.
-    fn hint(&mut self, end: &End, position: u64) {
-        // Whoever names a directory knows that it is that one.
-        if self.options.wd.is_some() {
-            return;
-        }
-        let said_before = self.printer.misses_a_file(position);
-        if let Some(node) = end.misses_a_file(said_before)
-            && !std::mem::replace(&mut self.has_hinted, true)
-        {
-            let what_helps = if self.files.as_ref().is_some_and(Files::are_sent) {
-                "there it has only the files that --transferfile and --basefile name"
-            } else {
-                "there it runs in an empty directory; --transferfile FILE sends it one, \
-                 --wd DIR names a directory that all machines share"
-            };
-            self.printer.screen.warn(&format!("a job found no such file on {node}: {what_helps}"));
-        }
-    }
-
-    fn finish(&mut self, mut running: Running, end: End) -> anyhow::Result<Option<When>> {
-        let exit = end.exit;
-        if !exit.is_success() && running.tries < self.options.retries {
-            running.tries += 1;
-            self.submit(running)?;
-            return Ok(None);
-        }
-        if exit.is_success() {
-            self.runtimes.ended(end.run_time);
-        }
-        self.over(&running.task);
-        let (position, slot, target) = (running.position, running.slot, running.target);
-        let finished = self.finished(running, end)?;
-        self.printer.take(position, finished)?;
-        let halt = self.tally.ended(exit, self.runs_in_all());
-        if halt.is_some() {
-            self.start_no_more()?;
-        }
-        match (&mut self.each_node, target) {
-            (Some(each_node), Some(target)) => {
-                if let Some(next) = each_node.ended(target, slot) {
-                    self.submit(next)?;
-                }
-            }
-            _ => self.slots.give_back(slot),
-        }
-        Ok(halt)
-    }
-
-    fn finished(&mut self, running: Running, end: End) -> anyhow::Result<Finished> {
-        let tag = self.tag(&running);
-        let output = self.printer.take_output(running.position, tag.as_ref());
-        let Running { task, slot, target, .. } = running;
-        let start = self.start(slot);
-        let results = self.printer.results.as_ref();
-        let results = results.map(|results| task.result_files(results.name(), start)).transpose()?;
-        let node = self.each_node.as_ref().zip(target).map(|(each_node, target)| each_node.name(target));
-        Ok(Finished {
-            sequence: task.sequence(),
-            command: task.command(start),
-            output,
-            results: match node {
-                Some(node) => results.map(|files| files.of_node(node)),
-                None => results,
-            },
-            sent: task.stdin().len() as u64,
-            end: match node {
-                Some(node) => end.of_node(node),
-                None => end,
-            },
-        })
-    }
-
-    /// What stands before each line of its output.
-    fn tag(&self, running: &Running) -> Option<Vec<u8>> {
-        let node = self.each_node.as_ref().zip(running.target).filter(|_| self.options.tags_nodes());
-        match node.map(|(each_node, target)| each_node.name(target)) {
-            Some(node) => Some([node.as_bytes(), b"\t"].concat()),
-            None => running.task.tag(self.start(running.slot)),
-        }
-    }
-
-    /// A run of a job is over, or will not begin.
-    fn over(&mut self, task: &Task) {
-        if self.each_node.as_mut().is_none_or(|each_node| each_node.is_last(task.sequence())) {
-            self.ahead.ended(task.stdin().len());
-        }
-    }
-
-    /// Gives up what has not started.
-    fn start_no_more(&mut self) -> anyhow::Result<()> {
-        self.asks_no_more = true;
-        self.delayed.drain(..).for_each(|task| self.ahead.ended(task.stdin().len()));
-        let waiting = self.each_node.as_mut().map(EachNode::give_up_waiting).unwrap_or_default();
-        for run in waiting {
-            self.printer.left_out(run.position)?;
-            self.over(&run.task);
-        }
-        Ok(())
-    }
-}
-
-/// Whether the node is one that is not to be used.
-fn is_left_out(node: &NodeInfo) -> bool {
-    matches!(node.reason, Some(NodeReason::Refused(NodeRefusal::LeftOut)))
-}
-
-/// Composes jobs on a thread of their own, one whenever one is asked for: arguments may be long in coming.
-fn compose(
-    tasks: impl FnOnce(Count) -> Result<(Tasks, Option<u64>), ComposeError> + Send + 'static,
-    asked: Receiver<()>,
-    events: Sender<Event>,
-) -> anyhow::Result<()> {
-    thread::Builder::new().name("compose".into()).spawn(move || {
-        let counted = events.clone();
-        let count = Box::new(move |total| drop(counted.send(Event::Counted(total))));
-        let (mut tasks, total): (Tasks, _) =
-            tasks(count).unwrap_or_else(|error| (Box::new(std::iter::once(Err(error))), None));
-        if let Some(total) = total {
-            drop(events.send(Event::Counted(total)));
-        }
-        while asked.recv().is_ok() {
-            let next = tasks.next();
-            let is_last = !matches!(next, Some(Ok(_)));
-            if events.send(next.map_or(Event::AllComposed, Event::Composed)).is_err() || is_last {
-                break;
-            }
-        }
-        // Whatever else is asked for has its answer, too.
-        while asked.recv().is_ok() && events.send(Event::AllComposed).is_ok() {}
-    })?;
-    Ok(())
 }
 
 /// The words of what is run for a command line: a shell, where one is needed.
