@@ -96,7 +96,7 @@ impl End {
             Err(JobError::TimedOut(limit)) => Self {
                 run_time: limit,
                 exit: Exit { code: -1, signal: 15 },
-                ..Self::lost(&CommandStatus::TimedOut(limit).to_string(), submitted)
+                ..Self::lost(&format!("{}: {}", name(), CommandStatus::TimedOut(limit)), submitted)
             },
             Err(error) => Self::lost(&format!("{}: {error}", name()), submitted),
         }
