@@ -7,13 +7,13 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Calls `tell` once whoever runs this wants it to end. A signal that was ignored when it began stays so, as `nohup` and shells
-/// that run it in the background want.
+/// Calls `tell` once whoever runs this wants it to end. That its terminal is gone stays ignored where it was when this began, as
+/// `nohup` wants. SIGINT does not: shells have what they run in the background ignore it, and scripts stop that by it.
 pub(super) fn tell(tell: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (told, mut telling) = mpsc::channel(1);
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    for kind in kinds.into_iter().filter(|kind| !is_ignored(*kind)) {
+    let hang_up = Some(SignalKind::hangup()).filter(|kind| !is_ignored(*kind));
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hang_up) {
         let mut signal = runtime.block_on(async { signal(kind) }).context("cannot hear signals")?;
         let told = told.clone();
         runtime.spawn(async move {
