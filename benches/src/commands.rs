@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 
 use crate::report::{Better, Report};
 use crate::server::{SECRET, Server, Way, beside_this};
@@ -87,11 +87,14 @@ fn measure(report: &mut Report, way: &str, run: &dyn Fn() -> Ppctl, jobs: u32) -
         report.show_reason(&name("parallel"), "GNU parallel is not installed");
     }
     let (python, script) = hyperqueue();
-    if python.exists() {
-        let theirs = || said_by(Command::new(&python).arg(&script).arg(few.to_string()));
-        report.measure(&name("hyperqueue"), "jobs/s", Better::More, figure(TRUE, few), theirs)?;
-    } else {
-        report.show_reason(&name("hyperqueue"), "not installed; run benches/peers/setup");
+    let theirs = || said_by(Command::new(&python).arg(&script).arg(few.to_string()));
+    let tried =
+        if python.exists() { theirs() } else { Err(anyhow!("not installed; run benches/peers/setup")) };
+    match tried {
+        Ok(_) => {
+            _ = report.measure(&name("hyperqueue"), "jobs/s", Better::More, figure(TRUE, few), theirs)?
+        }
+        Err(reason) => report.show_reason(&name("hyperqueue"), &reason.to_string()),
     }
     Ok(())
 }
