@@ -74,12 +74,12 @@ mod public {
     pub use crate::api::job::Job;
     pub use crate::api::map::{Map, Unordered};
     pub use crate::api::submit::{JobBuilder, OutputPiece};
-    pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, Output, ResizeError, Stats};
+    pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, OrderError, Output, Stats};
     pub use crate::core::{
         DialStage, Failure, FailureCause, JobsPerNode, NodeKind, NodeLoss, NodeReason, NodeRefusal,
         NodeState, NodeTrouble, NotAsKnown, Unreachable,
     };
-    pub use crate::links::AddressError;
+    pub use crate::links::{AddressError, NodePattern};
 
     pub use crate::api::init::{Init, init};
 

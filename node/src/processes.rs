@@ -1,5 +1,6 @@
 //! Calls for processes and signals that neither `std` nor `rustix` offers safely: a fork, word
-//! of forks that others make, the signals that a thread leaves alone, and how the C library buffers what is printed.
+//! of forks that others make, the signals that a thread leaves alone, which C library there is, and how it buffers what is
+//! printed.
 #![expect(
     unsafe_code,
     reason = "calls of the C library; each is given memory of its own, and fork() is left to whoever may call it"
@@ -30,6 +31,24 @@ pub(crate) unsafe fn fork() -> io::Result<Option<Pid>> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         child => Ok(Pid::from_raw(child)),
+    }
+}
+
+/// The C library of this machine, for people. A daemon that was built with one of its own cannot tell that of the machine.
+pub fn c_library() -> String {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: it yields a text of the library's own, which is never changed.
+        let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
+        format!("glibc {}", version.to_string_lossy())
+    }
+    #[cfg(target_env = "musl")]
+    {
+        "musl".into()
+    }
+    #[cfg(not(any(all(target_os = "linux", target_env = "gnu"), target_env = "musl")))]
+    {
+        String::new()
     }
 }
 

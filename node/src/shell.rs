@@ -194,6 +194,7 @@ impl Node {
             slots: config.slots,
             cpus: config.cpus,
             target: config.target,
+            libc: crate::processes::c_library(),
             fresh_worker_per_job: config.fresh_worker_per_job,
             stores_programs: config.store.is_some(),
             confinement: programs.confinement().to_owned(),

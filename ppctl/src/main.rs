@@ -3,10 +3,12 @@
 //! It is a dispatcher that sends no jobs of its own, but for those of `ppctl run`: what it sees of the nodes is what every
 //! dispatcher sees.
 
+mod drain;
 mod find;
 mod key;
 mod manual;
 mod nodes;
+mod orders;
 mod ping;
 mod resize;
 mod run;
@@ -19,11 +21,13 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use pp_dispatcher::{Builder, Dispatcher, NodeInfo, NodeKind, NodeState};
+use pp_dispatcher::{Builder, Dispatcher, NodeInfo, NodeKind, NodePattern, NodeState};
 use pp_protocol::Role;
 
 /// Time between two looks at nodes while waiting for them.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Time in which nodes on the network are heard of.
+const DISCOVERY: Duration = Duration::from_millis(1_500);
 /// Longest search of the network.
 const LONGEST_LOOK: Duration = Duration::from_secs(3_600);
 
@@ -34,7 +38,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3_600);
     after_help = "Nodes are found on the local network (mDNS; PP_DISCOVER=0 turns that off), in PP_NODES and in --node.\n\
         The secret is looked for in --secret-file, PP_SECRET, PP_SECRET_FILE and ~/.config/ppserver/secret.\n\
         The key of this machine is in PP_MACHINE_KEY or ~/.config/ppserver/machine_key.\n\n\
-        Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8\n  ppctl ping render1\n  ppctl secret new"
+        Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8\n  ppctl drain 'gpu*' --wait\n  ppctl ping render1\n  ppctl secret new"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -52,24 +56,41 @@ enum Command {
     /// List the nodes: found, connected, their slots and load; and those that refuse, with the reason. A node that lists
     /// machines (ppserver --authorized-keys) has to list this one with `operate`
     Nodes {
-        /// Also look at this node: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
+        /// Also look at this node: HOST, HOST:PORT or dns:NAME:PORT; or, of those that are found, only at those whose names
+        /// fit a pattern such as 'gpu*'; may be repeated
         #[arg(long = "node", value_name = "ADDRESS")]
         nodes: Vec<String>,
         /// Look for nodes on the network for so many seconds
         #[arg(long, default_value = "1.5", value_name = "SECONDS", value_parser = seconds)]
         time: Duration,
     },
-    /// Change how many jobs a node runs at once, now. A node that lists machines (ppserver --authorized-keys) has to list this
+    /// Change how many jobs nodes run at once, now. A node that lists machines (ppserver --authorized-keys) has to list this
     /// one with `operate`
     #[command(allow_missing_positional = true)]
     Resize {
-        /// Look for it here too: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
+        /// Look for them here too: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
         #[arg(long = "node", value_name = "ADDRESS")]
+        named: Vec<String>,
+        /// Their names as `ppctl nodes` shows them, patterns ('gpu*'; ? is one character), or addresses: HOST or HOST:PORT;
+        /// may be left out behind a single --node
+        #[arg(value_name = "NODE")]
         nodes: Vec<String>,
-        /// Its name as `ppctl nodes` shows it, or its address: HOST or HOST:PORT; may be left out behind a single --node
-        node: Option<String>,
-        /// How many; 0 stops it from taking jobs
+        /// How many; 0 stops a node from taking jobs
         slots: usize,
+    },
+    /// Have nodes finish what runs, take no more, and end; what waits there runs elsewhere. A node that lists machines
+    /// (ppserver --authorized-keys) has to list this one with `operate`
+    Drain {
+        /// Look for them here too: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
+        #[arg(long = "node", value_name = "ADDRESS")]
+        named: Vec<String>,
+        /// Their names as `ppctl nodes` shows them, patterns ('gpu*'; ? is one character), or addresses: HOST or HOST:PORT;
+        /// may be left out behind a single --node
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+        /// Return when they have ended, and say meanwhile how many jobs still run
+        #[arg(long)]
+        wait: bool,
     },
     /// Measure how long a job takes to a node and back that does nothing there, waiting for a free slot included. A node that
     /// lists machines (ppserver --authorized-keys) has to let this one send jobs
@@ -130,7 +151,8 @@ fn run() -> ExitCode {
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { command } => manual::page(command.as_deref()),
         Command::Run(options) => run::run(&arguments, options),
-        Command::Resize { nodes, node, slots } => resize::run(&arguments, nodes, node.as_deref(), *slots),
+        Command::Resize { named, nodes, slots } => resize::run(&arguments, named, nodes, *slots),
+        Command::Drain { named, nodes, wait } => drain::run(&arguments, named, nodes, *wait),
     };
     match done {
         Ok(code) => code,
@@ -157,7 +179,13 @@ fn look(arguments: &Arguments, nodes: &[String], role: Role) -> Builder {
         Role::Operator => Dispatcher::builder().observer(true),
         Role::Dispatcher => Dispatcher::builder().local_workers(0).only_built_in(true),
     };
-    let builder = builder.discover_by_default(true).more_nodes(nodes);
+    let builder = nodes.iter().fold(builder.discover_by_default(true), |builder, node| {
+        if NodePattern::new(node).is_of_several() {
+            builder.found_nodes(node)
+        } else {
+            builder.more_nodes([node])
+        }
+    });
     match &arguments.secret_file {
         Some(path) => builder.secret_file(path),
         None => builder,

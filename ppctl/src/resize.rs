@@ -5,42 +5,53 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use pp_dispatcher::NodeInfo;
-use pp_protocol::Role;
-use serde_json::json;
+use serde::Serialize;
 
-use crate::find::find;
-use crate::{Arguments, print, remote, wait_for};
+use crate::find::{Meant, is_usable};
+use crate::{Arguments, orders, remote, wait_for};
 
 /// Time to wait for the node's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the order changed.
+#[derive(Debug, Serialize)]
+struct Resized {
+    before: usize,
+    slots: usize,
+}
+
 pub(crate) fn run(
     arguments: &Arguments,
-    nodes: &[String],
-    name: Option<&str>,
+    named: &[String],
+    words: &[String],
     slots: usize,
 ) -> anyhow::Result<ExitCode> {
-    let (dispatcher, node) = match (name, nodes) {
-        (Some(name), _) => find(arguments, nodes, name, Role::Operator)?,
-        (None, [address]) => find(arguments, &[], address, Role::Operator)?,
-        (None, []) => bail!("which node? Say its name or its address: ppctl resize NODE {slots}"),
-        (None, _) => bail!(
-            "which of the {} nodes named with --node? Say its name or its address as well: ppctl resize {} NODE {slots}",
-            nodes.len(),
-            nodes.iter().map(|node| format!("--node {node}")).collect::<Vec<_>>().join(" ")
-        ),
-    };
-    let before = node.slots;
-    dispatcher.resize(&node.label(), slots)?;
-    let same = |other: &NodeInfo| other.label() == node.label() && other.slots == slots;
-    wait_for(PATIENCE, || remote(&dispatcher).into_iter().find(same)).ok_or_else(|| {
-        anyhow!("{} did not confirm within {} s; look at `ppctl nodes`", node.label(), PATIENCE.as_secs())
-    })?;
-    if arguments.json {
-        let done = json!({ "node": node.name, "address": node.address, "before": before, "slots": slots });
-        print(&format!("{done}\n"))?;
-    } else {
-        print(&format!("{}: {before} -> {slots} slots\n", node.label()))?;
+    let usage = |nodes: &str| format!("ppctl resize {nodes}NODE {slots}");
+    let nodes = orders::whom(arguments, named, words, usage)?;
+    let given = orders::give(&nodes, |meant| resize(meant, slots));
+    orders::tell(arguments, &nodes, &given, |node, Resized { before, slots }| {
+        format!("{}: {before} -> {slots} slots", node.label())
+    })
+}
+
+fn resize(Meant { dispatcher, node }: &Meant, slots: usize) -> anyhow::Result<Resized> {
+    if !is_usable(node) {
+        bail!("{node}");
     }
-    Ok(ExitCode::SUCCESS)
+    dispatcher.resize(&node.label(), slots)?;
+    let same = |other: &NodeInfo| other.id == node.id && other.slots == slots;
+    wait_for(PATIENCE, || remote(dispatcher).into_iter().find(same)).ok_or_else(|| {
+        let seconds = PATIENCE.as_secs();
+        let now = remote(dispatcher).into_iter().find(|other| other.id == node.id);
+        match now {
+            Some(now) if now.state == pp_dispatcher::NodeState::Draining => {
+                anyhow!(
+                    "{} is draining: it ends, and its slots are what they are; start it again to use it",
+                    node.label()
+                )
+            }
+            _ => anyhow!("{} did not confirm within {seconds} s; look at `ppctl nodes`", node.label()),
+        }
+    })?;
+    Ok(Resized { before: node.slots, slots })
 }

@@ -61,11 +61,13 @@ fn slots(server: &Server) -> u64 {
 fn help_names_the_commands_and_where_nodes_and_secret_are_looked_for() {
     let help = ppctl(&["--help"]);
     assert_eq!((help.code, &*help.stderr), (Some(0), ""));
-    for part in ["nodes", "resize", "--json", "--secret-file", "PP_NODES", "PP_DISCOVER", "PP_SECRET_FILE"] {
+    for part in
+        ["nodes", "resize", "drain", "--json", "--secret-file", "PP_NODES", "PP_DISCOVER", "PP_SECRET_FILE"]
+    {
         assert!(help.stdout.contains(part), "{part:?} is not in:\n{}", help.stdout);
     }
     let resize = ppctl(&["resize", "--help"]);
-    assert!(resize.stdout.contains("[NODE] <SLOTS>"), "{}", resize.stdout);
+    assert!(resize.stdout.contains("[NODE]... <SLOTS>"), "{}", resize.stdout);
 }
 
 #[test]
@@ -307,7 +309,9 @@ fn resize_by_address_changes_the_slots_now_down_to_none_and_back() {
         assert_eq!(slots(&server), after);
     }
     let resized = ppctl(&["resize", &address, "4", "--json"]).json();
-    let expected = serde_json::json!({ "node": "render1", "address": address, "before": 1, "slots": 4 });
+    let expected = serde_json::json!([
+        { "node": "render1", "address": address, "before": 1, "slots": 4, "error": null }
+    ]);
     assert_eq!(resized, expected);
     assert_eq!(slots(&server), 4);
 }

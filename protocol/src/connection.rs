@@ -353,6 +353,7 @@ mod tests {
             node: NodeId(1),
             name: "node".into(),
             software: String::new(),
+            libc: String::new(),
             confinement: String::new(),
             target: Target::here(),
             resumed: true,

@@ -196,6 +196,9 @@ pub struct Welcome {
     pub confinement: String,
     /// Target that programs must be built for.
     pub target: Target,
+    /// The C library of the node's machine, for people: programs may need a newer one. Empty if the node does not know.
+    #[serde(deserialize_with = "read_name")]
+    pub libc: String,
     /// Whether the session of an earlier connection goes on.
     pub resumed: bool,
     /// If resumed: the attempts the node holds; the dispatcher queues again what it believed to be there beyond these.

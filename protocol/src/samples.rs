@@ -226,6 +226,7 @@ fn welcome() -> Welcome {
         name: "node".into(),
         software: "ppserver 0.1.0".into(),
         confinement: "secrets".into(),
+        libc: "glibc 2.36".into(),
         target: target(),
         resumed: true,
         held: vec![id(1, 0, 1)],

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use pp_dispatcher::{
-    Dispatcher, Job, JobError, JobStatus, Output, ResizeError, StartError, as_completed, job,
+    Dispatcher, Job, JobError, JobStatus, OrderError, Output, StartError, as_completed, job,
 };
 use pp_tests::process::Process;
 
@@ -78,8 +78,8 @@ fn use_a_dispatcher_in_a_child() {
         assert_eq!(dispatcher.map(double, [1, 2]).collect::<Vec<_>>(), [Err(JobError::Forked)]);
         callbacks_are_called_and_submit_again(&dispatcher);
         assert!(catch_unwind(std::panic::AssertUnwindSafe(|| dispatcher.wait())).is_err());
-        assert!(matches!(dispatcher.resize("local", 2), Err(ResizeError::NoAnswer(_))));
-        assert!(matches!(dispatcher.set_local_workers(2), Err(ResizeError::NoAnswer(_))));
+        assert!(matches!(dispatcher.resize("local", 2), Err(OrderError::NoAnswer(_))));
+        assert!(matches!(dispatcher.set_local_workers(2), Err(OrderError::NoAnswer(_))));
         assert_eq!(dispatcher.wait_for_nodes(1, Duration::from_secs(60)), 0);
         // What was told before is there, and nothing is waited for after that.
         while events.next_timeout(Duration::from_secs(60)).is_some() {}

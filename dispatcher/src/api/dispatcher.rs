@@ -16,7 +16,7 @@ use super::job::Job;
 use super::map::{Feed, Map};
 use super::submit::JobBuilder;
 use crate::client::{
-    Client, Events, Handle, Inside, NodeInfo, ResizeError, Stats, inside, on_dispatcher_thread,
+    Client, Events, Handle, Inside, NodeInfo, Order, OrderError, Stats, inside, on_dispatcher_thread,
 };
 
 /// Owns jobs and decides where they run: on the local cores, and on every node it knows.
@@ -266,7 +266,7 @@ impl Dispatcher {
     ///
     /// # Errors
     /// When there are more than a node can have, and in a child made by `fork()`.
-    pub fn set_local_workers(&self, workers: usize) -> Result<(), ResizeError> {
+    pub fn set_local_workers(&self, workers: usize) -> Result<(), OrderError> {
         self.client.set_local_workers(slots(workers)?)
     }
 
@@ -283,8 +283,26 @@ impl Dispatcher {
     /// # Errors
     /// When there is no such node, it is not connected or does not take the order, or the dispatcher's thread does not
     /// answer.
-    pub fn resize(&self, node: &str, workers: usize) -> Result<(), ResizeError> {
-        self.client.resize(node, slots(workers)?)
+    pub fn resize(&self, node: &str, workers: usize) -> Result<(), OrderError> {
+        self.client.order(node, Order::Resize(slots(workers)?))
+    }
+
+    /// Has a node finish what runs, take no more, and end: jobs that wait there come back and run elsewhere. What still runs
+    /// after half a minute (unless the node was told otherwise) is killed, and runs elsewhere, too. `node` is a name or an
+    /// address as in [`nodes`](Self::nodes). Returns once the node has taken the order, as [`resize`](Self::resize) does;
+    /// [`nodes`](Self::nodes) tells how far it has come.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// let dispatcher = Dispatcher::builder().node("render1").start()?;
+    /// dispatcher.drain("render1")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`resize`](Self::resize), and for the dispatcher's own cores.
+    pub fn drain(&self, node: &str) -> Result<(), OrderError> {
+        self.client.order(node, Order::Drain)
     }
 
     /// Every node ever heard of, those that are refused or out of reach included, with the reason.
@@ -374,6 +392,6 @@ fn assert_may_wait(function: &str) {
     assert!(!is_forked(), "Dispatcher::{function} was called where it would never end: {}", JobError::Forked);
 }
 
-fn slots(workers: usize) -> Result<u32, ResizeError> {
-    u32::try_from(workers).ok().filter(|slots| *slots <= SLOTS).ok_or(ResizeError::TooMany(workers))
+fn slots(workers: usize) -> Result<u32, OrderError> {
+    u32::try_from(workers).ok().filter(|slots| *slots <= SLOTS).ok_or(OrderError::TooMany(workers))
 }

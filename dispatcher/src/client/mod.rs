@@ -21,6 +21,7 @@ mod settle;
 
 mod callbacks;
 mod events;
+mod orders;
 mod printer;
 pub(crate) mod settings;
 mod stats;
@@ -47,15 +48,16 @@ pub use self::events::{ClusterEvent, Events};
 pub use self::handle::{Call, Handle};
 pub use self::here::CannotWait;
 pub(crate) use self::here::{Inside, cannot_wait, inside, on_dispatcher_thread, take_part_in};
+pub use self::orders::{Order, OrderError};
 use self::printer::Printing;
 use self::requests::Request;
 pub use self::settings::{ClientError, Output, Settings};
 pub use self::settle::{Failed, Identified, JobTicket, Outcome, Settle, Waiter, Wakes};
-pub use self::stats::{JobStatus, NodeInfo, ResizeError, Stats};
+pub use self::stats::{JobStatus, NodeInfo, Stats};
 use crate::core::DialFailure;
 pub use crate::core::{JobOptions, TakeParts, Taker};
 use crate::links::ORDER_TIME;
-pub use crate::links::{Address, AddressError, ProgramError, ProgramFiles, Selection};
+pub use crate::links::{Address, AddressError, NodePattern, ProgramError, ProgramFiles, Selection};
 
 /// Longer than anybody waits, and not too long to be added to a time.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -138,28 +140,28 @@ impl Client {
     ///
     /// # Errors
     /// In a child made by `fork()`.
-    pub fn set_local_workers(&self, slots: u32) -> Result<(), ResizeError> {
+    pub fn set_local_workers(&self, slots: u32) -> Result<(), OrderError> {
         if is_forked() {
-            return Err(ResizeError::NoAnswer("local".into()));
+            return Err(OrderError::NoAnswer("local".into()));
         }
         self.handle.inbox.request(Request::SetLocalWorkers(slots));
         Ok(())
     }
 
-    /// Changes how many jobs a node runs at once, now: one that has this name or address.
+    /// Gives an order to the node that has this name or address.
     ///
     /// # Errors
     /// When there is no such node, it is not connected or does not take the order, or the dispatcher's thread does not
     /// answer.
-    pub fn resize(&self, node: &str, slots: u32) -> Result<(), ResizeError> {
-        let request = |answer| Request::Resize { node: node.into(), slots, answer };
-        let no_answer = || ResizeError::NoAnswer(node.into());
+    pub fn order(&self, node: &str, order: Order) -> Result<(), OrderError> {
+        let request = |answer| Request::Order { node: node.into(), order, answer };
+        let no_answer = || OrderError::NoAnswer(node.into());
         match self.handle.ask(request).ok_or_else(no_answer)??.recv_timeout(2 * ORDER_TIME) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(DialFailure::Unreachable(cause))) => {
-                Err(ResizeError::Unreachable { name: node.into(), cause })
+                Err(OrderError::Unreachable { name: node.into(), cause })
             }
-            Ok(Err(DialFailure::Refused(cause))) => Err(ResizeError::Refused { name: node.into(), cause }),
+            Ok(Err(DialFailure::Refused(cause))) => Err(OrderError::Refused { name: node.into(), cause }),
             Err(_) => Err(no_answer()),
         }
     }

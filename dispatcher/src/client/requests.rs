@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use super::orders::{Order, OrderError};
 use super::settle::Identified;
-use super::stats::{JobStatus, ResizeError, Stats};
+use super::stats::{JobStatus, Stats};
 use crate::links::OrderResult;
 
 /// Time to wait for an answer of the dispatcher's thread, in so many pieces of this length: time in which the
@@ -31,12 +32,12 @@ pub(super) enum Request {
         answer: Answer<()>,
     },
     SetLocalWorkers(u32),
-    Resize {
+    Order {
         /// A name or an address.
         node: String,
-        slots: u32,
+        order: Order,
         /// Channel of the node's own answer.
-        answer: Answer<Result<Receiver<OrderResult>, ResizeError>>,
+        answer: Answer<Result<Receiver<OrderResult>, OrderError>>,
     },
     End,
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use pp_protocol::NodeId;
+use pp_protocol::{NodeId, Target};
 
-use crate::core::{NodeKind, NodeReason, NodeRefusal, NodeState, Unreachable};
+use crate::core::{NodeKind, NodeReason, NodeState};
 
 /// A node, as the dispatcher stands with it.
 #[derive(Clone, Debug)]
@@ -51,6 +51,12 @@ pub struct NodeInfo {
     pub memory_total: u64,
     /// What its workers are confined to: `none`, `secrets`, `strict`, and its limits. Empty until it is connected.
     pub confinement: String,
+    /// The software that serves it, and its release. Empty until it is connected.
+    pub software: String,
+    /// Target that programs must be built for there, once it is connected.
+    pub target: Option<Target>,
+    /// The C library of its machine: programs built for a newer one do not start there. Empty if the node did not say.
+    pub libc: String,
 }
 
 impl NodeInfo {
@@ -77,6 +83,9 @@ impl NodeInfo {
             memory_used: 0,
             memory_total: 0,
             confinement: String::new(),
+            software: String::new(),
+            target: None,
+            libc: String::new(),
         }
     }
 
@@ -164,54 +173,4 @@ pub enum JobStatus {
     AtNode(String),
     /// Its outcome is there.
     Ended,
-}
-
-/// A node could not be resized.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ResizeError {
-    /// No node of that name or address.
-    #[error("there is no node {name:?}; the nodes are: {known}")]
-    NoSuchNode {
-        /// Value that was asked for.
-        name: String,
-        /// The names there are.
-        known: String,
-    },
-    /// Several nodes have that name.
-    #[error("there is more than one node {name:?}; name one of them by its address: {known}")]
-    Ambiguous {
-        /// Value that was asked for.
-        name: String,
-        /// Nodes that have it.
-        known: String,
-    },
-    /// The node is not connected.
-    #[error("the node {0:?} is not connected; see Dispatcher::nodes() for the reason")]
-    NotConnected(String),
-    /// The node could not be reached by an operator's connection, or did not answer there.
-    #[error("the node {name:?} was not resized: {cause}")]
-    Unreachable {
-        /// Value that was asked for.
-        name: String,
-        /// Cause.
-        cause: Unreachable,
-    },
-    /// The node did not take the order.
-    #[error("the node {name:?} was not resized: {cause}")]
-    Refused {
-        /// Value that was asked for.
-        name: String,
-        /// Cause.
-        cause: NodeRefusal,
-    },
-    /// The dispatcher has been shut down, or could not be asked.
-    #[error(
-        "the node {0:?} was not resized: the dispatcher has been shut down, or its thread is held up, or it is the one \
-         that asks; resize on a thread of your own that holds no lock a tracing subscriber needs"
-    )]
-    NoAnswer(String),
-    /// More slots than a node can have.
-    #[error("{0} slots are too many; a node has at most {limit}", limit = pp_protocol::limits::SLOTS)]
-    TooMany(usize),
 }

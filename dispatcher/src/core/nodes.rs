@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use pp_protocol::{FunctionId, Moment, NodeStatus, ProgramId, Version, Welcome};
+use pp_protocol::{FunctionId, Moment, NodeStatus, ProgramId, Target, Version, Welcome};
 
 use super::causes::{NodeLoss, NodeReason, NodeRefusal};
 use super::jobs::Jobs;
@@ -43,6 +43,10 @@ pub(super) struct Node {
     limit: Option<JobsPerNode>,
     /// What its workers are confined to, as it says.
     pub(super) confinement: String,
+    /// The software that serves it, the target that programs must be built for, and the C library of its machine, as it says.
+    pub(super) software: String,
+    pub(super) target: Option<Target>,
+    pub(super) libc: String,
     pub(super) lives: Lives,
     /// The nodes that run the same programs as it does.
     pub(super) class: Class,
@@ -111,6 +115,9 @@ impl Node {
             own_slots: 0,
             limit,
             confinement: String::new(),
+            software: String::new(),
+            target: None,
+            libc: String::new(),
             lives: Lives::default(),
             class,
             listed: None,
@@ -143,6 +150,9 @@ impl Node {
         }
         self.tell_status(welcome.status);
         self.confinement.clone_from(&welcome.confinement);
+        self.software.clone_from(&welcome.software);
+        self.target = Some(welcome.target.clone());
+        self.libc.clone_from(&welcome.libc);
     }
 
     pub(super) fn session(&self) -> Option<&Session> {

@@ -143,6 +143,7 @@ fn welcome(node: NodeKey, slots: u32, window: u32) -> Welcome {
         node: NodeId(node.0.into()),
         name: format!("host {}", node.0),
         software: "test".into(),
+        libc: String::new(),
         confinement: "none".into(),
         target: Target::new("linux", "x86_64"),
         resumed: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pp_protocol::{JobId, Moment, NodeId, NodeStatus, ProgramId, ProgramStatus};
+use pp_protocol::{JobId, Moment, NodeId, NodeStatus, ProgramId, ProgramStatus, Target};
 
 use super::job::{Copying, Job, Location, Owner};
 use super::nodes::{Node, NodeKind, State};
@@ -32,6 +32,12 @@ pub struct NodeView<'a> {
     pub own_slots: u32,
     /// What its workers are confined to; empty until it said so.
     pub confinement: &'a str,
+    /// The software that serves it; empty until it said so.
+    pub software: &'a str,
+    /// The target that programs must be built for there, once it said so.
+    pub target: Option<&'a Target>,
+    /// The C library of its machine; empty if it did not say.
+    pub libc: &'a str,
     /// Attempts at it.
     pub attempts: usize,
     /// Attempts without outcome that it takes.
@@ -171,6 +177,9 @@ impl Node {
             status: &self.status,
             own_slots: self.own_slots,
             confinement: &self.confinement,
+            software: &self.software,
+            target: self.target.as_ref(),
+            libc: &self.libc,
             attempts: self.session().map_or(0, |session| session.attempts().len()),
             window: self.session().map_or(0, Session::window),
             jobs: self.jobs,

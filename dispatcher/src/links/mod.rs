@@ -39,7 +39,7 @@ use self::discovery::Addresses;
 use self::programs::OfferedPrograms;
 pub use self::programs::{ProgramError, ProgramFiles};
 use self::secret::DialSecret;
-pub use self::selection::Selection;
+pub use self::selection::{NodePattern, Selection};
 pub(crate) use self::strangers::Admission;
 use self::strangers::Strangers;
 use self::uploads::Uploads;

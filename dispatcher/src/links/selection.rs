@@ -49,22 +49,42 @@ fn folded(text: &str) -> Vec<char> {
     text.chars().flat_map(char::to_lowercase).collect()
 }
 
-/// A node that is left out: by a name or pattern, or by its address, with or without a port.
+/// Nodes that are meant by a text: their name, a pattern that names fit (`*` stands for any characters, `?` for one; upper and
+/// lower case are the same), or their address, with or without a port.
+///
+/// ```
+/// use pp_dispatcher::NodePattern;
+///
+/// let gpus = NodePattern::new("gpu*");
+/// assert!(gpus.is_of_several() && gpus.fits("GPU1", "10.0.0.2:60000"));
+/// assert!(NodePattern::new("10.0.0.2").fits("gpu1", "10.0.0.2:60000"));
+/// ```
 #[derive(Clone, Debug)]
-struct LeftOut {
+pub struct NodePattern {
     name: NamePattern,
     address: Option<Address>,
     /// No port was said: whichever the node has.
     any_port: bool,
 }
 
-impl LeftOut {
-    fn parse(text: &str) -> Self {
+impl NodePattern {
+    /// Reads a text. Whatever is in it that means nothing else stands for itself.
+    pub fn new(text: &str) -> Self {
         let text = text.trim();
         let address = Address::parse(text).ok();
         // With a port that makes no sense behind it, what says one already is no address any more.
         let any_port = Address::parse(&format!("{text}:1")).is_ok() || text.parse::<HostIp>().is_ok();
         Self { name: NamePattern::new(text), address, any_port }
+    }
+
+    /// Whether a node of this name is meant, or one at this address, as [`NodeInfo`](crate::NodeInfo) has it.
+    pub fn fits(&self, name: &str, address: &str) -> bool {
+        self.name.fits(name) || Address::parse(address).is_ok_and(|at| self.is_at(&at))
+    }
+
+    /// Whether names of several nodes may fit: there is a `*` or `?` in it.
+    pub fn is_of_several(&self) -> bool {
+        self.name.0.iter().any(|c| ['*', '?'].contains(c))
     }
 
     fn is_at(&self, at: &Address) -> bool {
@@ -78,7 +98,7 @@ impl LeftOut {
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     found: Vec<NamePattern>,
-    left_out: Vec<LeftOut>,
+    left_out: Vec<NodePattern>,
 }
 
 impl Selection {
@@ -89,7 +109,7 @@ impl Selection {
 
     /// None of these: by name, pattern or address.
     pub fn leave_out(&mut self, node: &str) {
-        self.left_out.push(LeftOut::parse(node));
+        self.left_out.push(NodePattern::new(node));
     }
 
     /// Whether a node of this name is used, which has not been dialled or has just been welcomed from there.
@@ -101,7 +121,7 @@ impl Selection {
     }
 }
 
-impl LeftOut {
+impl NodePattern {
     fn is_meant(&self, name: &str, addresses: &Addresses) -> bool {
         let is_there = match addresses {
             Addresses::Local => false,

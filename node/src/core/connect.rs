@@ -377,6 +377,7 @@ impl Core {
             software: concat!("ppserver ", env!("CARGO_PKG_VERSION")).into(),
             confinement: self.config.confinement.clone(),
             target: self.config.target.clone(),
+            libc: self.config.libc.clone(),
             resumed,
             held,
             window,

@@ -108,6 +108,8 @@ pub struct CoreConfig {
     pub cpus: u32,
     /// Target that programs must be built for.
     pub target: Target,
+    /// The C library of its machine, for people; empty if that is not known.
+    pub libc: String,
     /// Whether a worker runs one attempt only.
     pub fresh_worker_per_job: bool,
     /// Whether programs can be received; if not, sessions run the node's own.

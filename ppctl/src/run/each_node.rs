@@ -12,10 +12,7 @@ use pp_dispatcher::{Dispatcher, NodeId, NodeInfo, NodeKind, NodeReason, NodeRefu
 use super::engine::Running;
 use super::slots::Slots;
 use crate::nodes::ANSWER_TIME;
-use crate::{LOOK_EVERY, is_settled};
-
-/// Time in which nodes on the network are heard of.
-const DISCOVERY: Duration = Duration::from_millis(1_500);
+use crate::{DISCOVERY, LOOK_EVERY, is_settled};
 
 /// The time that nodes have to be there.
 #[derive(Debug)]

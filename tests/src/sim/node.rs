@@ -116,6 +116,7 @@ impl World {
             fresh_worker_per_job: self.options.fresh_workers,
             stores_programs: machine.local_to.is_none(),
             confinement: "none".into(),
+            libc: String::new(),
             silence: Duration::from_secs(5),
             grace: Duration::from_secs(10),
             drain_time: Duration::from_secs(5),

@@ -12,7 +12,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use pp_dispatcher::{Dispatcher, JobError, JobStatus, Output, ResizeError, StartError, as_completed, job};
+use pp_dispatcher::{Dispatcher, JobError, JobStatus, OrderError, Output, StartError, as_completed, job};
 use pp_tests::wait::{PATIENCE, wait_until};
 
 #[job]
@@ -324,7 +324,7 @@ fn on_the_dispatchers_thread_nothing_waits() {
         let mut about = about.lock().expect("it is whole");
         let long = about.take().expect("it is asked once");
         assert_eq!(long.status(), JobStatus::Queued, "it cannot be asked");
-        assert!(matches!(asked.resize("local", 2), Err(ResizeError::NoAnswer(_))));
+        assert!(matches!(asked.resize("local", 2), Err(OrderError::NoAnswer(_))));
         assert_eq!(asked.wait_for_nodes(3, Duration::MAX), 0);
         let long = long.wait_timeout(Duration::from_secs(60)).expect_err("it has not ended");
         let mut all = as_completed([long]);

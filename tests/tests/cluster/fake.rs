@@ -67,6 +67,7 @@ async fn answer(stream: std::net::TcpStream, manner: &Manner) {
         node: NodeId::random(),
         name: "fake".into(),
         software: "fake".into(),
+        libc: String::new(),
         confinement: "none".into(),
         target: Target::new("linux", "riscv64"),
         resumed: false,

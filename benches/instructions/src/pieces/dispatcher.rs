@@ -141,6 +141,7 @@ fn welcome(node: u32) -> Welcome {
         node: NodeId(u128::from(node)),
         name: format!("node{node}"),
         software: String::new(),
+        libc: String::new(),
         confinement: String::new(),
         target: Target::here(),
         resumed: false,

@@ -68,6 +68,7 @@ impl Node {
             fresh_worker_per_job: false,
             stores_programs: true,
             confinement: "none".into(),
+            libc: String::new(),
             silence: Duration::from_secs(5),
             grace: Duration::from_secs(10),
             drain_time: Duration::from_secs(30),

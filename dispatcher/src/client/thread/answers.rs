@@ -3,11 +3,10 @@
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use pp_protocol::ToNode;
-
 use super::Actor;
+use crate::client::orders::{Order, OrderError};
 use crate::client::requests::{Answer, Request};
-use crate::client::stats::{JobStatus, NodeInfo, ResizeError, Stats};
+use crate::client::stats::{JobStatus, NodeInfo, Stats};
 use crate::core::{self, Event, NodeKey, NodeKind, NodeReason, NodeState, NodeView};
 use crate::links::OrderResult;
 
@@ -35,7 +34,7 @@ impl Actor {
                 self.wait_for_nodes(WaitForNodes { count, until, answer });
             }
             Request::SetLocalWorkers(slots) => self.local.resize(slots),
-            Request::Resize { node, slots, answer } => answer.give(self.resize(&node, slots)),
+            Request::Order { node, order, answer } => answer.give(self.order(&node, order)),
             Request::End => self.end(),
         }
     }
@@ -96,6 +95,9 @@ impl Actor {
             memory_used: view.status.memory_used,
             memory_total: view.status.memory_total,
             confinement: view.confinement.into(),
+            software: view.software.into(),
+            target: view.target.cloned(),
+            libc: view.libc.into(),
         });
         let names = self.unknown_names.iter().map(|(name, reason)| NodeInfo::of_name(name, reason.clone()));
         Stats {
@@ -119,8 +121,8 @@ impl Actor {
         }
     }
 
-    /// Has a node resized; what comes of it is told later.
-    fn resize(&mut self, name: &str, slots: u32) -> Result<Receiver<OrderResult>, ResizeError> {
+    /// Gives a node an order; what comes of it is told later.
+    fn order(&mut self, name: &str, order: Order) -> Result<Receiver<OrderResult>, OrderError> {
         let stats = self.stats();
         let keys: Vec<_> = self.core.nodes().map(|view| view.key).collect();
         let labels =
@@ -134,17 +136,19 @@ impl Actor {
         };
         let node = match found[..] {
             [node] => node,
-            [] => return Err(ResizeError::NoSuchNode { name: name.into(), known: labels(&nodes) }),
-            _ => return Err(ResizeError::Ambiguous { name: name.into(), known: labels(&found) }),
+            [] => return Err(OrderError::NoSuchNode { name: name.into(), known: labels(&nodes) }),
+            _ => return Err(OrderError::Ambiguous { name: name.into(), known: labels(&found) }),
         };
         let Some((_, key)) = nodes.iter().zip(keys).find(|(known, _)| std::ptr::eq(**known, node)) else {
-            return Err(ResizeError::NotConnected(name.into()));
+            return Err(OrderError::NotConnected(name.into()));
         };
         match (node.kind, node.state) {
-            (NodeKind::Local, _) | (_, NodeState::Preparing | NodeState::Connected | NodeState::Suspect) => {
-                Ok(self.links.order(key, ToNode::Resize(slots)))
+            (NodeKind::Local, _) if order == Order::Drain => Err(OrderError::Local),
+            (NodeKind::Local, _)
+            | (_, NodeState::Preparing | NodeState::Connected | NodeState::Suspect | NodeState::Draining) => {
+                Ok(self.links.order(key, order.message()))
             }
-            _ => Err(ResizeError::NotConnected(name.into())),
+            _ => Err(OrderError::NotConnected(name.into())),
         }
     }
 }
