@@ -47,7 +47,7 @@ mod store;
 pub mod worker;
 mod wrapping;
 
-pub use crate::core::{Accepted, Proof, SessionStatistics, Statistics, SystemLoad};
+pub use crate::core::{Accepted, Counters, Proof, SessionStatistics, Statistics, SystemLoad};
 #[cfg(feature = "shell")]
 pub use descriptors::{TooFewDescriptors, ensure_descriptors};
 #[cfg(feature = "shell")]

@@ -302,11 +302,11 @@ impl fmt::Display for Statistics {
                 session.ended, session.slots_used, session.name
             )?;
         }
-        if self.late_outcomes > 0 {
+        let late_outcomes = self.counters.late_outcomes;
+        if late_outcomes > 0 {
             writeln!(
                 f,
-                " {:>10} outcomes came too late for their dispatchers, and were dropped",
-                self.late_outcomes
+                " {late_outcomes:>10} outcomes came too late for their dispatchers, and were dropped"
             )?;
         }
         Ok(())

@@ -18,6 +18,7 @@ pub mod codec;
 mod fields;
 mod handshake_error;
 mod ids;
+mod kinds;
 pub mod limits;
 mod message;
 mod moment;
@@ -32,6 +33,7 @@ mod run_times;
 mod samples;
 mod shown;
 mod system_error;
+pub mod tally;
 #[cfg(any(feature = "net", feature = "codec"))]
 pub mod values;
 mod version;
@@ -64,6 +66,7 @@ mod written;
 
 pub use handshake_error::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 pub use ids::{AttemptId, Digest, FunctionId, JobId, MachineId, NodeId, ProgramId, SecretId, SessionId};
+pub use kinds::{DeathKind, OutcomeKind, RefusalKind};
 pub use message::{
     Attempt, Farewell, FromNode, Hello, NodeStatus, OutputLine, Part, ProgramBuild, ProgramOffer,
     ProgramRefusal, ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome, WorkerShortage,
@@ -76,6 +79,7 @@ pub use rules::{Place, Rule, Violation};
 pub use run_times::RunTimes;
 pub use shown::{is_plain_name, quoted, shown, shown_lines, shown_name};
 pub use system_error::SystemError;
+pub use tally::Tally;
 pub use version::{Version, VersionRange};
 
 /// The port a `ppserver` listens on unless told otherwise (the port of pp's `ppserver.py`).

@@ -7,7 +7,8 @@ use pp_protocol::limits::{
     args_bytes_at_node, cut,
 };
 use pp_protocol::{
-    Attempt, AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, Resume, Role, ToNode, Welcome,
+    Attempt, AttemptId, Farewell, FromNode, Hello, Moment, ProgramId, Refusal, RefusalKind, Resume, Role,
+    ToNode, Welcome,
 };
 
 use super::lanes::{Lane, LaneKey};
@@ -71,6 +72,7 @@ impl Core {
             return actions.push(Action::Close(key));
         }
         self.make_way(actions);
+        *self.counters.connections.entry(proof.role).or_default() += 1;
         self.connections.insert(key, Connection::new(now, proof));
         self.heartbeat.get_or_insert(now + HEARTBEAT);
     }
@@ -217,6 +219,7 @@ impl Core {
         if are_turned_away {
             session.turn_away(attempts);
         } else {
+            self.counters.retries += attempts.iter().filter(|attempt| attempt.id.number > 1).count() as u64;
             session.take_in(attempts, args_bytes);
         }
     }
@@ -268,6 +271,7 @@ impl Core {
         }
         let key = SessionKey(self.next_session);
         self.next_session += 1;
+        self.counters.sessions_begun += 1;
         let name = cut(&hello.name, NAME_BYTES).to_owned();
         let proof = self.connections.get(&connection).map(|connection| connection.proof);
         let mut session = Session::new(hello.session, name, connection, proof);
@@ -313,6 +317,7 @@ impl Core {
             self.connections.remove(&old);
             actions.push(Action::Close(old));
         }
+        self.counters.sessions_resumed += 1;
         session.youngest_connection = connection;
         session.proof = proof;
         session.acknowledged(resume.outcomes_received);
@@ -332,6 +337,7 @@ impl Core {
 
     pub(super) fn disconnected(&mut self, now: Moment, key: ConnectionKey, actions: &mut Vec<Action>) {
         let Some(connection) = self.connections.remove(&key) else { return };
+        self.counters.connections_lost += 1;
         if let Peer::Session(session_key) = connection.peer {
             self.broken_off(session_key, now + self.config.grace, actions);
         }
@@ -353,6 +359,7 @@ impl Core {
     }
 
     fn refuse(&mut self, key: ConnectionKey, refusal: Refusal, actions: &mut Vec<Action>) {
+        *self.counters.refusals.entry(RefusalKind::from(&refusal)).or_default() += 1;
         actions.push(Action::Send(key, FromNode::Refused(refusal)));
         self.close(key, actions);
     }
@@ -394,7 +401,8 @@ impl Core {
         self.send_last_output(key, actions);
         let Some(session) = self.sessions.remove(&key) else { return };
         self.share_room();
-        self.late_outcomes += session.kept().count() as u64;
+        self.counters.late_outcomes += session.kept().count() as u64;
+        session.add_to(&mut self.counters);
         self.program_source_lost(key, actions);
         self.end_workers_of(key, actions);
         self.forget_unused_programs();
@@ -425,6 +433,7 @@ impl Core {
         let over = |session: &Session| session.forget_at().is_some_and(|at| at <= now);
         let forgotten: Vec<_> =
             self.sessions.iter().filter(|(_, session)| over(session)).map(|(key, _)| *key).collect();
+        self.counters.sessions_lost += forgotten.len() as u64;
         for key in forgotten {
             self.end_session(key, actions);
         }

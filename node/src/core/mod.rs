@@ -19,6 +19,7 @@
 
 mod admission;
 mod connect;
+mod counters;
 mod lanes;
 mod output;
 mod parts;
@@ -45,6 +46,7 @@ use pp_protocol::{
 
 pub use self::admission::{Accepted, Proof};
 use self::connect::Connection;
+pub use self::counters::Counters;
 use self::lanes::{Lane, LaneKey};
 use self::programs::ProgramState;
 use self::session::Session;
@@ -243,8 +245,8 @@ pub struct Statistics {
     pub workers: [usize; 3],
     /// Each session, in the order they came.
     pub sessions: Vec<SessionStatistics>,
-    /// Outcomes dropped because their dispatcher had given up the session, or ended, before they arrived there.
-    pub late_outcomes: u64,
+    /// What has been counted since the node started.
+    pub counters: Counters,
 }
 
 /// The state of a node. See the [module documentation](self) for how to drive it.
@@ -278,8 +280,8 @@ pub struct Core {
     rebalance: Option<Moment>,
     /// Time from which an idle worker makes way for a lane that waits, if one may.
     room_due: Option<Moment>,
-    /// Outcomes that nobody acknowledged before their session was over.
-    late_outcomes: u64,
+    /// What was counted, but for what the sessions count that are here.
+    counters: Counters,
     /// Counts the heartbeats that ask peers for an answer.
     questions: u64,
     next_worker: u32,
@@ -320,7 +322,7 @@ impl Core {
             heartbeat: None,
             rebalance: None,
             room_due: None,
-            late_outcomes: 0,
+            counters: Counters::default(),
             questions: 0,
             next_worker: 0,
             next_session: 0,
@@ -440,7 +442,7 @@ impl Core {
             status: self.status(),
             workers,
             sessions: self.sessions.values().map(Session::statistics).collect(),
-            late_outcomes: self.late_outcomes,
+            counters: self.counters(),
         }
     }
 

@@ -20,8 +20,9 @@ pub(super) struct Output {
     /// Lines not sent, and how much that is.
     lines: Vec<OutputLine>,
     bytes: usize,
-    /// Lines dropped since.
+    /// Lines dropped since, and before.
     dropped: u64,
+    dropped_before: u64,
     /// Bytes sent on this connection that have not arrived, as far as known.
     under_way: usize,
     /// Workers that are not read from until more has arrived.
@@ -35,6 +36,7 @@ impl Default for Output {
             lines: Vec::new(),
             bytes: 0,
             dropped: 0,
+            dropped_before: 0,
             under_way: 0,
             held: BTreeSet::new(),
         }
@@ -72,6 +74,7 @@ impl Output {
     fn take_some_lines(&mut self) -> Option<Vec<OutputLine>> {
         if self.dropped > 0 && self.under_way < self.room / 2 {
             let dropped = std::mem::take(&mut self.dropped);
+            self.dropped_before += dropped;
             let text = format!("({dropped} lines of output were dropped: they could not be sent in time)");
             let line = OutputLine { attempt: None, stream: Stream::Stderr, text };
             self.bytes += line.weight();
@@ -79,6 +82,11 @@ impl Output {
         }
         self.under_way += std::mem::take(&mut self.bytes);
         Some(std::mem::take(&mut self.lines)).filter(|lines| !lines.is_empty())
+    }
+
+    /// Lines that were ever dropped.
+    pub(super) fn dropped_lines(&self) -> u64 {
+        self.dropped_before + self.dropped
     }
 
     /// Bytes that have been sent and have not arrived, as far as is known.

@@ -241,7 +241,11 @@ impl Core {
         self.is_program_wanted = true;
         let program = Program::Sent(digest);
         let size = match self.programs.get(&program) {
-            Some(ProgramState::Locating(sought) | ProgramState::Storing(sought)) => sought.size,
+            Some(ProgramState::Locating(sought)) => sought.size,
+            Some(ProgramState::Storing(sought)) => {
+                self.counters.programs_received += 1;
+                sought.size
+            }
             // Another node of this machine may have stored it.
             Some(ProgramState::Waiting { sought, .. }) => sought.size,
             // It was only looked whether it is still there.
@@ -276,6 +280,7 @@ impl Core {
     ) {
         self.is_program_wanted = true;
         let program = Program::Sent(digest);
+        self.counters.programs_failed += 1;
         if !matches!(refusal, ProgramRefusal::NotStored(_)) {
             return self.program_refused(program, refusal, actions);
         }
@@ -400,6 +405,7 @@ impl Core {
         if worker.is_ending() {
             return;
         }
+        self.counters.workers_failed += 1;
         let program = worker.program;
         let StartFailure { reason, stderr, is_shortage } = failure;
         let may_start = |other: &Worker| other.program == program && other.state == WorkerState::Starting;

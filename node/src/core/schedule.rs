@@ -124,6 +124,7 @@ impl Core {
         }
         let worker = WorkerKey(self.next_worker);
         self.next_worker += 1;
+        self.counters.workers_started += 1;
         self.workers.insert(worker, Worker::starting(key, program, now));
         actions.push(Action::Spawn(worker, program));
         Served::One

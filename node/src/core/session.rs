@@ -7,10 +7,11 @@ use pp_protocol::limits::{
     LARGE_ARGS_BYTES, OUTCOME_BYTES_AT_NODE, OUTCOME_BYTES_KEPT, OUTCOMES_KEPT, WINDOW_ATTEMPTS,
 };
 use pp_protocol::{
-    Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramId, RunTimes, SessionId,
+    Attempt, AttemptId, Ended, FromNode, FunctionId, Moment, Outcome, ProgramId, RunTimes, SessionId, Tally,
 };
 
 use super::admission::Proof;
+use super::counters::SessionTally;
 use super::lanes::{Lane, Lanes};
 use super::output::Output;
 use super::parts::Parts;
@@ -76,6 +77,8 @@ pub(super) struct Session {
     pub(super) parts: Parts,
     /// Total run time of its attempts.
     run_time_ns: u64,
+    /// How they ended.
+    tally: SessionTally,
 }
 
 /// Statistics of a session, for people.
@@ -127,6 +130,7 @@ impl Session {
             output: Output::default(),
             parts: Parts::default(),
             run_time_ns: 0,
+            tally: SessionTally::default(),
         }
     }
 
@@ -234,7 +238,7 @@ impl Session {
 
     /// Gives back attempts that were not taken in.
     pub(super) fn turn_away(&mut self, attempts: Vec<Attempt>) {
-        attempts.into_iter().for_each(|attempt| self.ended(attempt.id, 0, Ended::Returned));
+        attempts.into_iter().for_each(|attempt| self.stopped(attempt.id, Ended::Returned));
     }
 
     /// Time at which it is forgotten, unless it comes back.
@@ -264,9 +268,22 @@ impl Session {
         u32::try_from(window).unwrap_or(u32::MAX).min(WINDOW_ATTEMPTS.max(slots))
     }
 
+    /// Notes what came of an attempt that was run.
+    #[inline]
+    pub(super) fn reported(&mut self, id: AttemptId, run_time_ns: u64, ended: Ended) {
+        self.tally.reported(&ended, run_time_ns);
+        self.ended(id, run_time_ns, ended);
+    }
+
+    /// Notes the end of an attempt that did not come to its own.
+    pub(super) fn stopped(&mut self, id: AttemptId, ended: Ended) {
+        self.tally.stopped(&ended);
+        self.ended(id, 0, ended);
+    }
+
     /// Notes how an attempt ended; it is sent by [`Core::flush_sessions`].
     #[inline]
-    pub(super) fn ended(&mut self, id: AttemptId, run_time_ns: u64, ended: Ended) {
+    fn ended(&mut self, id: AttemptId, run_time_ns: u64, ended: Ended) {
         let outcome = Outcome { id, run_time_ns, ended };
         self.outcome_bytes += outcome.weight();
         self.outcomes.push_back(outcome);
@@ -277,7 +294,7 @@ impl Session {
     /// An attempt has ended without having run to its end.
     pub(super) fn leaves(&mut self, attempt: &Attempt, ended: Ended) {
         self.forgets_args_of(attempt);
-        self.ended(attempt.id, 0, ended);
+        self.stopped(attempt.id, ended);
     }
 
     /// An attempt has ended: its arguments are no longer here.
@@ -358,6 +375,11 @@ impl Session {
             self.unsent = 0;
             actions.push(Action::Send(connection, FromNode::Outcomes(first, outcomes)));
         }
+    }
+
+    /// Its attempts that have ended.
+    pub(super) fn tally(&self) -> Tally {
+        self.tally.all(self.outcomes_made, self.run_time_ns)
     }
 
     pub(super) fn statistics(&self) -> SessionStatistics {

@@ -3,6 +3,7 @@
 mod batches;
 mod budgets;
 mod checks;
+mod counters;
 mod parts;
 mod programs;
 mod windows;

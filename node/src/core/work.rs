@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pp_protocol::worker::{Finished, WorkResult};
-use pp_protocol::{Attempt, AttemptId, Death, Ended, Moment, WorkerDeath};
+use pp_protocol::{Attempt, AttemptId, Death, DeathKind, Ended, Moment, WorkerDeath};
 
 use super::lanes::LaneKey;
 use super::{Action, Core, Program, Progress, SessionKey, WorkerKey};
@@ -271,7 +271,7 @@ impl Core {
                 session.in_workers -= 1;
                 session.learn(piece.attempt.function, result.run_time_ns);
                 session.forgets_args_of(&piece.attempt);
-                session.ended(piece.attempt.id, result.run_time_ns, ended(result.result));
+                session.reported(piece.attempt.id, result.run_time_ns, ended(result.result));
             }
         }
         if is_first {
@@ -304,6 +304,9 @@ impl Core {
         self.drop_part_of(key, worker.lane.session);
         if worker.is_silent && death.death == KILLED {
             death.death = Death::Silent;
+        }
+        if !worker.is_ending() || worker.is_silent {
+            *self.counters.workers_lost.entry(DeathKind::from(&death.death)).or_default() += 1;
         }
         // One that nobody killed died of something: of what it ran or, while it owed the report, of what it ran last. Were
         // that not charged, it would be run for ever.
@@ -385,6 +388,7 @@ impl Core {
             self.idle.remove(&(worker.lane, key));
             worker.state = WorkerState::Ending;
             worker.watch = None;
+            self.counters.workers_killed += 1;
             actions.push(Action::Kill(key));
         }
     }
@@ -408,6 +412,7 @@ impl Core {
 
     /// Gives back attempts that have not started.
     pub(super) fn recall(&mut self, key: SessionKey, ids: &[AttemptId], actions: &mut Vec<Action>) {
+        self.counters.recalled += ids.len() as u64;
         self.take_out(key, ids, Order::Recall, actions);
     }
 

@@ -264,7 +264,7 @@ fn of_the_workers_that_idle_one_makes_way_for_which_nothing_waits() {
     // The first dispatcher's next attempt waits until outcomes are acknowledged.
     let session = node.core.sessions.get_mut(&SessionKey(0)).expect("it is connected");
     let result = Payload::from(vec![0; OUTCOME_BYTES_KEPT]);
-    session.ended(attempt(9).id, 0, Ended::Succeeded(result));
+    session.reported(attempt(9).id, 0, Ended::Succeeded(result));
     assert_eq!(given(&node.receive(1, of(FUNCTION, 1..2))), []);
     node.now = node.now + Duration::from_secs(1);
     node.connect(3);

@@ -115,7 +115,7 @@ fn no_more_is_started_for_a_dispatcher_that_leaves_too_large_outcomes_unacknowle
     session.lanes.set(ProgramId::FIRST, crate::core::lanes::LaneProgram::Runs(Program::Own));
     session.take_in(vec![attempt(0)], 0);
     let end = |session: &mut Session, job, bytes| {
-        session.ended(attempt(job).id, 0, Ended::Succeeded(Payload::from(vec![0; bytes])));
+        session.reported(attempt(job).id, 0, Ended::Succeeded(Payload::from(vec![0; bytes])));
         session.flush(&mut Vec::new());
     };
     let beside_the_result = outcome(0, 0, Ended::Succeeded(Payload::default())).weight();
@@ -132,9 +132,9 @@ fn no_more_is_started_for_a_dispatcher_that_leaves_too_large_outcomes_unacknowle
 #[test]
 fn outcomes_that_were_not_sent_cannot_have_arrived() {
     let mut session = Session::new(SessionId(1), "dispatcher".into(), ConnectionKey(1), None);
-    session.ended(attempt(1).id, 0, Ended::Returned);
+    session.stopped(attempt(1).id, Ended::Returned);
     session.flush(&mut Vec::new());
-    session.ended(attempt(2).id, 0, Ended::Returned);
+    session.stopped(attempt(2).id, Ended::Returned);
     session.acknowledged(2);
     assert!(session.kept().eq([attempt(2).id]));
 }
@@ -182,7 +182,7 @@ fn outcomes_that_a_dispatcher_never_acknowledged_are_counted_when_it_leaves() {
     node.receive(1, ToNode::Run(vec![attempt(10), attempt(11)]));
     node.finish(0, 1, MILLISECOND);
     node.finish(0, 2, MILLISECOND);
-    assert_eq!(node.core.statistics().late_outcomes, 0);
+    assert_eq!(node.core.counters().late_outcomes, 0);
     node.receive(1, ToNode::Goodbye);
-    assert_eq!((node.core.statistics().late_outcomes, node.core.name()), (2, "node"));
+    assert_eq!((node.core.counters().late_outcomes, node.core.name()), (2, "node"));
 }
