@@ -76,8 +76,8 @@ mod public {
     pub use crate::api::submit::{JobBuilder, OutputPiece};
     pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, OrderError, Output, Stats};
     pub use crate::core::{
-        DialStage, Failure, FailureCause, JobsPerNode, NodeKind, NodeLoss, NodeReason, NodeRefusal,
-        NodeState, NodeTrouble, NotAsKnown, Unreachable,
+        DialStage, Failure, FailureCause, JobExplanation, JobsPerNode, NodeKind, NodeLoss, NodeReason,
+        NodeRefusal, NodeState, NodeTrouble, NodeWait, NotAsKnown, PlaceAtNode, Unreachable, WaitCause,
     };
     pub use crate::links::{AddressError, NodePattern};
 

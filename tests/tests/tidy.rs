@@ -76,7 +76,7 @@ fn is_import_from_the_root(line: &str) -> bool {
 }
 
 /// Layers of the client, as its documentation has them.
-const CLIENT: [&str; 13] = [
+const CLIENT: [&str; 14] = [
     "here",
     "completions",
     "counts",
@@ -85,6 +85,7 @@ const CLIENT: [&str; 13] = [
     "events",
     "printer",
     "stats",
+    "orders",
     "settings",
     "requests",
     "inbox",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pp_node::processes::is_forked;
+use pp_protocol::JobId;
 use pp_protocol::limits::SLOTS;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +19,7 @@ use super::submit::JobBuilder;
 use crate::client::{
     Client, Events, Handle, Inside, NodeInfo, Order, OrderError, Stats, inside, on_dispatcher_thread,
 };
+use crate::core::JobExplanation;
 
 /// Owns jobs and decides where they run: on the local cores, and on every node it knows.
 ///
@@ -338,6 +340,22 @@ impl Dispatcher {
     /// ```
     pub fn stats(&self) -> Stats {
         self.client.stats()
+    }
+
+    /// Why the job of this identifier has not ended, as [`Job::explain`](super::job::Job::explain) tells whoever holds it.
+    /// Events and logs name jobs by their identifiers.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, JobExplanation, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let job = dispatcher.submit(built_in::echo, (vec![1],));
+    /// let id = job.id().expect("it was submitted");
+    /// job.wait()?;
+    /// assert_eq!(dispatcher.explain(id), JobExplanation::Ended);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn explain(&self, job: JobId) -> JobExplanation {
+        self.client.handle().explain_by_id(job)
     }
 
     /// Follows what happens from now on.

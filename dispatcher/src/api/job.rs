@@ -19,6 +19,7 @@ use super::error::{JobError, ValueFault};
 use crate::client::{
     Completions, Handle, Identified, JobStatus, Outcome, Settle, Waiter, Wakes, cannot_wait,
 };
+use crate::core::JobExplanation;
 
 /// Results up to this size are kept in the cell itself.
 const INLINE_BYTES: usize = 22;
@@ -329,6 +330,28 @@ impl<R> Job<R> {
             // The dispatcher is ending, and ends the job in a moment; or it cannot be asked here and now.
             None => JobStatus::Queued,
         }
+    }
+
+    /// Why the job has not ended: where it is, or what it waits for. Its text is a sentence for people.
+    ///
+    /// ```
+    /// use pp_dispatcher::{Dispatcher, built_in};
+    ///
+    /// let dispatcher = Dispatcher::builder().in_process(true).local_workers(0).start()?;
+    /// let job = dispatcher.submit(built_in::echo, (vec![1],));
+    /// let why = job.explain().to_string();
+    /// assert_eq!(why, "it waits: local: none of this machine's cores is used: there are no local workers");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn explain(&self) -> JobExplanation
+    where
+        R: Send + 'static,
+    {
+        if self.cell.has_ended() {
+            return JobExplanation::Ended;
+        }
+        let cell: Arc<JobCell<R>> = Arc::clone(&self.cell);
+        self.handle.explain(cell)
     }
 
     /// Whether its outcome is there, so that waiting for it takes no time.

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use pp_node::processes::is_forked;
-use pp_protocol::{FunctionId, Payload, ProgramId};
+use pp_protocol::{FunctionId, JobId, Payload, ProgramId};
 
 use super::callbacks::{Callbacks, Due};
 use super::counts::{Count, Counts, PendingLimits};
 use super::events::Listeners;
 use super::here::{Inside, cannot_wait, inside};
 use super::inbox::Inbox;
-use super::requests::{Answer, Request, wait_for_answer};
+use super::requests::{Answer, Asked, Request, wait_for_answer};
 use super::settle::{Failed, Identified, JobTicket, Settle, Wakes};
 use super::stats::JobStatus;
-use crate::core::{JobOptions, NewJob};
+use crate::core::{JobExplanation, JobOptions, NewJob};
 
 /// A call of a function that is known by its number, with arguments that are bytes.
 #[derive(Clone, Debug)]
@@ -105,6 +105,18 @@ impl Handle {
     /// not answer within three seconds, or is the one that asks; or this is a child made by `fork()`.
     pub fn job_status(&self, job: Arc<dyn Identified>) -> Option<Option<JobStatus>> {
         self.ask(|answer| Request::JobStatus(job, answer))
+    }
+
+    /// Why a job has not ended.
+    pub fn explain(&self, job: Arc<dyn Identified>) -> JobExplanation {
+        let explained = self.ask(|answer| Request::Explain(Asked::ItsHolder(job), answer));
+        explained.unwrap_or(JobExplanation::NoAnswer)
+    }
+
+    /// Why the job of this identifier has not ended.
+    pub fn explain_by_id(&self, job: JobId) -> JobExplanation {
+        let explained = self.ask(|answer| Request::Explain(Asked::ById(job), answer));
+        explained.unwrap_or(JobExplanation::NoAnswer)
     }
 
     /// Has all jobs told their identifiers, and waits for that, for three seconds.

@@ -21,10 +21,11 @@ mod settle;
 
 mod callbacks;
 mod events;
-mod orders;
 mod printer;
 pub(crate) mod settings;
 mod stats;
+
+mod orders;
 
 mod requests;
 

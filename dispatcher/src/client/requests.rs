@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use pp_protocol::JobId;
+
 use super::orders::{Order, OrderError};
 use super::settle::Identified;
 use super::stats::{JobStatus, Stats};
+use crate::core::JobExplanation;
 use crate::links::OrderResult;
 
 /// Time to wait for an answer of the dispatcher's thread, in so many pieces of this length: time in which the
@@ -20,6 +23,8 @@ pub(super) enum Request {
     Cancel(Arc<dyn Identified>),
     /// State of this job; `None` if it has ended.
     JobStatus(Arc<dyn Identified>, Answer<Option<JobStatus>>),
+    /// Why has this job not ended?
+    Explain(Asked, Answer<JobExplanation>),
     /// Tell all jobs submitted before their identifiers.
     Identify(Answer<()>),
     Stats(Answer<Stats>),
@@ -42,12 +47,30 @@ pub(super) enum Request {
     End,
 }
 
+/// A job that somebody asks for.
+pub(super) enum Asked {
+    /// Whoever holds it.
+    ItsHolder(Arc<dyn Identified>),
+    /// Whoever was told its identifier.
+    ById(JobId),
+}
+
+impl Asked {
+    /// Its identifier, once it was told that.
+    pub(super) fn id(&self) -> Option<JobId> {
+        match self {
+            Self::ItsHolder(job) => job.id(),
+            Self::ById(id) => Some(*id),
+        }
+    }
+}
+
 impl Request {
     /// Whether jobs must have been told their identifiers before.
     pub(super) fn needs_ids(&self) -> bool {
         match self {
             Self::Cancel(job) => job.id().is_none(),
-            Self::JobStatus(..) | Self::Identify(_) => true,
+            Self::JobStatus(..) | Self::Explain(Asked::ItsHolder(_), _) | Self::Identify(_) => true,
             _ => false,
         }
     }

@@ -103,7 +103,8 @@ pub enum Output {
     Shown,
     /// As `Shown`, with control characters as they are: for jobs that print in colour.
     Raw,
-    /// They are only told as events.
+    /// They are only told as events, and so is that jobs wait which no node can run, or that a node is in trouble: nothing is
+    /// written at all.
     EventsOnly,
 }
 

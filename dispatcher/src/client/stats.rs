@@ -99,12 +99,13 @@ impl NodeInfo {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn label(&self) -> String {
-        if self.address.is_empty() || self.address == self.name {
-            self.name.clone()
-        } else {
-            format!("{} ({})", self.name, self.address)
-        }
+        label(&self.name, &self.address)
     }
+}
+
+/// Name and address of a node, for people.
+pub(crate) fn label(name: &str, address: &str) -> String {
+    if address.is_empty() || address == name { name.to_owned() } else { format!("{name} ({address})") }
 }
 
 impl fmt::Display for NodeInfo {

@@ -26,6 +26,7 @@ mod causes;
 mod copies;
 mod delays;
 mod events;
+mod explain;
 mod invariants;
 mod job;
 mod jobs;
@@ -60,6 +61,7 @@ pub use self::causes::{
 };
 use self::delays::Delays;
 pub use self::events::{DialFailure, Event, JobOptions, NewJob, TakeParts, Taker, Ticket};
+pub use self::explain::{JobExplanation, NodeWait, PlaceAtNode, WaitCause};
 use self::jobs::Jobs;
 use self::nodes::Node;
 pub use self::nodes::NodeKind;

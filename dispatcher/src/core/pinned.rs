@@ -84,6 +84,18 @@ impl Pinned {
         Some(self.waiting.get_mut(&life)?.line(program))
     }
 
+    /// The lives whose nodes do not run some program of which jobs wait for them, with that and the number of these jobs.
+    pub(super) fn stranded(
+        &self,
+        may_run: impl Fn(NodeId, ProgramId) -> bool,
+    ) -> impl Iterator<Item = (NodeId, ProgramId, usize)> {
+        let queues = self.idle.iter().filter_map(|life| Some((*life, self.waiting.get(life)?)));
+        let programs = queues.flat_map(|(life, queue)| {
+            queue.programs().map(move |program| (life, program, queue.len_of(program)))
+        });
+        programs.filter(move |(life, program, _)| !may_run(*life, *program))
+    }
+
     fn tidy(&mut self, life: NodeId) {
         if self.waiting.get(&life).is_some_and(|queue| queue.len() == 0) {
             self.waiting.remove(&life);
@@ -190,7 +202,7 @@ impl<T> Core<T> {
         its_own.is_none_or(|its_own| others > its_own || others == its_own && had_turn)
     }
 
-    fn may_run_there(&self, life: NodeId, program: ProgramId) -> bool {
+    pub(super) fn may_run_there(&self, life: NodeId, program: ProgramId) -> bool {
         let node = self.pinned.node(life).and_then(|key| self.nodes.get(&key));
         node.is_some_and(|node| node.may_run(program))
     }
@@ -203,13 +215,7 @@ impl<T> Core<T> {
     }
 
     fn count_stranded_pinned(&self) -> usize {
-        let lives = self.pinned.idle.iter();
-        lives
-            .filter_map(|life| Some((life, self.pinned.waiting.get(life)?)))
-            .flat_map(|(life, queue)| queue.programs().map(move |program| (life, queue, program)))
-            .filter(|(life, _, program)| !self.may_run_there(**life, *program))
-            .map(|(_, queue, program)| queue.len_of(program))
-            .sum()
+        self.pinned.stranded(|life, program| self.may_run_there(life, program)).map(|(.., jobs)| jobs).sum()
     }
 
     /// Ends jobs whose node is gone, or will never run their program. So many end at once; the next tick is due at once

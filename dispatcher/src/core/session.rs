@@ -295,6 +295,16 @@ impl Session {
         }
     }
 
+    /// Number of attempts there that were sent before the one with this number.
+    pub(super) fn sent_before<T>(&self, sent: u32, jobs: &Jobs<T>) -> usize {
+        let age = |number: u32| self.sent.wrapping_sub(number);
+        let is_older = |place: &&u32| match jobs.at(**place).map(|job| &job.location) {
+            Some(Location::AtNode { sent: other, .. }) => age(*other) > age(sent),
+            _ => false,
+        };
+        self.attempts.iter().filter(is_older).count()
+    }
+
     /// Time until the last of its attempts starts, as far as known. Attempts of which none has ended for a while take at
     /// least that long, whatever was seen before.
     pub(super) fn backlog(&self, now: Moment, slots: u32) -> Option<Duration> {

@@ -2,6 +2,7 @@
 
 mod checks;
 mod delays;
+mod explain;
 mod parts;
 mod pinned;
 mod sharing;

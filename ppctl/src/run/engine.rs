@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use bytes::Bytes;
 use pp_dispatcher::{
-    CommandDirectory, CommandFiles, CommandOutput, Dispatcher, JobError, Output, OutputPiece,
+    CommandDirectory, CommandFiles, CommandOutput, Dispatcher, Events, JobError, Output, OutputPiece,
 };
 use pp_protocol::NodeId;
 use pp_run::halt::{Tally, When};
@@ -84,6 +84,8 @@ pub(super) struct Running {
 struct Engine<'a> {
     options: &'a Options,
     dispatcher: Dispatcher,
+    /// What happens to nodes and jobs.
+    happenings: Events,
     printer: Printer,
     events: Sender<Event>,
     /// Room for output on its way here.
@@ -170,6 +172,7 @@ pub(super) fn run(
     interrupts::tell(move || drop(interrupted.send(Event::Interrupted)))?;
     let mut engine = Engine {
         options,
+        happenings: dispatcher.events(),
         dispatcher,
         printer,
         events,
@@ -233,6 +236,7 @@ impl Engine<'_> {
             }
             self.ask_for_more();
             let patience = self.begin_delayed()?;
+            self.tell_of_waits();
             self.printer.screen.tick();
             if self.asks_no_more && self.ahead.is_empty() {
                 self.look_at_nodes();

@@ -105,3 +105,23 @@ fn a_node_that_is_lost_while_it_drains_is_not_said_to_have_finished() {
     let said = waiting.stderr();
     assert!(said.contains("nobody knows what it had finished") && said.contains("silent"), "{said}");
 }
+
+#[test]
+fn whoever_runs_jobs_for_a_node_without_slots_is_told_what_they_wait_for() {
+    let node = server("render1", 1);
+    let home = home();
+    let job = format!("echo $PARALLEL_SSHHOST; touch {}/started{{}}; sleep 0.5", home.path().display());
+    let arguments = ["run", "--each-node", "--not-node", ":", &job, ":::", "1", "2"];
+    let mut running = Process::start(ppctl_at(home.path(), &arguments).env("PP_NODES", node.address()));
+    wait_until("the first job to run", || home.path().join("started1").exists());
+    ppctl(&[&node], &["resize", "render1", "0"]).said(0, &["1 -> 0 slots"]);
+    let told = running.wait_for_stderr("no node can run it");
+    let why = format!(
+        "ppctl: a job waits and no node can run it: it is for one node only, render1 ({}): it has no slots: give it some with `ppctl resize`",
+        node.address()
+    );
+    assert_eq!(told, why);
+    ppctl(&[&node], &["resize", "render1", "1"]).said(0, &["0 -> 1 slots"]);
+    assert_eq!(running.wait().code(), Some(0), "{}", running.stderr());
+    assert_eq!(running.stdout(), "render1\nrender1");
+}

@@ -3,11 +3,13 @@
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use pp_protocol::JobId;
+
 use super::Actor;
 use crate::client::orders::{Order, OrderError};
 use crate::client::requests::{Answer, Request};
-use crate::client::stats::{JobStatus, NodeInfo, Stats};
-use crate::core::{self, Event, NodeKey, NodeKind, NodeReason, NodeState, NodeView};
+use crate::client::stats::{JobStatus, NodeInfo, Stats, label};
+use crate::core::{self, Event, JobExplanation, NodeKey, NodeKind, NodeReason, NodeState, NodeView};
 use crate::links::OrderResult;
 
 /// Somebody who waits for so many nodes, until then.
@@ -27,6 +29,7 @@ impl Actor {
                     core::JobStatus::AtNode(node) => JobStatus::AtNode(self.node_name(node)),
                 }));
             }
+            Request::Explain(job, answer) => answer.give(self.explain(job.id())),
             Request::Identify(answer) => answer.give(()),
             Request::Stats(answer) => answer.give(self.stats()),
             Request::NodesInUse(answer) => answer.give(self.nodes_in_use()),
@@ -106,6 +109,17 @@ impl Actor {
             late_outcomes: self.core.late_outcomes(),
             elapsed: Duration::ZERO,
         }
+    }
+
+    /// Why a job has not ended. One that could not be submitted has no identifier.
+    fn explain(&self, job: Option<JobId>) -> JobExplanation {
+        let Some(job) = job else { return JobExplanation::Ended };
+        self.core.explain(super::now(), job, |view| self.told_of(view))
+    }
+
+    /// What people are told of a node: its name and address, and why it is not used.
+    pub(super) fn told_of(&self, view: &NodeView<'_>) -> (String, Option<NodeReason>) {
+        (label(view.name, &self.links.address(view.key)), self.reason(view))
     }
 
     /// Reason why a node is not used.

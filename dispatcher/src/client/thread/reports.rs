@@ -5,6 +5,9 @@ use crate::client::events::{ClusterEvent, printed};
 use crate::client::settings::Output;
 use crate::core::{NodeRefusal, Report};
 
+/// Nodes that are named where jobs wait for one node each.
+const NODES_NAMED: usize = 5;
+
 impl Actor {
     pub(super) fn report(&mut self, report: Report) {
         let name = |node| self.node_name(node);
@@ -48,7 +51,9 @@ impl Actor {
         let shown = match event {
             ClusterEvent::Printed { .. } => self.settings.output == Output::Shown,
             // Nobody may be listening, and without this the program would seem to hang.
-            ClusterEvent::Stalled { .. } | ClusterEvent::NodeTroubled { .. } => true,
+            ClusterEvent::Stalled { .. } | ClusterEvent::NodeTroubled { .. } => {
+                self.settings.output != Output::EventsOnly
+            }
             _ => false,
         };
         match event {
@@ -62,7 +67,18 @@ impl Actor {
         self.shared.listeners.publish(event);
     }
 
+    /// Why jobs wait that no node can run now: those for one node each, or else any.
     fn why_nothing_runs(&self) -> String {
+        let for_one = self.core.stranded_for_one(super::now(), |view| self.told_of(view));
+        if !for_one.is_empty() {
+            let is_the_only_one = for_one.iter().map(|(jobs, _)| jobs).sum::<usize>() == 1;
+            let nodes = for_one.iter().take(NODES_NAMED).map(|(jobs, node)| match jobs {
+                1 if is_the_only_one => format!("it is for one node only, {node}"),
+                1 => format!("1 is for one node only, {node}"),
+                jobs => format!("{jobs} are for one node only, {node}"),
+            });
+            return nodes.collect::<Vec<_>>().join("; ");
+        }
         let nodes: Vec<_> = self.stats().nodes.iter().map(ToString::to_string).collect();
         if self.settings.discover {
             format!("{}; looking for more", nodes.join("; "))

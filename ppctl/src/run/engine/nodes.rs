@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::Receiver;
 
-use pp_dispatcher::{NodeInfo, NodeKind, NodeReason, NodeRefusal, NodeState};
+use pp_dispatcher::{ClusterEvent, NodeInfo, NodeKind, NodeReason, NodeRefusal, NodeState};
 use pp_run::progress::Means;
 
 use super::{Engine, Event};
@@ -27,6 +27,15 @@ impl Engine<'_> {
             })?;
         total.into_iter().for_each(|total| self.counted(total));
         Ok(self.each_node.is_some())
+    }
+
+    /// Says that jobs wait which no node can run, and that a node is in trouble.
+    pub(super) fn tell_of_waits(&mut self) {
+        while let Some(event) = self.happenings.try_next() {
+            if matches!(event, ClusterEvent::Stalled { .. } | ClusterEvent::NodeTroubled { .. }) {
+                self.printer.screen.warn(&event.to_string());
+            }
+        }
     }
 
     /// Counts the slots that there are, and says once which nodes are not used and why.
