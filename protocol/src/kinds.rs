@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Death, Ended, Refusal};
+use crate::{Death, Ended, HandshakeError, Refusal};
 
 /// Makes the enum of the kinds that another one has, a kind for each of its variants.
 macro_rules! kinds {
@@ -102,6 +102,34 @@ kinds! {
         NotPermitted = "not_permitted",
         /// It gave way to another connection without a session.
         TooManyConnections = "too_many_connections",
+    }
+}
+
+kinds! {
+    /// How a handshake failed.
+    pub enum HandshakeFailure of HandshakeError[11] {
+        /// The connection broke.
+        Io = "broken",
+        /// The peer closed it before it had proved anything, as probes do.
+        Closed = "closed",
+        /// It did not prove anything in time.
+        Timeout = "timeout",
+        /// It is no dispatcher at all.
+        NotPpserver = "not_ppserver",
+        /// The releases have no protocol version in common.
+        VersionMismatch = "other_version",
+        /// The secret was offered where keys are asked for, or the other way round. Dispatchers try the secret first.
+        PatternMismatch = "other_proof",
+        /// The secrets differ.
+        SecretMismatch = "other_secret",
+        /// The key of its machine is not listed.
+        KeyNotListed = "key_not_listed",
+        /// It is listed, but not for what it wanted.
+        RoleNotListed = "role_not_listed",
+        /// The node's key is not the one that is known.
+        OtherNodeKey = "other_node_key",
+        /// It sent more than a handshake has.
+        TooLong = "too_long",
     }
 }
 

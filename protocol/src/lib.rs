@@ -66,7 +66,7 @@ mod written;
 
 pub use handshake_error::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 pub use ids::{AttemptId, Digest, FunctionId, JobId, MachineId, NodeId, ProgramId, SecretId, SessionId};
-pub use kinds::{DeathKind, OutcomeKind, RefusalKind};
+pub use kinds::{DeathKind, HandshakeFailure, OutcomeKind, RefusalKind};
 pub use message::{
     Attempt, Farewell, FromNode, Hello, NodeStatus, OutputLine, Part, ProgramBuild, ProgramOffer,
     ProgramRefusal, ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome, WorkerShortage,

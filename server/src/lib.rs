@@ -37,8 +37,11 @@
 mod advertise;
 mod listener;
 mod load;
+pub mod metrics;
+mod web;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pp_node::confinement::Confinement;
@@ -51,7 +54,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::advertise::Advertiser;
-use self::listener::Door;
+use self::listener::{Door, Refusals};
 
 /// The settings of a daemon. Those of its node are in [`NodeConfig`], and nowhere else.
 #[derive(Clone, Debug)]
@@ -134,7 +137,9 @@ pub struct Daemon {
     address: SocketAddr,
     advertiser: Option<Advertiser>,
     idle: Option<Duration>,
-    /// Tasks that end with the daemon: taking in connections, reports of load.
+    /// Whoever came to nothing at its door.
+    refusals: Arc<Refusals>,
+    /// Tasks that end with the daemon: taking in connections, reports of load, HTTP.
     tasks: JoinSet<()>,
 }
 
@@ -163,8 +168,24 @@ impl Daemon {
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(load::report(node.clone()));
-        tasks.spawn(listener::serve(listener, door.subscribe(), node.clone()));
-        Ok(Self { node, door, address, advertiser, idle, tasks })
+        let refusals = Arc::<Refusals>::default();
+        tasks.spawn(listener::serve(listener, door.subscribe(), node.clone(), Arc::clone(&refusals)));
+        Ok(Self { node, door, address, advertiser, idle, refusals, tasks })
+    }
+
+    /// Serves `/metrics`, `/healthz` and `/readyz` on `listener` (HTTP) for as long as the daemon lives: to anybody who reaches
+    /// it. What is told there names no job, function, dispatcher or peer.
+    ///
+    /// Requests have to name this server: by the address that they come to, by `localhost` where that is of loopback, or by one
+    /// of `names`.
+    ///
+    /// # Errors
+    /// When the socket does not listen.
+    pub fn serve_http(&mut self, listener: TcpListener, names: Vec<String>) -> Result<(), StartError> {
+        let address = address::shown(listener.local_addr()?);
+        tracing::info!("serves /metrics, /healthz and /readyz at http://{address}/");
+        self.tasks.spawn(web::serve(listener, names, self.node.clone(), Arc::clone(&self.refusals)));
+        Ok(())
     }
 
     /// The address it listens on.

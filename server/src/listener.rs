@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use self::refusals::Refusals;
+pub(crate) use self::refusals::{RefusalCounts, Refusals};
 use self::strangers::Strangers;
 use crate::Machines;
 
@@ -62,8 +62,12 @@ impl Door {
 /// Strangers, who have not proved that they know it, get a share of the descriptors only, and the oldest of them gives
 /// way to a newcomer: whoever knows the secret is through in milliseconds, so that connections that say nothing keep
 /// nobody out.
-pub(crate) async fn serve(listener: TcpListener, door: watch::Receiver<Door>, node: Node) {
-    let refusals = Arc::<Refusals>::default();
+pub(crate) async fn serve(
+    listener: TcpListener,
+    door: watch::Receiver<Door>,
+    node: Node,
+    refusals: Arc<Refusals>,
+) {
     let budget = Budget::default();
     let limit = descriptors();
     let mut strangers = Strangers::new(strangers_at_once(limit));

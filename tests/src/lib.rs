@@ -4,6 +4,7 @@
 pub mod adverts;
 pub mod flood;
 pub mod harness;
+pub mod http;
 pub mod network;
 pub mod process;
 pub mod random;

@@ -243,6 +243,10 @@ pub struct Statistics {
     pub status: NodeStatus,
     /// Worker processes by state: starting, idle, busy.
     pub workers: [usize; 3],
+    /// Connections of peers that have proved who they are.
+    pub connections: usize,
+    /// Programs of dispatchers that are here, or on their way.
+    pub programs: usize,
     /// Each session, in the order they came.
     pub sessions: Vec<SessionStatistics>,
     /// What has been counted since the node started.
@@ -441,6 +445,8 @@ impl Core {
             name: self.config.name.clone(),
             status: self.status(),
             workers,
+            connections: self.connections.len(),
+            programs: self.programs.keys().filter(|program| **program != Program::Own).count(),
             sessions: self.sessions.values().map(Session::statistics).collect(),
             counters: self.counters(),
         }

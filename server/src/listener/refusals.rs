@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pp_protocol::HandshakeFailure;
 use pp_protocol::address;
 use pp_protocol::handshake::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 use pp_protocol::limits::HANDSHAKE_TIME;
@@ -67,10 +68,20 @@ struct Told {
 
 /// Tells of connections that come to nothing.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(crate) struct Refusals {
     told: Mutex<Told>,
     /// There is a kind that was not there before.
     added: Notify,
+    counts: Mutex<RefusalCounts>,
+}
+
+/// Connections that came to nothing, since the daemon started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RefusalCounts {
+    /// Handshakes that failed, and how.
+    pub(crate) failed: BTreeMap<HandshakeFailure, u64>,
+    /// Handshakes that gave way to others, or for which there was no room.
+    pub(crate) crowded: u64,
 }
 
 impl Kind {
@@ -88,8 +99,18 @@ impl Kind {
 }
 
 impl Refusals {
+    /// What was counted.
+    pub(crate) fn counts(&self) -> RefusalCounts {
+        self.counting().clone()
+    }
+
+    fn counting(&self) -> MutexGuard<'_, RefusalCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A peer did not get in.
     pub(super) fn refused(&self, peer: SocketAddr, error: &HandshakeError) {
+        *self.counting().failed.entry(error.into()).or_default() += 1;
         let ip = peer.ip().to_canonical();
         let (kind, line) = match error {
             HandshakeError::SecretMismatch => (
@@ -150,6 +171,7 @@ impl Refusals {
 
     /// A connection could not be taken in.
     pub(super) fn no_room(&self, error: &io::Error) {
+        self.counting().crowded += 1;
         let line = format!(
             "there is no room for another connection ({error}): those that have not proved that they know the secret \
              give way; if this goes on, raise the limit of open files (ulimit -n)"
@@ -159,6 +181,7 @@ impl Refusals {
 
     /// Of so many descriptors the last ones are kept for others: a stranger had to go.
     pub(super) fn few_descriptors(&self, limit: usize) {
+        self.counting().crowded += 1;
         let line = format!(
             "nearly all of {limit} descriptors are taken: connections that have not proved that they know the secret give \
              way; if this goes on, raise the limit of open files (ulimit -n)"
@@ -168,6 +191,7 @@ impl Refusals {
 
     /// For this peer another connection that had proved nothing yet was closed.
     pub(super) fn crowded(&self, peer: SocketAddr, crowd: Crowd) {
+        self.counting().crowded += 1;
         let line = match crowd {
             Crowd::Of(limit) => format!(
                 "more than {limit} connections have not proved that they know the secret: the oldest of whoever has most \

@@ -3,6 +3,7 @@
 mod arguments;
 mod files;
 mod hidden;
+mod http;
 mod life;
 mod secret;
 mod strangers;

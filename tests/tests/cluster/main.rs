@@ -7,6 +7,7 @@ mod greedy;
 mod hostile;
 mod jobs;
 mod machines;
+mod metrics;
 mod peer;
 mod programs;
 mod refusing;
@@ -35,6 +36,9 @@ fn main() {
     }
     if std::env::var_os(floods::ON_A_HOST).is_some() {
         return floods::withstand_one_network();
+    }
+    if let Some(node) = std::env::var_os(metrics::FLOODING) {
+        return metrics::flood_from(&node.to_string_lossy());
     }
     // These wait most of the time.
     const WAITING: &[Test] = pp_tests::tests![
@@ -83,6 +87,8 @@ fn main() {
         machines::a_node_that_is_known_is_believed_with_its_key_only,
         machines::a_node_that_is_known_by_its_key_is_not_believed_with_the_secret_alone,
         machines::nodes_of_either_kind_share_the_work_of_one_dispatcher,
+        metrics::every_metric_is_moved_by_what_it_counts_and_no_counter_falls,
+        metrics::fifty_dispatchers_make_no_series_and_promtool_finds_nothing_to_say,
     ];
     // These measure, or want all of the machine.
     const MEASURING: &[Test] = pp_tests::tests![

@@ -109,7 +109,7 @@ fn built_for_another_machine(program: &Path, directory: &Path) -> PathBuf {
     path
 }
 
-fn client(server: &Server, programs: Vec<ProgramFiles>) -> Client {
+pub(crate) fn client(server: &Server, programs: Vec<ProgramFiles>) -> Client {
     let settings = Settings {
         nodes: vec![Address::parse(&server.address()).expect("it is an address")],
         secret: Some(Secret::parse(SECRET).expect("it is a secret").into()),
@@ -132,7 +132,7 @@ impl Settle for Ticket {
     fn call_back(&self, _: Outcome) {}
 }
 
-fn submit<A: Serialize>(
+pub(crate) fn submit<A: Serialize>(
     client: &Client,
     program: ProgramId,
     function: FunctionId,
@@ -151,7 +151,7 @@ fn result<R: DeserializeOwned + 'static>(told: &mpsc::Receiver<Outcome>) -> R {
     Source::new(&outcome.expect("it succeeds")).take().expect("it is what the function yields")
 }
 
-fn number_of<F: Any>(_: &F) -> FunctionId {
+pub(crate) fn number_of<F: Any>(_: &F) -> FunctionId {
     let registry = Registry::of_this_program().expect("names differ");
     registry.item(TypeId::of::<F>()).expect("it is registered")
 }

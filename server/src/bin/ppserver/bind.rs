@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use pp_protocol::address::{self, HostIp};
 use tokio::net::TcpListener;
 
+use crate::options::{HttpAddress, host_name};
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
     #[error(
@@ -18,6 +20,32 @@ pub(crate) enum BindError {
     NotHere(HostIp),
     #[error("cannot listen on {0}: {1}")]
     Other(String, io::Error),
+}
+
+/// HTTP cannot be served where it was to be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HttpBindError {
+    #[error("cannot serve HTTP at {0}: the port is taken; choose another one with --http (0 for any)")]
+    Taken(String),
+    #[error(
+        "cannot serve HTTP at {0}: {1}; choose an address of this machine and a port above 1023 with --http"
+    )]
+    Other(String, io::Error),
+}
+
+/// Binds the address at which HTTP is served, for whose own name it is answered beyond loopback.
+pub(crate) async fn bind_http(address: &HttpAddress) -> Result<(TcpListener, Vec<String>), HttpBindError> {
+    let shown = address::with_port(&address.host.to_string(), address.port);
+    let bound = match address.host.socket_address(address.port) {
+        Ok(address) => TcpListener::bind(address).await,
+        Err(error) => Err(error),
+    };
+    let listener = bound.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => HttpBindError::Taken(shown),
+        _ => HttpBindError::Other(shown, error),
+    })?;
+    let names = if address.host.ip.is_loopback() { Vec::new() } else { vec![host_name()] };
+    Ok((listener, names))
 }
 
 /// Binds `port` of `interface`, or of every address this machine has.

@@ -87,7 +87,14 @@ async fn serve(options: Options, handed_over: Option<HandedOver>) -> anyhow::Res
             "jobs run as root, though without its privileges; give them a user of their own with --user NAME"
         );
     }
-    let daemon = ppserver::Daemon::start(listener, options.settings(secrets, machines)?)?;
+    let http = match options.http() {
+        Some(address) => Some(bind::bind_http(address).await?),
+        None => None,
+    };
+    let mut daemon = ppserver::Daemon::start(listener, options.settings(secrets, machines)?)?;
+    if let Some((listener, names)) = http {
+        daemon.serve_http(listener, names)?;
+    }
     service::ready(daemon.address());
     let node = daemon.node().clone();
     let acceptance = daemon.acceptance();

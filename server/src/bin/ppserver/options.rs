@@ -24,6 +24,7 @@ use ppserver::Machines;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+pub(crate) use self::values::HttpAddress;
 use self::values::{
     IdleSeconds, NodeName, Port, SilentSeconds, UserName, WorkerMemory, WorkerProcesses, Workers, switch,
     unless_blank,
@@ -121,6 +122,10 @@ struct Told {
     #[arg(short = 'P', long, env = "PP_PID_FILE", value_name = "FILE")]
     #[serde(deserialize_with = "unless_blank")]
     pid_file: Option<PathBuf>,
+    /// Serve metrics and health over HTTP at this address: PORT, on loopback, or ADDRESS:PORT, for anybody who reaches that
+    #[arg(long, env = "PP_HTTP", value_name = "ADDRESS")]
+    #[serde(deserialize_with = "unless_blank")]
+    http: Option<HttpAddress>,
     /// How log lines are written to standard error [default: text]
     #[arg(short = 'f', long, env = "PP_LOG_FORMAT", value_name = "FORMAT")]
     #[serde(deserialize_with = "unless_blank")]
@@ -276,6 +281,11 @@ impl Options {
     /// The port to listen on.
     pub(crate) fn port(&self) -> u16 {
         self.told.port.map_or(DEFAULT_PORT, Port::get)
+    }
+
+    /// The address at which metrics and health are served.
+    pub(crate) fn http(&self) -> Option<&HttpAddress> {
+        self.told.http.as_ref()
     }
 
     /// The file that holds the process id.
@@ -449,7 +459,7 @@ fn without_secret(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// The name of this machine, if a node can be called that.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let system = rustix::system::uname();
     let name = system.nodename().to_string_lossy().replace(char::is_control, "-");
     name.parse().map_or_else(|_| "node".into(), NodeName::into_text)

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use pp_node::confinement::{User, UserError};
-use pp_protocol::address::is_like_address;
+use pp_protocol::address::{HostIp, is_like_address};
 use pp_protocol::environment::parse_switch;
 use pp_protocol::is_plain_name;
 use pp_protocol::limits::{NAME_BYTES, SLOTS};
@@ -41,6 +41,40 @@ impl<T: TryFrom<u64>, const LEAST: u64, const MOST: u64> Whole<T, LEAST, MOST> {
         let number = number.filter(|number| (LEAST..=MOST).contains(number));
         let number = number.and_then(|number| T::try_from(number).ok());
         number.map(Self).ok_or(OutOfRange { least: LEAST, most: MOST })
+    }
+}
+
+/// Where HTTP is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpAddress {
+    /// The address; on loopback unless another one was said.
+    pub(crate) host: HostIp,
+    pub(crate) port: u16,
+}
+
+/// HTTP cannot be served there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it has to be a port, to be reached from this machine only, or an address and a port: 9600, 10.0.0.1:9600, [fd00::1]:9600, \
+     or 0.0.0.0:9600 for all of IPv4"
+)]
+pub(crate) struct NotHttpAddress;
+
+impl FromStr for HttpAddress {
+    type Err = NotHttpAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotHttpAddress> {
+        let (host, port) = match text.trim().rsplit_once(':') {
+            None => ("127.0.0.1", text.trim()),
+            Some((host, port)) => match host.strip_prefix('[') {
+                Some(host) => (host.strip_suffix(']').ok_or(NotHttpAddress)?, port),
+                // One of IPv6 without brackets may have a port at its end, or not.
+                None if host.contains(':') => return Err(NotHttpAddress),
+                None => (host, port),
+            },
+        };
+        let port = port.parse().map_err(|_| NotHttpAddress)?;
+        Ok(Self { host: host.parse().map_err(|_| NotHttpAddress)?, port })
     }
 }
 
