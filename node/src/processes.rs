@@ -6,7 +6,6 @@
     reason = "calls of the C library; each is given memory of its own, and fork() is left to whoever may call it"
 )]
 
-#[cfg(target_os = "linux")]
 use std::io;
 use std::mem::MaybeUninit;
 #[cfg(target_os = "linux")]
@@ -15,7 +14,6 @@ use std::ptr;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(target_os = "linux")]
 use rustix::process::Pid;
 
 /// Divides this process in two: yields the child in the parent, and nothing in the child.
@@ -50,6 +48,50 @@ pub fn c_library() -> String {
     {
         String::new()
     }
+}
+
+/// The two that a process becomes when it is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// The one that was there before, and the other one.
+    Parent(Pid),
+    /// The new one. It is all that the process was, under another number.
+    Child,
+}
+
+/// Divides this process in two, each of which may go on as if it was the only one.
+///
+/// # Errors
+/// When it has several threads, of which the child would have one only; or the system permits no more processes. On other systems
+/// than Linux, always: there the number of threads is not known.
+pub fn divide() -> io::Result<Half> {
+    if !has_one_thread() {
+        return Err(io::Error::other("a process with several threads is not divided"));
+    }
+    divide_one_thread()
+}
+
+#[cfg(target_os = "linux")]
+fn divide_one_thread() -> io::Result<Half> {
+    // SAFETY: there is one thread, which looked a moment ago.
+    match unsafe { fork()? } {
+        Some(child) => Ok(Half::Parent(child)),
+        None => {
+            // Nothing is missing in it, and nothing locked.
+            IS_FORKED.store(false, Ordering::Relaxed);
+            Ok(Half::Child)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn divide_one_thread() -> io::Result<Half> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether this process is known to have one thread only.
+pub(crate) fn has_one_thread() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
 /// Whether this process was made by `fork()` after [`notice_forks`].

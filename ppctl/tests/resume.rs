@@ -16,7 +16,7 @@ const KILLS: u64 = 20;
 const SLOTS: u64 = 4;
 
 #[test]
-fn a_run_that_is_killed_twenty_times_does_every_job_and_logs_none_twice() {
+fn a_run_that_is_killed_twenty_times_does_every_job_once() {
     let mut random = Random::from_environment("PP_SEED");
     let folder = tempfile::tempdir().expect("a directory");
     let mut kills = 0;
@@ -37,9 +37,8 @@ fn a_run_that_is_killed_twenty_times_does_every_job_and_logs_none_twice() {
     assert!(logged.values().all(|times| *times == 1), "none succeeded twice: {logged:?}");
     let done = numbers(&folder.path().join("done"), |line| line.parse().ok());
     assert_eq!(done.keys().copied().collect::<BTreeSet<_>>(), all, "every job was run");
-    let again: u64 = done.values().map(|times| times - 1).sum();
-    assert!(again <= kills * SLOTS, "{again} ran again, after {kills} kills");
-    println!("{kills} kills, after which {again} jobs of {JOBS} ran again");
+    assert!(done.values().all(|times| *times == 1), "none was run twice: {done:?}");
+    assert!(kills >= KILLS / 2, "{kills} kills");
 }
 
 /// Goes on with the run. Each job appends its number to a file.

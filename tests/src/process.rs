@@ -40,6 +40,16 @@ fn target_directory() -> PathBuf {
     directory.expect("a test program is in a directory below that of the binaries").to_path_buf()
 }
 
+/// Copies a program to where it is to be started from. Another process does so: what this one holds open for writing, whatever
+/// another test starts at that moment has for an instant, too, and a program that is open for writing cannot be started.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_program(program: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let copied = Command::new("cp").arg("--").arg(program.as_ref()).arg(to.as_ref()).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{} is copied", program.as_ref().display());
+}
+
 /// A command that knows nothing of the user who runs the tests: no settings, no secret, `home` for a home directory.
 pub fn command(program: impl AsRef<OsStr>, home: &Path) -> Command {
     let mut command = Command::new(program);

@@ -375,6 +375,28 @@ impl Dispatcher {
         self.client.events()
     }
 
+    /// Begins nothing more: jobs that no node runs yet end as [`JobError::Cancelled`], and so do those that are submitted from
+    /// now on. Those that run go on to their end; one whose node or worker dies meanwhile is not tried again. Returns at once:
+    /// [`wait`](Self::wait) waits for what runs.
+    ///
+    /// This is how a program ends that has been told to, without losing what it has begun.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use pp_dispatcher::{Dispatcher, JobError, built_in};
+    ///
+    /// let dispatcher = Dispatcher::builder().in_process(true).local_workers(0).start()?;
+    /// let job = dispatcher.submit(built_in::sleep, (Duration::from_secs(3_600),));
+    /// dispatcher.drain();
+    /// dispatcher.wait();
+    /// assert_eq!(job.wait(), Err(JobError::Cancelled));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn drain(&self) {
+        self.client.drain();
+    }
+
     /// Ends the dispatcher for all its clones: jobs that have not ended are cancelled, all local workers end.
     ///
     /// Waits for callbacks to be called, for at most five seconds: those behind one that is stuck are not called before this

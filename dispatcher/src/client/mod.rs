@@ -183,6 +183,11 @@ impl Client {
         self.handle.listeners.listen()
     }
 
+    /// Begins nothing more: jobs that no node runs yet are cancelled, and those that are submitted from now on. What runs goes on.
+    pub fn drain(&self) {
+        self.handle.inbox.request(Request::Drain);
+    }
+
     /// Ends the dispatcher: jobs that have not ended are cancelled, all local workers end.
     pub fn shutdown(&self) {
         let _ = self.stats();

@@ -37,6 +37,7 @@ pub(super) enum Request {
         answer: Answer<()>,
     },
     SetLocalWorkers(u32),
+    Drain,
     Order {
         /// A name or an address.
         node: String,

@@ -103,7 +103,7 @@ impl<T> Core<T> {
     ) {
         let (maybe_running, others) = attempts.split_at(slots.min(attempts.len()));
         for id in others.iter().rev() {
-            self.queue_again(id.job);
+            self.queue_again(id.job, actions);
         }
         for id in maybe_running.iter().rev() {
             let failure = self.failure(*id, key, FailureCause::NodeLost(loss.clone()));
@@ -135,7 +135,7 @@ impl<T> Core<T> {
         let Some(job) = self.jobs.find_mut(id) else { return false };
         job.rare().charges.push(Charge { at: key, failure });
         if job.charged() < job.max_attempts(usual) {
-            return self.queue_again(id);
+            return self.queue_again(id, actions);
         }
         let history = job.take_failures();
         if let Some(job) = self.take_out(id) {

@@ -31,7 +31,10 @@ impl<T> Core<T> {
         assert_eq!(self.jobs.len(), everywhere, "every job is delayed, in the queue, or at a node");
         let awaited = self.jobs.iter().filter(|(_, job)| job.owner.is_submitter()).count();
         assert_eq!(self.jobs.unresolved(), awaited, "it is known how many jobs a submitter waits for");
-        assert!(self.cancelled.is_empty(), "nodes are told at once of what was given up");
+        assert!(
+            self.cancelled.is_empty() && self.recalled.is_empty(),
+            "nodes are told at once of what was given up"
+        );
     }
 
     fn is_queued(&self, id: JobId) -> bool {

@@ -39,6 +39,11 @@ impl<T> Default for Jobs<T> {
 }
 
 impl<T> Jobs<T> {
+    /// Number of places, in use or free.
+    pub(super) fn places(&self) -> u32 {
+        self.places
+    }
+
     /// Number of jobs, among them those that are told of and whose node has not answered.
     pub(super) fn len(&self) -> usize {
         self.places as usize - self.free.len()
@@ -99,7 +104,7 @@ impl<T> Jobs<T> {
     }
 
     /// The jobs at these places, in order.
-    fn between(&self, places: Range<u32>) -> impl Iterator<Item = (JobId, &Job<T>)> {
+    pub(super) fn between(&self, places: Range<u32>) -> impl Iterator<Item = (JobId, &Job<T>)> {
         places.filter_map(|place| self.at(place).map(|job| (JobId::new(place, job.generation), job)))
     }
 

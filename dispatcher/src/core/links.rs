@@ -94,8 +94,9 @@ impl<T> Core<T> {
                 if is_same_life && welcome.resumed {
                     session.resume(now, &welcome, version);
                     node.take_in(&welcome);
-                    self.queue_what_did_not_arrive(key, &welcome.held);
+                    self.queue_what_did_not_arrive(key, &welcome.held, actions);
                     self.cancel_again(key);
+                    self.recall_again(key);
                     // Some may have been taken since it was dialled.
                     self.tell_of_parts(key, actions);
                 } else {
@@ -146,12 +147,12 @@ impl<T> Core<T> {
     }
 
     /// The connection broke while attempts were on their way: those that the node does not have are queued again.
-    fn queue_what_did_not_arrive(&mut self, key: NodeKey, held: &[AttemptId]) {
+    fn queue_what_did_not_arrive(&mut self, key: NodeKey, held: &[AttemptId], actions: &mut Vec<Action<T>>) {
         let mut held = held.to_vec();
         held.sort_unstable();
         for id in self.attempts_at(key).into_iter().rev() {
             if held.binary_search(&id).is_err() {
-                self.queue_again(id.job);
+                self.queue_again(id.job, actions);
             }
         }
     }

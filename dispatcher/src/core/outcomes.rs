@@ -178,7 +178,7 @@ impl<T> Core<T> {
             Ended::Succeeded(result) => JobOutcome::Succeeded(result),
             // Nobody waits for what was cancelled here. What the node cancelled by itself has not been tried.
             Ended::Returned | Ended::Cancelled => {
-                self.queue_again(id.job);
+                self.queue_again(id.job, actions);
                 return;
             }
             Ended::WorkerDied(death) => return self.blame_for_worker(id, key, death, actions),

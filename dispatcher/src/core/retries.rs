@@ -12,17 +12,22 @@ use pp_protocol::JobId;
 
 use super::job::{ArgsBytes, Copying, Job, Location};
 use super::nodes::Node;
-use super::{Core, NodeKey};
+use super::{Action, Core, NodeKey};
 
 impl<T> Core<T> {
     /// Puts a job whose attempt came to nothing in front of the queue, if a submitter waits for it; else forgets it. True
     /// if it is tried again.
-    pub(super) fn queue_again(&mut self, id: JobId) -> bool {
+    pub(super) fn queue_again(&mut self, id: JobId, actions: &mut Vec<Action<T>>) -> bool {
         let Some(job) = self.jobs.find_mut(id) else { return false };
         if !job.owner.is_submitter() {
             self.take_out(id);
             return false;
         }
+        if self.is_draining() {
+            self.end_drained(id, actions);
+            return false;
+        }
+        let Some(job) = self.jobs.find_mut(id) else { return false };
         let (program, priority, only_at) = (job.program(), job.priority(), job.only_at());
         self.leave_node(id);
         match only_at {

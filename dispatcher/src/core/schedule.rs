@@ -28,6 +28,10 @@ const RECALL_EVERY: Duration = Duration::from_millis(1);
 
 impl<T> Core<T> {
     pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
+        if self.is_draining() {
+            (self.recall_due, self.copy_due) = (None, None);
+            return;
+        }
         let later = if self.pinned.has_changed() { self.send_pinned(now, actions) } else { Vec::new() };
         let mut passed_over = Vec::new();
         while passed_over.len() < PASSED_OVER

@@ -2,6 +2,7 @@
 
 mod checks;
 mod delays;
+mod drain;
 mod explain;
 mod parts;
 mod pinned;

@@ -252,6 +252,7 @@ mod tests {
             "echo a; sleep 60",
             "trap '' TERM; echo a; while :; do sleep 60; done",
             "sleep 60 & echo a; wait",
+            "trap 'exit 0' TERM; echo a; sleep 60 & wait",
         ] {
             let ended = run(CommandLine { time_limit: Some(limit), ..shell(script) });
             assert_eq!(
@@ -267,6 +268,26 @@ mod tests {
         }
         let in_time = run(CommandLine { time_limit: Some(Duration::from_secs(60)), ..shell("exit 3") });
         assert_eq!(in_time.status, CommandStatus::Exited(3));
+    }
+
+    #[test]
+    fn what_ignores_that_its_shell_took_too_long_ends_with_it() {
+        let limit = Some(Duration::from_millis(100));
+        for heard in [">&1", ">/dev/null 2>&1"] {
+            let deaf = "trap '' TERM; echo $$; exec >&4; sleep 60; sleep 60";
+            let script = format!("sh -c \"$DEAF\" 4{heard} & wait");
+            let ended = run(CommandLine {
+                time_limit: limit,
+                environment: vec![("DEAF".into(), deaf.into())],
+                ..shell(&script)
+            });
+            assert_eq!(ended.status, CommandStatus::TimedOut(Duration::from_millis(100)));
+            let pid = String::from_utf8_lossy(&ended.stdout).trim().parse().ok();
+            let pid = pid.and_then(rustix::process::Pid::from_raw).expect("it said its number");
+            // Whoever adopts it has not collected it yet, perhaps.
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+        }
     }
 
     #[test]

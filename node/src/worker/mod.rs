@@ -205,7 +205,7 @@ pub fn serves() -> bool {
 fn be_handed() -> io::Result<Handed> {
     if let Some(warden) = handover::warden() {
         warden::be_guarded_by(warden);
-    } else if !warden::has_one_thread() {
+    } else if !crate::processes::has_one_thread() {
         let (command, handed) = handover::pass_on(Path::new("/proc/self/exe"))?;
         warden::start_anew(command, &handed)?;
     } else {

@@ -72,11 +72,6 @@ pub(super) fn start_anew(mut command: Command, handed: &Handed) -> io::Result<()
     guard(Pid::from_child(&worker), handed, End::Worker)
 }
 
-/// Whether this process has one thread only.
-pub(super) fn has_one_thread() -> bool {
-    fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
-}
-
 /// Makes orphans below this process its children. Where the system has nothing like that, only what stays
 /// below living parents is found.
 pub(crate) fn adopt_orphans() {

@@ -7,7 +7,7 @@ mod sending;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,12 +29,13 @@ use super::ahead::Ahead;
 use super::each_node::{EachNode, Gathering};
 use super::files::{Files, FilesUnderWay};
 use super::finished::Printer;
+use super::interrupts::{self, Word};
 use super::loader::Held;
 use super::output::{Room, Source};
 use super::share::{Growth, Share};
 use super::slots::Slots;
 use super::task::{self, Task};
-use super::{Options, WRONG, interrupts};
+use super::{Options, WRONG};
 use crate::Arguments;
 
 /// Jobs that are submitted ahead of free slots: this many, and as many as there are slots.
@@ -61,7 +62,7 @@ enum Event {
     /// It has it, or not.
     BaseSent(String, Result<(), String>),
     Ended(Running, Result<CommandOutput, JobError>),
-    Interrupted,
+    Told(Word),
 }
 
 /// A job that was submitted.
@@ -128,6 +129,7 @@ pub(super) fn run(
     options: &Options,
     plan: Plan,
     share: Share,
+    guard: Option<PipeReader>,
 ) -> anyhow::Result<ExitCode> {
     let printer = Printer::new(options, &plan, arguments.json)?;
     let delimiter = options.delimiter()?;
@@ -167,9 +169,9 @@ pub(super) fn run(
         asked,
         events.clone(),
     )?;
-    let interrupted = events.clone();
+    let words = events.clone();
     // The loop is gone once the run has ended.
-    interrupts::tell(move || drop(interrupted.send(Event::Interrupted)))?;
+    interrupts::tell(guard, move |word| drop(words.send(Event::Told(word))))?;
     let mut engine = Engine {
         options,
         happenings: dispatcher.events(),
@@ -274,7 +276,9 @@ impl Engine<'_> {
                         return Ok(ExitCode::from(self.tally.exit_code(self.runs_in_all())));
                     }
                 }
-                Ok(Event::Interrupted) => {
+                Ok(Event::Told(Word::Finish)) => self.finish_what_runs()?,
+                Ok(Event::Told(Word::End)) => {
+                    self.take_what_has_ended(told)?;
                     self.tell_how_to_go_on();
                     return Ok(ExitCode::from(WRONG));
                 }

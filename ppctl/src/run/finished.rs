@@ -1,19 +1,16 @@
 //! Jobs that have ended: printed, kept, and written down.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use pp_dispatcher::{Ahead, CommandOutput, CommandStatus, JobError, OutputPiece};
 use pp_run::halt::Exit;
-use pp_run::joblog::{Entry, HEADER, Log, Resume};
 use pp_run::order::InOrder;
 use pp_run::{Plan, ResultFiles};
 
+use super::joblog::JobLog;
 use super::json;
 use super::output::{Grouping, JobOutput, Source, misses_a_file};
 use super::results::Results;
@@ -48,8 +45,8 @@ pub(super) struct End {
     /// Bytes that it sent ahead of these, if that is known.
     ahead_bytes: Option<u64>,
     /// Bytes in the files that it was sent, and in those that came back.
-    sent_bytes: u64,
-    returned_bytes: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) returned_bytes: u64,
 }
 
 impl End {
@@ -258,87 +255,6 @@ impl Printer {
         }
         let Finished { end, mut output, .. } = finished;
         output.finish([&end.stdout, &end.stderr], &mut self.screen)
-    }
-}
-
-/// The job log, and what a run takes from that of an earlier one.
-#[derive(Debug)]
-pub(super) struct JobLog {
-    path: PathBuf,
-    file: File,
-    earlier: Option<(Log, Resume)>,
-}
-
-impl JobLog {
-    fn open(options: &Options) -> anyhow::Result<Option<Self>> {
-        let Some((path, appends)) = options.joblog() else {
-            if options.resume().is_some() {
-                bail!(
-                    "--resume, --resume-failed and --retry-failed need --joblog FILE: it says what was done"
-                );
-            }
-            return Ok(None);
-        };
-        let earlier = match options.resume() {
-            None => None,
-            Some(resume) => Some((read_log(&path)?, resume)),
-        };
-        let continues = appends || earlier.is_some();
-        let mut opened = File::options();
-        opened.create(true).append(continues).write(true).truncate(!continues);
-        let failed = || format!("cannot write the job log {}", path.display());
-        let mut file = opened.open(&path).with_context(failed)?;
-        if file.metadata().with_context(failed)?.len() == 0 && !appends {
-            file.write_all(HEADER).with_context(failed)?;
-        } else if earlier.as_ref().is_some_and(|(log, _)| log.is_torn()) {
-            file.write_all(b"\n").with_context(failed)?;
-        }
-        Ok(Some(Self { path, file, earlier }))
-    }
-
-    /// Whether a job is to be run, by what was logged of it.
-    pub(super) fn wants(&self, sequence: u64) -> bool {
-        self.earlier.as_ref().is_none_or(|(log, resume)| log.wants(sequence, *resume))
-    }
-
-    /// The command that an earlier run had for the job, if it was another one.
-    pub(super) fn differs(&self, sequence: u64, command: &[u8]) -> Option<&[u8]> {
-        self.earlier.as_ref()?.0.differs(sequence, command)
-    }
-
-    /// Jobs of the earlier run that failed.
-    pub(super) fn failed(&self) -> Vec<(u64, Vec<u8>)> {
-        let failed = self.earlier.iter().flat_map(|(log, _)| log.failed());
-        failed.map(|(sequence, command)| (sequence, command.to_vec())).collect()
-    }
-
-    fn write(&mut self, finished: &Finished) -> anyhow::Result<()> {
-        let Finished { sequence, command, end, .. } = finished;
-        let entry = Entry {
-            sequence: *sequence,
-            host: end.node.as_deref().unwrap_or(":"),
-            started: end.started.duration_since(UNIX_EPOCH).unwrap_or_default(),
-            runtime: end.run_time,
-            sent: finished.sent + end.sent_bytes,
-            received: finished.output.received() + end.stdout.len() as u64 + end.returned_bytes,
-            exit: end.exit,
-            command,
-        };
-        // One write a line: whoever follows the log sees whole ones.
-        self.file
-            .write_all(&entry.line())
-            .with_context(|| format!("cannot write the job log {}", self.path.display()))
-    }
-}
-
-/// The log of an earlier run; an empty one if there was none.
-fn read_log(path: &Path) -> anyhow::Result<Log> {
-    match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Log::default()),
-        read => {
-            let failed = || format!("cannot go on with the job log {}", path.display());
-            Log::read(&read.with_context(failed)?).with_context(failed)
-        }
     }
 }
 

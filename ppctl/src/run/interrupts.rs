@@ -1,33 +1,54 @@
-//! Signals that end a run.
+//! Signals that end a run, and the end of the process that guards it.
 
-use std::io;
+use std::io::{self, PipeReader};
+use std::os::fd::OwnedFd;
 use std::thread;
 
 use anyhow::Context;
+use tokio::net::unix::pipe::Receiver;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Calls `tell` once whoever runs this wants it to end. That its terminal is gone stays ignored where it was when this began, as
-/// `nohup` wants. SIGINT does not: shells have what they run in the background ignore it, and scripts stop that by it.
-pub(super) fn tell(tell: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+/// What a run is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// To end now.
+    End,
+    /// To begin nothing more, as its guard is gone.
+    Finish,
+}
+
+/// Calls `tell` whenever whoever runs this wants it to end. That its terminal is gone stays ignored where it was when this began,
+/// as `nohup` wants. SIGINT does not: shells have what they run in the background ignore it, and scripts stop that by it. Nothing is
+/// ever written to the `guard`, whose end tells that of the other process.
+pub(super) fn tell(guard: Option<PipeReader>, tell: impl Fn(Word) + Send + 'static) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (told, mut telling) = mpsc::channel(1);
+    let (told, mut telling) = mpsc::channel(4);
     let hang_up = Some(SignalKind::hangup()).filter(|kind| !is_ignored(*kind));
     for kind in [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hang_up) {
         let mut signal = runtime.block_on(async { signal(kind) }).context("cannot hear signals")?;
         let told = told.clone();
         runtime.spawn(async move {
-            signal.recv().await;
-            // Another one may have come first.
-            let _ = told.try_send(());
+            while signal.recv().await.is_some() {
+                // Another one may have come first.
+                let _ = told.try_send(Word::End);
+            }
+        });
+    }
+    if let Some(guard) = guard {
+        let guard = runtime.block_on(async { Receiver::from_owned_fd(OwnedFd::from(guard)) })?;
+        runtime.spawn(async move {
+            if guard.readable().await.is_ok() {
+                let _ = told.send(Word::Finish).await;
+            }
+            // Kept: without a sender, there would be nothing to wait for.
+            std::future::pending::<()>().await;
         });
     }
     thread::Builder::new().name("signals".into()).spawn(move || {
-        // `told` is kept until then: without it, none at all would be taken for one.
-        if runtime.block_on(telling.recv()).is_some() {
-            tell();
+        while let Some(word) = runtime.block_on(telling.recv()) {
+            tell(word);
         }
-        drop(told);
     })?;
     Ok(())
 }

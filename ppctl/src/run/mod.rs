@@ -9,7 +9,9 @@ mod each_node;
 mod engine;
 mod files;
 mod finished;
+mod guard;
 mod interrupts;
+mod joblog;
 mod json;
 mod loader;
 mod options;
@@ -47,7 +49,8 @@ pub(crate) fn run(arguments: &Arguments, options: &Options) -> anyhow::Result<Ex
     if reads && !is_given && !options.quiet && io::stdin().is_terminal() {
         crate::warn(options.reads_terminal());
     }
-    engine::run(arguments, options, plan, share)
+    let guard = options.joblog.as_ref().and_then(|_| guard::run_below());
+    engine::run(arguments, options, plan, share, guard)
 }
 
 /// What to do instead of an option that GNU parallel has and this has not.

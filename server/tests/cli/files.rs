@@ -29,7 +29,7 @@ fn write(path: &Path, content: &str, mode: u32) {
 /// `ppserver` as a user who owns nothing but `home`, from a copy that this user can reach.
 pub(crate) fn as_nobody(home: &Path) -> Command {
     let program = home.join("ppserver");
-    fs::copy(env!("CARGO_BIN_EXE_ppserver"), &program).expect("a copy");
+    pp_tests::process::copy_program(env!("CARGO_BIN_EXE_ppserver"), &program);
     chown(home, Some(NOBODY), Some(NOBODY)).expect("it is given away");
     let mut command = pp_tests::process::command(program, home);
     command.uid(NOBODY).gid(NOBODY);

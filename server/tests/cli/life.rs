@@ -230,7 +230,7 @@ fn the_pid_file_of_another_users_daemon_keeps_a_second_one_out() {
     fs::set_permissions(home.path(), PermissionsExt::from_mode(0o755)).expect("its mode is set");
     // A copy, since nobody else may look into the directory that this was built in.
     let program = theirs.path().join("ppserver");
-    fs::copy(env!("CARGO_BIN_EXE_ppserver"), &program).expect("it can be copied");
+    pp_tests::process::copy_program(env!("CARGO_BIN_EXE_ppserver"), &program);
     let mut command = pp_tests::process::command(&program, theirs.path());
     command.args(["-p", "0", "-i", "127.0.0.1", "-P", text(&file)]).uid(nobody).gid(nobody);
     let id = daemon.process.id().as_raw_nonzero();

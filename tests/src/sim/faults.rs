@@ -41,6 +41,8 @@ pub(super) enum Kind {
     CrashSite,
     PowerOffSite,
     ShutDownSite,
+    /// A dispatcher begins nothing more.
+    DrainSite,
     Drain,
     /// The node is told to end at once.
     Kill,
@@ -60,7 +62,8 @@ impl Kind {
     pub(super) const BLIPS: &[Self] =
         &[Self::Cut, Self::ShortBlock, Self::Late, Self::Slow, Self::Resize, Self::Shortage, Self::Found];
     /// Nor because nodes end in good order, even if connections break meanwhile.
-    pub(super) const ORDERS: &[Self] = &[Self::Cut, Self::Drain, Self::Resize, Self::Found, Self::Gone];
+    pub(super) const ORDERS: &[Self] =
+        &[Self::Cut, Self::Drain, Self::DrainSite, Self::Resize, Self::Found, Self::Gone];
     pub(super) const ALL: &[Self] = &[
         Self::Cut,
         Self::ShortBlock,
@@ -79,6 +82,7 @@ impl Kind {
         Self::CrashSite,
         Self::PowerOffSite,
         Self::ShutDownSite,
+        Self::DrainSite,
         Self::Drain,
         Self::Kill,
         Self::KillWorker,
@@ -169,6 +173,9 @@ impl World {
                 self.mend_later(Fault::Slow(node));
             }
             Kind::Resize => self.resize(site, node),
+            // Little happens after it.
+            Kind::DrainSite if self.random.percent(20) => self.site_input(site, SiteInput::Drain),
+            Kind::DrainSite => {}
             Kind::Block => {
                 let time = self.outage();
                 self.block(site, node, Toward::Node, time);

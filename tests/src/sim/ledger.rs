@@ -127,6 +127,8 @@ pub(super) struct JobRecord {
     pub(super) is_submitted: bool,
     /// The submitter asked for it to be cancelled.
     pub(super) is_cancelled: bool,
+    /// Its dispatcher was told to begin nothing more.
+    is_drained: bool,
     /// Its dispatcher crashed: nobody waits for it.
     is_forgotten: bool,
     /// Attempts sent, those of copies apart.
@@ -167,6 +169,7 @@ impl Ledger {
             spec,
             is_submitted: false,
             is_cancelled: false,
+            is_drained: false,
             is_forgotten: false,
             attempts: 0,
             copies: 0,
@@ -349,6 +352,11 @@ impl Ledger {
         record.parts = Some((attempt, expected.1, expected.2 + 1));
     }
 
+    /// The dispatcher begins nothing more.
+    pub(super) fn site_drains(&mut self, site: usize) {
+        self.jobs[site].iter_mut().for_each(|job| job.is_drained = true);
+    }
+
     /// The dispatcher is gone; if that was in good order, its jobs are cancelled.
     pub(super) fn site_gone(&mut self, site: usize, in_order: bool) {
         for job in &mut self.jobs[site] {
@@ -433,7 +441,7 @@ impl JobRecord {
                 assert!(ran_longer, "{job} timed out although it is shorter than its limit");
             }
             JobOutcome::Cancelled => {
-                assert!(self.is_cancelled, "{job} was cancelled and nobody asked for it")
+                assert!(self.is_cancelled || self.is_drained, "{job} was cancelled and nobody asked for it")
             }
             JobOutcome::Lost(history) if self.ended_in_vain(history) => {
                 self.check_in_vain(job, history, lost)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use pp_dispatcher::{ClusterEvent, Dispatcher, NodeState};
-use pp_tests::process::{Process, SECRET, Server, command, is_alive};
+use pp_tests::process::{Process, SECRET, Server, command, copy_program, is_alive};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
 use rustix::process::Signal;
 
@@ -217,7 +217,7 @@ pub(crate) fn remove_itself() {
 pub(crate) fn a_program_whose_file_is_removed_while_it_runs_goes_on() {
     let home = tempfile::tempdir().expect("a directory");
     let copy = home.path().join("program");
-    std::fs::copy(std::env::current_exe().expect("a path"), &copy).expect("it can be copied");
+    copy_program(std::env::current_exe().expect("a path"), &copy);
     let mut program = Process::start(command(&copy, home.path()).env(REMOVED, "1"));
     program.wait();
     assert!(program.stdout().contains("then Ok(9)"), "{}{}", program.stdout(), program.stderr());

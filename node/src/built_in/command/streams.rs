@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use pp_protocol::Stream;
 use pp_protocol::limits::PAYLOAD_BYTES;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::output::Output;
 use super::{Ahead, CommandStatus};
@@ -77,7 +77,7 @@ impl Streams {
         let end = End::of(child);
         let mut limit = time_limit.and_then(Limit::new);
         loop {
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = self.ended(child, &output, limit.as_ref())? {
                 // Whatever it has started may go on writing: of that nothing is taken.
                 self.read(&mut output)?;
                 self.output.iter_mut().try_for_each(Output::finish)?;
@@ -98,6 +98,23 @@ impl Streams {
             self.write(&mut input)?;
             self.read(&mut output)?;
         }
+    }
+
+    /// How the command ended, if it has. What it started in its group ends with it if it was told to end: it has the same time
+    /// for that, as long as it can still be heard. Until then the command is kept as it is, as the group has its number.
+    fn ended(
+        &self,
+        child: &mut Child,
+        output: &[Option<OwnedFd>; 2],
+        limit: Option<&Limit>,
+    ) -> io::Result<Option<ExitStatus>> {
+        if let Some(limit) = limit.filter(|limit| limit.is_over().is_some()) {
+            if !has_ended(child)? || (limit.waits() && output.iter().any(Option::is_some)) {
+                return Ok(None);
+            }
+            signal(child, Signal::KILL)?;
+        }
+        child.try_wait()
     }
 
     /// Writes as much as the command takes now.
@@ -182,6 +199,11 @@ impl Limit {
         }
     }
 
+    /// Whether there is still time to end by itself.
+    fn waits(&self) -> bool {
+        matches!(self.next, Next::Kill { at } if Instant::now() < at)
+    }
+
     /// The time, if the command was told to end.
     fn is_over(self) -> Option<Duration> {
         match self.next {
@@ -189,6 +211,13 @@ impl Limit {
             Next::Kill { .. } | Next::Nothing => Some(self.time),
         }
     }
+}
+
+/// Whether a command has ended, which is left to be waited for.
+fn has_ended(child: &mut Child) -> io::Result<bool> {
+    let Some(pid) = Pid::from_raw(child.id().cast_signed()) else { return Ok(true) };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(waitid(WaitId::Pid(pid), options)?.is_some())
 }
 
 /// Sends a signal to a command and all that it has started in its group.

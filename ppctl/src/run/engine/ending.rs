@@ -1,9 +1,11 @@
 //! Ends of jobs, which are tried again, or handed on to be printed; and the end of a run.
 
+use std::sync::mpsc::Receiver;
+
 use pp_dispatcher::{CommandOutput, CommandStatus, JobError};
 use pp_run::halt::When;
 
-use super::{Engine, Running};
+use super::{Engine, Event, Running};
 use crate::run::each_node::EachNode;
 use crate::run::files::Files;
 use crate::run::finished::{End, Finished, Printer};
@@ -16,6 +18,9 @@ impl Engine<'_> {
         running: Running,
         result: Result<CommandOutput, JobError>,
     ) -> anyhow::Result<Option<When>> {
+        if matches!(result, Err(JobError::Cancelled)) {
+            return self.never_began(running).map(|()| None);
+        }
         if let Ok(CommandOutput { status: CommandStatus::NotStarted(_), .. }) = result
             && !running.in_shell
         {
@@ -131,6 +136,34 @@ impl Engine<'_> {
         if self.each_node.as_mut().is_none_or(|each_node| each_node.is_last(task.sequence())) {
             self.ahead.ended(task.stdin().len());
         }
+    }
+
+    /// Begins nothing more. What runs is logged as it ends.
+    pub(super) fn finish_what_runs(&mut self) -> anyhow::Result<()> {
+        self.dispatcher.drain();
+        self.start_no_more()
+    }
+
+    /// A job was given up before it began, or before it was begun once more: the log says nothing of it.
+    fn never_began(&mut self, running: Running) -> anyhow::Result<()> {
+        self.over(&running.task);
+        self.printer.left_out(running.position)?;
+        match (&mut self.each_node, running.target) {
+            (Some(each_node), Some(target)) => drop(each_node.ended(target, running.slot)),
+            _ => self.slots.give_back(running.slot),
+        }
+        Ok(())
+    }
+
+    /// Takes the ends that are known of already, before the run is ended.
+    pub(super) fn take_what_has_ended(&mut self, told: &Receiver<Event>) -> anyhow::Result<()> {
+        self.start_no_more()?;
+        while let Ok(event) = told.try_recv() {
+            if let Event::Ended(running, result @ Ok(_)) = event {
+                self.ended(running, result)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives up what has not started.

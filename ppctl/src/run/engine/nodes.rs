@@ -23,7 +23,7 @@ impl Engine<'_> {
                     total = Some(jobs);
                     true
                 }
-                other => !matches!(other, Ok(Event::Interrupted)),
+                other => !matches!(other, Ok(Event::Told(_))),
             })?;
         total.into_iter().for_each(|total| self.counted(total));
         Ok(self.each_node.is_some())
