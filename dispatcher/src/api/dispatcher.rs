@@ -388,13 +388,13 @@ impl Dispatcher {
     ///
     /// let dispatcher = Dispatcher::builder().in_process(true).local_workers(0).start()?;
     /// let job = dispatcher.submit(built_in::sleep, (Duration::from_secs(3_600),));
-    /// dispatcher.drain();
+    /// dispatcher.finish();
     /// dispatcher.wait();
     /// assert_eq!(job.wait(), Err(JobError::Cancelled));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn drain(&self) {
-        self.client.drain();
+    pub fn finish(&self) {
+        self.client.finish();
     }
 
     /// Ends the dispatcher for all its clones: jobs that have not ended are cancelled, all local workers end.

@@ -184,8 +184,8 @@ impl Client {
     }
 
     /// Begins nothing more: jobs that no node runs yet are cancelled, and those that are submitted from now on. What runs goes on.
-    pub fn drain(&self) {
-        self.handle.inbox.request(Request::Drain);
+    pub fn finish(&self) {
+        self.handle.inbox.request(Request::Finish);
     }
 
     /// Ends the dispatcher: jobs that have not ended are cancelled, all local workers end.

@@ -37,7 +37,7 @@ pub(super) enum Request {
         answer: Answer<()>,
     },
     SetLocalWorkers(u32),
-    Drain,
+    Finish,
     Order {
         /// A name or an address.
         node: String,

@@ -108,7 +108,7 @@ pub enum Event<T> {
     /// Takers are done with these parts.
     PartsTaken(Vec<PartKey>),
     /// Nothing more is to be begun: every job that no node runs is to be cancelled, now and later.
-    Drain,
+    Finish,
     /// The dispatcher ends: every job is to be resolved, every node to be left.
     Shutdown,
     /// The time of [`Core::next_deadline`](super::Core::next_deadline) has come.

@@ -25,7 +25,7 @@ mod blame;
 mod causes;
 mod copies;
 mod delays;
-mod drain;
+mod finish;
 mod events;
 mod explain;
 mod invariants;
@@ -61,7 +61,7 @@ pub use self::causes::{
     DialStage, Failure, FailureCause, NodeLoss, NodeReason, NodeRefusal, NodeTrouble, NotAsKnown, Unreachable,
 };
 use self::delays::Delays;
-use self::drain::Draining;
+use self::finish::Finishing;
 pub use self::events::{DialFailure, Event, JobOptions, NewJob, TakeParts, Taker, Ticket};
 pub use self::explain::{JobExplanation, NodeWait, PlaceAtNode, WaitCause};
 use self::jobs::Jobs;
@@ -143,7 +143,7 @@ pub struct Core<T> {
     cancelled: BTreeMap<NodeKey, Vec<AttemptId>>,
     /// Attempts that the event at hand asks back, by the node they are at.
     recalled: BTreeMap<NodeKey, Vec<AttemptId>>,
-    draining: Draining,
+    finishing: Finishing,
     /// Time of the next heartbeat.
     heartbeat: Option<Moment>,
     stalled: Stalled,
@@ -179,7 +179,7 @@ impl<T: Ticket> Core<T> {
     /// Takes in an event that happened at `now`, and appends the actions that it asks for.
     pub fn handle(&mut self, now: Moment, event: Event<T>, actions: &mut Vec<Action<T>>) {
         match event {
-            Event::Submit(jobs) if self.is_draining() => self.cancel_new(jobs, actions),
+            Event::Submit(jobs) if self.is_finishing() => self.cancel_new(jobs, actions),
             Event::Submit(jobs) => self.submit(now, jobs),
             Event::Cancel(jobs) => jobs.into_iter().for_each(|job| self.cancel(job, actions)),
             Event::NodeFound { node, name, kind } => self.node_found(now, node, name, kind, actions),
@@ -190,7 +190,7 @@ impl<T: Ticket> Core<T> {
             Event::LinkDown(node) => self.link_down(now, node, actions),
             Event::Received(node, messages) => self.received(now, node, messages, actions),
             Event::PartsTaken(parts) => self.parts_taken(&parts, actions),
-            Event::Drain => self.drain(),
+            Event::Finish => self.finish(),
             Event::Shutdown => self.shutdown(actions),
             Event::Tick => self.tick(now, actions),
         }
@@ -198,7 +198,7 @@ impl<T: Ticket> Core<T> {
         if self.pinned.has_changed() || self.pinned.has_more_in_vain() {
             self.fail_what_waits_in_vain(actions);
         }
-        self.drain_some(actions);
+        self.finish_some(actions);
         self.send_cancellations(actions);
         self.send_recalls(actions);
         self.schedule(now, actions);
@@ -226,7 +226,7 @@ impl<T> Core<T> {
             copy_due: None,
             cancelled: BTreeMap::new(),
             recalled: BTreeMap::new(),
-            draining: Draining::No,
+            finishing: Finishing::No,
             heartbeat: None,
             stalled: Stalled::No,
             late_outcomes: 0,
@@ -241,7 +241,7 @@ impl<T> Core<T> {
             Stalled::No | Stalled::Reported => None,
         };
         let has_more_to_fail = self.has_unrunnable() || self.pinned.has_more_in_vain();
-        let more_to_do = (has_more_to_fail || self.has_more_to_drain()).then_some(Moment(0));
+        let more_to_do = (has_more_to_fail || self.has_more_to_finish()).then_some(Moment(0));
         self.nodes
             .values()
             .flat_map(|node| [node.redial_at(), node.lives.resting_until()])

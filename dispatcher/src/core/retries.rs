@@ -23,8 +23,8 @@ impl<T> Core<T> {
             self.take_out(id);
             return false;
         }
-        if self.is_draining() {
-            self.end_drained(id, actions);
+        if self.is_finishing() {
+            self.end_unfinished(id, actions);
             return false;
         }
         let Some(job) = self.jobs.find_mut(id) else { return false };

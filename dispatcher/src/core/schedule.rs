@@ -28,7 +28,7 @@ const RECALL_EVERY: Duration = Duration::from_millis(1);
 
 impl<T> Core<T> {
     pub(super) fn schedule(&mut self, now: Moment, actions: &mut Vec<Action<T>>) {
-        if self.is_draining() {
+        if self.is_finishing() {
             (self.recall_due, self.copy_due) = (None, None);
             return;
         }

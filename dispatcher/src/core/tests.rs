@@ -2,8 +2,8 @@
 
 mod checks;
 mod delays;
-mod drain;
 mod explain;
+mod finish;
 mod parts;
 mod pinned;
 mod sharing;

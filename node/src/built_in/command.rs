@@ -273,8 +273,8 @@ mod tests {
     #[test]
     fn what_ignores_that_its_shell_took_too_long_ends_with_it() {
         let limit = Some(Duration::from_millis(100));
-        for heard in [">&1", ">/dev/null 2>&1"] {
-            let deaf = "trap '' TERM; echo $$; exec >&4; sleep 60; sleep 60";
+        for heard in [">&1", ">/dev/null"] {
+            let deaf = "trap '' TERM; echo $$; exec >&4 2>&4; sleep 60; sleep 60";
             let script = format!("sh -c \"$DEAF\" 4{heard} & wait");
             let ended = run(CommandLine {
                 time_limit: limit,

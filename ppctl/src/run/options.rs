@@ -160,7 +160,8 @@ pub(crate) struct Options {
     /// Print each command to standard error as its job is started
     #[arg(short = 't', long, help_heading = "Output")]
     pub(super) verbose: bool,
-    /// Write a line for each job that has ended to this file; +FILE appends
+    /// Write a line for each job that has ended to this file; +FILE appends. Should ppctl be killed, what runs still ends and is
+    /// logged
     #[arg(long, alias = "jl", value_name = "FILE", help_heading = "Output")]
     pub(super) joblog: Option<OsString>,
 

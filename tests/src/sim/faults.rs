@@ -42,7 +42,7 @@ pub(super) enum Kind {
     PowerOffSite,
     ShutDownSite,
     /// A dispatcher begins nothing more.
-    DrainSite,
+    FinishSite,
     Drain,
     /// The node is told to end at once.
     Kill,
@@ -63,7 +63,7 @@ impl Kind {
         &[Self::Cut, Self::ShortBlock, Self::Late, Self::Slow, Self::Resize, Self::Shortage, Self::Found];
     /// Nor because nodes end in good order, even if connections break meanwhile.
     pub(super) const ORDERS: &[Self] =
-        &[Self::Cut, Self::Drain, Self::DrainSite, Self::Resize, Self::Found, Self::Gone];
+        &[Self::Cut, Self::Drain, Self::FinishSite, Self::Resize, Self::Found, Self::Gone];
     pub(super) const ALL: &[Self] = &[
         Self::Cut,
         Self::ShortBlock,
@@ -82,7 +82,7 @@ impl Kind {
         Self::CrashSite,
         Self::PowerOffSite,
         Self::ShutDownSite,
-        Self::DrainSite,
+        Self::FinishSite,
         Self::Drain,
         Self::Kill,
         Self::KillWorker,
@@ -174,8 +174,8 @@ impl World {
             }
             Kind::Resize => self.resize(site, node),
             // Little happens after it.
-            Kind::DrainSite if self.random.percent(20) => self.site_input(site, SiteInput::Drain),
-            Kind::DrainSite => {}
+            Kind::FinishSite if self.random.percent(20) => self.site_input(site, SiteInput::Finish),
+            Kind::FinishSite => {}
             Kind::Block => {
                 let time = self.outage();
                 self.block(site, node, Toward::Node, time);

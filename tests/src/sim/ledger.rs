@@ -128,7 +128,7 @@ pub(super) struct JobRecord {
     /// The submitter asked for it to be cancelled.
     pub(super) is_cancelled: bool,
     /// Its dispatcher was told to begin nothing more.
-    is_drained: bool,
+    is_finishing: bool,
     /// Its dispatcher crashed: nobody waits for it.
     is_forgotten: bool,
     /// Attempts sent, those of copies apart.
@@ -169,7 +169,7 @@ impl Ledger {
             spec,
             is_submitted: false,
             is_cancelled: false,
-            is_drained: false,
+            is_finishing: false,
             is_forgotten: false,
             attempts: 0,
             copies: 0,
@@ -353,8 +353,8 @@ impl Ledger {
     }
 
     /// The dispatcher begins nothing more.
-    pub(super) fn site_drains(&mut self, site: usize) {
-        self.jobs[site].iter_mut().for_each(|job| job.is_drained = true);
+    pub(super) fn site_finishes(&mut self, site: usize) {
+        self.jobs[site].iter_mut().for_each(|job| job.is_finishing = true);
     }
 
     /// The dispatcher is gone; if that was in good order, its jobs are cancelled.
@@ -441,7 +441,7 @@ impl JobRecord {
                 assert!(ran_longer, "{job} timed out although it is shorter than its limit");
             }
             JobOutcome::Cancelled => {
-                assert!(self.is_cancelled || self.is_drained, "{job} was cancelled and nobody asked for it")
+                assert!(self.is_cancelled || self.is_finishing, "{job} was cancelled and nobody asked for it")
             }
             JobOutcome::Lost(history) if self.ended_in_vain(history) => {
                 self.check_in_vain(job, history, lost)

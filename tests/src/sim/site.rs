@@ -29,7 +29,7 @@ pub(super) enum SiteInput {
     Taken(PartKey),
     Submit(Vec<u32>),
     Cancel(u32),
-    Drain,
+    Finish,
     Shutdown,
 }
 
@@ -215,9 +215,9 @@ impl World {
                     self.site_event(site, Event::Cancel(vec![id]));
                 }
             }
-            SiteInput::Drain => {
-                self.ledger.site_drains(site);
-                self.site_event(site, Event::Drain);
+            SiteInput::Finish => {
+                self.ledger.site_finishes(site);
+                self.site_event(site, Event::Finish);
             }
             SiteInput::Shutdown => {
                 self.ledger.site_gone(site, true);
@@ -386,7 +386,7 @@ impl SiteInput {
         match self {
             Self::Packet(id, _) | Self::TimedOut(id, _) => (0, id.0),
             Self::Found(_) | Self::Gone(_) => (1, 0),
-            Self::Submit(_) | Self::Cancel(_) | Self::Drain | Self::Shutdown => (2, 0),
+            Self::Submit(_) | Self::Cancel(_) | Self::Finish | Self::Shutdown => (2, 0),
             Self::Taken(_) => (3, 0),
         }
     }

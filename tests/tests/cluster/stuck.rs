@@ -111,7 +111,7 @@ pub(crate) fn two_hundred_peers_that_are_closed_and_neither_read_nor_close_keep_
         stuck.push(peer);
     }
     let took = joined(&server);
-    assert!(took < usual + Duration::from_secs(2), "{took:?} instead of {usual:?}");
+    assert!(took < slowed(usual), "{took:?} instead of {usual:?}");
     let began = Instant::now();
     wait_within(CLOSING_TIME + Duration::from_secs(2), "the descriptors to be given back", || {
         (descriptors(pid) <= before).then_some(())
@@ -253,6 +253,12 @@ fn nameless_bytes(pid: u32) -> u64 {
     nameless.filter_map(|entry| Some(std::fs::metadata(entry.path()).ok()?.len())).sum()
 }
 
+/// The most that joining takes if nobody is waited for, where it usually takes so long. Those who kept others out did so for ten
+/// seconds and more.
+fn slowed(usual: Duration) -> Duration {
+    2 * usual + Duration::from_secs(4)
+}
+
 pub(crate) fn programs_that_are_sent_in_part_take_bounded_disk_and_memory_and_make_way() {
     const PIECES: u32 = 100;
     const PROGRAM_BYTES: u64 = PIECES as u64 * PROGRAM_CHUNK_BYTES as u64;
@@ -263,7 +269,7 @@ pub(crate) fn programs_that_are_sent_in_part_take_bounded_disk_and_memory_and_ma
     let crowd = Crowd::start(&server.address(), 5, 2, PIECES);
     wait_until("as many as may be to be sent in part", || crowd.stuck.load(Ordering::Relaxed) >= UPLOADS);
     let took = joined(&server);
-    assert!(took < usual + Duration::from_secs(2), "{took:?} instead of {usual:?}");
+    assert!(took < slowed(usual), "{took:?} instead of {usual:?}");
     wait_until("the last two to be asked for", || crowd.asked.load(Ordering::Relaxed) >= 10);
     let (disk, grew) = (nameless_bytes(pid), most_resident(pid) - memory_before);
     let threads = threads(pid) - threads_before;
@@ -289,7 +295,7 @@ pub(crate) fn six_hundred_programs_that_are_offered_and_not_sent_keep_nobody_out
     let grew = most_resident(pid) - memory_before;
     let threads = threads(pid) - threads_before;
     eprintln!("{took:?} instead of {usual:?}; {grew} bytes of memory, {threads} more threads");
-    assert!(took < usual + Duration::from_secs(2), "{took:?} instead of {usual:?}");
+    assert!(took < slowed(usual), "{took:?} instead of {usual:?}");
     assert!(grew < 96 << 20, "the node grew by {grew} bytes");
     assert!(threads <= UPLOADS_BEGUN as u64, "{threads} more threads");
 }

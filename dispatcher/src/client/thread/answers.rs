@@ -37,7 +37,7 @@ impl Actor {
                 self.wait_for_nodes(WaitForNodes { count, until, answer });
             }
             Request::SetLocalWorkers(slots) => self.local.resize(slots),
-            Request::Drain => self.handle(Event::Drain),
+            Request::Finish => self.handle(Event::Finish),
             Request::Order { node, order, answer } => answer.give(self.order(&node, order)),
             Request::End => self.end(),
         }

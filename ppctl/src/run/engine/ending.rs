@@ -140,7 +140,7 @@ impl Engine<'_> {
 
     /// Begins nothing more. What runs is logged as it ends.
     pub(super) fn finish_what_runs(&mut self) -> anyhow::Result<()> {
-        self.dispatcher.drain();
+        self.dispatcher.finish();
         self.start_no_more()
     }
 

@@ -1,4 +1,4 @@
-//! Draining: what no node has begun is cancelled, what runs goes on to its end.
+//! Finishing: what no node has begun is cancelled, what runs goes on to its end.
 //!
 //! Attempts that wait at nodes are asked back. Whether one has begun, only its node knows: one that has is left alone there,
 //! and answered by its outcome. Nothing is sent any more, so that an attempt that comes to nothing is the last one of its job.
@@ -16,7 +16,7 @@ const PLACES_AT_ONCE: u32 = 8_192;
 
 /// Whether the dispatcher finishes what runs, and begins nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Draining {
+pub(super) enum Finishing {
     No,
     /// Jobs at places before this one have been seen to.
     Until(u32),
@@ -26,24 +26,24 @@ pub(super) enum Draining {
 
 impl<T> Core<T> {
     /// Begins nothing more.
-    pub(super) fn drain(&mut self) {
-        if self.draining == Draining::No {
-            self.draining = Draining::Until(0);
+    pub(super) fn finish(&mut self) {
+        if self.finishing == Finishing::No {
+            self.finishing = Finishing::Until(0);
         }
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining != Draining::No
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing != Finishing::No
     }
 
     /// Whether jobs are left that have to be seen to.
-    pub(super) fn has_more_to_drain(&self) -> bool {
-        matches!(self.draining, Draining::Until(_))
+    pub(super) fn has_more_to_finish(&self) -> bool {
+        matches!(self.finishing, Finishing::Until(_))
     }
 
     /// Gives up some of what has not begun.
-    pub(super) fn drain_some(&mut self, actions: &mut Vec<Action<T>>) {
-        let Draining::Until(from) = self.draining else { return };
+    pub(super) fn finish_some(&mut self, actions: &mut Vec<Action<T>>) {
+        let Finishing::Until(from) = self.finishing else { return };
         let until = from.saturating_add(PLACES_AT_ONCE).min(self.jobs.places());
         let awaited = self.jobs.between(from..until).filter(|(_, job)| job.owner.is_submitter());
         let seen: Vec<_> = awaited.map(|(id, job)| (id, job.attempt, job.node())).collect();
@@ -53,12 +53,12 @@ impl<T> Core<T> {
                 None => self.end_now(job, JobOutcome::Cancelled, None, Duration::ZERO, actions),
             }
         }
-        self.draining = if until == self.jobs.places() { Draining::Yes } else { Draining::Until(until) };
+        self.finishing = if until == self.jobs.places() { Finishing::Yes } else { Finishing::Until(until) };
     }
 
     /// The connection may have broken while attempts were being asked back, or before that could be done.
     pub(super) fn recall_again(&mut self, key: NodeKey) {
-        if !self.is_draining() {
+        if !self.is_finishing() {
             return;
         }
         let mut recalled = self.attempts_at(key);
@@ -78,7 +78,7 @@ impl<T> Core<T> {
     }
 
     /// The attempt of this job came to nothing, and there will be no other one.
-    pub(super) fn end_drained(&mut self, id: JobId, actions: &mut Vec<Action<T>>) {
+    pub(super) fn end_unfinished(&mut self, id: JobId, actions: &mut Vec<Action<T>>) {
         if let Some(job) = self.take_out(id) {
             let node = match job.location {
                 Location::AtNode { node, .. } => Some(node),
