@@ -25,9 +25,9 @@ mod blame;
 mod causes;
 mod copies;
 mod delays;
-mod finish;
 mod events;
 mod explain;
+mod finish;
 mod invariants;
 mod job;
 mod jobs;
@@ -61,9 +61,9 @@ pub use self::causes::{
     DialStage, Failure, FailureCause, NodeLoss, NodeReason, NodeRefusal, NodeTrouble, NotAsKnown, Unreachable,
 };
 use self::delays::Delays;
-use self::finish::Finishing;
 pub use self::events::{DialFailure, Event, JobOptions, NewJob, TakeParts, Taker, Ticket};
 pub use self::explain::{JobExplanation, NodeWait, PlaceAtNode, WaitCause};
+use self::finish::Finishing;
 use self::jobs::Jobs;
 use self::nodes::Node;
 pub use self::nodes::NodeKind;
