@@ -61,7 +61,7 @@ mod public {
         CommandStatus, FileError, FileFault,
     };
     pub use pp_protocol::{
-        Death, Farewell, HandshakeError, JobId, NodeId, Panic, ProgramRefusal, Refusal,
+        Death, Farewell, HandshakeError, JobId, NodeId, Panic, ProgramRefusal, Refusal, SessionId,
         Stream as OutputStream, SystemError, Target, Violation, WorkerDeath, WorkerShortage,
     };
 

@@ -17,6 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Time to wait for word of other nodes once those of the names were found.
 const OTHERS: Duration = Duration::from_secs(1);
 
+/// Nodes that are not used of which it is said why where a name was not found.
+const REASONS: usize = 2;
+/// A pattern that every name fits.
+pub(crate) const EVERY: &str = "*";
+
 /// A node that is meant, and the dispatcher that sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Meant {
@@ -146,6 +151,7 @@ impl Search {
 /// What is said of a name or pattern that none of these nodes has.
 pub(crate) fn not_there(name: &str, seen: &[NodeInfo]) -> String {
     let what = match NodePattern::new(name).is_of_several() {
+        true if name == EVERY => "there is no node".into(),
         true => format!("no node's name fits {name:?}"),
         false => format!("no node is called {name:?}"),
     };
@@ -155,8 +161,15 @@ pub(crate) fn not_there(name: &str, seen: &[NodeInfo]) -> String {
              if the network does not carry multicast"
         ),
         nodes => {
-            let nodes: Vec<_> = nodes.iter().map(label_or_reason).collect();
-            format!("{what}; there are: {}", nodes.join("; "))
+            let is_short = nodes.iter().filter(|node| !is_usable(node)).count() <= REASONS;
+            let told = |node: &NodeInfo| match is_usable(node) {
+                true => node.label(),
+                false if is_short => node.to_string(),
+                false => format!("{} (not used)", node.label()),
+            };
+            let nodes: Vec<_> = nodes.iter().map(told).collect();
+            let hint = if is_short { "" } else { "; `ppctl explain` says why some are not used" };
+            format!("{what}; there are: {}{hint}", nodes.join(if is_short { "; " } else { ", " }))
         }
     }
 }
@@ -196,14 +209,13 @@ impl<'a> Name<'a> {
     }
 }
 
-fn look_at(arguments: &Arguments, addresses: &[&String], role: Role) -> anyhow::Result<Dispatcher> {
+pub(crate) fn look_at(
+    arguments: &Arguments,
+    addresses: &[&String],
+    role: Role,
+) -> anyhow::Result<Dispatcher> {
     let addresses = addresses.iter().map(|address| address.as_str());
     Ok(look(arguments, &[], role).discover(false).nodes(addresses).start()?)
-}
-
-/// Its name and address; if it is not used, also why.
-fn label_or_reason(node: &NodeInfo) -> String {
-    if is_usable(node) { node.label() } else { node.to_string() }
 }
 
 /// Whether it takes orders.

@@ -4,6 +4,7 @@
 //! dispatcher sees.
 
 mod drain;
+mod explain;
 mod find;
 mod key;
 mod manual;
@@ -38,7 +39,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3_600);
     after_help = "Nodes are found on the local network (mDNS; PP_DISCOVER=0 turns that off), in PP_NODES and in --node.\n\
         The secret is looked for in --secret-file, PP_SECRET, PP_SECRET_FILE and ~/.config/ppserver/secret.\n\
         The key of this machine is in PP_MACHINE_KEY or ~/.config/ppserver/machine_key.\n\n\
-        Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8\n  ppctl drain 'gpu*' --wait\n  ppctl ping render1\n  ppctl secret new"
+        Examples:\n  ppctl nodes\n  ppctl nodes --json --node render1:60000\n  ppctl resize render1 8\n  ppctl drain 'gpu*' --wait\n  ppctl explain render1\n  ppctl ping render1\n  ppctl secret new"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -91,6 +92,16 @@ enum Command {
         /// Return when they have ended, and say meanwhile how many jobs still run
         #[arg(long)]
         wait: bool,
+    },
+    /// Say why nodes are not used, and why jobs have not ended: a paragraph for each, with the next step to take
+    Explain {
+        /// Look for them here too: HOST, HOST:PORT or dns:NAME:PORT; may be repeated
+        #[arg(long = "node", value_name = "ADDRESS")]
+        named: Vec<String>,
+        /// Names of nodes as `ppctl nodes` shows them, patterns ('gpu*'; ? is one character), or addresses: HOST or HOST:PORT;
+        /// or jobs of any program that runs, by the numbers that events and its output have: 17 or 17#2. None for all nodes
+        #[arg(value_name = "NODE | JOB")]
+        words: Vec<String>,
     },
     /// Measure how long a job takes to a node and back that does nothing there, waiting for a free slot included. A node that
     /// lists machines (ppserver --authorized-keys) has to let this one send jobs
@@ -152,6 +163,7 @@ fn run() -> ExitCode {
         Command::Man { command } => manual::page(command.as_deref()),
         Command::Run(options) => run::run(&arguments, options),
         Command::Resize { named, nodes, slots } => resize::run(&arguments, named, nodes, *slots),
+        Command::Explain { named, words } => explain::run(&arguments, named, words),
         Command::Drain { named, nodes, wait } => drain::run(&arguments, named, nodes, *wait),
     };
     match done {

@@ -1,6 +1,7 @@
 //! Identifiers. Each is a newtype, so that one can never be passed for another.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,24 @@ impl fmt::Display for JobId {
             0 => write!(f, "{}", self.place()),
             generation => write!(f, "{}#{generation}", self.place()),
         }
+    }
+}
+
+/// Text is no number of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is no number of a job; write it as events, logs and output name it: 17 or 17#2")]
+pub struct NotAJob;
+
+impl FromStr for JobId {
+    type Err = NotAJob;
+
+    fn from_str(text: &str) -> Result<Self, NotAJob> {
+        let (place, generation) = text.split_once('#').unwrap_or((text, "0"));
+        let number = |text: &str| {
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| is_number).ok_or(NotAJob)
+        };
+        Ok(Self::new(number(place)?, number(generation)?))
     }
 }
 
@@ -165,5 +184,9 @@ mod tests {
         assert_eq!((id.place(), id.generation()), (7, 3));
         assert_eq!(id.to_string(), "7#3");
         assert_eq!(JobId::new(u32::MAX, 0).to_string(), u32::MAX.to_string());
+        assert_eq!(["7#3", "7"].map(str::parse), [Ok(id), Ok(JobId::new(7, 0))]);
+        for text in ["", "#", "7#", "#3", "+7", "7#-3", " 7", "4294967296", "render1", "7#3#1"] {
+            assert_eq!(text.parse::<JobId>(), Err(NotAJob), "{text}");
+        }
     }
 }

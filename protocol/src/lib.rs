@@ -65,10 +65,12 @@ pub mod socket;
 mod written;
 
 pub use handshake_error::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
-pub use ids::{AttemptId, Digest, FunctionId, JobId, MachineId, NodeId, ProgramId, SecretId, SessionId};
+pub use ids::{
+    AttemptId, Digest, FunctionId, JobId, MachineId, NodeId, NotAJob, ProgramId, SecretId, SessionId,
+};
 pub use kinds::{DeathKind, HandshakeFailure, OutcomeKind, RefusalKind};
 pub use message::{
-    Attempt, Farewell, FromNode, Hello, NodeStatus, OutputLine, Part, ProgramBuild, ProgramOffer,
+    Attempt, Farewell, FromNode, Hello, JobAnswer, NodeStatus, OutputLine, Part, ProgramBuild, ProgramOffer,
     ProgramRefusal, ProgramStatus, Refusal, Resume, Stream, Target, ToNode, Welcome, WorkerShortage,
 };
 pub use moment::Moment;

@@ -251,6 +251,12 @@ pub const LAST_STDERR_LINES: usize = 20;
 /// Longest name of a dispatcher or a node.
 pub const NAME_BYTES: usize = 256;
 
+/// Longest explanation of a dispatcher why a job has not ended.
+pub const EXPLANATION_BYTES: usize = 4 * 1024;
+
+/// Questions about jobs to which dispatchers may answer still. The oldest gives way.
+pub const QUESTIONS: usize = 32;
+
 /// Longest backtrace or panic message that travels.
 pub const TEXT_BYTES: usize = 16 * 1024;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{read_all_attempts, read_last_lines, read_name, read_output};
-use crate::{AttemptId, Digest, FunctionId, NodeId, Outcome, Payload, ProgramId, SessionId, shown};
+use crate::{AttemptId, Digest, FunctionId, JobId, NodeId, Outcome, Payload, ProgramId, SessionId, shown};
 
 /// From a dispatcher (or an operator) to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,12 @@ pub enum ToNode {
     Offer(ProgramOffer),
     /// Parts up to this sequence number have been taken, by whoever they are for, and need not be kept.
     PartsTaken(u64),
+    /// Who has this job, and why has it not ended? Passed on to every dispatcher ([`FromNode::ExplainJob`]). Job numbers are a
+    /// dispatcher's own, so that each may have one of this number.
+    ExplainJob(JobId),
+    /// The answer to [`FromNode::ExplainJob`]: why the job has not ended, for people. At most
+    /// [`EXPLANATION_BYTES`](crate::limits::EXPLANATION_BYTES) of it are passed on.
+    JobExplained(u64, String),
 }
 
 /// From a node to a dispatcher (or an operator).
@@ -94,6 +100,11 @@ pub enum FromNode {
     ///
     /// [`PART_BYTES_SENT`]: crate::limits::PART_BYTES_SENT
     Part(u64, Part),
+    /// Somebody who looks after this node asks under this number why the job has not ended. A dispatcher that knows it answers
+    /// [`ToNode::JobExplained`], once; others do not answer.
+    ExplainJob(u64, JobId),
+    /// What a dispatcher says of a job that was [asked for](ToNode::ExplainJob).
+    JobExplained(Box<JobAnswer>),
 }
 
 // Each connection has room for some dozens that wait, whether any do or not.
@@ -298,6 +309,20 @@ impl Part {
     pub fn weight(&self) -> usize {
         Self::FIXED_BYTES + self.bytes.len()
     }
+}
+
+/// What a dispatcher says of a job of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobAnswer {
+    /// The job.
+    pub job: JobId,
+    /// The session of the dispatcher: that is the same at each node.
+    pub session: SessionId,
+    /// The dispatcher, for people.
+    #[serde(deserialize_with = "read_name")]
+    pub dispatcher: String,
+    /// Why the job has not ended, for people.
+    pub text: String,
 }
 
 /// A standard stream of a process.

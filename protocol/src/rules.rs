@@ -130,6 +130,8 @@ impl ToNode {
             Self::OutputReceived(_) => later("OutputReceived", DISPATCHER),
             Self::Offer(_) => later("Offer", DISPATCHER),
             Self::PartsTaken(_) => later("PartsTaken", DISPATCHER),
+            Self::ExplainJob(_) => later("ExplainJob", OPERATOR),
+            Self::JobExplained(..) => later("JobExplained", DISPATCHER),
         }
     }
 }
@@ -153,6 +155,8 @@ impl FromNode {
             Self::Trouble(_) => later("Trouble", BOTH),
             Self::ProgramWritten(..) => later("ProgramWritten", DISPATCHER),
             Self::Part(..) => later("Part", DISPATCHER),
+            Self::ExplainJob(..) => later("ExplainJob", DISPATCHER),
+            Self::JobExplained(_) => later("JobExplained", OPERATOR),
         }
     }
 }
@@ -199,6 +203,8 @@ mod tests {
             "OutputReceived     later  never",
             "Offer              later  never",
             "PartsTaken         later  never",
+            "ExplainJob         never  later",
+            "JobExplained       later  never",
         ];
         assert_eq!(table(samples::to_node().iter().map(ToNode::rule)), expected);
     }
@@ -220,6 +226,8 @@ mod tests {
             "Trouble            later  later",
             "ProgramWritten     later  never",
             "Part               later  never",
+            "ExplainJob         later  never",
+            "JobExplained       never  later",
         ];
         assert_eq!(table(samples::from_node().iter().map(FromNode::rule)), expected);
     }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::worker::{Finished, WorkResult};
 use crate::{
-    Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobId, NodeId,
-    NodeStatus, Outcome, OutputLine, Panic, Part, Payload, ProgramBuild, ProgramId, ProgramOffer,
+    Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobAnswer, JobId,
+    NodeId, NodeStatus, Outcome, OutputLine, Panic, Part, Payload, ProgramBuild, ProgramId, ProgramOffer,
     ProgramRefusal, ProgramStatus, Refusal, Resume, SessionId, Stream, Target, ToNode, Welcome, WorkerDeath,
     WorkerShortage,
 };
@@ -53,11 +53,13 @@ pub(crate) fn to_node() -> Vec<ToNode> {
         ToNode::Offer(ProgramOffer { program: ProgramId::FIRST, builds: Vec::new() }),
         ToNode::Offer(ProgramOffer { program: ProgramId(2), builds: vec![build(), build()] }),
         ToNode::PartsTaken(1 << 33),
+        ToNode::ExplainJob(JobId::new(17, 2)),
+        ToNode::JobExplained(300, "it waits".into()),
     ];
     variants!(
         samples,
         ToNode: Hello, Run, Cancel, Recall, Ack, ProgramChunk, ProgramUnavailable, Ping, Pong, Resize, Drain, Goodbye,
-        OutputReceived, Offer, PartsTaken,
+        OutputReceived, Offer, PartsTaken, ExplainJob, JobExplained,
     )
 }
 
@@ -82,11 +84,18 @@ pub(crate) fn from_node() -> Vec<FromNode> {
         FromNode::Trouble(None),
         FromNode::ProgramWritten(digest(), 300),
         FromNode::Part(1 << 20, part()),
+        FromNode::ExplainJob(300, JobId::new(17, 2)),
+        FromNode::JobExplained(Box::new(JobAnswer {
+            job: JobId::new(17, 2),
+            session: SessionId(0x0102_0304),
+            dispatcher: "you@here program 1".into(),
+            text: "it waits".into(),
+        })),
     ]);
     variants!(
         samples,
         FromNode: Welcome, Refused, Window, Outcomes, Output, ProgramNeeded, Program, Status, Ping, Pong, Goodbye,
-        Trouble, ProgramWritten, Part,
+        Trouble, ProgramWritten, Part, ExplainJob, JobExplained,
     )
 }
 

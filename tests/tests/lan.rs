@@ -678,6 +678,32 @@ fn a_short_passphrase_is_proved_to_no_node_that_only_announces_itself() {
     );
 }
 
+fn a_node_that_was_heard_of_and_cannot_be_reached_is_explained_as_that() {
+    let network = Network::start(3);
+    let [attacker, one, two] = network.hosts() else { panic!("there are three hosts") };
+    let home = tempfile::tempdir().expect("a directory");
+    let _server = server(one, "one");
+    let mut explaining = ppctl(two, &home, &["explain", "forged0"]);
+    explaining.wait_for_stderr("node announced");
+    let nowhere = format!("{}:60000", attacker.address);
+    let mut storm = start_on(attacker, &[STORM, &attacker.address, "1", &nowhere]);
+    assert!(storm.wait().success(), "{}", storm.stderr());
+    assert_eq!(explaining.wait().code(), Some(1));
+    let told = explaining.stdout();
+    let heard = format!(
+        "it was heard of on the network, and cannot be reached: no ppserver listens there ({nowhere})."
+    );
+    assert!(told.starts_with("forged0 (") && told.contains(&heard), "{told}");
+    let mut missing = ppctl(two, &home, &["explain", "two"]);
+    assert_eq!(missing.wait().code(), Some(1));
+    let told = missing.stdout();
+    for part in
+        ["No node is called \"two\"; there are: one (", "Look on its machine whether `ppserver -a` runs"]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+}
+
 /// Lets a fault last.
 fn hold(fault: Duration) {
     std::thread::sleep(fault);
@@ -713,6 +739,7 @@ fn main() {
             a_link_local_address_keeps_its_interface_wherever_it_is_shown_and_read,
             a_storm_of_announcements_makes_a_dispatcher_attack_nobody_and_ends_no_discovery,
             a_short_passphrase_is_proved_to_no_node_that_only_announces_itself,
+            a_node_that_was_heard_of_and_cannot_be_reached_is_explained_as_that,
         ],
     );
 }

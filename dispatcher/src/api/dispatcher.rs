@@ -358,6 +358,30 @@ impl Dispatcher {
         self.client.handle().explain_by_id(job)
     }
 
+    /// Has nodes ask the dispatchers that are connected to them why a job of theirs has not ended, and yields how many nodes
+    /// were asked. Whoever has such a job answers, which comes as [`ClusterEvent::JobExplained`](crate::ClusterEvent); each
+    /// dispatcher counts its own jobs, so that several may have one of this number. Only an
+    /// [observer](crate::Builder::observer) may ask; for others no node is asked.
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::{ClusterEvent, Dispatcher, JobId};
+    /// use std::time::Duration;
+    ///
+    /// let looking = Dispatcher::builder().observer(true).node("render1").start()?;
+    /// looking.wait_for_nodes(1, Duration::from_secs(5));
+    /// let events = looking.events();
+    /// looking.explain_elsewhere(JobId::new(17, 0));
+    /// while let Some(event) = events.next_timeout(Duration::from_secs(1)) {
+    ///     if let ClusterEvent::JobExplained { dispatcher, text, .. } = event {
+    ///         println!("job 17 of {dispatcher}: {text}");
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn explain_elsewhere(&self, job: JobId) -> usize {
+        self.client.handle().explain_elsewhere(job)
+    }
+
     /// Follows what happens from now on.
     ///
     /// ```

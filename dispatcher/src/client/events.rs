@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use pp_protocol::{JobId, NodeId, Stream, shown};
+use pp_protocol::{JobId, NodeId, SessionId, Stream, shown};
 
 use super::here::cannot_wait;
 use crate::core::{Failure, NodeLoss, NodeRefusal, NodeTrouble};
@@ -79,6 +79,18 @@ pub enum ClusterEvent {
         /// The line as it was printed, whatever is in it. Shown as text, control characters look like `\x1b`.
         line: String,
     },
+    /// Another dispatcher said why a job of its own has not ended: the answer to
+    /// [`Dispatcher::explain_elsewhere`](crate::Dispatcher::explain_elsewhere).
+    JobExplained {
+        /// The job, by the number that it has there.
+        job: JobId,
+        /// The session of that dispatcher, which is the same at each node that it was asked through.
+        session: SessionId,
+        /// User, host, program and process of that dispatcher, as it says itself.
+        dispatcher: String,
+        /// Why, in its words.
+        text: String,
+    },
     /// Jobs have been waiting for a while and there is no node to run them on.
     Stalled {
         /// Their number.
@@ -103,6 +115,9 @@ impl fmt::Display for ClusterEvent {
                 write!(f, "job {job} is tried again: {failure}")
             }
             Self::Printed { node, job, line, .. } => f.write_str(&printed(node, *job, &shown(line))),
+            Self::JobExplained { job, dispatcher, text, .. } => {
+                write!(f, "job {job} of {dispatcher}: {text}")
+            }
             Self::Stalled { jobs: 1, reason } => write!(f, "a job waits and no node can run it: {reason}"),
             Self::Stalled { jobs, reason } => {
                 write!(f, "{jobs} jobs wait and no node can run them: {reason}")

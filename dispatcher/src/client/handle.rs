@@ -119,6 +119,11 @@ impl Handle {
         explained.unwrap_or(JobExplanation::NoAnswer)
     }
 
+    /// Has the nodes ask their dispatchers why this job has not ended, and yields how many nodes there are that can.
+    pub fn explain_elsewhere(&self, job: JobId) -> usize {
+        self.ask(|answer| Request::ExplainElsewhere(job, answer)).unwrap_or(0)
+    }
+
     /// Has all jobs told their identifiers, and waits for that, for three seconds.
     pub fn identify(&self) {
         let _ = self.ask(Request::Identify);

@@ -25,6 +25,8 @@ pub(super) enum Request {
     JobStatus(Arc<dyn Identified>, Answer<Option<JobStatus>>),
     /// Why has this job not ended?
     Explain(Asked, Answer<JobExplanation>),
+    /// Have the nodes ask their dispatchers why this job has not ended; how many nodes can?
+    ExplainElsewhere(JobId, Answer<usize>),
     /// Tell all jobs submitted before their identifiers.
     Identify(Answer<()>),
     Stats(Answer<Stats>),

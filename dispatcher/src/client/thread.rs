@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pp_node::page::monotonic_ns;
 use pp_node::{Node, NodeConfig, Workers};
-use pp_protocol::limits::STRANGERS_ANNOUNCED;
+use pp_protocol::limits::{EXPLANATION_BYTES, STRANGERS_ANNOUNCED, cut};
 use pp_protocol::room;
 use pp_protocol::{Moment, SessionId, ToNode};
 use tokio::runtime::Runtime;
@@ -275,6 +275,11 @@ impl Actor {
                 Action::SendProgram(node, digest) => self.links.send_program(node, digest),
                 Action::ProgramWritten(node, digest, pieces) => {
                     self.links.program_written(node, digest, pieces);
+                }
+                Action::Explain(node, question, job) => {
+                    let text = self.explain(Some(job)).to_string();
+                    let text = cut(&text, EXPLANATION_BYTES).to_owned();
+                    self.links.send(node, ToNode::JobExplained(question, text));
                 }
                 Action::Report(report) => self.report(report),
             }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pp_protocol::{
-    Digest, FunctionId, JobId, OutputLine, Panic, Part, Payload, ProgramId, ProgramRefusal, Resume, ToNode,
+    Digest, FunctionId, JobAnswer, JobId, OutputLine, Panic, Part, Payload, ProgramId, ProgramRefusal,
+    Resume, ToNode,
 };
 
 use super::causes::{Failure, NodeLoss, NodeRefusal, NodeTrouble};
@@ -26,6 +27,8 @@ pub enum Action<T> {
     SendProgram(NodeKey, Digest),
     /// It has so many pieces of it.
     ProgramWritten(NodeKey, Digest, u32),
+    /// Tell a node why this job has not ended, in answer to a question of this number.
+    Explain(NodeKey, u64, JobId),
     /// Pass news on to whoever subscribed to them.
     Report(Report),
 }
@@ -93,4 +96,6 @@ pub enum Report {
     Printed(NodeKey, Vec<OutputLine>),
     /// So many jobs have been waiting for a while and there is no node to run them on.
     Stalled(usize),
+    /// A dispatcher said why a job of its own has not ended, in answer to what an observer asked a node.
+    JobExplained(Box<JobAnswer>),
 }

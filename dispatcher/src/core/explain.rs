@@ -71,6 +71,13 @@ pub enum JobExplanation {
 pub enum PlaceAtNode {
     /// It runs, or starts in a moment.
     Runs,
+    /// It runs, or waits for a slot: all are taken, also by jobs of other dispatchers.
+    Shares {
+        /// Slots there.
+        slots: usize,
+        /// Dispatchers that share them.
+        dispatchers: usize,
+    },
     /// Others of this dispatcher were sent there before it.
     Behind {
         /// Their number.
@@ -188,6 +195,11 @@ impl fmt::Display for PlaceAtNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Runs => f.write_str(", and runs there or starts in a moment"),
+            Self::Shares { slots, dispatchers } => write!(
+                f,
+                ", and runs there or waits for a slot: {}, and {dispatchers} dispatchers share the node",
+                if *slots == 1 { "its slot is taken".into() } else { format!("all its {slots} are taken") }
+            ),
             Self::Behind { others, slots } => write!(
                 f,
                 ", behind {others} others for its {slots} slots; it is asked back once a slot idles elsewhere"
@@ -323,7 +335,12 @@ impl<T> Core<T> {
         match &session.link {
             Link::Broken { .. } => PlaceAtNode::NodeIsReconnecting,
             Link::Up(connection) if connection.suspect => PlaceAtNode::NodeIsSilent,
-            Link::Up(_) if before < slots => PlaceAtNode::Runs,
+            Link::Up(_) if before < slots => match node.status.sessions as usize {
+                dispatchers @ 2.. if node.status.busy >= node.own_slots => {
+                    PlaceAtNode::Shares { slots: node.own_slots as usize, dispatchers }
+                }
+                _ => PlaceAtNode::Runs,
+            },
             Link::Up(_) => PlaceAtNode::Behind { others: before, slots },
         }
     }

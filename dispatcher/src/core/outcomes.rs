@@ -78,6 +78,12 @@ impl<T> Core<T> {
                 actions.push(Action::ProgramWritten(key, digest, pieces));
             }
             FromNode::Program(program, status) => self.program_told(key, program, status, actions),
+            // Somebody else's job may be meant.
+            FromNode::ExplainJob(number, job) if self.jobs.find(job).is_some() => {
+                actions.push(Action::Explain(key, number, job));
+            }
+            FromNode::ExplainJob(..) => {}
+            FromNode::JobExplained(answer) => actions.push(Action::Report(Report::JobExplained(answer))),
             FromNode::Ping(number) => actions.push(Action::Send(key, ToNode::Pong(number))),
             FromNode::Goodbye(farewell) => {
                 actions.push(Action::Close(key));

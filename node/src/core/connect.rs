@@ -140,6 +140,7 @@ impl Core {
             (_, ToNode::Ping(number)) => actions.push(Action::Send(key, FromNode::Pong(number))),
             (_, ToNode::Resize(slots)) => self.resize(slots, actions),
             (_, ToNode::Drain) => self.drain(now, actions),
+            (_, ToNode::ExplainJob(job)) => self.ask_of_job(key, job, actions),
             (Peer::Session(session), message) => self.session_message(now, session, message, actions),
             (Peer::Operator, ToNode::Goodbye) => self.close(key, actions),
             (Peer::Operator | Peer::Unknown, _) => {}
@@ -184,6 +185,7 @@ impl Core {
                 self.program_unavailable(key, digest, reason, actions)
             }
             ToNode::Offer(offer) => self.offered(key, offer, actions),
+            ToNode::JobExplained(number, text) => self.job_explained(key, number, &text, actions),
             ToNode::Goodbye => {
                 let connection = session.connection();
                 self.end_session(key, actions);
@@ -191,7 +193,12 @@ impl Core {
                     self.close(connection, actions);
                 }
             }
-            ToNode::Hello(_) | ToNode::Ping(_) | ToNode::Pong(_) | ToNode::Resize(_) | ToNode::Drain => {}
+            ToNode::Hello(_)
+            | ToNode::Ping(_)
+            | ToNode::Pong(_)
+            | ToNode::Resize(_)
+            | ToNode::Drain
+            | ToNode::ExplainJob(_) => {}
         }
     }
 
@@ -457,11 +464,11 @@ impl Core {
         }
         self.announce_status(actions);
         self.watch_quiet_workers(actions);
-        self.questions += 1;
+        self.pings += 1;
         for (key, connection) in &mut self.connections {
             if connection.asked.is_none() && matches!(connection.peer, Peer::Session(_)) {
-                connection.asked = Some((self.questions, now));
-                actions.push(Action::Send(*key, FromNode::Ping(self.questions)));
+                connection.asked = Some((self.pings, now));
+                actions.push(Action::Send(*key, FromNode::Ping(self.pings)));
             }
         }
         self.heartbeat = (!self.connections.is_empty()).then_some(now + HEARTBEAT);

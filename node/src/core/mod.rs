@@ -24,6 +24,7 @@ mod lanes;
 mod output;
 mod parts;
 mod programs;
+mod questions;
 mod queue;
 mod resize;
 mod schedule;
@@ -49,6 +50,7 @@ use self::connect::Connection;
 pub use self::counters::Counters;
 use self::lanes::{Lane, LaneKey};
 use self::programs::ProgramState;
+use self::questions::Questions;
 use self::session::Session;
 pub use self::session::SessionStatistics;
 use self::shortage::Shortage;
@@ -287,7 +289,9 @@ pub struct Core {
     /// What was counted, but for what the sessions count that are here.
     counters: Counters,
     /// Counts the heartbeats that ask peers for an answer.
-    questions: u64,
+    pings: u64,
+    /// What operators want to know of jobs.
+    questions: Questions,
     next_worker: u32,
     next_session: u32,
     /// Rises with every pick of a session, so that equals take turns.
@@ -327,7 +331,8 @@ impl Core {
             rebalance: None,
             room_due: None,
             counters: Counters::default(),
-            questions: 0,
+            pings: 0,
+            questions: Questions::default(),
             next_worker: 0,
             next_session: 0,
             turn: 0,

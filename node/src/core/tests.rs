@@ -6,6 +6,7 @@ mod checks;
 mod counters;
 mod parts;
 mod programs;
+mod questions;
 mod windows;
 
 use std::time::Duration;

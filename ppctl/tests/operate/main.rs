@@ -1,5 +1,6 @@
 //! `ppctl` as those use it who look after nodes: what is wrong with one, and how it is steered.
 
+mod explain;
 mod steer;
 
 use std::path::Path;

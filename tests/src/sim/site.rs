@@ -326,6 +326,8 @@ impl World {
             }
             // It has sent all pieces: they are few.
             Action::ProgramWritten(..) => {}
+            // No operator asks.
+            Action::Explain(..) => {}
             Action::Report(report) => self.take_report(site, &report),
         }
     }

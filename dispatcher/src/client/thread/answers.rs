@@ -3,7 +3,7 @@
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use pp_protocol::JobId;
+use pp_protocol::{JobId, ToNode};
 
 use super::Actor;
 use crate::client::orders::{Order, OrderError};
@@ -30,6 +30,7 @@ impl Actor {
                 }));
             }
             Request::Explain(job, answer) => answer.give(self.explain(job.id())),
+            Request::ExplainElsewhere(job, answer) => answer.give(self.explain_elsewhere(job)),
             Request::Identify(answer) => answer.give(()),
             Request::Stats(answer) => answer.give(self.stats()),
             Request::NodesInUse(answer) => answer.give(self.nodes_in_use()),
@@ -113,9 +114,23 @@ impl Actor {
     }
 
     /// Why a job has not ended. One that could not be submitted has no identifier.
-    fn explain(&self, job: Option<JobId>) -> JobExplanation {
+    pub(super) fn explain(&self, job: Option<JobId>) -> JobExplanation {
         let Some(job) = job else { return JobExplanation::Ended };
         self.core.explain(super::now(), job, |view| self.told_of(view))
+    }
+
+    /// Has the nodes ask their dispatchers for a job, and yields how many nodes there are that can. Only who looks after nodes
+    /// may.
+    fn explain_elsewhere(&self, job: JobId) -> usize {
+        let answers = |state| {
+            matches!(
+                state,
+                NodeState::Preparing | NodeState::Connected | NodeState::Draining | NodeState::Suspect
+            )
+        };
+        let nodes = self.core.nodes().filter(|view| view.kind != NodeKind::Local && answers(view.state));
+        let nodes = nodes.filter(|_| self.settings.observer);
+        nodes.map(|view| self.links.send(view.key, ToNode::ExplainJob(job))).count()
     }
 
     /// What people are told of a node: its name and address, and why it is not used.

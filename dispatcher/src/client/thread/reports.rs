@@ -1,5 +1,7 @@
 //! Reports of the core, told to people and to whoever listens to events.
 
+use pp_protocol::JobAnswer;
+
 use super::Actor;
 use crate::client::events::{ClusterEvent, printed};
 use crate::client::settings::Output;
@@ -42,6 +44,10 @@ impl Actor {
                 ClusterEvent::NodeResized { node: name(node), slots: slots as usize }
             }
             Report::JobRetried(job, failure) => ClusterEvent::JobRetried { job, failure },
+            Report::JobExplained(answer) => {
+                let JobAnswer { job, session, dispatcher, text } = *answer;
+                ClusterEvent::JobExplained { job, session, dispatcher, text }
+            }
             Report::Stalled(jobs) => ClusterEvent::Stalled { jobs, reason: self.why_nothing_runs() },
         };
         self.announce(&event);

@@ -77,6 +77,10 @@ fn a_job_at_a_node_runs_there_or_waits_behind_others() {
     assert_eq!(dispatcher.why(3), waits);
     dispatcher.outcomes(A, 0, vec![succeeded(0, 1)]);
     assert_eq!(place(&dispatcher, 2), PlaceAtNode::Runs);
+    dispatcher.told_status(A, NodeStatus { slots: 2, busy: 2, sessions: 2, ..NodeStatus::default() });
+    assert_eq!(place(&dispatcher, 2), PlaceAtNode::Shares { slots: 2, dispatchers: 2 });
+    let shares = "its attempt 1 is at host 1, and runs there or waits for a slot: all its 2 are taken, and 2 dispatchers share the node";
+    assert_eq!(dispatcher.why(2), shares);
     dispatcher.pass(Duration::from_millis(3_500));
     let silent = "its attempt 1 is at host 1, which is silent; if it stays so for a few seconds, the job runs elsewhere";
     assert_eq!(dispatcher.why(1), silent);
@@ -243,4 +247,14 @@ fn causes_that_last_for_moments_have_words_too() {
     ] {
         assert_eq!(cause.to_string(), words);
     }
+}
+
+#[test]
+fn a_question_is_answered_by_whoever_has_the_job() {
+    let mut dispatcher = Dispatcher::new();
+    dispatcher.connect(A, 1, 1);
+    dispatcher.submit(1);
+    let ask = |job| Event::Received(A, vec![FromNode::ExplainJob(7, JobId::new(job, 0))]);
+    assert_eq!(dispatcher.on(ask(0)), [Action::Explain(A, 7, JobId::new(0, 0))]);
+    assert_eq!(dispatcher.on(ask(1)), []);
 }
