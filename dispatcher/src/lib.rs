@@ -34,6 +34,8 @@ mod api;
 pub mod client;
 #[cfg(feature = "shell")]
 mod links;
+#[doc(hidden)]
+pub mod progress;
 
 #[cfg(feature = "shell")]
 mod public {
@@ -73,6 +75,7 @@ mod public {
     pub use crate::api::function::JobFunction;
     pub use crate::api::job::Job;
     pub use crate::api::map::{Map, Unordered};
+    pub use crate::api::progress::{ProgressShown, WithProgress};
     pub use crate::api::submit::{JobBuilder, OutputPiece};
     pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, OrderError, Output, Stats};
     pub use crate::core::{

@@ -34,7 +34,6 @@ pub mod order;
 mod pattern;
 mod placeholder;
 mod plan;
-pub mod progress;
 pub mod quote;
 mod random;
 mod records;

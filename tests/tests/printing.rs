@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use pp_tests::flood::narrow_way;
 use pp_tests::harness::{self, Test};
 use pp_tests::process::{Process, SECRET, Server, most_resident, resident};
 use pp_tests::wait::{PATIENCE, wait_until, wait_within};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 /// With this in its environment, this program does what it names instead of running tests.
 const PART: &str = "PP_TESTS_PART";
@@ -302,6 +305,65 @@ fn nobody_who_reads_holds_up_no_job() {
     }
 }
 
+/// Numbers of jobs that fail, and of one that prints, in the test below.
+const FAILING: [u64; 2] = [7, 30];
+const PRINTING: u64 = 11;
+
+#[job]
+fn count(number: u64) -> u64 {
+    if number == PRINTING {
+        println!("from {number}");
+    }
+    assert!(!FAILING.contains(&number), "it is one of those");
+    std::thread::sleep(Duration::from_millis(30));
+    number
+}
+
+fn show_how_far_it_is() {
+    let dispatcher = started_as_part();
+    let counted = dispatcher.map(count, 0..40).with_progress().filter(Result::is_ok).count();
+    println!("{counted} counted");
+    let shown = dispatcher.show_progress();
+    let jobs: Vec<_> =
+        (100..110).map(|number| dispatcher.job(count, (number,)).group("ten").submit()).collect();
+    let ten = dispatcher.show_group_progress("ten");
+    dispatcher.wait();
+    drop((shown, ten, jobs));
+}
+
+fn how_far_a_program_is_stands_below_what_its_jobs_print_and_is_silent_without_a_terminal() {
+    let mut piped = part("show how far it is", None);
+    let mut piped = Process::start(&mut piped);
+    assert!(piped.wait().success(), "{}", piped.stderr());
+    assert_eq!(piped.stdout(), "38 counted");
+    assert!(!piped.stderr().contains(" of 40"), "{}", piped.stderr());
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it is ours");
+    let name = ptsname(&terminal, Vec::new()).expect("it has a name").into_string().expect("it is text");
+    let side = || File::options().read(true).write(true).open(&name).expect("its other side");
+    let size = Winsize { ws_row: 24, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal, size).expect("it has a size");
+    let mut shown =
+        part("show how far it is", None).stderr(side()).stdout(side()).spawn().expect("it starts");
+    let reader = std::thread::spawn(move || {
+        let (mut all, mut terminal) = (Vec::new(), File::from(terminal));
+        // The end of the last process that has the other side is an error.
+        let _ = terminal.read_to_end(&mut all);
+        String::from_utf8(all).expect("it is text")
+    });
+    assert!(shown.wait().expect("it ends").success());
+    let text = reader.join().expect("it is read");
+    let drawn: Vec<_> = text.split(['\r', '\n']).filter(|line| line.contains(" of 40")).collect();
+    assert!(drawn.len() >= 4, "{text:?}");
+    assert!(drawn.iter().all(|line| line.trim_end_matches("\x1b[J").len() < 60), "{text:?}");
+    assert!(drawn[0].starts_with('['), "{text:?}");
+    assert!(text.contains("100%  40 of 40  2 failed"), "{text:?}");
+    // Taken away before, drawn again after it.
+    let printed = text.find("from 11\r\n\r[").expect("the job's line, and the bar below it");
+    assert!(text[..printed].contains("\r\x1b[J["), "{text:?}");
+    assert!(text.contains("38 counted\r\n") && text.contains("100%  10 of 10"), "{text:?}");
+}
+
 fn main() {
     pp_dispatcher::init();
     match std::env::var(PART).as_deref() {
@@ -309,6 +371,7 @@ fn main() {
         Ok("print oddly") => return print_oddly(),
         Ok("print raw") => return print_raw(),
         Ok("print to nobody") => return print_to_nobody(),
+        Ok("show how far it is") => return show_how_far_it_is(),
         _ => {}
     }
     // These wait most of the time.
@@ -320,6 +383,7 @@ fn main() {
         a_progress_line_is_shown_as_it_comes,
         jobs_that_print_for_ever_over_a_slow_link_wait_and_cost_neither_memory_nor_others,
         nobody_who_reads_holds_up_no_job,
+        how_far_a_program_is_stands_below_what_its_jobs_print_and_is_silent_without_a_terminal,
     ];
     // These measure, or want all of the machine.
     const MEASURING: &[Test] = pp_tests::tests![a_flood_slows_nobody_else_and_is_counted,];

@@ -15,6 +15,7 @@ use super::error::JobError;
 use super::function::JobFunction;
 use super::job::Job;
 use super::map::{Feed, Map};
+use super::progress::ProgressShown;
 use super::submit::JobBuilder;
 use crate::client::{
     Client, Events, Handle, Inside, NodeInfo, Order, OrderError, Stats, inside, on_dispatcher_thread,
@@ -397,6 +398,38 @@ impl Dispatcher {
     /// ```
     pub fn events(&self) -> Events {
         self.client.events()
+    }
+
+    /// Shows how far the jobs of this dispatcher have come, those that have not ended and those to come, until what this yields is
+    /// dropped: a bar on a terminal, lines in a log.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let shown = dispatcher.show_progress();
+    /// let job = dispatcher.submit(built_in::echo, (vec![1],));
+    /// dispatcher.wait();
+    /// drop(shown);
+    /// # drop(job);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn show_progress(&self) -> ProgressShown {
+        ProgressShown::of_all(self.client.clone())
+    }
+
+    /// Shows how far the jobs of a group have come, as [`show_progress`](Self::show_progress) does for all.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, built_in};
+    /// # let dispatcher = Dispatcher::builder().in_process(true).local_workers(1).start()?;
+    /// let shown = dispatcher.show_group_progress("page 1");
+    /// dispatcher.job(built_in::echo, (vec![1],)).group("page 1").submit();
+    /// dispatcher.wait_group("page 1");
+    /// drop(shown);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn show_group_progress(&self, name: &str) -> ProgressShown {
+        ProgressShown::of_group(self.client.clone(), name)
     }
 
     /// Begins nothing more: jobs that no node runs yet end as [`JobError::Cancelled`], and so do those that are submitted from

@@ -31,6 +31,7 @@ use self::feed::{Course, Room, SPARE_AT_ONCE, Sink, Spare};
 pub use self::unordered::Unordered;
 use crate::api::error::JobError;
 use crate::api::job::Job;
+use crate::api::progress::WithProgress;
 use crate::client::{Client, cannot_wait};
 
 /// The results of [`Dispatcher::map`](crate::Dispatcher::map), in the order of the inputs: an `Iterator` and a `Stream`.
@@ -51,6 +52,8 @@ pub struct Map<R: Send + 'static> {
     /// Cells of jobs whose results were taken.
     spare: Vec<Spare<R>>,
     arriving: Arc<Arriving<R>>,
+    /// Number of inputs, if they tell.
+    total: Option<u64>,
 }
 
 /// Jobs on their way from the thread that reads inputs.
@@ -88,7 +91,12 @@ impl<R: DeserializeOwned + Send + 'static> Map<R> {
             closed: false,
         };
         let arriving = Arriving { room: Room::default(), state: Mutex::new(state), arrived: Condvar::new() };
+        let total = match feed.inputs.size_hint() {
+            (least, Some(most)) if least == most => Some(most as u64),
+            _ => None,
+        };
         Self {
+            total,
             client,
             course: Course::Ready(feed.into_start()),
             next: VecDeque::new(),
@@ -115,9 +123,26 @@ impl<R: DeserializeOwned + Send + 'static> Map<R> {
     /// When results were asked for already.
     pub fn unordered(mut self) -> Unordered<R> {
         match std::mem::replace(&mut self.course, Course::Over) {
-            Course::Ready(start) => Unordered::new(self.client.clone(), start),
+            Course::Ready(start) => Unordered::new(self.client.clone(), start, self.total),
             Course::Running | Course::Over => panic!("Map::unordered is called before results are asked for"),
         }
+    }
+
+    /// Shows how far the map has come while its results are taken, as [`ProgressShown`](crate::ProgressShown) says.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, job};
+    /// #[job]
+    /// fn square(n: u64) -> u64 { n * n }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dispatcher = Dispatcher::builder().in_process(true).start()?;
+    /// let squares = dispatcher.map(square, 1..=4).with_progress().collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(squares, [1, 4, 9, 16]);
+    /// # Ok(()) }
+    /// ```
+    pub fn with_progress(self) -> WithProgress<Self> {
+        WithProgress::new(self.client.clone(), self.total, self)
     }
 
     fn go_on(&mut self) -> ControlFlow<Option<JobError>> {

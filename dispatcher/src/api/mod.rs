@@ -9,4 +9,5 @@ pub(crate) mod function;
 pub(crate) mod init;
 pub(crate) mod job;
 pub(crate) mod map;
+pub(crate) mod progress;
 pub(crate) mod submit;

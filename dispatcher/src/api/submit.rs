@@ -323,6 +323,9 @@ impl<R: DeserializeOwned + Send + 'static> Settle for Observed<R> {
     fn settle(&self, outcome: Outcome, wakes: &mut Wakes) -> Option<Outcome> {
         let has_callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let is_called_back = has_callback || self.takes_output;
+        if let (Err(_), Some(group)) = (&outcome, &self.group) {
+            group.fail(1);
+        }
         // Without a handle there is nobody to decode the result for.
         if Arc::strong_count(&self.cell) > 1 {
             wakes.add(self.cell.end(self.result(outcome.clone())));

@@ -24,6 +24,7 @@ pub(super) struct Resolved {
     pub(super) jobs: usize,
     /// Number of them that have a callback, which runs later.
     pub(super) with_callback: usize,
+    pub(super) failed: usize,
     pub(super) args_bytes: usize,
 }
 
@@ -107,6 +108,9 @@ impl Counts {
 
     pub(super) fn resolved(&self, resolved: Resolved) {
         self.pending_bytes.subtract(resolved.args_bytes);
+        if resolved.failed > 0 {
+            self.outstanding.fail(resolved.failed);
+        }
         self.done(resolved.jobs - resolved.with_callback);
     }
 
@@ -121,6 +125,11 @@ impl Counts {
         self.pending_bytes.subtract(self.pending_bytes.now());
         self.pending.subtract(self.pending.now());
         self.outstanding.subtract(self.outstanding.now());
+    }
+
+    /// What became of the jobs so far.
+    pub(crate) fn course(&self) -> Course {
+        self.outstanding.course()
     }
 
     pub(super) fn outstanding(&self) -> usize {
@@ -143,11 +152,21 @@ impl Counts {
     }
 }
 
+/// What became so far of the things that were counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Course {
+    pub(crate) added: usize,
+    pub(crate) removed: usize,
+    pub(crate) failed: usize,
+}
+
 /// A number of things that can be waited for to become small.
 #[derive(Debug, Default)]
 pub struct Count {
     added: AtomicUsize,
     removed: AtomicUsize,
+    /// Those among them that were removed without success.
+    failed: AtomicUsize,
     waiting: AtomicUsize,
     lock: Mutex<()>,
     smaller: Condvar,
@@ -175,6 +194,19 @@ impl Count {
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
             self.smaller.notify_all();
         }
+    }
+
+    /// So many that are taken off, or will be, have come to nothing.
+    pub(crate) fn fail(&self, number: usize) {
+        self.failed.fetch_add(number, Ordering::Relaxed);
+    }
+
+    /// All that were ever added, those that were taken off again, and those of them that came to nothing.
+    pub(crate) fn course(&self) -> Course {
+        // In this order: what is removed was added before.
+        let failed = self.failed.load(Ordering::Relaxed);
+        let removed = self.removed.load(Ordering::SeqCst);
+        Course { added: self.added.load(Ordering::SeqCst), removed, failed: failed.min(removed) }
     }
 
     fn is_waited_for(&self) -> bool {

@@ -19,6 +19,7 @@ mod counts;
 
 mod settle;
 
+pub(crate) mod bottom;
 mod callbacks;
 mod events;
 mod printer;
@@ -43,8 +44,8 @@ use std::time::{Duration, Instant};
 use pp_node::processes::{is_forked, notice_forks};
 
 pub use self::completions::Completions;
-pub(crate) use self::counts::Counts;
 pub use self::counts::{Count, PendingLimits};
+pub(crate) use self::counts::{Counts, Course};
 pub use self::events::{ClusterEvent, Events};
 pub use self::handle::{Call, Handle};
 pub use self::here::CannotWait;

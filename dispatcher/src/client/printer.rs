@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::bottom;
+
 /// Bytes that wait to be written; more are dropped, and counted.
 const WAITING_BYTES: usize = 8 << 20;
 /// Bytes written at once, so that the program's own lines have their turn.
@@ -144,7 +146,7 @@ pub(crate) fn start() -> std::io::Result<(Printer, Printing)> {
     let thread = thread::Builder::new().name("pp-printer".into()).spawn(move || {
         while let Some(text) = writer.next() {
             // There is nobody to tell if standard error is closed.
-            let _ = std::io::stderr().lock().write_all(text.as_bytes());
+            let _ = bottom::above(|stderr| stderr.write_all(text.as_bytes()));
         }
     })?;
     Ok((Printer(Arc::clone(&lines)), Printing { lines, thread }))

@@ -260,7 +260,9 @@ impl Actor {
                     resolved.jobs += 1;
                     resolved.args_bytes += resolution.args_bytes;
                     ticket.0.accepted(resolution.job);
-                    let settled = ticket.0.settle(outcome_of(resolution), &mut self.wakes);
+                    let outcome = outcome_of(resolution);
+                    resolved.failed += usize::from(outcome.is_err());
+                    let settled = ticket.0.settle(outcome, &mut self.wakes);
                     let due = settled.map(|outcome| Due::End(ticket, outcome));
                     resolved.with_callback += usize::from(due.is_some());
                     self.callbacks_due.extend(due);

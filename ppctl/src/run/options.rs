@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::ArgAction;
+use pp_dispatcher::progress::Form;
 use pp_dispatcher::{Builder, JobsPerNode};
 use pp_run::blocks::Separator;
 use pp_run::counts::parse_size;
 use pp_run::halt::{Halt, Tally};
 use pp_run::joblog::Resume;
-use pp_run::progress::Form;
 use pp_run::quote::quoted;
 use pp_run::times::{Timeout, parse_time};
 use pp_run::{Input, Pattern, Piping, Plan, Several, Trim};

@@ -7,7 +7,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use pp_run::progress::{Form, Means, Progress};
+use pp_dispatcher::progress::{Form, Means, Progress};
 use rustix::termios::tcgetwinsize;
 
 /// Time between two changes of the line on a terminal.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use pp_dispatcher::progress::time_text;
 use pp_run::halt::Exit;
-use pp_run::progress::time_text;
 
 /// Jobs that failed, and jobs that took longest, of which the numbers are told.
 const JOBS_SHOWN: usize = 5;

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::feed::{Course, Room, SPARE_AT_ONCE, Sink, Spare, Start};
 use crate::api::error::JobError;
 use crate::api::job::Job;
+use crate::api::progress::WithProgress;
 use crate::client::{Client, Completions, Waiter};
 
 /// Stands for the number of a job where the end of the inputs is told.
@@ -25,13 +26,15 @@ const END: usize = usize::MAX;
 #[must_use = "nothing happens before results are asked for"]
 pub struct Unordered<R: Send + 'static> {
     /// Keeps it going.
-    _client: Client,
+    client: Client,
     course: Course<R>,
     /// Jobs that have ended, as far as they have been taken out of there.
     ended: VecDeque<Job<R>>,
     /// Cells of jobs whose results were taken.
     spare: Vec<Spare<R>>,
     flight: Arc<Flight<R>>,
+    /// Number of inputs, if they tell.
+    total: Option<u64>,
 }
 
 /// Jobs in flight.
@@ -56,17 +59,35 @@ struct Jobs<R> {
 }
 
 impl<R: DeserializeOwned + Send + 'static> Unordered<R> {
-    pub(super) fn new(client: Client, start: Start<R>) -> Self {
+    pub(super) fn new(client: Client, start: Start<R>, total: Option<u64>) -> Self {
         let jobs =
             Jobs { numbered: Vec::new(), free: Vec::new(), spare: Vec::new(), end: None, closed: false };
         let flight = Flight { room: Room::default(), jobs: Mutex::new(jobs), completions: Arc::default() };
         Self {
-            _client: client,
+            client,
+            total,
             course: Course::Ready(start),
             ended: VecDeque::new(),
             spare: Vec::new(),
             flight: Arc::new(flight),
         }
+    }
+
+    /// Shows how far the map has come while its results are taken, as [`ProgressShown`](crate::ProgressShown) says.
+    ///
+    /// ```
+    /// # use pp_dispatcher::{Dispatcher, job};
+    /// #[job]
+    /// fn square(n: u64) -> u64 { n * n }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dispatcher = Dispatcher::builder().in_process(true).start()?;
+    /// let squares = dispatcher.map(square, 1..=4).unordered().with_progress();
+    /// assert_eq!(squares.sum::<Result<u64, _>>()?, 30);
+    /// # Ok(()) }
+    /// ```
+    pub fn with_progress(self) -> WithProgress<Self> {
+        WithProgress::new(self.client.clone(), self.total, self)
     }
 
     fn go_on(&mut self) -> ControlFlow<Option<JobError>> {

@@ -2,8 +2,8 @@
 
 use std::sync::mpsc::Receiver;
 
+use pp_dispatcher::progress::Means;
 use pp_dispatcher::{ClusterEvent, NodeInfo, NodeKind, NodeReason, NodeRefusal, NodeState};
-use pp_run::progress::Means;
 
 use super::{Engine, Event};
 use crate::run::each_node::Gathering;

@@ -1,9 +1,9 @@
-//! How far a run has come, in one line that fits a terminal of any width.
+//! How far jobs have come, in one line that fits a terminal of any width.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Ends of jobs that are remembered for how many there are in a second: those of the last jobs.
+/// Ends that are remembered for how many jobs there are in a second: the last ones.
 pub const RECENT: usize = 1_024;
 
 /// Widest bar, with its frame and the blank behind it.
@@ -21,10 +21,21 @@ pub struct Progress {
     skipped: u64,
     ended: u64,
     failed: u64,
-    /// When the last jobs ended, and how long each ran.
-    recent: VecDeque<(Duration, Duration)>,
-    /// When the job ended that was forgotten last.
+    recent: VecDeque<Ends>,
+    /// The sum of these.
+    recent_jobs: u64,
+    recent_run_time: Duration,
+    /// When those ended that were forgotten last.
     since: Duration,
+}
+
+/// Jobs that ended by the same time.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    at: Duration,
+    jobs: u64,
+    /// How long they ran, all together.
+    run_time: Duration,
 }
 
 /// What jobs run on.
@@ -63,12 +74,21 @@ impl Progress {
 
     /// A job that ran for so long has ended.
     pub fn ended(&mut self, at: Duration, run_time: Duration, is_success: bool) {
-        self.ended += 1;
-        self.failed += u64::from(!is_success);
-        self.recent.push_back((at, run_time));
+        self.several_ended(at, 1, run_time, u64::from(!is_success));
+    }
+
+    /// Several jobs have ended by that time, which ran for so long all together, and of which so many failed.
+    pub fn several_ended(&mut self, at: Duration, jobs: u64, run_time: Duration, failed: u64) {
+        self.ended += jobs;
+        self.failed += failed;
+        self.recent.push_back(Ends { at, jobs, run_time });
+        self.recent_jobs += jobs;
+        self.recent_run_time += run_time;
         if self.recent.len() > RECENT
-            && let Some((at, _)) = self.recent.pop_front()
+            && let Some(Ends { at, jobs, run_time }) = self.recent.pop_front()
         {
+            self.recent_jobs -= jobs;
+            self.recent_run_time = self.recent_run_time.saturating_sub(run_time);
             self.since = at;
         }
     }
@@ -76,12 +96,11 @@ impl Progress {
     /// How long the run goes on, judged by the jobs that have ended: none while none has, or once it should be over.
     pub fn left(&self, at: Duration, means: Means) -> Option<Duration> {
         let remaining = self.total?.saturating_sub(self.done());
-        let (last, _) = self.recent.back()?;
-        let count = self.recent.len() as f64;
+        let Ends { at: last, .. } = self.recent.back()?;
+        let count = self.recent_jobs as f64;
         // The first jobs of all slots end together: before, how many there are in a second says nothing.
         let for_each = if self.ended < 2 * means.slots as u64 {
-            let run_times: Duration = self.recent.iter().map(|(_, run_time)| *run_time).sum();
-            run_times.as_secs_f64() / count / means.slots.min(remaining as usize).max(1) as f64
+            self.recent_run_time.as_secs_f64() / count / means.slots.min(remaining as usize).max(1) as f64
         } else {
             last.saturating_sub(self.since).as_secs_f64() / count
         };
@@ -92,7 +111,7 @@ impl Progress {
     /// Jobs that ended in a second, of late.
     fn rate(&self, at: Duration) -> Option<f64> {
         let time = at.checked_sub(self.since)?.as_secs_f64();
-        Some(self.recent.len() as f64 / time).filter(|rate| rate.is_finite() && *rate > 0.0)
+        Some(self.recent_jobs as f64 / time).filter(|rate| rate.is_finite() && *rate > 0.0)
     }
 
     /// A line of at most so many columns, all of which are ASCII. What matters least is left out first.
