@@ -14,7 +14,7 @@ use pp_protocol::values::Source;
 
 pub use self::command::{Ahead, CommandLine, CommandOutput, CommandStatus};
 pub use self::files::{BaseFile, CommandDirectory, CommandFile, CommandFiles, FileError, FileFault};
-use crate::functions::{BuiltIn, CallError, Function, Identity, invoke};
+use crate::functions::{BuiltIn, Function, Identity, invoke};
 use crate::kept;
 
 /// Returns the bytes it is given.
@@ -42,66 +42,26 @@ pub fn keep_file(contents: Bytes) -> Result<(), String> {
     kept::keep(&contents).map_err(|error| error.to_string())
 }
 
-fn call_echo(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
-    invoke(args, result, |(bytes,): (Vec<u8>,)| echo(bytes))
+/// Offers one of these functions to jobs, under its name and this version.
+macro_rules! offer {
+    ($function:ident, $version:literal, fn($argument:ty) $(-> $result:ty)?) => {
+        inventory::submit! {
+            BuiltIn(Function {
+                name: || concat!("ppserver::", stringify!($function)),
+                version: $version,
+                identity: || {
+                    let pointer: fn($argument) $(-> $result)? = $function;
+                    Identity::of(&$function, &pointer, pointer as usize)
+                },
+                call: |args: Source<'_>, result: &mut room::Writer| {
+                    invoke(args, result, |(argument,): ($argument,)| $function(argument))
+                },
+            })
+        }
+    };
 }
 
-fn call_sleep(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
-    invoke(args, result, |(time,): (Duration,)| sleep(time))
-}
-
-fn call_command(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
-    invoke(args, result, |(line,): (CommandLine,)| command(line))
-}
-
-inventory::submit! {
-    BuiltIn(Function {
-        name: || "ppserver::command",
-        version: "1",
-        identity: || {
-            let pointer: fn(CommandLine) -> CommandOutput = command;
-            Identity::of(&command, &pointer, pointer as usize)
-        },
-        call: call_command,
-    })
-}
-
-fn call_keep_file(args: Source<'_>, result: &mut room::Writer) -> Result<(), CallError> {
-    invoke(args, result, |(contents,): (Bytes,)| keep_file(contents))
-}
-
-inventory::submit! {
-    BuiltIn(Function {
-        name: || "ppserver::keep_file",
-        version: "1",
-        identity: || {
-            let pointer: fn(Bytes) -> Result<(), String> = keep_file;
-            Identity::of(&keep_file, &pointer, pointer as usize)
-        },
-        call: call_keep_file,
-    })
-}
-
-inventory::submit! {
-    BuiltIn(Function {
-        name: || "ppserver::echo",
-        version: "",
-        identity: || {
-            let pointer: fn(Vec<u8>) -> Vec<u8> = echo;
-            Identity::of(&echo, &pointer, pointer as usize)
-        },
-        call: call_echo,
-    })
-}
-
-inventory::submit! {
-    BuiltIn(Function {
-        name: || "ppserver::sleep",
-        version: "",
-        identity: || {
-            let pointer: fn(Duration) = sleep;
-            Identity::of(&sleep, &pointer, pointer as usize)
-        },
-        call: call_sleep,
-    })
-}
+offer!(echo, "", fn(Vec<u8>) -> Vec<u8>);
+offer!(sleep, "", fn(Duration));
+offer!(command, "1", fn(CommandLine) -> CommandOutput);
+offer!(keep_file, "1", fn(Bytes) -> Result<(), String>);
