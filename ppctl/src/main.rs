@@ -64,6 +64,14 @@ enum Command {
         /// Look for nodes on the network for so many seconds
         #[arg(long, default_value = "1.5", value_name = "SECONDS", value_parser = seconds)]
         time: Duration,
+        /// A block for each node instead of a line: also its processors, software, target and C library, and what its jobs
+        /// are confined to
+        #[arg(short, long)]
+        verbose: bool,
+        /// List them again and again, every so many seconds, until Ctrl-C: in place on a terminal, below each other
+        /// elsewhere, with --json a line each time
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]
+        watch: Option<Duration>,
     },
     /// Change how many jobs nodes run at once, now. A node that lists machines (ppserver --authorized-keys) has to list this
     /// one with `operate`
@@ -156,7 +164,9 @@ fn run() -> ExitCode {
     });
     let done = match &arguments.command {
         Command::Secret(command) => secret::run(&arguments, command),
-        Command::Nodes { nodes, time } => nodes::run(&arguments, nodes, *time),
+        Command::Nodes { nodes, time, verbose, watch } => {
+            nodes::run(&arguments, nodes, nodes::Manner { time: *time, verbose: *verbose, watch: *watch })
+        }
         Command::Ping { nodes, node, count } => ping::run(&arguments, nodes, node, *count),
         Command::Key(command) => key::run(&arguments, command),
         Command::Completions { shell } => manual::completions(*shell),
@@ -206,10 +216,16 @@ fn look(arguments: &Arguments, nodes: &[String], role: Role) -> Builder {
 
 /// Writes what was asked for to standard output. Whoever reads it may have seen enough before its end.
 fn print(text: &str) -> io::Result<()> {
+    is_read(text).map(drop)
+}
+
+/// The same. False if nobody reads any more.
+fn is_read(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

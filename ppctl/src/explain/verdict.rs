@@ -293,7 +293,8 @@ impl fmt::Display for Finding {
         match self {
             Self::Used { slots, busy } => match slots - busy {
                 free if *busy == 0 => write!(f, "all its {} free", counted(free, "slot is", "slots are")),
-                free => write!(f, "{free} of its {} free", counted(*slots, "slot is", "slots are")),
+                1 => write!(f, "1 of its {slots} slots is free"),
+                free => write!(f, "{free} of its {slots} slots are free"),
             },
             Self::Full { slots, queued, dispatchers } => {
                 match slots {

@@ -1,4 +1,4 @@
-//! Signals that end a run, and the end of the process that guards it.
+//! Signals that end a run (or a list that is shown again and again), and the end of the process that guards it.
 
 use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 /// What a run is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(crate) enum Word {
     /// To end now.
     End,
     /// To begin nothing more, as its guard is gone.
@@ -21,7 +21,7 @@ pub(super) enum Word {
 /// Calls `tell` whenever whoever runs this wants it to end. That its terminal is gone stays ignored where it was when this began,
 /// as `nohup` wants. SIGINT does not: shells have what they run in the background ignore it, and scripts stop that by it. Nothing is
 /// ever written to the `guard`, whose end tells that of the other process.
-pub(super) fn tell(guard: Option<PipeReader>, tell: impl Fn(Word) + Send + 'static) -> anyhow::Result<()> {
+pub(crate) fn tell(guard: Option<PipeReader>, tell: impl Fn(Word) + Send + 'static) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (told, mut telling) = mpsc::channel(4);
     let hang_up = Some(SignalKind::hangup()).filter(|kind| !is_ignored(*kind));

@@ -10,7 +10,7 @@ mod engine;
 mod files;
 mod finished;
 mod guard;
-mod interrupts;
+pub(crate) mod interrupts;
 mod joblog;
 mod json;
 mod loader;

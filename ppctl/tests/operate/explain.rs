@@ -33,7 +33,7 @@ fn a_node_that_is_used_says_how_many_slots_are_free() {
     let _first = run_on(home.path(), &node, &["1"]);
     wait_until("the job to run", || has_started(home.path(), "1"));
     ppctl(&[&node], &["explain", "render1"])
-        .said(0, &[&format!("render1 ({address}) is used: 1 of its 2 slots are free.")]);
+        .said(0, &[&format!("render1 ({address}) is used: 1 of its 2 slots is free.")]);
     let _second = run_on(home.path(), &node, &["2", "3"]);
     wait_until("all slots to be taken", || has_started(home.path(), "2") || has_started(home.path(), "3"));
     let full = "is used: all its 2 slots are taken by jobs of 2 dispatchers";

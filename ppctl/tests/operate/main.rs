@@ -1,6 +1,7 @@
 //! `ppctl` as those use it who look after nodes: what is wrong with one, and how it is steered.
 
 mod explain;
+mod listing;
 mod steer;
 
 use std::path::Path;
