@@ -62,6 +62,11 @@ mod public {
         Ahead, BaseFile, CommandDirectory, CommandFile, CommandFiles, CommandLine, CommandOutput,
         CommandStatus, FileError, FileFault,
     };
+    /// What a node tells an operator who [watches](Dispatcher::watch) it.
+    pub use pp_protocol::{
+        Activity, AttemptId, Doing, EndedAttempt, FunctionLabel, FunctionPlace, LeftOut, NodeStatus,
+        OutcomeKind, ProgramActivity, ProgramStanding, SessionActivity, Tally, Totals, WorkerActivity,
+    };
     pub use pp_protocol::{
         Death, Farewell, HandshakeError, JobId, NodeId, Panic, ProgramRefusal, Refusal, SessionId,
         Stream as OutputStream, SystemError, Target, Violation, WorkerDeath, WorkerShortage,
@@ -77,7 +82,9 @@ mod public {
     pub use crate::api::map::{Map, Unordered};
     pub use crate::api::progress::{ProgressShown, WithProgress};
     pub use crate::api::submit::{JobBuilder, OutputPiece};
-    pub use crate::client::{ClusterEvent, Events, JobStatus, NodeInfo, OrderError, Output, Stats};
+    pub use crate::client::{
+        ClusterEvent, Events, JobStatus, NodeInfo, OrderError, Output, Stats, Watch, WatchError, Watched,
+    };
     pub use crate::core::{
         DialStage, Failure, FailureCause, JobExplanation, JobsPerNode, NodeKind, NodeLoss, NodeReason,
         NodeRefusal, NodeState, NodeTrouble, NodeWait, NotAsKnown, PlaceAtNode, Unreachable, WaitCause,

@@ -9,7 +9,9 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
+use pp_protocol::limits::{FUNCTION_NAME_BYTES, FUNCTIONS_NAMED};
 use pp_protocol::values::{self, Source, ValueError};
+use pp_protocol::worker::FunctionName;
 use pp_protocol::{FunctionId, ProgramId, room};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -250,6 +252,18 @@ impl Registry {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.functions.is_empty()
+    }
+
+    /// Names of functions, for people, of those there are first in order of their names: the end of each path, up to a limit.
+    pub(crate) fn names(&self) -> Vec<FunctionName> {
+        let mut names: Vec<_> = self.functions.iter().map(|(id, function)| (function.name, *id)).collect();
+        names.sort_unstable();
+        let short = |path: &str| {
+            let surplus = path.len().saturating_sub(FUNCTION_NAME_BYTES);
+            path[path.ceil_char_boundary(surplus)..].to_owned()
+        };
+        let names = names.into_iter().take(FUNCTIONS_NAMED);
+        names.map(|(name, function)| FunctionName { function, name: short(name) }).collect()
     }
 
     /// Each function, in no particular order.

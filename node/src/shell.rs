@@ -190,6 +190,7 @@ impl Node {
         let id = NodeId::random();
         let core = Core::new(CoreConfig {
             id,
+            started: now(),
             name: config.name,
             slots: config.slots,
             cpus: config.cpus,
@@ -486,8 +487,9 @@ impl Actor {
     fn worker_event(&mut self, (key, event): (WorkerKey, WorkerEvent)) {
         let progress = self.workers.get(&key).map(WorkerHandle::progress).unwrap_or_default();
         let event = match event {
-            WorkerEvent::Ready { functions } => {
+            WorkerEvent::Ready { functions, names } => {
                 tracing::debug!(worker = key.0, functions, "worker ready");
+                self.handle(Event::FunctionsNamed(key, names));
                 Event::WorkerReady(key)
             }
             WorkerEvent::Finished(finished) => Event::WorkerFinished(key, finished),
@@ -566,6 +568,11 @@ impl Actor {
             }
             Action::Observe(key) => {
                 return self.workers.get(&key).map(|worker| Event::Observed(key, worker.progress()));
+            }
+            Action::Look(keys) => {
+                let looked =
+                    keys.into_iter().filter_map(|key| Some((key, self.workers.get(&key)?.progress())));
+                return Some(Event::Looked(looked.collect()));
             }
             Action::Revoke(key) => {
                 return self.workers.get(&key).map(|worker| Event::Revoked(key, worker.revoke()));

@@ -89,7 +89,7 @@ kinds! {
 
 kinds! {
     /// Why a node closed a connection.
-    pub enum RefusalKind of Refusal[6] {
+    pub enum RefusalKind of Refusal[7] {
         /// The node finishes what runs.
         Draining = "draining",
         /// There were as many sessions as there may be.
@@ -102,6 +102,8 @@ kinds! {
         NotPermitted = "not_permitted",
         /// It gave way to another connection without a session.
         TooManyConnections = "too_many_connections",
+        /// As many operators watched as may.
+        TooManyWatchers = "too_many_watchers",
     }
 }
 

@@ -10,6 +10,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod activity;
 #[cfg(feature = "net")]
 pub mod address;
 pub mod advert;
@@ -64,6 +65,10 @@ pub mod socket;
 #[cfg(feature = "net")]
 mod written;
 
+pub use activity::{
+    Activity, Doing, EndedAttempt, FunctionLabel, FunctionPlace, LeftOut, ProgramActivity, ProgramStanding,
+    SessionActivity, Totals, WorkerActivity,
+};
 pub use handshake_error::{HandshakeError, MACHINE_KEYS, SHARED_SECRET};
 pub use ids::{
     AttemptId, Digest, FunctionId, JobId, MachineId, NodeId, NotAJob, ProgramId, SecretId, SessionId,

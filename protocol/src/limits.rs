@@ -8,6 +8,7 @@
 //! | batches received that nobody has taken | `BATCHES_RECEIVED` in `protocol/src/connection.rs` |
 //! | memory for large payloads, how much of it is kept and lent | `protocol/src/room/arena.rs`, `room/kept.rs`, `MARKS` in `node/src/page.rs` |
 //! | batches that wait for a node's task | `node/src/shell.rs` |
+//! | what a frame for somebody who watches has of each | `node/src/core/frame.rs` |
 //! | time after which a program that does not go on makes way | `node/src/core/uploads.rs` |
 //! | output of a command that is held back | `node/src/built_in/command/output.rs` |
 //! | pace at which a worker's output is read | `node/src/pool/output.rs` |
@@ -209,6 +210,33 @@ pub const SESSIONS: usize = 1_024;
 /// Connections of a node that belong to no session, those of operators and of whoever has not greeted yet: the oldest one gives
 /// way to another.
 pub const CONNECTIONS_WITHOUT_SESSION: usize = 256;
+
+/// Operators that watch a node at once.
+pub const WATCHERS: usize = 32;
+
+/// Least time between two frames for one of them.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Most bytes in a frame.
+pub const ACTIVITY_BYTES: usize = 8 << 10;
+
+/// Most attempts that ended in a frame.
+pub const WATCHED_ATTEMPTS: usize = 64;
+
+/// Most workers in a frame: of no more it is asked what they run.
+pub const WATCHED_WORKERS: usize = 512;
+
+/// Most sessions in a frame.
+pub const WATCHED_SESSIONS: usize = 32;
+
+/// Most programs in a frame.
+pub const WATCHED_PROGRAMS: usize = 32;
+
+/// Functions of a program whose names a worker tells.
+pub const FUNCTIONS_NAMED: usize = 1_024;
+
+/// Longest name of a function that is told; of a longer one its end.
+pub const FUNCTION_NAME_BYTES: usize = 96;
 
 /// Nodes that a dispatcher remembers of those that are announced to it and have not proved that they know the secret.
 pub const STRANGERS_ANNOUNCED: usize = 64;

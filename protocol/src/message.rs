@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{read_all_attempts, read_last_lines, read_name, read_output};
-use crate::{AttemptId, Digest, FunctionId, JobId, NodeId, Outcome, Payload, ProgramId, SessionId, shown};
+use crate::{
+    Activity, AttemptId, Digest, FunctionId, JobId, NodeId, Outcome, Payload, ProgramId, SessionId, shown,
+};
 
 /// From a dispatcher (or an operator) to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,11 @@ pub enum ToNode {
     /// The answer to [`FromNode::ExplainJob`]: why the job has not ended, for people. At most
     /// [`EXPLANATION_BYTES`](crate::limits::EXPLANATION_BYTES) of it are passed on.
     JobExplained(u64, String),
+    /// Tell what happens at the node, so often (in nanoseconds), but at most once in
+    /// [`WATCH_INTERVAL`](crate::limits::WATCH_INTERVAL); 0 to stop. Answered by [`FromNode::Activity`], again and again.
+    Watch(u64),
+    /// So many jobs wait at the dispatcher, for any node. Sent with a heartbeat, if that changed, at most once a second.
+    Waiting(u64),
 }
 
 /// From a node to a dispatcher (or an operator).
@@ -105,6 +112,8 @@ pub enum FromNode {
     ExplainJob(u64, JobId),
     /// What a dispatcher says of a job that was [asked for](ToNode::ExplainJob).
     JobExplained(Box<JobAnswer>),
+    /// What happens at the node, for whoever [watches](ToNode::Watch).
+    Activity(Box<Activity>),
 }
 
 // Each connection has room for some dozens that wait, whether any do or not.
@@ -398,6 +407,9 @@ pub enum Refusal {
         "the node keeps {0} connections without a dispatcher's session, its limit; another one took this one's place"
     )]
     TooManyConnections(u32),
+    /// As many operators watch the node as may.
+    #[error("{0} operators watch the node already, its limit; end one of them (ppctl top, ppctl web)")]
+    TooManyWatchers(u32),
 }
 
 /// Status of a program at a node.

@@ -132,6 +132,8 @@ impl ToNode {
             Self::PartsTaken(_) => later("PartsTaken", DISPATCHER),
             Self::ExplainJob(_) => later("ExplainJob", OPERATOR),
             Self::JobExplained(..) => later("JobExplained", DISPATCHER),
+            Self::Watch(_) => later("Watch", OPERATOR),
+            Self::Waiting(_) => later("Waiting", DISPATCHER),
         }
     }
 }
@@ -157,6 +159,7 @@ impl FromNode {
             Self::Part(..) => later("Part", DISPATCHER),
             Self::ExplainJob(..) => later("ExplainJob", DISPATCHER),
             Self::JobExplained(_) => later("JobExplained", OPERATOR),
+            Self::Activity(_) => later("Activity", OPERATOR),
         }
     }
 }
@@ -205,6 +208,8 @@ mod tests {
             "PartsTaken         later  never",
             "ExplainJob         never  later",
             "JobExplained       later  never",
+            "Watch              never  later",
+            "Waiting            later  never",
         ];
         assert_eq!(table(samples::to_node().iter().map(ToNode::rule)), expected);
     }
@@ -228,6 +233,7 @@ mod tests {
             "Part               later  never",
             "ExplainJob         later  never",
             "JobExplained       never  later",
+            "Activity           never  later",
         ];
         assert_eq!(table(samples::from_node().iter().map(FromNode::rule)), expected);
     }

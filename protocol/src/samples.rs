@@ -4,10 +4,11 @@ use bytes::Bytes;
 
 use crate::worker::{Finished, WorkResult};
 use crate::{
-    Attempt, AttemptId, Death, Digest, Ended, Farewell, FromNode, FunctionId, Hello, JobAnswer, JobId,
-    NodeId, NodeStatus, Outcome, OutputLine, Panic, Part, Payload, ProgramBuild, ProgramId, ProgramOffer,
-    ProgramRefusal, ProgramStatus, Refusal, Resume, SessionId, Stream, Target, ToNode, Welcome, WorkerDeath,
-    WorkerShortage,
+    Activity, Attempt, AttemptId, Death, Digest, Doing, Ended, EndedAttempt, Farewell, FromNode, FunctionId,
+    FunctionLabel, FunctionPlace, Hello, JobAnswer, JobId, LeftOut, NodeId, NodeStatus, Outcome, OutcomeKind,
+    OutputLine, Panic, Part, Payload, ProgramActivity, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal,
+    ProgramStanding, ProgramStatus, Refusal, Resume, SessionActivity, SessionId, Stream, Tally, Target,
+    ToNode, Totals, Welcome, WorkerActivity, WorkerDeath, WorkerShortage,
 };
 
 /// Names the variants of an enum, all of which have to be listed, and makes sure that there is a sample of each.
@@ -55,11 +56,13 @@ pub(crate) fn to_node() -> Vec<ToNode> {
         ToNode::PartsTaken(1 << 33),
         ToNode::ExplainJob(JobId::new(17, 2)),
         ToNode::JobExplained(300, "it waits".into()),
+        ToNode::Watch(250_000_000),
+        ToNode::Waiting(70_000),
     ];
     variants!(
         samples,
         ToNode: Hello, Run, Cancel, Recall, Ack, ProgramChunk, ProgramUnavailable, Ping, Pong, Resize, Drain, Goodbye,
-        OutputReceived, Offer, PartsTaken, ExplainJob, JobExplained,
+        OutputReceived, Offer, PartsTaken, ExplainJob, JobExplained, Watch, Waiting,
     )
 }
 
@@ -91,11 +94,13 @@ pub(crate) fn from_node() -> Vec<FromNode> {
             dispatcher: "you@here program 1".into(),
             text: "it waits".into(),
         })),
+        FromNode::Activity(Box::default()),
+        FromNode::Activity(Box::new(activity())),
     ]);
     variants!(
         samples,
         FromNode: Welcome, Refused, Window, Outcomes, Output, ProgramNeeded, Program, Status, Ping, Pong, Goodbye,
-        Trouble, ProgramWritten, Part, ExplainJob, JobExplained,
+        Trouble, ProgramWritten, Part, ExplainJob, JobExplained, Activity,
     )
 }
 
@@ -191,6 +196,83 @@ fn part() -> Part {
     Part { attempt: id(1, 0, 2), stream: Stream::Stderr, bytes: Payload::from(vec![0, 255, 10]) }
 }
 
+/// A frame with one of everything.
+pub(crate) fn activity() -> Activity {
+    let function = FunctionPlace(0);
+    let running = Doing::Running { function, attempt: id(1, 0, 1), for_ns: 1 << 33 };
+    let doing = vec![running, Doing::Busy, Doing::Idle, Doing::Starting, Doing::Ending];
+    let doing = variants!(doing, Doing: Running, Busy, Idle, Starting, Ending);
+    let standing = vec![
+        ProgramStanding::Preparing,
+        ProgramStanding::Ready,
+        ProgramStanding::Troubled("no memory".into()),
+        ProgramStanding::Refused("another target".into()),
+    ];
+    let standing = variants!(standing, ProgramStanding: Preparing, Ready, Troubled, Refused);
+    let ended = |ended: OutcomeKind| EndedAttempt {
+        attempt: id(70_000, 3, 1),
+        session: 7,
+        worker: 300,
+        function,
+        ended_ago_ns: 5_000_000,
+        run_time_ns: 1 << 34,
+        ended,
+        reason: if ended.is_failure() { "why".into() } else { String::new() },
+    };
+    Activity {
+        number: 300,
+        uptime_ns: 1 << 40,
+        status: status(),
+        totals: Totals {
+            ended: Tally { outcomes: [1; _], run_times: [300; _], run_time_ns: 1 << 40 },
+            retries: 1,
+            recalled: 2,
+            late_outcomes: 3,
+            dropped_lines: 4,
+            workers_started: 5,
+            workers_failed: 6,
+            workers_killed: 7,
+            workers_lost: 8,
+            connections_lost: 9,
+            refusals: 10,
+            sessions_begun: 11,
+            sessions_resumed: 12,
+            sessions_lost: 13,
+            programs_received: 14,
+            programs_failed: 15,
+        },
+        functions: vec![FunctionLabel { name: "fib::fib".into() }],
+        sessions: vec![SessionActivity {
+            session: 7,
+            name: "you@here program 1".into(),
+            connected: true,
+            running: 3,
+            queued: 251,
+            share: 4,
+            window: 300,
+            waiting: 1 << 33,
+            ended: 70_000,
+            run_time_ns: 1 << 40,
+        }],
+        programs: (1..)
+            .zip(standing)
+            .map(|(program, standing)| ProgramActivity {
+                session: 7,
+                program: ProgramId(program),
+                name: "fib".into(),
+                digest: (program == 2).then(digest),
+                standing,
+            })
+            .collect(),
+        workers: (300..)
+            .zip(doing)
+            .map(|(worker, doing)| WorkerActivity { worker, session: 7, doing })
+            .collect(),
+        attempts: OutcomeKind::ALL.into_iter().map(ended).collect(),
+        left_out: LeftOut { sessions: 1, programs: 2, workers: 300, attempts: 1 << 33 },
+    }
+}
+
 fn refusals() -> Vec<Refusal> {
     let samples = vec![
         Refusal::Draining,
@@ -199,10 +281,12 @@ fn refusals() -> Vec<Refusal> {
         Refusal::BadHello("no".into()),
         Refusal::NotPermitted("no".into()),
         Refusal::TooManyConnections(256),
+        Refusal::TooManyWatchers(32),
     ];
     variants!(
         samples,
         Refusal: Draining, TooManySessions, AlreadyConnected, BadHello, NotPermitted, TooManyConnections,
+        TooManyWatchers,
     )
 }
 

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fields::read_name;
 use crate::{FunctionId, Panic, Payload, Stream};
 
 /// Version of the messages in this module. It changes with any change to them after a release.
@@ -25,6 +26,8 @@ pub enum FromWorker {
         functions: u32,
         /// Whether it has the arenas that the node handed to it, so that large payloads need not be sent.
         borrows: bool,
+        /// Names of its functions, for people: no more than [`FUNCTIONS_NAMED`](crate::limits::FUNCTIONS_NAMED).
+        names: Vec<FunctionName>,
     },
     /// Work before this number that was not claimed has been thrown away, as the node asked through the page.
     Skipped(u32),
@@ -37,6 +40,16 @@ pub enum FromWorker {
     },
     /// Bytes that the piece of work of this number, which runs, sends ahead of its result.
     Part(u32, Stream, Payload),
+}
+
+/// The name of a function, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionName {
+    /// The function.
+    pub function: FunctionId,
+    /// The end of its path.
+    #[serde(deserialize_with = "read_name")]
+    pub name: String,
 }
 
 /// One attempt as a worker sees it.

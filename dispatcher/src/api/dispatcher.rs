@@ -18,7 +18,8 @@ use super::map::{Feed, Map};
 use super::progress::ProgressShown;
 use super::submit::JobBuilder;
 use crate::client::{
-    Client, Events, Handle, Inside, NodeInfo, Order, OrderError, Stats, inside, on_dispatcher_thread,
+    Client, Events, Handle, Inside, NodeInfo, Order, OrderError, Stats, Watch, WatchError, inside,
+    on_dispatcher_thread,
 };
 use crate::core::JobExplanation;
 
@@ -452,6 +453,27 @@ impl Dispatcher {
     /// ```
     pub fn finish(&self) {
         self.client.finish();
+    }
+
+    /// Has every node that is connected, and each that will be, tell what happens there: what its workers run and for how long,
+    /// which attempts ended and why some failed, who has jobs there. About every `interval`, but at most four times a second.
+    /// For an operator only ([`Builder::observer`](crate::Builder::observer)).
+    ///
+    /// ```no_run
+    /// # use pp_dispatcher::Dispatcher;
+    /// use std::time::Duration;
+    ///
+    /// let operator = Dispatcher::builder().observer(true).discover(true).start()?;
+    /// for frame in operator.watch(Duration::from_secs(1))? {
+    ///     println!("{} runs {} attempts", frame.name, frame.activity.status.busy);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When this dispatcher is no operator's.
+    pub fn watch(&self, interval: Duration) -> Result<Watch, WatchError> {
+        self.client.watch(interval)
     }
 
     /// Ends the dispatcher for all its clones: jobs that have not ended are cancelled, all local workers end.

@@ -10,6 +10,7 @@ use pp_protocol::{FunctionId, JobId, Payload, ProgramId};
 use super::callbacks::{Callbacks, Due};
 use super::counts::{Count, Counts, PendingLimits};
 use super::events::Listeners;
+use super::frames::Watches;
 use super::here::{Inside, cannot_wait, inside};
 use super::inbox::Inbox;
 use super::requests::{Answer, Asked, Request, wait_for_answer};
@@ -37,6 +38,7 @@ pub struct Handle {
     pub(super) counts: Arc<Counts>,
     pub(super) callbacks: Arc<Callbacks>,
     pub(super) listeners: Listeners,
+    pub(super) watches: Watches,
 }
 
 impl Handle {
@@ -47,6 +49,7 @@ impl Handle {
             callbacks: Arc::new(Callbacks::new(callback_threads, Arc::clone(&counts))),
             counts,
             listeners: Listeners::default(),
+            watches: Watches::default(),
         }
     }
 
@@ -150,6 +153,7 @@ impl Handle {
         self.inbox.abandon();
         self.callbacks.close();
         self.listeners.close();
+        self.watches.close();
         self.counts.clear();
     }
 }

@@ -22,6 +22,7 @@ mod settle;
 pub(crate) mod bottom;
 mod callbacks;
 mod events;
+mod frames;
 mod printer;
 pub(crate) mod settings;
 mod stats;
@@ -35,6 +36,7 @@ mod inbox;
 mod handle;
 
 mod thread;
+mod watch;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,11 +44,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pp_node::processes::{is_forked, notice_forks};
+use pp_protocol::limits::WATCH_INTERVAL;
 
 pub use self::completions::Completions;
 pub use self::counts::{Count, PendingLimits};
 pub(crate) use self::counts::{Counts, Course};
 pub use self::events::{ClusterEvent, Events};
+pub use self::frames::Watched;
 pub use self::handle::{Call, Handle};
 pub use self::here::CannotWait;
 pub(crate) use self::here::{Inside, cannot_wait, inside, on_dispatcher_thread, take_part_in};
@@ -56,6 +60,7 @@ use self::requests::Request;
 pub use self::settings::{ClientError, Output, Settings};
 pub use self::settle::{Failed, Identified, JobTicket, Outcome, Settle, Waiter, Wakes};
 pub use self::stats::{JobStatus, NodeInfo, Stats};
+pub use self::watch::{Watch, WatchError};
 use crate::core::DialFailure;
 pub use crate::core::{JobOptions, TakeParts, Taker};
 use crate::links::ORDER_TIME;
@@ -80,6 +85,7 @@ struct Running {
     printing: Mutex<Option<Printing>>,
     started: Instant,
     last_stats: Mutex<Stats>,
+    is_observer: bool,
 }
 
 impl Client {
@@ -93,6 +99,7 @@ impl Client {
         // It ends with the printer.
         let (printer, printing) = printer::start()?;
         let mut threads = handle.callbacks.start()?;
+        let is_observer = settings.observer;
         match thread::start(settings, Arc::clone(&handle), printer) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
@@ -106,6 +113,7 @@ impl Client {
             printing: Mutex::new(Some(printing)),
             started: Instant::now(),
             last_stats: Mutex::default(),
+            is_observer,
         };
         Ok(Self { handle, running: Arc::new(running) })
     }
@@ -187,6 +195,17 @@ impl Client {
     /// Begins nothing more: jobs that no node runs yet are cancelled, and those that are submitted from now on. What runs goes on.
     pub fn finish(&self) {
         self.handle.inbox.request(Request::Finish);
+    }
+
+    /// Has every node tell what happens there, from now on, about so often.
+    ///
+    /// # Errors
+    /// When this is no operator's.
+    pub fn watch(&self, interval: Duration) -> Result<Watch, WatchError> {
+        if !self.running.is_observer {
+            return Err(WatchError::NotOperator);
+        }
+        Ok(Watch::new(&self.handle, interval.clamp(WATCH_INTERVAL, LONGEST_WAIT)))
     }
 
     /// Ends the dispatcher: jobs that have not ended are cancelled, all local workers end.

@@ -40,6 +40,8 @@ pub(super) enum Request {
     },
     SetLocalWorkers(u32),
     Finish,
+    /// There is somebody more who watches, or one less.
+    WatchesChanged,
     Order {
         /// A name or an address.
         node: String,

@@ -283,6 +283,7 @@ impl Actor {
                     let text = cut(&text, EXPLANATION_BYTES).to_owned();
                     self.links.send(node, ToNode::JobExplained(question, text));
                 }
+                Action::Activity(node, activity) => self.publish(node, *activity),
                 Action::Report(report) => self.report(report),
             }
         }
@@ -408,6 +409,7 @@ impl Actor {
             }
         }
         self.shared.listeners.close();
+        self.shared.watches.close();
         let _ = tokio::time::timeout(FAREWELL, self.local.ended()).await;
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pp_protocol::{
-    Digest, FunctionId, JobAnswer, JobId, OutputLine, Panic, Part, Payload, ProgramId, ProgramRefusal,
-    Resume, ToNode,
+    Activity, Digest, FunctionId, JobAnswer, JobId, OutputLine, Panic, Part, Payload, ProgramId,
+    ProgramRefusal, Resume, ToNode,
 };
 
 use super::causes::{Failure, NodeLoss, NodeRefusal, NodeTrouble};
@@ -29,6 +29,8 @@ pub enum Action<T> {
     ProgramWritten(NodeKey, Digest, u32),
     /// Tell a node why this job has not ended, in answer to a question of this number.
     Explain(NodeKey, u64, JobId),
+    /// Pass on what happens at a node, to whoever watches.
+    Activity(NodeKey, Box<Activity>),
     /// Pass news on to whoever subscribed to them.
     Report(Report),
 }

@@ -109,6 +109,8 @@ pub enum Event<T> {
     PartsTaken(Vec<PartKey>),
     /// Nothing more is to be begun: every job that no node runs is to be cancelled, now and later.
     Finish,
+    /// Somebody wants to be told so often what happens at the nodes, or nobody does any more.
+    Watch(Option<Duration>),
     /// The dispatcher ends: every job is to be resolved, every node to be left.
     Shutdown,
     /// The time of [`Core::next_deadline`](super::Core::next_deadline) has come.

@@ -117,6 +117,7 @@ impl<T> Core<T> {
         }
         self.displace_other_addresses(now, key, welcome.node, actions);
         self.update_taker(key);
+        self.watch_too(key, actions);
         actions.push(Action::Report(Report::NodeConnected(key)));
     }
 

@@ -50,6 +50,7 @@ mod takers;
 #[cfg(test)]
 mod tests;
 mod views;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -152,6 +153,8 @@ pub struct Core<T> {
     /// Number of outcomes of attempts that had been given up before.
     late_outcomes: u64,
     announced: Announced,
+    /// How often nodes are to tell what happens there, if anybody wants to know.
+    watching: Option<Duration>,
 }
 
 /// Whether jobs wait without any node to run them.
@@ -178,6 +181,7 @@ const STALL: Duration = Duration::from_secs(5);
 impl<T: Ticket> Core<T> {
     /// Takes in an event that happened at `now`, and appends the actions that it asks for.
     pub fn handle(&mut self, now: Moment, event: Event<T>, actions: &mut Vec<Action<T>>) {
+        let is_beat = matches!(event, Event::Tick) && self.heartbeat.is_some_and(|due| due <= now);
         match event {
             Event::Submit(jobs) if self.is_finishing() => self.cancel_new(jobs, actions),
             Event::Submit(jobs) => self.submit(now, jobs),
@@ -191,6 +195,7 @@ impl<T: Ticket> Core<T> {
             Event::Received(node, messages) => self.received(now, node, messages, actions),
             Event::PartsTaken(parts) => self.parts_taken(&parts, actions),
             Event::Finish => self.finish(),
+            Event::Watch(interval) => self.watch(interval, actions),
             Event::Shutdown => self.shutdown(actions),
             Event::Tick => self.tick(now, actions),
         }
@@ -202,6 +207,9 @@ impl<T: Ticket> Core<T> {
         self.send_cancellations(actions);
         self.send_recalls(actions);
         self.schedule(now, actions);
+        if is_beat {
+            self.tell_waiting(now, actions);
+        }
         self.watch_for_stall(now);
     }
 }
@@ -231,6 +239,7 @@ impl<T> Core<T> {
             stalled: Stalled::No,
             late_outcomes: 0,
             announced: Announced::Nobody,
+            watching: None,
         }
     }
 

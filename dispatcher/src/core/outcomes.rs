@@ -106,6 +106,7 @@ impl<T> Core<T> {
             FromNode::Refused(refusal) => {
                 self.left_by(now, key, NodeRefusal::Session(refusal), actions);
             }
+            FromNode::Activity(activity) => self.activity(now, key, activity, actions),
             FromNode::Welcome(_) => {}
         }
     }

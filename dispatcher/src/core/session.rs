@@ -85,6 +85,8 @@ pub(super) struct Connection {
     pub(super) trouble: Option<WorkerShortage>,
     /// Time when attempts were asked back, if the answer may still come.
     pub(super) recalled_at: Option<Moment>,
+    /// How many jobs it was told to wait here, and when.
+    pub(super) waiting_told: (Option<u64>, Moment),
     /// Output that has arrived since the node was told of it, in bytes.
     output_bytes: usize,
     /// Number of pings sent.
@@ -122,7 +124,9 @@ impl Session {
 
     /// The session goes on, on another connection.
     pub(super) fn resume(&mut self, now: Moment, welcome: &Welcome, version: Version) {
-        self.link = Link::Up(Connection::new(now, version));
+        // What it was told before may not have arrived.
+        let connection = Connection { waiting_told: (None, now), ..Connection::new(now, version) };
+        self.link = Link::Up(connection);
         self.grant(welcome.window);
     }
 
@@ -330,6 +334,8 @@ impl Connection {
             suspect: false,
             trouble: None,
             recalled_at: None,
+            // A node takes it that none do until it is told.
+            waiting_told: (Some(0), now),
             output_bytes: 0,
             pings: 0,
             unanswered: VecDeque::new(),

@@ -75,7 +75,9 @@ impl Dispatcher {
         let mut actions = Vec::new();
         self.core.handle(self.now, event, &mut actions);
         self.core.check_invariants();
-        actions.retain(|action| !matches!(action, Action::Send(_, ToNode::Ping(_) | ToNode::Ack(_))));
+        actions.retain(|action| {
+            !matches!(action, Action::Send(_, ToNode::Ping(_) | ToNode::Ack(_) | ToNode::Waiting(_)))
+        });
         actions
     }
 

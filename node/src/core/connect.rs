@@ -36,11 +36,14 @@ pub(super) struct Connection {
     asked: Option<(u64, Moment)>,
     /// Round trip of a ping, as far as known.
     pub(super) round_trip: Duration,
+    /// When it was last sent a frame of what happens here.
+    pub(super) frame_at: Option<Moment>,
 }
 
 impl Connection {
     fn new(now: Moment, proof: Proof) -> Self {
-        Self { proof, peer: Peer::Unknown, heard: now, asked: None, round_trip: Duration::ZERO }
+        let round_trip = Duration::ZERO;
+        Self { proof, peer: Peer::Unknown, heard: now, asked: None, round_trip, frame_at: None }
     }
 
     /// Learns from an answer. A long time may be the peer's own, so it counts for less than a short one.
@@ -141,6 +144,7 @@ impl Core {
             (_, ToNode::Resize(slots)) => self.resize(slots, actions),
             (_, ToNode::Drain) => self.drain(now, actions),
             (_, ToNode::ExplainJob(job)) => self.ask_of_job(key, job, actions),
+            (_, ToNode::Watch(interval_ns)) => self.watch(now, key, interval_ns, actions),
             (Peer::Session(session), message) => self.session_message(now, session, message, actions),
             (Peer::Operator, ToNode::Goodbye) => self.close(key, actions),
             (Peer::Operator | Peer::Unknown, _) => {}
@@ -178,6 +182,7 @@ impl Core {
             ToNode::Ack(received) => session.acknowledged(received),
             ToNode::OutputReceived(bytes) => self.output_arrived(key, bytes, actions),
             ToNode::PartsTaken(taken) => session.parts.taken(taken),
+            ToNode::Waiting(jobs) => session.waiting = jobs,
             ToNode::ProgramChunk { digest, number, bytes, last } => {
                 self.program_chunk(now, key, (digest, number), bytes, last, actions)
             }
@@ -198,7 +203,8 @@ impl Core {
             | ToNode::Pong(_)
             | ToNode::Resize(_)
             | ToNode::Drain
-            | ToNode::ExplainJob(_) => {}
+            | ToNode::ExplainJob(_)
+            | ToNode::Watch(_) => {}
         }
     }
 
@@ -345,6 +351,7 @@ impl Core {
     pub(super) fn disconnected(&mut self, now: Moment, key: ConnectionKey, actions: &mut Vec<Action>) {
         let Some(connection) = self.connections.remove(&key) else { return };
         self.counters.connections_lost += 1;
+        self.watchers.forget(key);
         if let Peer::Session(session_key) = connection.peer {
             self.broken_off(session_key, now + self.config.grace, actions);
         }
@@ -361,11 +368,12 @@ impl Core {
     /// Closes a connection from this side, leaving its session (if any) as it is.
     pub(super) fn close(&mut self, key: ConnectionKey, actions: &mut Vec<Action>) {
         if self.connections.remove(&key).is_some() {
+            self.watchers.forget(key);
             actions.push(Action::Close(key));
         }
     }
 
-    fn refuse(&mut self, key: ConnectionKey, refusal: Refusal, actions: &mut Vec<Action>) {
+    pub(super) fn refuse(&mut self, key: ConnectionKey, refusal: Refusal, actions: &mut Vec<Action>) {
         *self.counters.refusals.entry(RefusalKind::from(&refusal)).or_default() += 1;
         actions.push(Action::Send(key, FromNode::Refused(refusal)));
         self.close(key, actions);
@@ -483,6 +491,7 @@ impl Core {
 
     /// Says goodbye to every peer.
     pub(super) fn farewell(&mut self, now: Moment, reason: Farewell, actions: &mut Vec<Action>) {
+        self.watchers.forget_all();
         for key in std::mem::take(&mut self.connections).into_keys() {
             actions.push(Action::Send(key, FromNode::Goodbye(reason)));
             actions.push(Action::Close(key));

@@ -19,6 +19,8 @@ pub(super) struct Lanes(Vec<Lane>);
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) id: ProgramId,
+    /// File name of its program, for people.
+    pub(super) name: String,
     /// Program that its workers run.
     pub(super) program: LaneProgram,
     /// Attempts waiting for a worker, in order.
@@ -43,7 +45,7 @@ pub(super) enum LaneProgram {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self(vec![Lane::new(ProgramId::BUILT_IN, LaneProgram::Runs(Program::Own))])
+        Self(vec![Lane::new(ProgramId::BUILT_IN, String::new(), LaneProgram::Runs(Program::Own))])
     }
 }
 
@@ -79,10 +81,10 @@ impl Lanes {
     }
 
     /// There is a program of this number, or it has changed.
-    pub(super) fn set(&mut self, id: ProgramId, program: LaneProgram) {
+    pub(super) fn set(&mut self, id: ProgramId, name: String, program: LaneProgram) {
         match self.get_mut(id) {
-            Some(lane) => lane.program = program,
-            None => self.0.push(Lane::new(id, program)),
+            Some(lane) => (lane.name, lane.program) = (name, program),
+            None => self.0.push(Lane::new(id, name, program)),
         }
     }
 
@@ -122,8 +124,8 @@ impl Lanes {
 }
 
 impl Lane {
-    fn new(id: ProgramId, program: LaneProgram) -> Self {
-        Self { id, program, queue: Queue::default(), slots_used: 0, last_turn: 0, singly: false }
+    fn new(id: ProgramId, name: String, program: LaneProgram) -> Self {
+        Self { id, name, program, queue: Queue::default(), slots_used: 0, last_turn: 0, singly: false }
     }
 
     /// Number of its attempts that wait.

@@ -4,7 +4,7 @@
 //! ([`Event`]) with the time at which it happened, and performs what it asks for ([`Action`]). The calling contract:
 //!
 //! 1. `handle(now, event, &mut actions)` for each event, `now` never going back;
-//! 2. perform the actions in order; the ones that ask a question ([`Action::Observe`], [`Action::Revoke`],
+//! 2. perform the actions in order; the ones that ask a question ([`Action::Observe`], [`Action::Look`], [`Action::Revoke`],
 //!    [`Action::LocateProgram`]) are answered by an event;
 //! 3. call `handle(now, Event::Tick, ..)` when `next_deadline()` has come.
 //!
@@ -20,6 +20,7 @@
 mod admission;
 mod connect;
 mod counters;
+mod frame;
 mod lanes;
 mod output;
 mod parts;
@@ -33,13 +34,14 @@ mod shortage;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod watch;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pp_protocol::limits::args_bytes_at_node;
-use pp_protocol::worker::{Finished, Work};
+use pp_protocol::worker::{Finished, FunctionName, Work};
 use pp_protocol::{
     Digest, FromNode, Moment, NodeId, NodeStatus, Payload, ProgramRefusal, Stream, Target, ToNode,
     WorkerDeath, WorkerShortage,
@@ -48,12 +50,14 @@ use pp_protocol::{
 pub use self::admission::{Accepted, Proof};
 use self::connect::Connection;
 pub use self::counters::Counters;
+use self::frame::FunctionNames;
 use self::lanes::{Lane, LaneKey};
 use self::programs::ProgramState;
 use self::questions::Questions;
 use self::session::Session;
 pub use self::session::SessionStatistics;
 use self::shortage::Shortage;
+use self::watch::Watchers;
 use self::work::Worker;
 
 /// A connection, numbered by the shell; never used again.
@@ -104,6 +108,8 @@ pub enum Program {
 pub struct CoreConfig {
     /// This life of the node.
     pub id: NodeId,
+    /// When it started.
+    pub started: Moment,
     /// The node's name, for people.
     pub name: String,
     /// Room for attempts.
@@ -151,6 +157,8 @@ pub enum Event {
     ProgramFailed(Digest, ProgramRefusal),
     /// The worker waits for work.
     WorkerReady(WorkerKey),
+    /// These are the names of the functions of the worker's program.
+    FunctionsNamed(WorkerKey, Vec<FunctionName>),
     /// The worker never became ready: why, and what it last wrote to standard error.
     WorkerFailed(WorkerKey, StartFailure),
     /// Work ended, in order.
@@ -168,6 +176,8 @@ pub enum Event {
     WorkerExited(WorkerKey, Progress, WorkerDeath),
     /// The answer to [`Action::Observe`].
     Observed(WorkerKey, Progress),
+    /// The answer to [`Action::Look`], in the same order, without workers that are gone.
+    Looked(Vec<(WorkerKey, Progress)>),
     /// The answer to [`Action::Revoke`].
     Revoked(WorkerKey, Progress),
     /// The operator wants so many slots.
@@ -221,6 +231,8 @@ pub enum Action {
     Assign(WorkerKey, Vec<Work>),
     /// Read how far a worker has come.
     Observe(WorkerKey),
+    /// Read how far each of these workers has come, for somebody who watches.
+    Look(Vec<WorkerKey>),
     /// Take back what a worker has not claimed.
     Revoke(WorkerKey),
     /// Leave what a worker prints and reports where it is, or take it again.
@@ -251,7 +263,9 @@ pub struct Statistics {
     pub programs: usize,
     /// Each session, in the order they came.
     pub sessions: Vec<SessionStatistics>,
-    /// What has been counted since the node started.
+    /// When the node started.
+    pub started: Moment,
+    /// What has been counted since then.
     pub counters: Counters,
 }
 
@@ -288,6 +302,10 @@ pub struct Core {
     room_due: Option<Moment>,
     /// What was counted, but for what the sessions count that are here.
     counters: Counters,
+    /// Operators who watch.
+    watchers: Watchers,
+    /// Names of functions.
+    functions: FunctionNames,
     /// Counts the heartbeats that ask peers for an answer.
     pings: u64,
     /// What operators want to know of jobs.
@@ -333,6 +351,8 @@ impl Core {
             counters: Counters::default(),
             pings: 0,
             questions: Questions::default(),
+            watchers: Watchers::default(),
+            functions: FunctionNames::default(),
             next_worker: 0,
             next_session: 0,
             turn: 0,
@@ -355,6 +375,7 @@ impl Core {
             Event::ProgramMissing(digest) => self.program_missing(digest),
             Event::ProgramFailed(digest, refusal) => self.program_failed(now, digest, refusal, actions),
             Event::WorkerReady(key) => self.worker_ready(key, actions),
+            Event::FunctionsNamed(key, names) => self.functions_named(key, names),
             Event::WorkerFailed(key, failure) => self.worker_failed(now, key, failure, actions),
             Event::WorkerFinished(key, finished) => self.worker_finished(now, key, finished, actions),
             Event::WorkerSkipped(key, number) => self.worker_skipped(key, number, actions),
@@ -369,6 +390,7 @@ impl Core {
                 self.worker_exited(now, key, progress, death, actions)
             }
             Event::Observed(key, progress) => self.observed(now, key, progress, actions),
+            Event::Looked(workers) => self.looked(now, &workers, actions),
             Event::Revoked(key, progress) => self.revoked(key, progress, actions),
             Event::Resize(slots) => self.resize(slots, actions),
             Event::Drain => self.drain(now, actions),
@@ -401,6 +423,7 @@ impl Core {
             .chain(self.heartbeat)
             .chain(self.rebalance)
             .chain(self.room_due)
+            .chain(self.watchers.due())
             .chain(drain)
             .min()
     }
@@ -412,6 +435,7 @@ impl Core {
         self.end_waits_for_programs(now, actions);
         self.end_wait_for_room(now);
         self.end_drain_time(now, actions);
+        self.look(now, actions);
     }
 
     /// This life of the node.
@@ -453,6 +477,7 @@ impl Core {
             connections: self.connections.len(),
             programs: self.programs.keys().filter(|program| **program != Program::Own).count(),
             sessions: self.sessions.values().map(Session::statistics).collect(),
+            started: self.config.started,
             counters: self.counters(),
         }
     }

@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pp_protocol::limits::{PROGRAM_BUILDS, PROGRAM_BYTES, PROGRAMS};
+use pp_protocol::limits::{NAME_BYTES, PROGRAM_BUILDS, PROGRAM_BYTES, PROGRAMS, cut};
 use pp_protocol::{
     Death, Digest, FromNode, Moment, ProgramBuild, ProgramId, ProgramOffer, ProgramRefusal, ProgramStatus,
     Target,
@@ -167,7 +167,10 @@ impl Core {
             return self.protocol_broken(key, "it offered another program under a number in use", actions);
         }
         // Whatever was wrong with it before may have been mended since: each offer is one more try.
-        session.lanes.set(id, chosen.clone());
+        let its_build = |build: &&ProgramBuild| chosen == LaneProgram::Runs(Program::Sent(build.digest));
+        let build = builds.iter().find(its_build).or(builds.first());
+        let name = build.map_or(String::new(), |build| cut(&build.name, NAME_BYTES).to_owned());
+        session.lanes.set(id, name, chosen.clone());
         if let LaneProgram::Runs(program @ Program::Sent(digest)) = chosen
             && !self.programs.contains_key(&program)
         {
@@ -200,7 +203,7 @@ impl Core {
     }
 
     /// Status of a session's program.
-    fn status_of(&self, program: &LaneProgram) -> ProgramStatus {
+    pub(super) fn status_of(&self, program: &LaneProgram) -> ProgramStatus {
         match program {
             LaneProgram::Refused(refusal) => ProgramStatus::Refused(refusal.clone()),
             LaneProgram::Runs(program) => {
@@ -332,6 +335,7 @@ impl Core {
             matches!(state, ProgramState::Usable(_) | ProgramState::Wanted(_) | ProgramState::Waiting { .. })
         };
         self.programs.retain(|program, state| !(is_unused(program) && rests(state)));
+        self.functions.retain(|program| !is_unused(program));
         if self.proven.len() > PROVEN_KEPT {
             self.proven.retain(|program| !is_unused(program));
         }

@@ -79,6 +79,8 @@ pub(super) struct Session {
     run_time_ns: u64,
     /// How they ended.
     tally: SessionTally,
+    /// Jobs that wait at the dispatcher itself, as it said last.
+    pub(super) waiting: u64,
 }
 
 /// Statistics of a session, for people.
@@ -95,6 +97,8 @@ pub struct SessionStatistics {
     pub run_time: Duration,
     /// Attempts waiting.
     pub queued: usize,
+    /// Jobs that wait at the dispatcher itself, for any node, as it said last.
+    pub waiting: u64,
     /// Workers holding its attempts.
     pub slots_used: usize,
     /// Outcomes kept until they are acknowledged.
@@ -131,6 +135,7 @@ impl Session {
             parts: Parts::default(),
             run_time_ns: 0,
             tally: SessionTally::default(),
+            waiting: 0,
         }
     }
 
@@ -389,6 +394,7 @@ impl Session {
             ended: self.outcomes_made,
             run_time: Duration::from_nanos(self.run_time_ns),
             queued: self.lanes.queued(),
+            waiting: self.waiting,
             slots_used: self.slots_used,
             kept: self.outcomes.len(),
             parts: self.parts.count(),

@@ -7,6 +7,7 @@ mod counters;
 mod parts;
 mod programs;
 mod questions;
+mod watching;
 mod windows;
 
 use std::time::Duration;
@@ -43,6 +44,7 @@ impl Node {
     fn with_slots(slots: u32) -> Self {
         let config = CoreConfig {
             id: NodeId(1),
+            started: Moment(0),
             name: "node".into(),
             slots,
             cpus: 2,

@@ -6,6 +6,7 @@ use pp_protocol::worker::{Finished, WorkResult};
 use pp_protocol::{Attempt, AttemptId, Death, DeathKind, Ended, Moment, WorkerDeath};
 
 use super::lanes::LaneKey;
+use super::watch::Place;
 use super::{Action, Core, Program, Progress, SessionKey, WorkerKey};
 use crate::wrapping::is_before;
 
@@ -194,7 +195,7 @@ impl Worker {
     }
 
     /// The attempt that runs, if the worker has come this far.
-    fn running(&self, progress: Progress) -> Option<&InWorker> {
+    pub(super) fn running(&self, progress: Progress) -> Option<&InWorker> {
         let number = progress.started.wrapping_sub(1);
         self.work.iter().find(|piece| piece.number == number && progress.started != progress.finished)
     }
@@ -255,6 +256,7 @@ impl Core {
         worker.quiet_beats = 0;
         worker.front_beats = 0;
         let (program, is_first) = (worker.program, worker.last.is_none());
+        let place = Place { worker: key, lane: worker.lane, program };
         let mut session = self.sessions.get_mut(&worker.lane.session);
         if let Some(lane) = session.as_mut().and_then(|session| session.lanes.get_mut(worker.lane.program)) {
             lane.singly = false;
@@ -271,7 +273,11 @@ impl Core {
                 session.in_workers -= 1;
                 session.learn(piece.attempt.function, result.run_time_ns);
                 session.forgets_args_of(&piece.attempt);
-                session.reported(piece.attempt.id, result.run_time_ns, ended(result.result));
+                let ended = ended(result.result);
+                if !self.watchers.is_empty() {
+                    self.watchers.note(now, place, &piece.attempt, result.run_time_ns, &ended);
+                }
+                session.reported(piece.attempt.id, result.run_time_ns, ended);
             }
         }
         if is_first {
@@ -320,6 +326,7 @@ impl Core {
         let mut doomed = worker.doomed.take().filter(|(_, ended)| is_true(ended));
         // Counts wrap around: one that has reported anything had begun something.
         let began_nothing = (progress.started, progress.finished) == (0, 0) && worker.last.is_none();
+        let place = Place { worker: key, lane: worker.lane, program: worker.program };
         let Some(session) = self.sessions.get_mut(&worker.lane.session) else { return };
         session.in_workers -= worker.work.len();
         if worker.busy_since.is_some() {
@@ -350,6 +357,10 @@ impl Core {
                 }
                 (None, None) => Ended::WorkerDied(Box::new(death.clone())),
             };
+            if is_running && !self.watchers.is_empty() {
+                let run_time = now.since(Moment(progress.started_at_ns)).as_nanos() as u64;
+                self.watchers.note(now, place, &piece.attempt, run_time, &ended);
+            }
             session.leaves(&piece.attempt, ended);
         }
         if began_nothing && !worker.is_ending() {

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pp_protocol::room::Rooms;
-use pp_protocol::worker::{Finished, Work};
+use pp_protocol::worker::{Finished, FunctionName, Work};
 use pp_protocol::{Payload, Stream, WorkerDeath};
 use tokio::sync::mpsc;
 
@@ -52,6 +52,8 @@ pub enum WorkerEvent {
     Ready {
         /// Number of functions its program has.
         functions: u32,
+        /// Names of functions, for people.
+        names: Vec<FunctionName>,
     },
     /// Work ended, in order.
     Finished(Vec<Finished>),

@@ -231,12 +231,12 @@ impl Supervisor {
 
     fn hear(&mut self, message: FromWorker, output: &mut Output) {
         match (message, &self.life) {
-            (FromWorker::Ready { version: WORKER_VERSION, functions, borrows }, Life::Starting { .. }) => {
+            (FromWorker::Ready { version: WORKER_VERSION, functions, borrows, names }, Life::Starting { .. }) => {
                 self.life = Life::Serving;
                 if borrows {
                     self.link.begin_to_lend();
                 }
-                self.report(WorkerEvent::Ready { functions });
+                self.report(WorkerEvent::Ready { functions, names });
             }
             (FromWorker::Ready { version, .. }, Life::Starting { .. }) => self.give_up_as_useless(format!(
                 "it was built with a pp_dispatcher whose workers speak version {version}, this node speaks version \

@@ -13,7 +13,7 @@ use pp_protocol::codec::{self, DecodeError};
 use pp_protocol::limits::{MESSAGE_OVERHEAD_BYTES, PAYLOAD_BYTES};
 use pp_protocol::packed::{self, Input, Lent};
 use pp_protocol::room;
-use pp_protocol::worker::{FromWorker, WORKER_VERSION, Work};
+use pp_protocol::worker::{FromWorker, FunctionName, WORKER_VERSION, Work};
 use pp_protocol::{Payload, Stream};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
@@ -105,8 +105,8 @@ fn end(out: &mut Vec<u8>, start: usize, apart: usize) {
 }
 
 /// Worker: the frame that says that it is ready.
-pub(crate) fn encode_ready(version: u16, functions: u32, borrows: bool) -> Vec<u8> {
-    encode_frame(READY, &(version, functions, borrows))
+pub(crate) fn encode_ready(version: u16, functions: u32, borrows: bool, names: &[FunctionName]) -> Vec<u8> {
+    encode_frame(READY, &(version, functions, borrows, names))
 }
 
 /// Worker: the frame that says how far it has thrown away work.
@@ -150,8 +150,9 @@ pub(crate) fn decode(
         READY => {
             // What follows may be something else in another version.
             let (version, functions) = input.value()?;
-            let borrows = version == WORKER_VERSION && input.value()?;
-            Ok(FromWorker::Ready { version, functions, borrows })
+            let (borrows, names) =
+                if version == WORKER_VERSION { input.value()? } else { (false, Vec::new()) };
+            Ok(FromWorker::Ready { version, functions, borrows, names })
         }
         SKIPPED => Ok(FromWorker::Skipped(input.value()?)),
         kind @ (FINISHED | FINISHED_QUIETLY) => {
@@ -332,11 +333,18 @@ mod tests {
         frames
     }
 
+    fn names() -> Vec<FunctionName> {
+        vec![FunctionName { function: FunctionId(9), name: "ab".into() }]
+    }
+
     /// A worker may be of another release than its node. What differs here is another `WORKER_VERSION`; that of `Ready`
     /// must stay where it is for ever.
     #[test]
     fn frames_are_byte_by_byte_what_they_were() {
-        assert_eq!(encode_ready(0x0102, 300, true), b"\x08\0\0\0\0\xfb\x02\x01\xfb\x2c\x01\x01");
+        assert_eq!(
+            encode_ready(0x0102, 300, true, &names()),
+            b"\x0d\0\0\0\0\xfb\x02\x01\xfb\x2c\x01\x01\x01\x09\x02ab"
+        );
         assert_eq!(encode_skipped(7), b"\x02\0\0\0\x01\x07");
         assert_eq!(finished_head(300, false), *b"\x2d\x01\0\0\x02");
         assert_eq!(finished_head(300, true), *b"\x2d\x01\0\0\x03");
@@ -370,9 +378,12 @@ mod tests {
         let said = |bytes: &[u8]| {
             decode(&split_frame(&mut BytesMut::from(bytes)).unwrap().unwrap(), |_| None).unwrap()
         };
-        let ready = |version, borrows| FromWorker::Ready { version, functions: 9, borrows };
-        assert_eq!(said(&encode_ready(WORKER_VERSION, 9, true)), ready(WORKER_VERSION, true));
-        assert_eq!(said(&encode_ready(7, 9, true)), ready(7, false));
+        let ready = |version, borrows, names| FromWorker::Ready { version, functions: 9, borrows, names };
+        assert_eq!(
+            said(&encode_ready(WORKER_VERSION, 9, true, &names())),
+            ready(WORKER_VERSION, true, names())
+        );
+        assert_eq!(said(&encode_ready(7, 9, true, &names())), ready(7, false, Vec::new()));
         assert_eq!(said(&encode_skipped(u32::MAX)), FromWorker::Skipped(u32::MAX));
         let part = [&part_head(3, Stream::Stdout, 30)[..], &[7; 30]].concat();
         assert_eq!(said(&part), FromWorker::Part(3, Stream::Stdout, Payload::from(vec![7; 30])));
@@ -394,7 +405,8 @@ mod tests {
         (0..9).for_each(|_| packed::put_finished(&finished, &mut body).unwrap());
         let outcomes = [&finished_head(body.len(), false)[..], &body].concat();
         let part = [&part_head(1, Stream::Stderr, 30)[..], &[7; 30]].concat();
-        let samples = [encode_ready(WORKER_VERSION, 9, true), encode_skipped(7), part, outcomes].concat();
+        let ready = encode_ready(WORKER_VERSION, 9, true, &names());
+        let samples = [ready, encode_skipped(7), part, outcomes].concat();
         let (mut right, mut wrong) = (0, 0);
         for seed in 1..=5_000 {
             let input = Random(seed).spoiled(&samples);

@@ -258,7 +258,7 @@ pub(crate) fn run(
     // No job runs before it has descriptors of its own. Nothing is ever sent: it lets go of its end.
     let _ = watching.recv();
     let _opened = parts::open(&outbox, &page);
-    let ended = Runner::new(&outbox, &page, &lending, registry, node_gone).run();
+    let ended = Runner::new(&outbox, &page, &lending, registry, node_gone).run(&registry.names());
     if node_gone == NodeGone::EndProcess && !outbox.has_its_socket() {
         outbox.leave_to_watcher();
         thread::sleep(WATCHER_TIME);

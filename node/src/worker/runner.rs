@@ -7,7 +7,7 @@ use pp_protocol::limits::{PAYLOAD_BYTES, TEXT_BYTES, cut};
 use pp_protocol::packed::{self, Args, Input};
 use pp_protocol::room;
 use pp_protocol::values::Source;
-use pp_protocol::worker::{Finished, WORKER_VERSION, WorkResult};
+use pp_protocol::worker::{Finished, FunctionName, WORKER_VERSION, WorkResult};
 use pp_protocol::{FunctionId, shown};
 
 use super::frames::{self, FrameError, FrameReader, LARGE_BYTES};
@@ -69,9 +69,9 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs whatever the node sends until the node closes the socket.
-    pub(super) fn run(mut self) -> Result<(), WorkerError> {
+    pub(super) fn run(mut self, names: &[FunctionName]) -> Result<(), WorkerError> {
         let functions = u32::try_from(self.functions.len()).unwrap_or(u32::MAX);
-        let ready = frames::encode_ready(WORKER_VERSION, functions, self.lending.is_possible());
+        let ready = frames::encode_ready(WORKER_VERSION, functions, self.lending.is_possible(), names);
         self.outbox.send(&ready)?;
         let mut reader = FrameReader::new(self.outbox.socket());
         while let Some((frame, more_follows)) = reader.next()? {

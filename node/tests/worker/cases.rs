@@ -479,7 +479,7 @@ async fn a_program_with_threads_is_a_worker_like_any_other() {
     let script =
         format!("#!/bin/sh\nexport {WITH_THREAD}=1\nexec {}\n", env::current_exe().unwrap().display());
     let mut worker = Fixture::script(&script);
-    assert!(matches!(worker.event().await, WorkerEvent::Ready { functions: 10.. }));
+    assert!(matches!(worker.event().await, WorkerEvent::Ready { functions: 10.., .. }));
     assert_eq!(worker.call::<u64>("double", (4_u64,)).await, 8);
     let stray: Vec<u32> = worker.call("start_stray", ()).await;
     worker.begin("exit", (7,));
@@ -585,7 +585,7 @@ async fn a_worker_of_another_version_is_refused() {
 async fn a_worker_that_writes_garbage_is_killed() {
     let ready = "printf '\\004\\000\\000\\000\\000\\001\\000\\000' >&0";
     let mut worker = Fixture::script(&format!("#!/bin/sh\n{ready}\nprintf 'garbage' >&0\nsleep 1000\n"));
-    assert_eq!(worker.event().await, WorkerEvent::Ready { functions: 0 });
+    assert_eq!(worker.event().await, WorkerEvent::Ready { functions: 0, names: Vec::new() });
     worker.expect_exit(Death::Garbage).await;
 }
 

@@ -44,7 +44,7 @@ impl Fixture {
     pub(crate) async fn ready_as(program: WorkerProgram) -> Self {
         let mut fixture = Self::start(program);
         let ready = fixture.event().await;
-        assert!(matches!(ready, WorkerEvent::Ready { functions: 10.. }), "{ready:?}");
+        assert!(matches!(ready, WorkerEvent::Ready { functions: 10.., .. }), "{ready:?}");
         fixture
     }
 

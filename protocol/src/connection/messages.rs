@@ -224,6 +224,7 @@ impl Message for FromNode {
             Self::Outcomes(_, outcomes) => outcomes.iter().map(Outcome::weight).sum(),
             Self::Output(lines) => lines.iter().map(OutputLine::weight).sum(),
             Self::Part(_, part) => part.weight(),
+            Self::Activity(activity) => activity.weight(),
             _ => SMALL_WEIGHT,
         }
     }

@@ -109,6 +109,7 @@ impl World {
         let machine = &mut self.nodes[node];
         let mut config = CoreConfig {
             id,
+            started: self.now,
             name: machine.name.clone(),
             slots: machine.usual_slots,
             cpus: machine.usual_slots,

@@ -69,6 +69,11 @@ impl World {
             Action::Observe(key) => {
                 return machine.workers.get(&key).map(|worker| Event::Observed(key, worker.progress()));
             }
+            Action::Look(keys) => {
+                let looked =
+                    keys.into_iter().filter_map(|key| Some((key, machine.workers.get(&key)?.progress())));
+                return Some(Event::Looked(looked.collect()));
+            }
             Action::Revoke(key) => {
                 let revoked = machine.workers.get_mut(&key).map(SimWorker::revoke);
                 self.story

@@ -325,9 +325,8 @@ impl World {
                 }
             }
             // It has sent all pieces: they are few.
-            Action::ProgramWritten(..) => {}
-            // No operator asks.
-            Action::Explain(..) => {}
+            // No operator asks, and nobody watches.
+            Action::ProgramWritten(..) | Action::Explain(..) | Action::Activity(..) => {}
             Action::Report(report) => self.take_report(site, &report),
         }
     }

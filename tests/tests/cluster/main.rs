@@ -16,6 +16,7 @@ mod running;
 mod scarce;
 mod secrecy;
 mod stuck;
+mod watching;
 mod within;
 
 use pp_tests::harness::{self, Test};
@@ -48,6 +49,9 @@ fn main() {
         running::what_a_job_prints_on_a_node_arrives_with_its_name,
         running::a_job_on_a_node_is_cancelled_or_killed_at_its_limit,
         running::a_lost_worker_on_a_node_is_told_with_its_last_words,
+        watching::an_operator_sees_what_runs_what_failed_and_which_worker_died,
+        watching::whoever_stops_watching_is_told_nothing_and_a_node_that_comes_back_tells_again,
+        watching::a_node_knows_how_many_jobs_wait_at_its_dispatchers,
         failing::a_killed_node_costs_nothing_and_is_used_again_when_it_is_back,
         failing::a_frozen_node_loses_its_jobs_to_others_and_is_used_again_when_it_thaws,
         failing::a_job_that_may_run_twice_is_copied_where_a_slot_idles,

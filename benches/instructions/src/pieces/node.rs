@@ -61,6 +61,7 @@ impl Node {
     fn new() -> Self {
         let config = CoreConfig {
             id: NodeId(1),
+            started: Moment(0),
             name: "node".into(),
             slots: SLOTS,
             cpus: SLOTS,

@@ -39,6 +39,7 @@ impl Actor {
             }
             Request::SetLocalWorkers(slots) => self.local.resize(slots),
             Request::Finish => self.handle(Event::Finish),
+            Request::WatchesChanged => self.handle(Event::Watch(self.shared.watches.interval())),
             Request::Order { node, order, answer } => answer.give(self.order(&node, order)),
             Request::End => self.end(),
         }

@@ -1,16 +1,24 @@
 //! Reports of the core, told to people and to whoever listens to events.
 
-use pp_protocol::JobAnswer;
+use pp_protocol::{Activity, JobAnswer};
 
 use super::Actor;
 use crate::client::events::{ClusterEvent, printed};
+use crate::client::frames::Watched;
 use crate::client::settings::Output;
-use crate::core::{NodeRefusal, Report};
+use crate::core::{NodeKey, NodeRefusal, Report};
 
 /// Nodes that are named where jobs wait for one node each.
 const NODES_NAMED: usize = 5;
 
 impl Actor {
+    /// Passes on what a node told of what happens there.
+    pub(super) fn publish(&self, node: NodeKey, activity: Activity) {
+        let Some(view) = self.core.nodes().find(|view| view.key == node) else { return };
+        let Some(node) = view.life else { return };
+        self.shared.watches.publish(&Watched::new(view.name.into(), node, activity));
+    }
+
     pub(super) fn report(&mut self, report: Report) {
         let name = |node| self.node_name(node);
         let event = match report {

@@ -112,7 +112,7 @@ fn what_takes_half_a_second_is_sent_ahead_and_what_takes_longer_is_not() {
 #[test]
 fn no_more_is_started_for_a_dispatcher_that_leaves_too_large_outcomes_unacknowledged() {
     let mut session = Session::new(SessionId(1), "dispatcher".into(), ConnectionKey(1), None);
-    session.lanes.set(ProgramId::FIRST, crate::core::lanes::LaneProgram::Runs(Program::Own));
+    session.lanes.set(ProgramId::FIRST, String::new(), crate::core::lanes::LaneProgram::Runs(Program::Own));
     session.take_in(vec![attempt(0)], 0);
     let end = |session: &mut Session, job, bytes| {
         session.reported(attempt(job).id, 0, Ended::Succeeded(Payload::from(vec![0; bytes])));
