@@ -54,6 +54,16 @@ pub const METRICS: &[Metric] = &[
         reading: Reading::Level(|seen| seen.statistics.status.queued.into()),
     },
     Metric {
+        name: "ppserver_dispatchers_queued_jobs",
+        help: "Jobs that wait at the dispatchers that are connected here, as they said last: for any node, not for this one. A \
+               dispatcher tells each node the same, so take the maximum over nodes and not the sum.",
+        unit: "jobs",
+        reading: Reading::Level(|seen| {
+            let waiting = seen.statistics.sessions.iter().map(|session| session.waiting);
+            waiting.fold(0, u64::saturating_add) as f64
+        }),
+    },
+    Metric {
         name: "ppserver_sessions",
         help: "Dispatchers that are connected.",
         unit: "sessions",

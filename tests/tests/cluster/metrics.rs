@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pp_dispatcher::client::ProgramFiles;
-use pp_dispatcher::{Dispatcher, Output, job};
+use pp_dispatcher::{Dispatcher, Job, Output, job};
 use pp_protocol::{
     Attempt, AttemptId, Digest, FromNode, FunctionId, Hello, JobId, ProgramId, Resume, SessionId, ToNode,
 };
@@ -219,6 +219,9 @@ fn jobs_end_in_every_way(node: &Node, seen: &mut Watched<'_>) {
     seen.see("ppserver_workers_lost_total{reason=\"signal\"}", 2.0);
     let job = dispatcher.submit(nap, (60_000,));
     seen.see("ppserver_slots_busy", 1.0);
+    let others: Vec<_> = (0..20).map(|_| dispatcher.submit(nap, (60_000,))).collect();
+    seen.see("ppserver_dispatchers_queued_jobs", 15.0);
+    others.iter().for_each(Job::cancel);
     job.cancel();
     seen.see(&outcome("cancelled"), 1.0);
     // Short ones are sent ahead of the slots.
