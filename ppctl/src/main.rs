@@ -14,6 +14,7 @@ mod ping;
 mod resize;
 mod run;
 mod secret;
+mod web;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -123,6 +124,9 @@ enum Command {
         #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         count: u32,
     },
+    /// Show the nodes and what they run as a page in a browser, served by this machine. A node that lists machines
+    /// (ppserver --authorized-keys) has to list this one with `operate`
+    Web(web::Options),
     /// Run a command for each argument, on this machine's cores and those of all nodes, in the words of GNU parallel
     Run(Box<run::Options>),
     /// Make, show, find and replace the secret of a cluster
@@ -168,6 +172,7 @@ fn run() -> ExitCode {
             nodes::run(&arguments, nodes, nodes::Manner { time: *time, verbose: *verbose, watch: *watch })
         }
         Command::Ping { nodes, node, count } => ping::run(&arguments, nodes, node, *count),
+        Command::Web(options) => web::run(&arguments, options),
         Command::Key(command) => key::run(&arguments, command),
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { command } => manual::page(command.as_deref()),

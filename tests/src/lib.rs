@@ -2,6 +2,7 @@
 //! whose program is also its own worker.
 
 pub mod adverts;
+pub mod browser;
 pub mod flood;
 pub mod harness;
 pub mod http;

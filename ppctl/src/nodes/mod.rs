@@ -35,7 +35,7 @@ pub(crate) struct Manner {
 
 /// A node, as `--json` shows it.
 #[derive(Debug, Serialize)]
-struct Line {
+pub(crate) struct Line {
     name: String,
     address: String,
     found: &'static str,
