@@ -187,7 +187,7 @@ fn from_base64(text: &str) -> Vec<u8> {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if !self.session.is_empty() && !std::thread::panicking() {
+        if !self.session.is_empty() {
             // The driver ends the browser, and then itself.
             let _ = self.exchange("DELETE", &self.session.clone(), "");
         }
