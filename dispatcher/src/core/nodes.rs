@@ -41,12 +41,8 @@ pub(super) struct Node {
     pub(super) own_slots: u32,
     /// Limit on jobs of this dispatcher there.
     limit: Option<JobsPerNode>,
-    /// What its workers are confined to, as it says.
-    pub(super) confinement: String,
-    /// The software that serves it, the target that programs must be built for, and the C library of its machine, as it says.
-    pub(super) software: String,
-    pub(super) target: Option<Target>,
-    pub(super) libc: String,
+    /// What it says of itself, for people: apart from what is looked at for each job.
+    pub(super) about: Box<About>,
     pub(super) lives: Lives,
     /// The nodes that run the same programs as it does.
     pub(super) class: Class,
@@ -58,6 +54,19 @@ pub(super) struct Node {
     pub(super) jobs: u64,
     /// Their run times together, in nanoseconds.
     pub(super) run_time_ns: u64,
+}
+
+/// What a node says of itself, for people.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    /// What its workers are confined to.
+    pub(super) confinement: String,
+    /// The software that serves it.
+    pub(super) software: String,
+    /// Target that programs must be built for.
+    pub(super) target: Option<Target>,
+    /// The C library of its machine.
+    pub(super) libc: String,
 }
 
 #[derive(Debug)]
@@ -114,10 +123,7 @@ impl Node {
             status: NodeStatus::default(),
             own_slots: 0,
             limit,
-            confinement: String::new(),
-            software: String::new(),
-            target: None,
-            libc: String::new(),
+            about: Box::default(),
             lives: Lives::default(),
             class,
             listed: None,
@@ -149,10 +155,10 @@ impl Node {
             self.name.clone_from(&welcome.name);
         }
         self.tell_status(welcome.status);
-        self.confinement.clone_from(&welcome.confinement);
-        self.software.clone_from(&welcome.software);
-        self.target = Some(welcome.target.clone());
-        self.libc.clone_from(&welcome.libc);
+        self.about.confinement.clone_from(&welcome.confinement);
+        self.about.software.clone_from(&welcome.software);
+        self.about.target = Some(welcome.target.clone());
+        self.about.libc.clone_from(&welcome.libc);
     }
 
     pub(super) fn session(&self) -> Option<&Session> {

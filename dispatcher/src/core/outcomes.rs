@@ -44,6 +44,14 @@ impl<T> Core<T> {
         self.update_taker(key);
     }
 
+    /// Somebody asks why a job has not ended. Another dispatcher's may be meant.
+    #[cold]
+    fn asked_of_job(&self, key: NodeKey, number: u64, job: JobId, actions: &mut Vec<Action<T>>) {
+        if self.jobs.find(job).is_some() {
+            actions.push(Action::Explain(key, number, job));
+        }
+    }
+
     fn message(&mut self, now: Moment, key: NodeKey, message: FromNode, actions: &mut Vec<Action<T>>) {
         let Some(node) = self.nodes.get_mut(&key) else { return };
         let State::InSession(session) = &mut node.state else { return };
@@ -78,11 +86,7 @@ impl<T> Core<T> {
                 actions.push(Action::ProgramWritten(key, digest, pieces));
             }
             FromNode::Program(program, status) => self.program_told(key, program, status, actions),
-            // Somebody else's job may be meant.
-            FromNode::ExplainJob(number, job) if self.jobs.find(job).is_some() => {
-                actions.push(Action::Explain(key, number, job));
-            }
-            FromNode::ExplainJob(..) => {}
+            FromNode::ExplainJob(number, job) => self.asked_of_job(key, number, job, actions),
             FromNode::JobExplained(answer) => actions.push(Action::Report(Report::JobExplained(answer))),
             FromNode::Ping(number) => actions.push(Action::Send(key, ToNode::Pong(number))),
             FromNode::Goodbye(farewell) => {
