@@ -223,13 +223,10 @@ impl Printer {
         }
         self.summary.ended(finished.sequence, *exit, *run_time, node.as_deref());
         self.screen.job_ended(*run_time, exit.is_success());
-        if let Some(log) = &mut self.log {
-            log.write(&finished)?;
-        }
         if let Some((results, files)) = self.results.as_ref().zip(finished.results.take()) {
             results.keep(&files, &mut finished)?;
             if !results.prints_names() {
-                return Ok(());
+                return self.write_log(&finished.log_line());
             }
         }
         let Some(order) = &mut self.order else { return self.print(finished) };
@@ -249,12 +246,20 @@ impl Printer {
         }
     }
 
-    fn print(&mut self, finished: Finished) -> anyhow::Result<()> {
+    /// Prints a job, and writes it down then: one whose output was not taken is run again.
+    fn print(&mut self, mut finished: Finished) -> anyhow::Result<()> {
+        let line = self.log.as_ref().map(|_| finished.log_line()).unwrap_or_default();
         if self.writes_json {
-            return Ok(self.screen.out(|out| out.write_all(&json::line(&finished)))?);
+            self.screen.out(|out| out.write_all(&json::line(&finished)))?;
+        } else {
+            let Finished { end, output, .. } = &mut finished;
+            output.finish([&end.stdout, &end.stderr], &mut self.screen)?;
         }
-        let Finished { end, mut output, .. } = finished;
-        output.finish([&end.stdout, &end.stderr], &mut self.screen)
+        self.write_log(&line)
+    }
+
+    fn write_log(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        self.log.as_mut().map_or(Ok(()), |log| log.write(line))
     }
 }
 

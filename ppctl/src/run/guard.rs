@@ -9,27 +9,41 @@
 //!                     └── killed: the pipe closes, and the run comes to its end
 //! ```
 //!
-//! The run as killed itself, or the machine, ends at once: what ends at that moment is run again.
+//! The run is in a group of its own and has a name of its own, so that whoever kills the job of a shell, or all of a program's name,
+//! spares it to do this. Where it reads from the terminal it cannot be: only the terminal's own group may. If the run is killed
+//! itself, or the machine, it ends at once: what ends at that moment is run again.
 
 use std::io::{self, PipeReader, PipeWriter};
 
 use pp_node::processes::{Half, divide};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, setpgid, waitpid};
+use rustix::thread::set_name;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::WRONG;
+use super::interrupts::is_ignored;
 
-/// Signals by which people talk to the run.
-const PASSED_ON: [Signal; 6] =
-    [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
+/// Signals by which people talk to the run, and what it is told. That a terminal is gone is told to the run as an order to end: as a
+/// signal it comes as well where a stopped run loses its guard, and then means nothing.
+const PASSED_ON: [(Signal, Signal); 4] = [
+    (Signal::INT, Signal::INT),
+    (Signal::TERM, Signal::TERM),
+    (Signal::QUIT, Signal::QUIT),
+    (Signal::HUP, Signal::TERM),
+];
 
 /// Divides this process in two. The run goes on in the one that is yielded what tells it of the end of the other, which only waits
 /// for it and never returns. None where that cannot be done: then the run ends with its process.
-pub(super) fn run_below() -> Option<PipeReader> {
+pub(super) fn run_below(reads_terminal: bool) -> Option<PipeReader> {
     let (reader, writer) = io::pipe().ok()?;
     match divide().ok()? {
         Half::Child => {
             drop(writer);
+            if !reads_terminal {
+                // Without, it is killed where its guard is with all of its group.
+                let _ = setpgid(None, None);
+            }
+            let _ = set_name(c"pp-run");
             Some(reader)
         }
         Half::Parent(run) => {
@@ -48,8 +62,13 @@ pub(super) fn run_below() -> Option<PipeReader> {
 fn wait_for(run: Pid, _pipe: &PipeWriter) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _in_it = runtime.enter();
-    for passed in PASSED_ON {
-        let mut told = signal(SignalKind::from_raw(passed.as_raw()))?;
+    for (heard, passed) in PASSED_ON {
+        let kind = SignalKind::from_raw(heard.as_raw());
+        // That its terminal is gone is nothing to a run below `nohup`.
+        if heard == Signal::HUP && is_ignored(kind) {
+            continue;
+        }
+        let mut told = signal(kind)?;
         runtime.spawn(async move {
             while told.recv().await.is_some() {
                 // It may have ended just now.
@@ -57,6 +76,21 @@ fn wait_for(run: Pid, _pipe: &PipeWriter) -> io::Result<u8> {
             }
         });
     }
+    let mut stopped = signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?;
+    let mut goes_on = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
+    runtime.spawn(async move {
+        loop {
+            let passed = tokio::select! {
+                Some(()) = stopped.recv() => Signal::STOP,
+                Some(()) = goes_on.recv() => Signal::CONT,
+                else => return,
+            };
+            let _ = kill_process(run, passed);
+            if passed == Signal::STOP {
+                let _ = kill_process(getpid(), passed);
+            }
+        }
+    });
     let mut child_ended = signal(SignalKind::child())?;
     runtime.block_on(async {
         loop {

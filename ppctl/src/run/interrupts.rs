@@ -25,13 +25,17 @@ pub(crate) fn tell(guard: Option<PipeReader>, tell: impl Fn(Word) + Send + 'stat
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (told, mut telling) = mpsc::channel(4);
     let hang_up = Some(SignalKind::hangup()).filter(|kind| !is_ignored(*kind));
+    let has_guard = guard.is_some();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hang_up) {
         let mut signal = runtime.block_on(async { signal(kind) }).context("cannot hear signals")?;
         let told = told.clone();
         runtime.spawn(async move {
             while signal.recv().await.is_some() {
-                // Another one may have come first.
-                let _ = told.try_send(Word::End);
+                // A guard says in other words what that means.
+                if !has_guard || kind != SignalKind::hangup() {
+                    // Another one may have come first.
+                    let _ = told.try_send(Word::End);
+                }
             }
         });
     }
@@ -54,7 +58,7 @@ pub(crate) fn tell(guard: Option<PipeReader>, tell: impl Fn(Word) + Send + 'stat
 }
 
 /// Whether whoever started this process had it ignore the signal.
-fn is_ignored(kind: SignalKind) -> bool {
+pub(super) fn is_ignored(kind: SignalKind) -> bool {
     ignored().is_ok_and(|ignored| (ignored >> (kind.as_raw_value() - 1)) & 1 == 1)
 }
 

@@ -73,22 +73,27 @@ impl JobLog {
         failed.map(|(sequence, command)| (sequence, command.to_vec())).collect()
     }
 
-    pub(super) fn write(&mut self, finished: &Finished) -> anyhow::Result<()> {
-        let Finished { sequence, command, end, .. } = finished;
+    /// Writes a line, at once: whoever follows the log sees whole ones.
+    pub(super) fn write(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        self.file.write_all(line).with_context(|| format!("cannot write the job log {}", self.path.display()))
+    }
+}
+
+impl Finished {
+    /// Its line in the log.
+    pub(super) fn log_line(&self) -> Vec<u8> {
+        let Self { sequence, command, sent, end, output, .. } = self;
         let entry = Entry {
             sequence: *sequence,
             host: end.node.as_deref().unwrap_or(":"),
             started: end.started.duration_since(UNIX_EPOCH).unwrap_or_default(),
             runtime: end.run_time,
-            sent: finished.sent + end.sent_bytes,
-            received: finished.output.received() + end.stdout.len() as u64 + end.returned_bytes,
+            sent: sent + end.sent_bytes,
+            received: output.received() + end.stdout.len() as u64 + end.returned_bytes,
             exit: end.exit,
             command,
         };
-        // One write a line: whoever follows the log sees whole ones.
-        self.file
-            .write_all(&entry.line())
-            .with_context(|| format!("cannot write the job log {}", self.path.display()))
+        entry.line()
     }
 }
 

@@ -49,7 +49,8 @@ pub(crate) fn run(arguments: &Arguments, options: &Options) -> anyhow::Result<Ex
     if reads && !is_given && !options.quiet && io::stdin().is_terminal() {
         crate::warn(options.reads_terminal());
     }
-    let guard = options.joblog.as_ref().and_then(|_| guard::run_below());
+    let reads_terminal = (reads || options.pipe) && !is_given && io::stdin().is_terminal();
+    let guard = options.joblog.as_ref().and_then(|_| guard::run_below(reads_terminal));
     engine::run(arguments, options, plan, share, guard)
 }
 

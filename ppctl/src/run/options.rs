@@ -247,7 +247,7 @@ pub(crate) struct Options {
 
     /// Cut standard input into blocks at line ends, and give each job one as its standard input
     #[arg(long, visible_alias = "spreadstdin", conflicts_with_all = NOT_WITH_PIPE, help_heading = "Standard input")]
-    pipe: bool,
+    pub(super) pipe: bool,
     /// Size of a block, which has as many whole records as fit; k, m, g are of 1000, K, M, G of 1024
     #[arg(long, aliases = ["blocksize", "block-size"], requires = "pipe", value_name = "SIZE", value_parser = parse_size, default_value = "1M", help_heading = "Standard input")]
     block: usize,
