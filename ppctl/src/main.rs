@@ -14,6 +14,7 @@ mod ping;
 mod resize;
 mod run;
 mod secret;
+mod top;
 mod web;
 
 use std::io::{self, Write};
@@ -129,6 +130,9 @@ enum Command {
     Web(web::Options),
     /// Run a command for each argument, on this machine's cores and those of all nodes, in the words of GNU parallel
     Run(Box<run::Options>),
+    /// Show the cluster at work: nodes, what their workers run, what runs longest and what failed last. Nodes that list
+    /// machines (ppserver --authorized-keys) have to list this one with `operate`
+    Top(top::Options),
     /// Make, show, find and replace the secret of a cluster
     #[command(subcommand)]
     Secret(secret::Command),
@@ -177,6 +181,7 @@ fn run() -> ExitCode {
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { command } => manual::page(command.as_deref()),
         Command::Run(options) => run::run(&arguments, options),
+        Command::Top(options) => top::run(&arguments, options),
         Command::Resize { named, nodes, slots } => resize::run(&arguments, named, nodes, *slots),
         Command::Explain { named, words } => explain::run(&arguments, named, words),
         Command::Drain { named, nodes, wait } => drain::run(&arguments, named, nodes, *wait),
