@@ -79,7 +79,7 @@ fn begin(Meant { dispatcher, node }: &Meant) -> anyhow::Result<Drained> {
         bail!("{node}");
     }
     dispatcher.drain(&node.label())?;
-    let begun = wait_for(PATIENCE, || match seen(node.id, now(dispatcher, node).as_ref()) {
+    let begun = wait_for(PATIENCE, || match seen(node, now(dispatcher, node).as_ref(), 0) {
         Seen::NotYet => None,
         seen => Some(seen),
     });
@@ -103,7 +103,7 @@ fn wait(
     while !matches!(last, Drained::Ended { .. }) {
         tell(&last);
         let next = loop {
-            match seen(node.id, now(dispatcher, node).as_ref()) {
+            match seen(node, now(dispatcher, node).as_ref(), last.running()) {
                 Seen::Lost(reason) => bail!("{}: {reason}", node.label()),
                 Seen::Goes(drained) if drained != last => break drained,
                 Seen::Goes(_) | Seen::NotYet => std::thread::park_timeout(LOOK_EVERY),
@@ -119,23 +119,34 @@ fn now(dispatcher: &pp_dispatcher::Dispatcher, node: &NodeInfo) -> Option<NodeIn
     remote(dispatcher).into_iter().find(|other| other.address == node.address && other.kind == node.kind)
 }
 
-/// What a look at a node says of the life of it that is drained.
-fn seen(life: Option<NodeId>, node: Option<&NodeInfo>) -> Seen {
+impl Drained {
+    /// Jobs that run, as far as is known.
+    fn running(&self) -> usize {
+        match self {
+            Self::Draining { running } | Self::Ended { running } => *running,
+        }
+    }
+}
+
+/// What a look at a node says of the life of it that is drained, and on which so many jobs ran when it was last heard of. One that
+/// has finished says goodbye: of one that is gone without a word, nobody knows that.
+fn seen(drained: &NodeInfo, node: Option<&NodeInfo>, running: usize) -> Seen {
     const ENDED: Seen = Seen::Goes(Drained::Ended { running: 0 });
     let Some(node) = node else { return ENDED };
-    if node.id != life {
+    if node.id != drained.id {
         // It was started again.
         return ENDED;
     }
     match (&node.state, &node.reason) {
         (NodeState::Draining, _) => Seen::Goes(Drained::Draining { running: node.busy }),
+        (NodeState::Unreachable, Some(NodeReason::Lost(NodeLoss::Goodbye(Farewell::Stopped)))) => ENDED,
         (
             NodeState::Unreachable,
             Some(
-                NodeReason::Lost(NodeLoss::Goodbye(Farewell::Stopped) | NodeLoss::NotListening { .. })
+                NodeReason::Lost(NodeLoss::NotListening { .. })
                 | NodeReason::Unreachable(Unreachable::NotListening { .. }),
             ),
-        ) => ENDED,
+        ) if running == 0 => ENDED,
         (NodeState::Unreachable | NodeState::Refused, reason) => {
             let reason = reason.as_ref().map(ToString::to_string).unwrap_or_default();
             Seen::Lost(format!(

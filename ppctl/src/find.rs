@@ -90,6 +90,9 @@ impl Search {
         wait_for(OTHERS, || remote(&dispatcher).iter().all(is_settled).then_some(()));
         self.seen = remote(&dispatcher);
         self.seen.sort_by(|a, b| a.name.cmp(&b.name));
+        if is_one_of_several {
+            self.tell_of_nameless(&names);
+        }
         for name in &names {
             let mut those: Vec<_> = self.seen.iter().filter(|node| name.is_of(node)).cloned().collect();
             if those.len() > 1 {
@@ -110,6 +113,18 @@ impl Search {
             those.into_iter().for_each(|node| self.add(&dispatcher, node));
         }
         self.try_as_machines(arguments, role)
+    }
+
+    /// A pattern may mean nodes that have not told their names: whoever drains all that it means has to know.
+    fn tell_of_nameless(&self, names: &[Name<'_>]) {
+        for node in &self.seen {
+            let is_meant = names.iter().any(|name| name.is_of(node));
+            if node.id.is_none() && !is_meant && !is_known_elsewhere(node) {
+                crate::warn(&format!(
+                    "it is not known whether a node is meant, as it did not tell its name: {node}"
+                ));
+            }
+        }
     }
 
     /// Names that no node has may be those of machines.

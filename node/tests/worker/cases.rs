@@ -583,7 +583,7 @@ async fn a_worker_of_another_version_is_refused() {
 }
 
 async fn a_worker_that_writes_garbage_is_killed() {
-    let ready = "printf '\\004\\000\\000\\000\\000\\001\\000\\000' >&0";
+    let ready = "printf '\\005\\000\\000\\000\\000\\001\\000\\000\\000' >&0";
     let mut worker = Fixture::script(&format!("#!/bin/sh\n{ready}\nprintf 'garbage' >&0\nsleep 1000\n"));
     assert_eq!(worker.event().await, WorkerEvent::Ready { functions: 0, names: Vec::new() });
     worker.expect_exit(Death::Garbage).await;

@@ -91,6 +91,12 @@ fn a_node_that_drains_finishes_what_runs_takes_no_more_and_ends() {
 
 #[test]
 fn a_node_that_is_lost_while_it_drains_is_not_said_to_have_finished() {
+    for (signal, word) in [(Signal::STOP, "silent"), (Signal::KILL, "no ppserver listens there")] {
+        is_not_said_to_have_finished(signal, word);
+    }
+}
+
+fn is_not_said_to_have_finished(signal: Signal, word: &str) {
     let mut node = server("render1", 1);
     let home = home();
     let started = home.path().join("started");
@@ -100,10 +106,10 @@ fn a_node_that_is_lost_while_it_drains_is_not_said_to_have_finished() {
     wait_until("the job to run", || started.exists());
     let mut waiting = Process::start(&mut ppctl_at(home.path(), &["drain", &node.address(), "--wait"]));
     waiting.wait_for_stdout("draining, 1 job runs");
-    node.process().signal(Signal::STOP);
+    node.process().signal(signal);
     assert_eq!(waiting.wait().code(), Some(1), "{}", waiting.stdout());
     let said = waiting.stderr();
-    assert!(said.contains("nobody knows what it had finished") && said.contains("silent"), "{said}");
+    assert!(said.contains("nobody knows what it had finished") && said.contains(word), "{said}");
 }
 
 #[test]
