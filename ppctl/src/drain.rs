@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use pp_dispatcher::{Farewell, NodeId, NodeInfo, NodeLoss, NodeReason, NodeState, Unreachable};
+use pp_dispatcher::{Farewell, NodeInfo, NodeLoss, NodeReason, NodeState, Unreachable};
 use serde::Serialize;
 
 use crate::find::{Meant, is_usable};
