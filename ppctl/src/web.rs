@@ -1,7 +1,7 @@
 //! `ppctl web`: the cluster's page, served by the operator's own machine over the connections that `ppctl` has to nodes.
 //!
 //! Nobody but whoever started it is answered: each start makes a token, which is printed and nowhere else. What nodes tell is
-//! looked at only while a page is open ([`Looking`](look::Looking)).
+//! looked at only while a page is open ([`Looking`]).
 
 mod frame;
 mod look;

@@ -1,6 +1,6 @@
 //! Metrics of a node, as Prometheus reads them.
 //!
-//! There is one [table] of them: the text, `docs/metrics.md` and the tests are made of it. Whatever is counted
+//! There is one table of them: the text, `docs/metrics.md` and the tests are made of it. Whatever is counted
 //! is counted anyway; a scrape reads it.
 
 mod table;

@@ -1,6 +1,6 @@
 //! `ppctl top`: the cluster at work, drawn anew as it goes on.
 //!
-//! What is shown is a [`View`](view::View), which neither knows a terminal nor a clock; [`draw`] says where it goes. The loop here
+//! What is shown is a [`View`], which neither knows a terminal nor a clock; [`draw`] says where it goes. The loop here
 //! takes in keys, signals and what nodes tell, and draws at most ten times a second.
 
 mod draw;
